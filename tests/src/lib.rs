@@ -1,1 +1,4 @@
-//! Tests that cross the crates.
+//! Tests that cross the crates, and what they share: the reference trace.
+#![forbid(unsafe_code)]
+
+pub mod reference;

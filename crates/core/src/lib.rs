@@ -1,1 +1,60 @@
-//! core
+//! Token Recycling (Luo et al., "Turning Trash into Treasure: Accelerating Inference of Large Language Models with
+//! Token Recycling", arXiv 2408.08696) without a backend: draft trees, the adjacency matrix, the acceptance rule and
+//! the decoding loop. No tensor, no device, no async, no unsafe.
+//!
+//! A [`Drafter`] guesses a [`DraftTree`] of next tokens; a [`Verifier`] (a backend) scores the whole tree in one pass;
+//! [`accept`] keeps the longest path that the model would have said itself; the drafter learns from every row scored.
+//! The [`Decoder`] turns the crank. Whatever is drafted, the text is that of plain decoding.
+//!
+//! ```
+//! use upcycle_core::{AdjacencyMatrix, Decoder, NullDrafter, Request, TokenRecycling, TreeTemplate};
+//! use upcycle_testkit::NaiveVerifier;
+//!
+//! let model = || NaiveVerifier::new(64, 1);
+//! let matrix = AdjacencyMatrix::new(64, 8)?;
+//! let mut fast = Decoder::new(model(), TokenRecycling::new(matrix, TreeTemplate::paper_80()));
+//! let mut plain = Decoder::new(model(), NullDrafter);
+//! let text: Result<Vec<_>, _> = fast.generate(&[1, 2, 3], Request::greedy(50))?.collect();
+//! let same: Result<Vec<_>, _> = plain.generate(&[1, 2, 3], Request::greedy(50))?.collect();
+//! assert_eq!(text?, same?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod accept;
+pub mod choose;
+pub mod clock;
+pub mod cost;
+pub mod decoder;
+pub mod drafter;
+pub mod matrix;
+pub mod noise;
+pub mod prompt_lookup;
+pub mod recycling;
+pub mod session;
+pub mod snapshot;
+pub mod stats;
+pub mod template;
+pub mod token;
+pub mod top;
+pub mod tree;
+pub mod verifier;
+pub mod views;
+
+pub use accept::{Walk, accept};
+pub use choose::{Choice, Sampler, Sampling, SamplingConfig, SamplingError};
+pub use clock::{Clock, SystemClock};
+pub use cost::{CostCurve, CostError};
+pub use decoder::{DecodeError, Decoder, Generation};
+pub use drafter::{Context, Drafter, Footprint, NullDrafter, Outcome, Phase};
+pub use matrix::{AdjacencyMatrix, MatrixError};
+pub use prompt_lookup::PromptLookup;
+pub use recycling::TokenRecycling;
+pub use session::{Finish, Request, Session, StopRule};
+pub use snapshot::{Fingerprint, SnapshotError};
+pub use stats::{Stats, Times};
+pub use template::{TemplateError, TemplateNode, TreeTemplate};
+pub use token::{Row, SeqId, TokenId};
+pub use top::{Candidates, Rows, TopK};
+pub use tree::{DraftTree, Full, NodeId, Room, Shape};
+pub use verifier::{Commit, Limits, Step, Support, Verifier, VerifyError, check_path};

@@ -1,0 +1,254 @@
+//! What the model "itself says" at a position: greedy decoding, or sampling made reproducible.
+//!
+//! Sampling is Gumbel-max: the token with the highest `logit / temperature + g`, where `g` is standard Gumbel noise,
+//! is a draw from the softmax (Gumbel 1954; Maddison, Tarlow and Minka, "A* sampling", NeurIPS 2014). The noise is a
+//! pure function of seed, stream, absolute position and token, so that a draw is an argmax and speculative decoding
+//! gives the text of plain decoding with the same seed, token for token.
+
+use std::cmp::Ordering;
+
+use crate::TokenId;
+use crate::noise::{PositionNoise, gumbel, gumbel_bound};
+
+/// The repetition penalty looks at this many last tokens of prompt and output, as llama.cpp does by default.
+pub const REPEAT_WINDOW: usize = 64;
+
+/// How to choose tokens, unchecked: see [`Sampling`] for what each means.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplingConfig {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 0 is off.
+    pub top_k: usize,
+    /// 1 is off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub min_p: f32,
+    /// 1 is off.
+    pub repeat_penalty: f32,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Tells parallel samples with one seed apart.
+    pub stream: u32,
+}
+
+impl Default for SamplingConfig {
+    /// Greedy decoding.
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.0, seed: 0, stream: 0 }
+    }
+}
+
+/// How to choose tokens, checked.
+///
+/// In this order: the repetition penalty divides positive and multiplies negative logits of the last
+/// [`REPEAT_WINDOW`] tokens (Keskar et al. 2019); the temperature divides; top-k keeps the k highest; top-p the
+/// fewest of these, from the highest down, that hold the share p of their probability; min-p those at least that
+/// share of the highest one's probability. Then one of them is drawn. Temperature 0 takes the highest after the
+/// penalty, equal ones by the lower id.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling(SamplingConfig);
+
+/// A sampling setting that is out of range.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{name} = {found} is out of range: {expected}")]
+pub struct SamplingError {
+    /// The setting.
+    pub name: &'static str,
+    /// Its value.
+    pub found: f32,
+    /// The range.
+    pub expected: &'static str,
+}
+
+impl Sampling {
+    /// The highest logit, always.
+    #[must_use]
+    pub fn greedy() -> Self {
+        Self(SamplingConfig::default())
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`SamplingError`] names the setting, its value and its range.
+    pub fn new(config: SamplingConfig) -> Result<Self, SamplingError> {
+        let SamplingConfig { temperature, top_p, min_p, repeat_penalty, .. } = config;
+        let check = |name, found: f32, sound: bool, expected| {
+            if sound { Ok(()) } else { Err(SamplingError { name, found, expected }) }
+        };
+        let warm = temperature == 0.0 || (1e-3..=100.0).contains(&temperature);
+        check("temperature", temperature, warm, "0 (greedy), or 0.001 to 100")?;
+        check("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "above 0, at most 1 (off)")?;
+        check("min_p", min_p, (0.0..=1.0).contains(&min_p), "0 (off) to 1")?;
+        let positive = (0.1..=10.0).contains(&repeat_penalty);
+        check("repeat_penalty", repeat_penalty, positive, "0.1 to 10, with 1 as off")?;
+        Ok(Self(config))
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &SamplingConfig {
+        &self.0
+    }
+
+    /// Whether the choice is simply the first of a row's candidates, so that no full row of logits is needed.
+    #[must_use]
+    pub fn is_greedy(&self) -> bool {
+        self.0.temperature == 0.0 && self.0.repeat_penalty == 1.0
+    }
+}
+
+/// A chosen token and how clear the choice was.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// The token.
+    pub token: TokenId,
+    /// How far its score (logit over temperature plus noise; the plain logit if greedy) lies above the runner-up's;
+    /// infinite where it was the only one.
+    pub gap: f64,
+}
+
+/// Chooses tokens from full rows of logits; keeps its working memory from call to call.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    sampling: Sampling,
+    kept: Vec<(f32, TokenId)>,
+}
+
+impl Sampler {
+    /// A sampler for these settings.
+    #[must_use]
+    pub fn new(sampling: Sampling) -> Self {
+        Self { sampling, kept: Vec::new() }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// Chooses the token at absolute position `position` (the number of tokens before it) from its `logits`,
+    /// `[vocab]`, all finite; `history` holds the tokens before it. O(vocab), and a sort of what top-p keeps.
+    ///
+    /// Empty `logits` choose token 0, with no gap.
+    #[must_use]
+    pub fn choose(&mut self, logits: &[f32], position: usize, history: &[TokenId]) -> Choice {
+        let SamplingConfig { temperature, seed, stream, .. } = self.sampling.0;
+        self.kept.clear();
+        self.kept.extend(logits.iter().copied().zip(0..));
+        self.penalise(history);
+        let mut best = Best::default();
+        if temperature == 0.0 {
+            for &(logit, token) in &self.kept {
+                best.offer(f64::from(logit), token);
+            }
+            return best.choice();
+        }
+        self.keep();
+        let mut noise = PositionNoise::new(seed, stream, position as u64);
+        for &(logit, token) in &self.kept {
+            let score = f64::from(logit) / f64::from(temperature);
+            let bits = noise.bits(token);
+            // Most cannot even be the runner-up, and that shows without a logarithm.
+            if score + gumbel_bound(bits) >= best.second {
+                best.offer(score + gumbel(bits), token);
+            }
+        }
+        best.choice()
+    }
+
+    fn penalise(&mut self, history: &[TokenId]) {
+        let penalty = self.sampling.0.repeat_penalty;
+        if penalty == 1.0 {
+            return;
+        }
+        let window = &history[history.len().saturating_sub(REPEAT_WINDOW)..];
+        for (index, &token) in window.iter().enumerate() {
+            // Each token once, however often it was said.
+            if window[..index].contains(&token) {
+                continue;
+            }
+            if let Some((logit, _)) = self.kept.get_mut(token as usize) {
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+        }
+    }
+
+    /// Cuts `kept` down by top-k, top-p and min-p. Leaves it in order of ids if nothing is cut.
+    fn keep(&mut self) {
+        let SamplingConfig { temperature, top_k, top_p, min_p, .. } = self.sampling.0;
+        let temperature = f64::from(temperature);
+        if top_k > 0 && top_k < self.kept.len() {
+            self.kept.select_nth_unstable_by(top_k - 1, falling);
+            self.kept.truncate(top_k);
+        }
+        let highest = self.kept.iter().map(|&(logit, _)| logit).fold(f32::NEG_INFINITY, f32::max);
+        let weight = |logit: f32| ((f64::from(logit) - f64::from(highest)) / temperature).exp();
+        if top_p < 1.0 {
+            let all: f64 = self.kept.iter().map(|&(logit, _)| weight(logit)).sum();
+            let enough = cut_by_mass(&mut self.kept, f64::from(top_p) * all, weight);
+            self.kept.truncate(enough);
+        }
+        if min_p > 0.0 {
+            self.kept.retain(|&(logit, _)| weight(logit) >= f64::from(min_p));
+        }
+    }
+}
+
+/// The highest score, whose it is, and the second highest.
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    token: TokenId,
+    score: f64,
+    second: f64,
+}
+
+impl Default for Best {
+    fn default() -> Self {
+        Self { token: 0, score: f64::NEG_INFINITY, second: f64::NEG_INFINITY }
+    }
+}
+
+impl Best {
+    fn offer(&mut self, score: f64, token: TokenId) {
+        if score > self.score || (score == self.score && token < self.token) {
+            *self = Self { token, score, second: self.score };
+        } else {
+            self.second = self.second.max(score);
+        }
+    }
+
+    fn choice(self) -> Choice {
+        let gap = if self.score == f64::NEG_INFINITY { 0.0 } else { self.score - self.second };
+        Choice { token: self.token, gap }
+    }
+}
+
+/// Sorts as much of the head of `kept` as is needed for its weights to reach `mass`; returns how many that takes.
+fn cut_by_mass(kept: &mut [(f32, TokenId)], mass: f64, weight: impl Fn(f32) -> f64) -> usize {
+    let (mut sum, mut done, mut block) = (0.0, 0, 64);
+    while done < kept.len() {
+        let rest = &mut kept[done..];
+        let size = block.min(rest.len());
+        if size < rest.len() {
+            rest.select_nth_unstable_by(size - 1, falling);
+        }
+        rest[..size].sort_unstable_by(falling);
+        for (index, &(logit, _)) in rest[..size].iter().enumerate() {
+            sum += weight(logit);
+            if sum >= mass {
+                return done + index + 1;
+            }
+        }
+        done += size;
+        block *= 4;
+    }
+    kept.len()
+}
+
+/// By falling logit, equal ones by rising id.
+fn falling(a: &(f32, TokenId), b: &(f32, TokenId)) -> Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}

@@ -1,0 +1,453 @@
+//! The decoding loop: draft, forward, accept, commit, observe.
+
+use std::fmt;
+use std::mem;
+use std::time::Duration;
+
+use crate::accept::accept;
+use crate::choose::Sampler;
+use crate::clock::{Clock, SystemClock};
+use crate::drafter::{Context, Drafter, Outcome, Phase};
+use crate::session::{Request, Session, Verdict};
+use crate::stats::Stats;
+use crate::verifier::{Commit, Step, Verifier, VerifyError};
+use crate::{Finish, NodeId, Room, Row, Rows, Shape, TokenId, TopK};
+
+/// Why nothing could be decoded. After an error every session is as it was, and may be stepped again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Nothing to continue.
+    #[error("the prompt is empty; give at least one token, such as the beginning-of-sequence token")]
+    EmptyPrompt,
+    /// The prompt does not fit.
+    #[error("the prompt has {len} tokens and the context holds {max}; shorten it")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        len: usize,
+        /// The context.
+        max: usize,
+    },
+    /// A prompt token that the vocabulary lacks.
+    #[error("prompt token {token} is outside the vocabulary of {vocab}; is this the model's own tokenizer?")]
+    TokenOutOfRange {
+        /// The token.
+        token: TokenId,
+        /// The size of the vocabulary.
+        vocab: usize,
+    },
+    /// The backend refused or failed.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+/// Decodes any number of sequences over one verifier with one drafter.
+///
+/// A step is one forward pass over all sessions given: those that still read their prompt get a chunk of it, the
+/// others a draft. Whatever the drafter guesses, each session's text is that of plain decoding with its request.
+///
+/// 1. *draft*: the drafter grows a tree from each session's last token, within what budget, backend and context allow.
+/// 2. *forward*: the verifier scores all trees.
+/// 3. *accept*: each session draws its own tokens down its tree; stops and limits cut the walk.
+/// 4. *commit*: the verifier keeps the KV of what is emitted.
+/// 5. *observe*: the drafter sees every scored row and the accepted path.
+pub struct Decoder<V, D> {
+    verifier: V,
+    drafter: D,
+    clock: Box<dyn Clock>,
+    budget: Room,
+    prefill_chunk: usize,
+    top: TopK,
+    /// Kept for their memory alone; both are empty between steps.
+    steps: Vec<Step<'static>>,
+    commits: Vec<Commit<'static>>,
+}
+
+/// Rows of a prefill chunk, where the backend takes that many.
+const PREFILL_CHUNK: usize = 512;
+
+impl<V: Verifier, D: Drafter> Decoder<V, D> {
+    /// A decoder on the system's clock, with no budget but the backend's limits.
+    pub fn new(verifier: V, drafter: D) -> Self {
+        let top = TopK::new(drafter.k());
+        Self {
+            verifier,
+            drafter,
+            clock: Box::new(SystemClock::default()),
+            budget: Room::UNBOUNDED,
+            prefill_chunk: PREFILL_CHUNK,
+            top,
+            steps: Vec::new(),
+            commits: Vec::new(),
+        }
+    }
+
+    /// Takes the time from `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Drafts at most `nodes` nodes a step; 0 is plain decoding.
+    #[must_use]
+    pub fn with_budget(mut self, nodes: usize) -> Self {
+        self.budget = Room { nodes, ..Room::UNBOUNDED };
+        self
+    }
+
+    /// Reads prompts in chunks of at most `rows` rows (0 counts as 1).
+    #[must_use]
+    pub fn with_prefill_chunk(mut self, rows: usize) -> Self {
+        self.prefill_chunk = rows.max(1);
+        self
+    }
+
+    /// The verifier.
+    pub fn verifier(&self) -> &V {
+        &self.verifier
+    }
+
+    /// The verifier, for what the decoder does not do. Leave sequences of open sessions alone.
+    pub fn verifier_mut(&mut self) -> &mut V {
+        &mut self.verifier
+    }
+
+    /// The drafter.
+    pub fn drafter(&self) -> &D {
+        &self.drafter
+    }
+
+    /// The drafter, to save or clear what it learned.
+    pub fn drafter_mut(&mut self) -> &mut D {
+        &mut self.drafter
+    }
+
+    /// The verifier and the drafter.
+    pub fn into_parts(self) -> (V, D) {
+        (self.verifier, self.drafter)
+    }
+
+    fn check_prompt(&self, prompt: &[TokenId]) -> Result<(), DecodeError> {
+        let limits = self.verifier.limits();
+        if prompt.is_empty() {
+            return Err(DecodeError::EmptyPrompt);
+        }
+        if prompt.len() > limits.max_context {
+            return Err(DecodeError::PromptTooLong { len: prompt.len(), max: limits.max_context });
+        }
+        match prompt.iter().find(|&&token| token as usize >= limits.vocab) {
+            Some(&token) => Err(DecodeError::TokenOutOfRange { token, vocab: limits.vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a session on `prompt`; the prompt is read by the steps that follow.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for a prompt that is empty, too long or of another vocabulary, or if no more sequences fit.
+    pub fn open(&mut self, prompt: &[TokenId], request: Request) -> Result<Session, DecodeError> {
+        self.check_prompt(prompt)?;
+        let room = self.verifier.limits().max_context.min(1 << 20);
+        let seq = self.verifier.open()?;
+        Ok(Session::new(seq, prompt, request, room))
+    }
+
+    /// Goes on with a session on a new prompt, as a chat does with its next turn: the KV of the longest common
+    /// prefix of what is cached and of `prompt` is kept, the rest is read by the steps that follow.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); the session is then as it was.
+    pub fn resume(
+        &mut self,
+        session: &mut Session,
+        prompt: &[TokenId],
+        request: Request,
+    ) -> Result<(), DecodeError> {
+        self.check_prompt(prompt)?;
+        let cached = &session.tokens[..session.committed];
+        // The last token of the prompt is always scored: its row gives the first token of the answer.
+        let common = cached.iter().zip(&prompt[..prompt.len() - 1]).take_while(|(a, b)| a == b).count();
+        let whole = common == session.committed || self.verifier.limits().support.shape() != Shape::Plain;
+        // A model that cannot roll back in part starts anew.
+        let common = if whole { common } else { 0 };
+        self.verifier.truncate(session.seq, common)?;
+        self.drafter.forget(session.seq);
+        session.committed = common;
+        session.request = request;
+        session.stats = Stats::default();
+        session.restart(prompt);
+        Ok(())
+    }
+
+    /// Closes a session and returns what it took.
+    pub fn close(&mut self, session: Session) -> Stats {
+        self.verifier.close(session.seq);
+        self.drafter.forget(session.seq);
+        session.stats
+    }
+
+    /// Decodes one prompt, token by token, as an iterator; dropping it closes the sequence.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn generate(
+        &mut self,
+        prompt: &[TokenId],
+        request: Request,
+    ) -> Result<Generation<'_, V, D>, DecodeError> {
+        let session = self.open(prompt, request)?;
+        Ok(Generation { decoder: self, session: [session], next: prompt.len() })
+    }
+
+    /// Advances every session that is not finished, in one forward pass: a chunk of its prompt, or a draft.
+    ///
+    /// Should more sessions be given than fit one pass, the first ones go first.
+    ///
+    /// # Errors
+    /// [`DecodeError::Verify`]; every session is then as it was.
+    pub fn step(&mut self, sessions: &mut [Session]) -> Result<(), DecodeError> {
+        let limits = self.verifier.limits();
+        let (max_context, most) = (limits.max_context, limits.max_rows.min(limits.max_leaves).max(1));
+        let active = |session: &&mut Session| session.finish.is_none();
+        let count = sessions.iter().filter(|session| session.finish.is_none()).count().min(most);
+        if count == 0 {
+            return Ok(());
+        }
+        let _span = tracing::trace_span!("step", sessions = count).entered();
+
+        for session in sessions.iter_mut().filter(active).take(count) {
+            self.draft(session, count);
+        }
+
+        let start = self.clock.now();
+        let mut steps: Vec<Step<'_>> = recycle(mem::take(&mut self.steps));
+        steps.extend(sessions.iter().filter(|session| session.finish.is_none()).take(count).map(|session| {
+            let rows = match session.phase() {
+                Phase::Prefill => self.drafter.prompt_rows(),
+                Phase::Decode => Rows::All,
+            };
+            Step { seq: session.seq, tree: &session.tree, rows }
+        }));
+        self.verifier.forward(&steps, &mut self.top)?;
+        self.steps = recycle(steps);
+        let forward = self.since(start);
+
+        for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
+            self.accept(session, index)?;
+        }
+
+        let start = self.clock.now();
+        let mut commits: Vec<Commit<'_>> = recycle(mem::take(&mut self.commits));
+        commits.extend(
+            sessions
+                .iter()
+                .filter(|session| session.finish.is_none())
+                .take(count)
+                .map(|session| Commit { seq: session.seq, path: &session.walk.path[..session.verdict.keep] }),
+        );
+        self.verifier.commit(&commits)?;
+        self.commits = recycle(commits);
+        let commit = self.since(start);
+
+        for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
+            let phase = session.phase();
+            session.apply(max_context);
+            let start = self.clock.now();
+            self.drafter.observe(&Outcome::new(
+                session.seq,
+                phase,
+                &session.tree,
+                (&session.walk.path, &session.walk.drawn),
+                (&self.top, index),
+            ));
+            let observe = self.since(start);
+            let time = &mut session.stats.time;
+            if phase == Phase::Prefill {
+                time.prefill += forward + commit + observe;
+            } else {
+                time.forward += forward;
+                time.commit += commit;
+                time.observe += observe;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the tree of a session's next pass, one of `count` in it.
+    fn draft(&mut self, session: &mut Session, count: usize) {
+        let start = self.clock.now();
+        let limits = self.verifier.limits();
+        match session.phase() {
+            Phase::Prefill => {
+                let rows = (limits.max_rows / count).min(self.prefill_chunk).max(1);
+                let end = session.prompt_len.min(session.committed + rows);
+                let chunk = &session.tokens[session.committed..end];
+                session.tree.restart_chain(chunk[0], &chunk[1..]);
+            }
+            Phase::Decode => {
+                let room = limits.room(session.committed, count).and(self.budget);
+                session.tree.restart(session.tokens[session.committed], room);
+                let context =
+                    Context { seq: session.seq, tokens: &session.tokens, prompt_len: session.prompt_len };
+                if room.nodes > 0 {
+                    self.drafter.draft(context, &mut session.tree);
+                }
+                session.stats.time.draft += self.since(start);
+            }
+        }
+    }
+
+    /// Draws a session's tokens down its tree, step `index` of the pass, and decides what to emit.
+    fn accept(&mut self, session: &mut Session, index: usize) -> Result<(), DecodeError> {
+        let start = self.clock.now();
+        let phase = session.phase();
+        let len = session.tokens.len();
+        let Session { tree, walk, tokens, sampler, prompt_len, committed, .. } = session;
+        let mut draw = |node: NodeId| {
+            let row = Row { step: index, node: node.index() };
+            let token = own_token(&mut self.verifier, &self.top, sampler.as_mut(), row, tokens)?;
+            tokens.push(token);
+            Ok(token)
+        };
+        let walked: Result<(), VerifyError> = match phase {
+            Phase::Decode => accept(tree, walk, draw),
+            Phase::Prefill => {
+                walk.path.clear();
+                walk.path.extend(tree.nodes());
+                walk.drawn.clear();
+                // The last row of the prompt gives the first token of the output.
+                if *committed + tree.len() == *prompt_len {
+                    draw(NodeId::new(tree.len() - 1)).map(|token| walk.drawn.push(token))
+                } else {
+                    Ok(())
+                }
+            }
+        };
+        let (emit, finish) = if walked.is_ok() { session.cut(session.walk.drawn.len()) } else { (0, None) };
+        // Until the verifier has committed, the session is as it was.
+        session.tokens.truncate(len);
+        walked?;
+        let keep = if phase == Phase::Prefill { session.walk.path.len() } else { emit };
+        session.verdict = Verdict { keep, emit, finish };
+        let time = self.since(start);
+        if phase == Phase::Prefill {
+            session.stats.time.prefill += time;
+        } else {
+            session.stats.time.accept += time;
+        }
+        Ok(())
+    }
+
+    fn since(&self, start: Duration) -> Duration {
+        self.clock.now().saturating_sub(start)
+    }
+}
+
+/// The token that the model itself puts after `tokens`, by its row.
+fn own_token<V: Verifier>(
+    verifier: &mut V,
+    top: &TopK,
+    sampler: Option<&mut Sampler>,
+    row: Row,
+    tokens: &[TokenId],
+) -> Result<TokenId, VerifyError> {
+    match sampler {
+        Some(sampler) => Ok(sampler.choose(verifier.logits(row)?, tokens.len(), tokens).token),
+        None => {
+            let candidates = top.get(row).ok_or(VerifyError::NoSuchRow { row })?;
+            candidates.ids.first().copied().ok_or(VerifyError::NoSuchRow { row })
+        }
+    }
+}
+
+/// The same memory for elements of another lifetime: an emptied vector collects in place.
+fn recycle<A, B>(mut vec: Vec<A>) -> Vec<B> {
+    vec.clear();
+    vec.into_iter().map(|_| unreachable!("the vector was emptied")).collect()
+}
+
+impl<V: fmt::Debug, D: fmt::Debug> fmt::Debug for Decoder<V, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("verifier", &self.verifier)
+            .field("drafter", &self.drafter)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
+///
+/// After an error it may be asked again; it ends when the text does.
+#[derive(Debug)]
+pub struct Generation<'a, V: Verifier, D: Drafter> {
+    decoder: &'a mut Decoder<V, D>,
+    session: [Session; 1],
+    next: usize,
+}
+
+impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
+    /// The session: its output so far, its statistics.
+    pub fn session(&self) -> &Session {
+        &self.session[0]
+    }
+
+    /// Why it ended; none while it goes on.
+    #[must_use]
+    pub fn finish(&self) -> Option<Finish> {
+        self.session[0].finish()
+    }
+
+    /// What it took so far.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        self.session[0].stats()
+    }
+
+    /// Ends it: tokens already accepted still come, and no step follows.
+    pub fn cancel(&mut self) {
+        self.session[0].cancel();
+    }
+
+    /// One step, for callers who want to work between steps: the tokens that it emitted (none for a chunk of the
+    /// prompt), or `None` at the end. Do not mix with the iterator.
+    ///
+    /// # Errors
+    /// As [`Decoder::step`].
+    pub fn step(&mut self) -> Result<Option<&[TokenId]>, DecodeError> {
+        if self.finish().is_some() {
+            return Ok(None);
+        }
+        self.decoder.step(&mut self.session)?;
+        self.next = self.session[0].tokens.len();
+        Ok(Some(self.session[0].fresh()))
+    }
+}
+
+impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
+    type Item = Result<TokenId, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(&token) = self.session[0].tokens.get(self.next) {
+                self.next += 1;
+                return Some(Ok(token));
+            }
+            if self.finish().is_some() {
+                return None;
+            }
+            if let Err(error) = self.decoder.step(&mut self.session) {
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+impl<V: Verifier, D: Drafter> Drop for Generation<'_, V, D> {
+    fn drop(&mut self) {
+        let seq = self.session[0].seq;
+        self.decoder.verifier.close(seq);
+        self.decoder.drafter.forget(seq);
+    }
+}

@@ -1,0 +1,132 @@
+//! The adjacency matrix `[vocab, k]`: after this token, these came next.
+
+use crate::TokenId;
+use crate::template::MAX_RANKS;
+
+/// The largest vocabulary that a matrix takes; the largest in use are near 2^18.
+pub const MAX_VOCAB: usize = 1 << 24;
+
+/// For every token the k candidates that the model ranked highest when it last scored it (paper, section 3.1).
+///
+/// Slots never written are vacant: no node is drafted from them. All `vocab * k` slots are one zeroed allocation,
+/// of which the operating system hands out only the pages that are touched; 49152 x 8 slots are 1.57 MB.
+///
+/// ```
+/// use upcycle_core::AdjacencyMatrix;
+///
+/// let mut matrix = AdjacencyMatrix::new(100, 2)?;
+/// assert_eq!(matrix.candidate(7, 0), None, "vacant");
+/// matrix.update(7, &[42, 43, 44]);
+/// assert_eq!(matrix.row(7).collect::<Vec<_>>(), [42, 43]);
+/// # Ok::<(), upcycle_core::MatrixError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdjacencyMatrix {
+    vocab: usize,
+    k: usize,
+    /// Token + 1; 0 is vacant, so that fresh memory needs no writing. Vacant slots stand behind the others.
+    slots: Vec<u32>,
+    rows: usize,
+}
+
+/// Why a matrix cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MatrixError {
+    /// k is out of range.
+    #[error("a matrix keeps 1 to {MAX_RANKS} candidates of each token, not {k}; choose k in that range")]
+    K {
+        /// The k asked for.
+        k: usize,
+    },
+    /// The vocabulary is empty or too large.
+    #[error("a matrix takes vocabularies of 1 to {MAX_VOCAB} tokens, not {vocab}")]
+    Vocab {
+        /// The size asked for.
+        vocab: usize,
+    },
+}
+
+impl AdjacencyMatrix {
+    /// A vacant matrix.
+    ///
+    /// # Errors
+    /// [`MatrixError`] unless `k` is in 1..=32 and `vocab` in 1..=[`MAX_VOCAB`].
+    pub fn new(vocab: usize, k: usize) -> Result<Self, MatrixError> {
+        if !(1..=MAX_RANKS).contains(&k) {
+            return Err(MatrixError::K { k });
+        }
+        if !(1..=MAX_VOCAB).contains(&vocab) {
+            return Err(MatrixError::Vocab { vocab });
+        }
+        Ok(Self { vocab, k, slots: vec![0; vocab * k], rows: 0 })
+    }
+
+    /// The number of tokens that have a row.
+    #[must_use]
+    pub fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    /// The candidates kept of each token.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The rows that hold something.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The bytes of all slots.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.slots.len() * size_of::<u32>()
+    }
+
+    /// The slots of `token`, `[k]`: candidate + 1, or 0 where vacant; empty outside the vocabulary.
+    pub(crate) fn slots(&self, token: TokenId) -> &[u32] {
+        self.slots.get(token as usize * self.k..).and_then(|rest| rest.get(..self.k)).unwrap_or(&[])
+    }
+
+    /// The candidate of rank `rank` after `token`; none if that slot is vacant or does not exist.
+    #[must_use]
+    pub fn candidate(&self, token: TokenId, rank: usize) -> Option<TokenId> {
+        self.slots(token).get(rank)?.checked_sub(1)
+    }
+
+    /// The candidates after `token`, best first: at most k, none for a vacant row.
+    pub fn row(&self, token: TokenId) -> impl Iterator<Item = TokenId> + '_ {
+        self.slots(token).iter().map_while(|slot| slot.checked_sub(1))
+    }
+
+    /// Every token whose row holds something, rising.
+    pub fn tokens(&self) -> impl Iterator<Item = TokenId> + '_ {
+        (0..self.vocab as TokenId).filter(|&token| self.candidate(token, 0).is_some())
+    }
+
+    /// Replaces the row of `token` by the first k of `candidates`; fewer leave the rest vacant.
+    ///
+    /// Tokens outside the vocabulary have no row and are never candidates, so that nothing drafted from a matrix
+    /// lies outside it.
+    pub fn update(&mut self, token: TokenId, candidates: &[TokenId]) {
+        let vocab = self.vocab;
+        if token as usize >= vocab {
+            return;
+        }
+        let row = &mut self.slots[token as usize * self.k..][..self.k];
+        let was_vacant = row[0] == 0;
+        let mut sound = candidates.iter().filter(|&&candidate| (candidate as usize) < vocab);
+        for slot in row.iter_mut() {
+            *slot = sound.next().map_or(0, |candidate| candidate + 1);
+        }
+        self.rows = self.rows + usize::from(was_vacant) - usize::from(row[0] == 0);
+    }
+
+    /// Vacates every row.
+    pub fn clear(&mut self) {
+        self.slots.fill(0);
+        self.rows = 0;
+    }
+}

@@ -1,0 +1,212 @@
+//! A matrix on disk, so that a new process starts warm.
+//!
+//! Little-endian: the magic `UPCYMTRX`, then u32 version, vocab, k and number of rows, the 32 bytes of the
+//! tokenizer's fingerprint, then each row that is not vacant by rising token (u32 token, k slots of u32 candidate
+//! plus 1, 0 where vacant), then the CRC-32 of all bytes before it. At most 60 + vocab * (k + 1) * 4 bytes.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{AdjacencyMatrix, MatrixError};
+
+/// Which tokenizer a snapshot belongs to: a hash of its vocabulary. Equal ids of another vocabulary mean other text.
+pub type Fingerprint = [u8; 32];
+
+const MAGIC: &[u8; 8] = b"UPCYMTRX";
+const VERSION: u32 = 1;
+const HEADER: usize = 8 + 4 * 4 + 32;
+const CHECKSUM: usize = 4;
+
+/// Why a snapshot was not saved or not loaded; nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The operating system refused.
+    #[error("cannot {doing} the snapshot {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Not a snapshot at all.
+    #[error("{} is not a matrix snapshot (it does not start with UPCYMTRX)", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by another version of this program.
+    #[error("{} has snapshot version {found}, and this program reads version {VERSION}; make it anew", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// Shorter or longer than its header says.
+    #[error("{} has {found} bytes where its header promises {expected}; it is cut off or was appended to", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// The bytes that the header promises.
+        expected: u64,
+        /// The bytes that are there.
+        found: u64,
+    },
+    /// The checksum, or a value that the checksum cannot excuse, is wrong.
+    #[error("{} is damaged: {what}; delete it and let it be made anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// For another model or another k.
+    #[error("{} is for another {what}: it has {found}, and {expected} is needed", path.display())]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// What differs: vocabulary size, k, or tokenizer fingerprint.
+        what: &'static str,
+        /// What is needed.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// The matrix asked for cannot exist.
+    #[error(transparent)]
+    Matrix(#[from] MatrixError),
+}
+
+impl AdjacencyMatrix {
+    /// Writes the matrix to `path`: to a temporary file beside it, synced and then renamed, so that a reader finds
+    /// the old file or the new one, whole.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`]; the file that was there before is then untouched.
+    pub fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
+        let io = |doing| move |source| SnapshotError::Io { doing, path: path.to_owned(), source };
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let mut file = tempfile::Builder::new()
+            .prefix(".snapshot")
+            .tempfile_in(folder)
+            .map_err(io("create a temporary file for"))?;
+        file.write_all(&self.encode(fingerprint)).map_err(io("write"))?;
+        file.as_file().sync_all().map_err(io("write"))?;
+        file.persist(path).map_err(|error| io("rename the finished")(error.error))?;
+        Ok(())
+    }
+
+    /// Reads a matrix of `vocab` x `k` for the tokenizer with `fingerprint` from `path`.
+    ///
+    /// # Errors
+    /// [`SnapshotError`], which names what differs.
+    pub fn load(
+        path: &Path,
+        vocab: usize,
+        k: usize,
+        fingerprint: &Fingerprint,
+    ) -> Result<Self, SnapshotError> {
+        let mut matrix = Self::new(vocab, k)?;
+        let io = |source| SnapshotError::Io { doing: "read", path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        // Whatever the file's length claims, no more is read than the largest such snapshot and one byte.
+        let most = HEADER + vocab * (k + 1) * 4 + CHECKSUM;
+        let mut bytes = Vec::new();
+        file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+        matrix.decode(path, &bytes, fingerprint)?;
+        Ok(matrix)
+    }
+
+    fn encode(&self, fingerprint: &Fingerprint) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER + self.rows() * (self.k() + 1) * 4 + CHECKSUM);
+        bytes.extend_from_slice(MAGIC);
+        for number in [VERSION, self.vocab() as u32, self.k() as u32, self.rows() as u32] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(fingerprint);
+        for token in self.tokens() {
+            bytes.extend_from_slice(&token.to_le_bytes());
+            for slot in self.slots(token) {
+                bytes.extend_from_slice(&slot.to_le_bytes());
+            }
+        }
+        let checksum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    fn decode(&mut self, path: &Path, bytes: &[u8], fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
+        let path = || path.to_owned();
+        if !bytes.starts_with(MAGIC) {
+            return Err(SnapshotError::Foreign { path: path() });
+        }
+        let length =
+            |expected: u64| SnapshotError::Length { path: path(), expected, found: bytes.len() as u64 };
+        if bytes.len() < HEADER + CHECKSUM {
+            return Err(length((HEADER + CHECKSUM) as u64));
+        }
+        let [version, vocab, k, rows] = [8, 12, 16, 20].map(|at| number(bytes, at));
+        if version != VERSION {
+            return Err(SnapshotError::Version { path: path(), found: version });
+        }
+        let mismatch = |what, expected: String, found: String| {
+            Err(SnapshotError::Mismatch { path: path(), what, expected, found })
+        };
+        if vocab as usize != self.vocab() {
+            return mismatch("vocabulary size", self.vocab().to_string(), vocab.to_string());
+        }
+        if k as usize != self.k() {
+            return mismatch("k", self.k().to_string(), k.to_string());
+        }
+        let width = (self.k() + 1) * 4;
+        let expected = (HEADER + CHECKSUM) as u64 + u64::from(rows) * width as u64;
+        if bytes.len() as u64 != expected {
+            return Err(length(expected));
+        }
+        let damaged = |what| Err(SnapshotError::Damaged { path: path(), what });
+        let body = bytes.len() - CHECKSUM;
+        if crc32fast::hash(&bytes[..body]) != number(bytes, body) {
+            return damaged("its checksum does not match its contents");
+        }
+        if &bytes[24..HEADER] != fingerprint {
+            return mismatch("tokenizer", hex(fingerprint), hex(&bytes[24..HEADER]));
+        }
+        let mut candidates = Vec::with_capacity(self.k());
+        let mut last = None;
+        for row in bytes[HEADER..body].chunks_exact(width) {
+            let token = number(row, 0);
+            candidates.clear();
+            candidates.extend(
+                row.as_chunks::<4>().0[1..].iter().map_while(|slot| u32::from_le_bytes(*slot).checked_sub(1)),
+            );
+            let in_vocab = |token: u32| (token as usize) < self.vocab();
+            if last >= Some(token)
+                || !in_vocab(token)
+                || candidates.is_empty()
+                || !candidates.iter().copied().all(in_vocab)
+            {
+                return damaged("a row does not belong to this vocabulary");
+            }
+            last = Some(token);
+            self.update(token, &candidates);
+        }
+        Ok(())
+    }
+}
+
+/// The little-endian u32 at byte `at`; the caller has checked that it is there.
+fn number(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

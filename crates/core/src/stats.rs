@@ -1,0 +1,119 @@
+//! What a sequence took.
+
+use std::time::Duration;
+
+/// Time by part. In a pass over several sequences each is charged the whole pass, since each waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// All of prefill: forward, commit and observe of the prompt's chunks.
+    pub prefill: Duration,
+    /// Drafting.
+    pub draft: Duration,
+    /// The verifier's passes over drafts.
+    pub forward: Duration,
+    /// Choosing tokens and walking down the trees.
+    pub accept: Duration,
+    /// Committing accepted paths.
+    pub commit: Duration,
+    /// The drafter's learning.
+    pub observe: Duration,
+}
+
+impl Times {
+    /// Everything but prefill.
+    #[must_use]
+    pub fn decode(&self) -> Duration {
+        self.draft + self.forward + self.accept + self.commit + self.observe
+    }
+}
+
+/// What a sequence took. A step is one pass over a draft; prefill, which gives the first token, is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Tokens of the prompt that were scored (not those that were still cached).
+    pub prefilled: usize,
+    /// Draft nodes scored.
+    pub drafted: usize,
+    /// Draft nodes kept.
+    pub accepted: usize,
+    /// Tokens emitted in each step, `[steps]`.
+    pub emitted: Vec<u32>,
+    /// Draft nodes scored, by depth: the first entry is depth 1.
+    pub drafted_by_depth: Vec<u64>,
+    /// Draft nodes kept, by depth: the first entry is depth 1.
+    pub accepted_by_depth: Vec<u64>,
+    /// Time by part.
+    pub time: Times,
+}
+
+impl Stats {
+    /// Passes over drafts.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.emitted.len()
+    }
+
+    /// Mean tokens emitted per step (the paper's mean accepted tokens): 1 for plain decoding, 0 before the first.
+    #[must_use]
+    pub fn accepted_per_step(&self) -> f64 {
+        if self.emitted.is_empty() {
+            return 0.0;
+        }
+        self.emitted.iter().map(|&n| f64::from(n)).sum::<f64>() / self.steps() as f64
+    }
+
+    /// How many steps emitted n tokens, for n = 0, 1, 2, …
+    #[must_use]
+    pub fn histogram(&self) -> Vec<u64> {
+        let mut counts = Vec::new();
+        for &n in &self.emitted {
+            add_at(&mut counts, n as usize, 1);
+        }
+        counts
+    }
+
+    /// Tokens per second of decoding, prefill (and the token that it gives) left out; 0 before the first step.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        per_second(self.emitted.iter().map(|&n| n as usize).sum(), self.time.decode())
+    }
+
+    /// Prompt tokens per second of prefill; 0 before it.
+    #[must_use]
+    pub fn prefill_tokens_per_second(&self) -> f64 {
+        per_second(self.prefilled, self.time.prefill)
+    }
+
+    /// Adds what another sequence took, for totals over many prompts.
+    pub fn add(&mut self, other: &Stats) {
+        self.prefilled += other.prefilled;
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
+        self.emitted.extend_from_slice(&other.emitted);
+        for (depth, &n) in other.drafted_by_depth.iter().enumerate() {
+            add_at(&mut self.drafted_by_depth, depth, n);
+        }
+        for (depth, &n) in other.accepted_by_depth.iter().enumerate() {
+            add_at(&mut self.accepted_by_depth, depth, n);
+        }
+        let (sum, more) = (&mut self.time, &other.time);
+        sum.prefill += more.prefill;
+        sum.draft += more.draft;
+        sum.forward += more.forward;
+        sum.accept += more.accept;
+        sum.commit += more.commit;
+        sum.observe += more.observe;
+    }
+}
+
+fn per_second(count: usize, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+/// Adds `n` to the count at `index`, which need not exist yet.
+pub(crate) fn add_at(counts: &mut Vec<u64>, index: usize, n: u64) {
+    if index >= counts.len() {
+        counts.resize(index + 1, 0);
+    }
+    counts[index] += n;
+}

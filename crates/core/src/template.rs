@@ -1,0 +1,292 @@
+//! Static draft trees: which ranks of the matrix to draft below which, and in which order they are worth it.
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// The ranks that a template may name are below this; it is the largest k of a matrix.
+pub const MAX_RANKS: usize = 32;
+
+/// The paper's tree of 80 draft nodes, as TOML: `configs/trees/paper-80.toml`.
+const PAPER_80: &str = include_str!("../trees/paper-80.toml");
+
+/// The chances used where a template names none: those of the paper's tree, then 0.01.
+const DEFAULT_CHANCES: [f32; 8] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
+
+/// A node of a template.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TemplateNode {
+    /// The template node above; none for a child of the root.
+    pub parent: Option<usize>,
+    /// The rank, in the row of the parent's token, of the candidate that is drafted here.
+    pub rank: usize,
+    /// 1 for a child of the root.
+    pub depth: usize,
+    /// The chance that this node is right given that its parent is, by its rank alone.
+    pub chance: f32,
+}
+
+/// A static draft tree (paper, section 3.2), in breadth-first or any other order with parents before children.
+///
+/// It also carries a *value order*: nodes by falling chance of lying on the accepted path (the product of the
+/// chances along their path). A parent is never worth less than its child, so that every head of this order is
+/// itself a tree, and a tree cut to n nodes keeps the n most valuable ones, not the first n.
+///
+/// ```
+/// use upcycle_core::TreeTemplate;
+///
+/// let tree = TreeTemplate::parse(r#"
+///     name = "small"
+///     nodes = ["0", "1", "0.0"]
+/// "#)?;
+/// assert_eq!(tree.len(), 3);
+/// // "0.0" is worth 0.43 * 0.43, more than the 0.09 of "1".
+/// assert_eq!(tree.by_value(), [0, 2, 1]);
+/// # Ok::<(), upcycle_core::TemplateError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct TreeTemplate {
+    name: String,
+    chances: Vec<f32>,
+    nodes: Vec<TemplateNode>,
+    by_value: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: String,
+    rank_chances: Option<Spanned<Vec<f32>>>,
+    nodes: Vec<Spanned<String>>,
+}
+
+#[derive(Serialize)]
+struct Out<'a> {
+    name: &'a str,
+    rank_chances: &'a [f32],
+    nodes: Vec<String>,
+}
+
+/// Why a template was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// Not TOML, or not of a template's form.
+    #[error("not a tree template: {message}")]
+    Syntax {
+        /// What the parser said, with the line.
+        message: String,
+    },
+    /// A node that is not a path of ranks.
+    #[error(
+        "line {line}: {node:?} is not a path of ranks; write ranks below {MAX_RANKS} joined by dots, such as \"0.3\""
+    )]
+    NotAPath {
+        /// The line, from 1.
+        line: usize,
+        /// The node as written.
+        node: String,
+    },
+    /// A child whose parent does not stand before it.
+    #[error("line {line}: {node:?} stands without its parent; name {parent:?} before it")]
+    Orphan {
+        /// The line, from 1.
+        line: usize,
+        /// The node.
+        node: String,
+        /// The parent that is missing.
+        parent: String,
+    },
+    /// The same node twice.
+    #[error("line {line}: {node:?} stands twice")]
+    Twice {
+        /// The line of the second, from 1.
+        line: usize,
+        /// The node.
+        node: String,
+    },
+    /// A chance outside 0..=1, or more chances than ranks.
+    #[error(
+        "line {line}: rank_chances must be 1 to {MAX_RANKS} numbers above 0 and at most 1, found {found}"
+    )]
+    Chance {
+        /// The line, from 1.
+        line: usize,
+        /// What was found.
+        found: String,
+    },
+}
+
+impl TreeTemplate {
+    /// The paper's tree of 80 draft nodes (the authors' template 2.2.2).
+    #[must_use]
+    pub fn paper_80() -> Self {
+        Self::parse(PAPER_80).expect("the built-in tree is checked by a test")
+    }
+
+    /// Reads a template from TOML: `name`, `nodes` (paths of ranks, parents before children) and, optionally,
+    /// `rank_chances` (the chance of each rank, which makes the value order; the last one holds for all further
+    /// ranks).
+    ///
+    /// # Errors
+    /// [`TemplateError`], with the line.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let raw: Raw =
+            toml::from_str(text).map_err(|error| TemplateError::Syntax { message: error.to_string() })?;
+        let line =
+            |offset: usize| 1 + text.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count();
+        let chances = match raw.rank_chances {
+            None => DEFAULT_CHANCES.to_vec(),
+            Some(chances) => {
+                let sound = (1..=MAX_RANKS).contains(&chances.get_ref().len())
+                    && chances.get_ref().iter().all(|&chance| chance > 0.0 && chance <= 1.0);
+                if !sound {
+                    return Err(TemplateError::Chance {
+                        line: line(chances.span().start),
+                        found: format!("{:?}", chances.get_ref()),
+                    });
+                }
+                chances.into_inner()
+            }
+        };
+        let mut nodes: Vec<TemplateNode> = Vec::with_capacity(raw.nodes.len());
+        // Every path read so far, with the index of its node.
+        let mut known = std::collections::HashMap::from([(Vec::new(), None)]);
+        for written in &raw.nodes {
+            let (at, node) = (line(written.span().start), written.get_ref());
+            let path: Option<Vec<usize>> = node
+                .split('.')
+                .map(|rank| rank.parse().ok().filter(|&rank| rank < MAX_RANKS && is_plain(written.get_ref())))
+                .collect();
+            let path = path.ok_or_else(|| TemplateError::NotAPath { line: at, node: node.clone() })?;
+            let (rank, above) = path.split_last().expect("split always yields one part");
+            let parent = *known.get(above).ok_or_else(|| TemplateError::Orphan {
+                line: at,
+                node: node.clone(),
+                parent: written_path(above),
+            })?;
+            nodes.push(TemplateNode {
+                parent,
+                rank: *rank,
+                depth: path.len(),
+                chance: chances.get(*rank).copied().unwrap_or(chances[chances.len() - 1]),
+            });
+            if known.insert(path, Some(nodes.len() - 1)).is_some() {
+                return Err(TemplateError::Twice { line: at, node: node.clone() });
+            }
+        }
+        let by_value = order_by_value(&nodes);
+        Ok(Self { name: raw.name, chances, nodes, by_value })
+    }
+
+    /// The template as TOML; [`parse`](Self::parse) reads it back.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let nodes = (0..self.len()).map(|node| written_path(&self.path(node))).collect();
+        toml::to_string(&Out { name: &self.name, rank_chances: &self.chances, nodes })
+            .expect("strings and finite numbers are always TOML")
+    }
+
+    /// The ranks from the root down to `node`.
+    fn path(&self, node: usize) -> Vec<usize> {
+        let mut path: Vec<usize> = std::iter::successors(Some(node), |&node| self.nodes[node].parent)
+            .map(|node| self.nodes[node].rank)
+            .collect();
+        path.reverse();
+        path
+    }
+
+    /// Its name, for reports.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its nodes in drafting order, `[len]`; the root is not among them.
+    #[must_use]
+    pub fn nodes(&self) -> &[TemplateNode] {
+        &self.nodes
+    }
+
+    /// The indices of its nodes from the most valuable to the least, `[len]`.
+    #[must_use]
+    pub fn by_value(&self) -> &[usize] {
+        &self.by_value
+    }
+
+    /// The number of draft nodes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether it drafts nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The matrix columns that it uses: its largest rank and one.
+    #[must_use]
+    pub fn ranks(&self) -> usize {
+        self.nodes.iter().map(|node| node.rank + 1).max().unwrap_or(0)
+    }
+}
+
+/// Digits and dots alone: `parse` would take "+1".
+fn is_plain(path: &str) -> bool {
+    path.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+fn written_path(path: &[usize]) -> String {
+    path.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
+}
+
+fn order_by_value(nodes: &[TemplateNode]) -> Vec<usize> {
+    // Chances are at most 1, so a parent's value is never below its child's; a stable sort keeps it first on a tie.
+    let mut values: Vec<f64> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        values.push(f64::from(node.chance) * node.parent.map_or(1.0, |parent| values[parent]));
+    }
+    let mut order: Vec<usize> = (0..nodes.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_paper_tree_has_its_published_shape() {
+        let tree = TreeTemplate::paper_80();
+        let at_depth = |depth| tree.nodes().iter().filter(|node| node.depth == depth).count();
+        assert_eq!(tree.len(), 80);
+        assert_eq!((1..=7).map(at_depth).collect::<Vec<_>>(), [8, 21, 25, 15, 8, 3, 0]);
+        assert_eq!(tree.ranks(), 8);
+        let parents: std::collections::HashSet<_> = tree.nodes().iter().filter_map(|n| n.parent).collect();
+        assert_eq!(tree.len() - parents.len(), 40, "leaves");
+    }
+
+    #[test]
+    fn a_child_without_its_parent_is_refused_with_its_line() {
+        let error = TreeTemplate::parse("name = \"x\"\nnodes = [\n  \"0\",\n  \"1.0\",\n]").unwrap_err();
+        let expected = TemplateError::Orphan { line: 4, node: "1.0".into(), parent: "1".into() };
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn what_is_not_a_template_is_refused_with_its_line() {
+        let refused =
+            |nodes: &str| TreeTemplate::parse(&format!("name = \"x\"\nnodes = {nodes}")).unwrap_err();
+        for bad in ["", ".", "0.", "+1", "a", "32", "99999999999999999999"] {
+            let expected = TemplateError::NotAPath { line: 2, node: bad.into() };
+            assert_eq!(refused(&format!("[{bad:?}]")), expected);
+        }
+        assert_eq!(refused("[\"0\", \"0\"]"), TemplateError::Twice { line: 2, node: "0".into() });
+        assert!(matches!(refused("[0]"), TemplateError::Syntax { .. }));
+        for bad in ["[]", "[0.0]", "[1.5]", "[nan]"] {
+            let text = format!("name = \"x\"\nrank_chances = {bad}\nnodes = []");
+            assert!(matches!(TreeTemplate::parse(&text), Err(TemplateError::Chance { line: 2, .. })));
+        }
+    }
+}

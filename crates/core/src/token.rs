@@ -1,0 +1,47 @@
+//! Tokens, sequences and rows: the three things everything else is indexed by.
+
+use std::fmt;
+
+/// The id of a token in the model's vocabulary.
+pub type TokenId = u32;
+
+/// An open sequence of a [`Verifier`](crate::Verifier).
+///
+/// A verifier never gives the same id twice, so that a closed id stays dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeqId(u64);
+
+impl SeqId {
+    /// The id with this number. Verifiers count upwards from any start.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number of this id.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for SeqId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sequence {}", self.0)
+    }
+}
+
+/// One scored row of the last [`forward`](crate::Verifier::forward): node `node` of the tree of step `step`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Row {
+    /// The index of the step in the slice that `forward` was given.
+    pub step: usize,
+    /// The index of the node in that step's tree.
+    pub node: usize,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} of step {}", self.node, self.step)
+    }
+}

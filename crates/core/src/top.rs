@@ -1,0 +1,308 @@
+//! The k best candidates of each scored row: what a backend answers, and what drafters learn from.
+
+use std::ops::Range;
+
+use crate::{Row, Step, TokenId, VerifyError};
+
+/// The k best candidates of every row that a [`forward`](crate::Verifier::forward) was asked for.
+///
+/// The caller makes one with the k that it wants; the backend lays it out for its steps with
+/// [`restart`](Self::restart) and fills every row, best first: by falling logit, equal logits by rising id.
+/// Nothing is freed between passes.
+#[derive(Clone, Debug)]
+pub struct TopK {
+    wanted: usize,
+    width: usize,
+    log_sum_exp: bool,
+    ids: Vec<TokenId>,
+    logits: Vec<f32>,
+    sums: Vec<f32>,
+    /// For each step: its first row here, the rows of its tree, and which of them are wanted.
+    steps: Vec<(usize, usize, Rows)>,
+}
+
+/// Which rows of a step get candidates (and can be read in full).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Every node.
+    All,
+    /// The last node alone.
+    Last,
+    /// The last node and every `n`-th before it: `len - 1`, `len - 1 - n`, … (0 counts as 1).
+    Every(usize),
+}
+
+impl Rows {
+    /// How many of `len` rows are wanted.
+    #[must_use]
+    pub fn count(self, len: usize) -> usize {
+        match self {
+            Rows::All => len,
+            Rows::Last => len.min(1),
+            Rows::Every(stride) => len.div_ceil(stride.max(1)),
+        }
+    }
+
+    /// The wanted ones of `len` rows, in rising order.
+    pub fn nodes(self, len: usize) -> impl ExactSizeIterator<Item = usize> {
+        let stride = self.stride(len);
+        let count = self.count(len);
+        (0..count).map(move |i| len - 1 - (count - 1 - i) * stride)
+    }
+
+    fn stride(self, len: usize) -> usize {
+        match self {
+            Rows::All => 1,
+            Rows::Last => len.max(1),
+            Rows::Every(stride) => stride.max(1),
+        }
+    }
+
+    /// The place of `node` among the wanted ones of `len` rows.
+    fn place(self, node: usize, len: usize) -> Option<usize> {
+        let behind = len.checked_sub(1)?.checked_sub(node)?;
+        let stride = self.stride(len);
+        (behind.is_multiple_of(stride)).then(|| self.count(len) - 1 - behind / stride)
+    }
+}
+
+/// One row's candidates, best first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidates<'a> {
+    /// Token ids, `[k]`, by falling logit, equal logits by rising id.
+    pub ids: &'a [TokenId],
+    /// Their logits, `[k]`.
+    pub logits: &'a [f32],
+    /// The logarithm of the sum of the exponentials of the whole row, where it was asked for.
+    pub log_sum_exp: Option<f32>,
+}
+
+impl TopK {
+    /// Asks for the `k` best of each row; `k` = 0 counts as 1.
+    #[must_use]
+    pub fn new(k: usize) -> Self {
+        Self {
+            wanted: k.max(1),
+            width: 0,
+            log_sum_exp: false,
+            ids: Vec::new(),
+            logits: Vec::new(),
+            sums: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Asks for each row's log-sum-exp too, so that logits can be turned into probabilities.
+    #[must_use]
+    pub fn with_log_sum_exp(mut self) -> Self {
+        self.log_sum_exp = true;
+        self
+    }
+
+    /// The k that the caller asked for; a row holds `min(k, vocab)`.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.wanted
+    }
+
+    /// Whether each row's log-sum-exp is asked for.
+    #[must_use]
+    pub fn wants_log_sum_exp(&self) -> bool {
+        self.log_sum_exp
+    }
+
+    /// For backends: lays out the rows of `steps` for a model of `vocab` tokens, all of them empty.
+    pub fn restart(&mut self, steps: &[Step<'_>], vocab: usize) {
+        self.width = self.wanted.min(vocab);
+        self.steps.clear();
+        let mut rows = 0;
+        for step in steps {
+            self.steps.push((rows, step.tree.len(), step.rows));
+            rows += step.rows.count(step.tree.len());
+        }
+        self.ids.clear();
+        self.ids.resize(rows * self.width, 0);
+        self.logits.clear();
+        self.logits.resize(rows * self.width, f32::NEG_INFINITY);
+        self.sums.clear();
+        self.sums.resize(if self.log_sum_exp { rows } else { 0 }, f32::NEG_INFINITY);
+    }
+
+    /// The rows of all steps together: what a backend runs its head on, in order of step, then node.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.ids.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    /// The steps laid out.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The nodes of `step` that are wanted, rising; none for a step that was not there.
+    pub fn nodes(&self, step: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
+        let (_, len, rows) = self.steps.get(step).copied().unwrap_or((0, 0, Rows::All));
+        rows.nodes(len)
+    }
+
+    /// The index among all [`rows`](Self::rows) of `row`; none if it was not asked for.
+    #[must_use]
+    pub fn index(&self, row: Row) -> Option<usize> {
+        let &(first, len, rows) = self.steps.get(row.step)?;
+        Some(first + rows.place(row.node, len)?)
+    }
+
+    /// The candidates of `row`; none if it was not asked for.
+    #[must_use]
+    pub fn get(&self, row: Row) -> Option<Candidates<'_>> {
+        let index = self.index(row)?;
+        let range = self.range(index);
+        Some(Candidates {
+            ids: &self.ids[range.clone()],
+            logits: &self.logits[range],
+            log_sum_exp: self.sums.get(index).copied(),
+        })
+    }
+
+    fn range(&self, index: usize) -> Range<usize> {
+        index * self.width..(index + 1) * self.width
+    }
+
+    /// For backends that rank on the device: the ids and logits of row `index` to be written, `[min(k, vocab)]`.
+    ///
+    /// # Panics
+    /// If `index` is not below [`rows`](Self::rows).
+    pub fn slots(&mut self, index: usize) -> (&mut [TokenId], &mut [f32]) {
+        let range = self.range(index);
+        (&mut self.ids[range.clone()], &mut self.logits[range])
+    }
+
+    /// For backends that hold the logits in host memory: ranks `logits`, `[vocab]`, into `row`, in one pass and
+    /// without a sort of the vocabulary.
+    ///
+    /// # Errors
+    /// [`VerifyError::NotFinite`] if a logit is NaN or infinite, [`VerifyError::NoSuchRow`] if `row` was not asked
+    /// for, [`VerifyError::WrongVocab`] if `logits` is shorter than the vocabulary that the rows are laid out for.
+    pub fn rank(&mut self, row: Row, logits: &[f32]) -> Result<(), VerifyError> {
+        let index = self.index(row).ok_or(VerifyError::NoSuchRow { row })?;
+        if logits.len() < self.width {
+            return Err(VerifyError::WrongVocab { expected: self.width, found: logits.len() });
+        }
+        let (ids, best) = self.slots(index);
+        if !select(logits, ids, best) {
+            return Err(VerifyError::NotFinite { row });
+        }
+        if self.log_sum_exp {
+            self.sums[index] = log_sum_exp(logits);
+        }
+        Ok(())
+    }
+}
+
+/// The logarithm of the sum of the exponentials of `logits`.
+#[must_use]
+pub fn log_sum_exp(logits: &[f32]) -> f32 {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - highest).exp()).sum();
+    (f64::from(highest) + sum.ln()) as f32
+}
+
+/// How many logits are looked at together: if none beats the worst candidate so far, all are passed over at once.
+const BLOCK: usize = 32;
+
+/// Fills `ids` and `best` with the highest of `logits`, best first; says whether every logit is finite.
+fn select(logits: &[f32], ids: &mut [TokenId], best: &mut [f32]) -> bool {
+    let k = ids.len();
+    best.fill(f32::NEG_INFINITY);
+    let mut held = 0;
+    // 0 times a finite number is 0, and NaN for all others, and a sum keeps a NaN: one check at the end.
+    let mut poison = 0.0_f32;
+    for (block, chunk) in logits.chunks(BLOCK).enumerate() {
+        let mut highest = [f32::NEG_INFINITY; 8];
+        let mut faults = [0.0_f32; 8];
+        let (eights, rest) = chunk.as_chunks::<8>();
+        for eight in eights {
+            for lane in 0..8 {
+                highest[lane] = if eight[lane] > highest[lane] { eight[lane] } else { highest[lane] };
+                faults[lane] += eight[lane] * 0.0;
+            }
+        }
+        let mut top = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        poison += faults.iter().sum::<f32>();
+        for &logit in rest {
+            top = top.max(logit);
+            poison += logit * 0.0;
+        }
+        // Ids rise, so an equal logit never displaces one already held.
+        if held == k && top <= best[k - 1] {
+            continue;
+        }
+        for (i, &logit) in chunk.iter().enumerate() {
+            if held == k && logit <= best[k - 1] {
+                continue;
+            }
+            let place = best[..held].partition_point(|&other| other >= logit);
+            let end = (held + 1).min(k);
+            best[place..end].rotate_right(1);
+            ids[place..end].rotate_right(1);
+            best[place] = logit;
+            ids[place] = (block * BLOCK + i) as TokenId;
+            held = end;
+        }
+    }
+    poison == 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn naive(logits: &[f32], k: usize) -> Vec<TokenId> {
+        let mut ids: Vec<TokenId> = (0..logits.len() as TokenId).collect();
+        ids.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+        ids.truncate(k);
+        ids
+    }
+
+    proptest! {
+        #[test]
+        fn selection_is_the_head_of_a_sort(
+            // Few distinct values, so that ties are common.
+            logits in prop::collection::vec((-9_i8..9).prop_map(|x| f32::from(x) / 2.0), 1..300),
+            k in 1_usize..33,
+        ) {
+            let k = k.min(logits.len());
+            let (mut ids, mut best) = (vec![0; k], vec![0.0; k]);
+            prop_assert!(select(&logits, &mut ids, &mut best));
+            prop_assert_eq!(&ids, &naive(&logits, k));
+            let expected: Vec<f32> = ids.iter().map(|&id| logits[id as usize]).collect();
+            prop_assert_eq!(best, expected);
+        }
+
+        #[test]
+        fn a_row_that_is_not_finite_is_found_wherever_it_is(
+            len in 1_usize..300,
+            at in any::<prop::sample::Index>(),
+            bad in prop::sample::select(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY]),
+        ) {
+            let mut logits = vec![1.0; len];
+            logits[at.index(len)] = bad;
+            prop_assert!(!select(&logits, &mut [0; 1], &mut [0.0; 1]));
+        }
+
+        #[test]
+        fn rows_count_place_and_nodes_agree(len in 1_usize..200, stride in 0_usize..70) {
+            for rows in [Rows::All, Rows::Last, Rows::Every(stride)] {
+                let nodes: Vec<usize> = rows.nodes(len).collect();
+                prop_assert_eq!(nodes.len(), rows.count(len));
+                prop_assert_eq!(nodes.last(), Some(&(len - 1)));
+                for node in 0..len {
+                    prop_assert_eq!(rows.place(node, len), nodes.iter().position(|&n| n == node));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The draft tree: flat arrays of tokens and parents, the only truth about its shape.
+
+use std::fmt;
+
+use crate::TokenId;
+
+/// A node of a [`DraftTree`]; nodes are numbered in the order in which they were pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(u32);
+
+impl NodeId {
+    /// The root: the last emitted token, whose KV is not yet committed.
+    pub const ROOT: NodeId = NodeId(0);
+
+    /// The node with this index.
+    ///
+    /// An index past `u32::MAX` saturates: no tree is that large, so it names no node.
+    #[must_use]
+    pub fn new(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// The index of this node in [`DraftTree::tokens`] and its siblings.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {}", self.0)
+    }
+}
+
+/// What kinds of tree fit a [`Room`] or a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Shape {
+    /// The root alone: plain decoding.
+    Plain,
+    /// One path: no node has two children.
+    Chain,
+    /// Any tree.
+    Tree,
+}
+
+/// What may be drafted now: the least of the budget, the backend's limits and the context left.
+///
+/// A tree keeps its room, so no drafter can overdraw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Draft nodes, the root not counted.
+    pub nodes: usize,
+    /// Leaves; a tree always has one (the root, while it is alone).
+    pub leaves: usize,
+    /// The depth of the deepest node; the root has depth 0.
+    pub depth: usize,
+}
+
+impl Room {
+    /// Room for any tree.
+    pub const UNBOUNDED: Room = Room { nodes: usize::MAX, leaves: usize::MAX, depth: usize::MAX };
+
+    /// Room for the root alone: plain decoding.
+    pub const NONE: Room = Room { nodes: 0, leaves: 1, depth: 0 };
+
+    /// What fits both `self` and `other`.
+    #[must_use]
+    pub fn and(self, other: Room) -> Room {
+        Room {
+            nodes: self.nodes.min(other.nodes),
+            leaves: self.leaves.min(other.leaves),
+            depth: self.depth.min(other.depth),
+        }
+    }
+
+    /// The richest shape that fits.
+    #[must_use]
+    pub fn shape(self) -> Shape {
+        if self.nodes == 0 || self.depth == 0 {
+            Shape::Plain
+        } else if self.leaves <= 1 {
+            Shape::Chain
+        } else {
+            Shape::Tree
+        }
+    }
+}
+
+/// Why a node was not added; the tree is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// All nodes of the room are drafted: nothing more fits anywhere.
+    #[error("the room for draft nodes is used up")]
+    Nodes,
+    /// One more leaf would not fit; a child of a present leaf still does.
+    #[error("the room for leaves is used up")]
+    Leaves,
+    /// The node would be too deep; shallower ones still fit.
+    #[error("the room for depth is used up")]
+    Depth,
+}
+
+const NO_NODE: u32 = u32::MAX;
+
+/// A tree of draft tokens that the model verifies in one pass.
+///
+/// Node 0 is the root: the last emitted token, whose KV is not yet committed. `parents[i] < i` for every other
+/// node, and the children of one node hold distinct tokens. The arrays are flat and reused from step to step, so
+/// that drafting allocates nothing once warm.
+///
+/// ```
+/// use upcycle_core::{DraftTree, Full, NodeId, Room};
+///
+/// let mut tree = DraftTree::new();
+/// tree.restart(7, Room { nodes: 3, leaves: 2, depth: 8 });
+/// let a = tree.push(NodeId::ROOT, 11, None)?;
+/// let b = tree.push(a, 12, None)?;
+/// assert_eq!(tree.push(a, 12, None)?, b, "an equal sibling is the same node");
+/// tree.push(NodeId::ROOT, 13, None)?;
+/// assert_eq!(tree.push(b, 14, None), Err(Full::Nodes));
+/// assert_eq!(tree.tokens(), [7, 11, 12, 13]);
+/// assert_eq!(tree.child(a, 12), Some(b));
+/// # Ok::<(), Full>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct DraftTree {
+    tokens: Vec<TokenId>,
+    parents: Vec<u32>,
+    depths: Vec<u32>,
+    probabilities: Vec<f32>,
+    /// Indexes over `parents`, so that the children of a node are found without a scan of the tree.
+    first_child: Vec<u32>,
+    next_sibling: Vec<u32>,
+    leaves: usize,
+    room: Room,
+}
+
+impl Default for DraftTree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DraftTree {
+    /// A tree whose root is token 0 and which has no room; [`restart`](Self::restart) makes it useful.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut tree = Self {
+            tokens: Vec::new(),
+            parents: Vec::new(),
+            depths: Vec::new(),
+            probabilities: Vec::new(),
+            first_child: Vec::new(),
+            next_sibling: Vec::new(),
+            leaves: 0,
+            room: Room::NONE,
+        };
+        tree.restart(0, Room::NONE);
+        tree
+    }
+
+    /// The chain that holds `tokens`, the first of them as its root: what a prefill chunk is.
+    ///
+    /// An empty slice gives the tree of [`new`](Self::new).
+    #[must_use]
+    pub fn chain(tokens: &[TokenId]) -> Self {
+        let mut tree = Self::new();
+        if let Some((&root, rest)) = tokens.split_first() {
+            tree.restart_chain(root, rest);
+        }
+        tree
+    }
+
+    /// Drops every node and starts anew from `root`; nothing is freed.
+    pub fn restart(&mut self, root: TokenId, room: Room) {
+        self.tokens.clear();
+        self.parents.clear();
+        self.depths.clear();
+        self.probabilities.clear();
+        self.first_child.clear();
+        self.next_sibling.clear();
+        self.leaves = 1;
+        self.room = room;
+        self.append(root, 0, 0, 1.0);
+    }
+
+    /// Starts anew with the chain `root`, then `rest`, and no room for more.
+    pub fn restart_chain(&mut self, root: TokenId, rest: &[TokenId]) {
+        self.restart(root, Room::NONE);
+        for (above, &token) in rest.iter().enumerate() {
+            self.first_child[above] = above as u32 + 1;
+            self.append(token, above as u32, above as u32 + 1, f32::NAN);
+        }
+    }
+
+    fn append(&mut self, token: TokenId, parent: u32, depth: u32, probability: f32) {
+        self.tokens.push(token);
+        self.parents.push(parent);
+        self.depths.push(depth);
+        self.probabilities.push(probability);
+        self.first_child.push(NO_NODE);
+        self.next_sibling.push(NO_NODE);
+    }
+
+    /// Adds a child holding `token` under `parent`, or finds the child that already holds it.
+    ///
+    /// `probability` is the chance that this child is right given that its parent is, where the drafter knows it;
+    /// it is clamped to 0..=1. An equal sibling is returned, not added, and keeps its own probability.
+    /// Costs a walk over the siblings.
+    ///
+    /// # Errors
+    /// [`Full`] if the node does not fit the room; the tree is unchanged.
+    ///
+    /// # Panics
+    /// If `parent` is not a node of this tree.
+    pub fn push(&mut self, parent: NodeId, token: TokenId, probability: Option<f32>) -> Result<NodeId, Full> {
+        assert!(parent.index() < self.len(), "{parent} is not in a tree of {} nodes", self.len());
+        let mut last = NO_NODE;
+        let mut next = self.first_child[parent.index()];
+        while next != NO_NODE {
+            if self.tokens[next as usize] == token {
+                return Ok(NodeId(next));
+            }
+            last = next;
+            next = self.next_sibling[next as usize];
+        }
+        let depth = self.depths[parent.index()] + 1;
+        if self.drafted() >= self.room.nodes || self.len() >= NO_NODE as usize {
+            return Err(Full::Nodes);
+        }
+        if depth as usize > self.room.depth {
+            return Err(Full::Depth);
+        }
+        // The first child takes its parent's place among the leaves.
+        let leaves = self.leaves + usize::from(last != NO_NODE);
+        if leaves > self.room.leaves {
+            return Err(Full::Leaves);
+        }
+        let node = self.len() as u32;
+        if last == NO_NODE {
+            self.first_child[parent.index()] = node;
+        } else {
+            self.next_sibling[last as usize] = node;
+        }
+        self.leaves = leaves;
+        self.append(token, parent.0, depth, probability.map_or(f32::NAN, |p| p.clamp(0.0, 1.0)));
+        Ok(NodeId(node))
+    }
+
+    /// The child of `node` that holds `token`.
+    #[must_use]
+    pub fn child(&self, node: NodeId, token: TokenId) -> Option<NodeId> {
+        self.children(node).find(|&child| self.tokens[child.index()] == token)
+    }
+
+    /// The children of `node` in the order in which they were pushed; none for a node of another tree.
+    pub fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let first = self.first_child.get(node.index()).copied().unwrap_or(NO_NODE);
+        std::iter::successors((first != NO_NODE).then_some(NodeId(first)), |child| {
+            let next = self.next_sibling[child.index()];
+            (next != NO_NODE).then_some(NodeId(next))
+        })
+    }
+
+    /// The number of nodes, the root counted: the rows that one pass over this tree scores. At least 1.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a tree always has its root, so it is never empty")]
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The number of draft nodes: all but the root.
+    #[must_use]
+    pub fn drafted(&self) -> usize {
+        self.tokens.len() - 1
+    }
+
+    /// The room that this tree was started with.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.room
+    }
+
+    /// The token of every node, `[len]`.
+    #[must_use]
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// The index of every node's parent, `[len]`; the root names itself.
+    #[must_use]
+    pub fn parents(&self) -> &[u32] {
+        &self.parents
+    }
+
+    /// The depth of every node, `[len]`; the root's is 0.
+    #[must_use]
+    pub fn depths(&self) -> &[u32] {
+        &self.depths
+    }
+
+    /// The parent of `node`; none for the root.
+    ///
+    /// # Panics
+    /// If `node` is not a node of this tree.
+    #[must_use]
+    pub fn parent(&self, node: NodeId) -> Option<NodeId> {
+        (node != NodeId::ROOT).then(|| NodeId(self.parents[node.index()]))
+    }
+
+    /// The chance that `node` is right given that its parent is, where the drafter said so; 1 for the root.
+    ///
+    /// # Panics
+    /// If `node` is not a node of this tree.
+    #[must_use]
+    pub fn probability(&self, node: NodeId) -> Option<f32> {
+        let p = self.probabilities[node.index()];
+        (!p.is_nan()).then_some(p)
+    }
+
+    /// Whether `node` has no child.
+    #[must_use]
+    pub fn is_leaf(&self, node: NodeId) -> bool {
+        self.first_child.get(node.index()).is_none_or(|&child| child == NO_NODE)
+    }
+
+    /// The number of nodes without a child. At least 1.
+    #[must_use]
+    pub fn leaves(&self) -> usize {
+        self.leaves
+    }
+
+    /// The depth of the deepest node.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.depths.iter().copied().max().unwrap_or(0) as usize
+    }
+
+    /// The poorest [`Shape`] that holds this tree.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        match (self.drafted(), self.leaves) {
+            (0, _) => Shape::Plain,
+            (_, 1) => Shape::Chain,
+            _ => Shape::Tree,
+        }
+    }
+
+    /// Every node, the root first and parents before their children.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeId> + use<> {
+        (0..self.len() as u32).map(NodeId)
+    }
+}

@@ -1,0 +1,186 @@
+//! The paper's algorithm, to the token: the reference's 364 steps through the core, with a verifier that answers from
+//! the reference. No model and no tolerance: every tree, path and matrix must be identical.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+use upcycle_core::{
+    AdjacencyMatrix, Commit, Decoder, Limits, Request, Row, SeqId, Step, Support, TokenRecycling, TopK,
+    TreeTemplate, Verifier, VerifyError,
+};
+use upcycle_tests::reference::{self, Prompt, ReferenceStep};
+
+const VOCAB: usize = 49152;
+const K: usize = 8;
+
+/// Answers one prompt's passes from the reference, and fails on any tree that the reference does not have.
+struct Scripted {
+    limits: Limits,
+    prompts: Vec<(Prompt, Vec<ReferenceStep>)>,
+    opened: usize,
+    next: usize,
+    committed: usize,
+    identical: usize,
+}
+
+impl Scripted {
+    fn current(&self) -> &(Prompt, Vec<ReferenceStep>) {
+        &self.prompts[self.opened - 1]
+    }
+}
+
+impl Verifier for Scripted {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn open(&mut self) -> Result<SeqId, VerifyError> {
+        self.opened += 1;
+        self.next = 0;
+        self.committed = 0;
+        Ok(SeqId::new(self.opened as u64))
+    }
+
+    fn close(&mut self, _: SeqId) {
+        assert_eq!(self.next, self.current().1.len(), "every step of the reference is taken");
+    }
+
+    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        let [step] = steps else { panic!("one sequence at a time") };
+        top.restart(steps, VOCAB);
+        let (prompt, script) = &self.prompts[self.opened - 1];
+        if self.committed < prompt.prompt_ids.len() {
+            // The prompt's own rows are of no interest but the last, which says the first token.
+            for index in 0..top.rows() {
+                top.slots(index).0[0] = prompt.output_ids[0];
+            }
+            return Ok(());
+        }
+        let expected = &script[self.next];
+        assert_eq!(self.committed, expected.prefix_len, "{}, step {}", prompt.question_id, expected.step);
+        assert_eq!(
+            step.tree.tokens(),
+            expected.node_tokens,
+            "{}, step {}",
+            prompt.question_id,
+            expected.step
+        );
+        let parents = step.tree.nodes().map(|node| step.tree.parent(node).map_or(-1, |p| p.index() as i64));
+        assert!(
+            parents.eq(expected.node_parents.iter().copied()),
+            "{}, step {}",
+            prompt.question_id,
+            expected.step
+        );
+        for (index, best) in expected.node_top8.iter().enumerate() {
+            top.slots(index).0.copy_from_slice(best);
+        }
+        Ok(())
+    }
+
+    fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
+        panic!("greedy decoding reads no full row, and {row} was read")
+    }
+
+    fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
+        self.committed += commits[0].path.len();
+        let (prompt, script) = &self.prompts[self.opened - 1];
+        if self.committed > prompt.prompt_ids.len() {
+            let path = &script[self.next].accepted_path;
+            let kept: Vec<usize> = commits[0].path.iter().map(|node| node.index()).collect();
+            assert_eq!(kept, path[..kept.len()], "{}, step {}", prompt.question_id, self.next);
+            self.next += 1;
+            self.identical += 1;
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, _: SeqId, _: usize) -> Result<(), VerifyError> {
+        panic!("nothing is truncated")
+    }
+}
+
+/// SHA-256 over the rows that are not vacant, by token, as nine little-endian u32 each.
+fn digest(matrix: &AdjacencyMatrix) -> String {
+    let mut hash = Sha256::new();
+    for token in matrix.tokens() {
+        hash.update(token.to_le_bytes());
+        for candidate in matrix.row(token) {
+            hash.update(candidate.to_le_bytes());
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The matrix as a map, updated by the rule that the reference states.
+fn observe(model: &mut HashMap<u32, Vec<u32>>, step: &ReferenceStep) {
+    let all = 0..step.node_tokens.len();
+    for node in all.chain(step.accepted_path.iter().copied()) {
+        model.insert(step.node_tokens[node], step.node_top8[node].clone());
+    }
+}
+
+#[test]
+fn the_reference_is_reproduced_364_of_364() {
+    let trace = reference::trace();
+    let mut by_prompt: HashMap<String, Vec<ReferenceStep>> = HashMap::new();
+    for step in reference::steps() {
+        by_prompt.entry(step.question_id.clone()).or_default().push(step);
+    }
+    let total: usize = by_prompt.values().map(Vec::len).sum();
+    let prompts: Vec<_> = trace
+        .prompts
+        .into_iter()
+        .map(|prompt| {
+            let steps = by_prompt.remove(&prompt.question_id).expect("every prompt has steps");
+            (prompt, steps)
+        })
+        .collect();
+    let asked: Vec<Vec<u32>> = prompts.iter().map(|(prompt, _)| prompt.prompt_ids.clone()).collect();
+    let limits = Limits {
+        vocab: VOCAB,
+        max_context: 8192,
+        max_rows: 512,
+        max_leaves: 512,
+        max_seqs: 1,
+        support: Support::Tree,
+    };
+    let verifier = Scripted { limits, prompts, opened: 0, next: 0, committed: 0, identical: 0 };
+    let matrix = AdjacencyMatrix::new(VOCAB, K).unwrap();
+    let mut decoder = Decoder::new(verifier, TokenRecycling::new(matrix, TreeTemplate::paper_80()));
+
+    let mut model = HashMap::new();
+    let (mut emitted, mut steps) = (0, 0);
+    for ids in asked {
+        let request = Request { end_of_sequence: vec![trace.eos_id], ..Request::greedy(trace.max_new) };
+        let mut session = [decoder.open(&ids, request).unwrap()];
+        while session[0].finish().is_none() {
+            let before = decoder.verifier().next;
+            decoder.step(&mut session).unwrap();
+            let (_, script) = decoder.verifier().current();
+            if decoder.verifier().next > before {
+                let expected = &script[before];
+                observe(&mut model, expected);
+                let walk = session[0].walk();
+                assert_eq!(walk.drawn, expected.emitted_untruncated);
+                assert!(walk.path.iter().map(|n| n.index()).eq(expected.accepted_path.iter().copied()));
+                for token in &expected.node_tokens {
+                    assert!(decoder.drafter().matrix().row(*token).eq(model[token].iter().copied()));
+                }
+            }
+        }
+        let [session] = session;
+        let (prompt, _) = decoder.verifier().current();
+        assert_eq!(session.output(), prompt.output_ids);
+        assert_eq!(session.stats().emitted, prompt.accepted);
+        assert_eq!(decoder.drafter().matrix().rows(), prompt.matrix_rows_after);
+        assert_eq!(digest(decoder.drafter().matrix()), prompt.matrix_digest);
+        emitted += session.stats().emitted.iter().sum::<u32>();
+        steps += session.stats().steps();
+        decoder.close(session);
+    }
+    assert_eq!((decoder.verifier().identical, total), (364, 364));
+    let mean = f64::from(emitted) / steps as f64;
+    assert!((mean - trace.mean_accepted).abs() < 1e-6, "{mean} accepted tokens a step");
+    println!("{} of {total} steps identical, {mean:.6} tokens a step", decoder.verifier().identical);
+}
