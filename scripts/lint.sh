@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Formatting and lints, as the test command checks them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy -p upcycle-backends --no-default-features --locked -- -D warnings

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Makes sure of what building and testing need: the pinned Rust toolchain with rustfmt and clippy, a C linker,
+# Python 3 with pip for the model. Says what it installs; does nothing where all is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+say() { echo "setup: $*"; }
+
+if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+  PATH="$HOME/.cargo/bin:$PATH"
+fi
+command -v cargo >/dev/null || { say "Rust is needed: install rustup, then run this again" >&2; exit 1; }
+
+# rustup reads rust-toolchain.toml; a system cargo of the same version does as well.
+if command -v rustup >/dev/null; then
+  wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  for component in rustfmt clippy; do
+    if ! rustup component list --toolchain "$wanted" --installed 2>/dev/null | grep -q "^$component"; then
+      say "installing $component for Rust $wanted"
+      rustup toolchain install "$wanted" --profile minimal --component "$component"
+    fi
+  done
+fi
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v python3 >/dev/null || missing+=(python3 python3-pip)
+python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+if [ ${#missing[@]} -gt 0 ]; then
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    say "installing ${missing[*]} with apt-get"
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  else
+    say "please install: ${missing[*]}" >&2
+    exit 1
+  fi
+fi

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Everything that a change is checked by: formatting, lints, tests (the real model among them), documentation, and the
+# README's own commands. Installs what it needs and says so. About 15 minutes on 2 cores from nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+./scripts/setup.sh
+if ! cargo deny --version >/dev/null 2>&1; then
+  say "installing cargo-deny, which checks the licences of dependencies (about 3 minutes)"
+  cargo install --quiet --locked cargo-deny
+fi
+say "model"
+UPCYCLE_TEST_MODEL=$(realpath "$(./scripts/get-model.sh)")
+export UPCYCLE_TEST_MODEL
+
+say "formatting and lints"
+./scripts/lint.sh
+say "tests"
+cargo test --workspace --locked
+say "documentation"
+./scripts/docs.sh
+say "licences and sources of dependencies"
+cargo deny --all-features --log-level error check licenses bans sources
+say "the README's demo"
+./scripts/demo.sh
+say "all checks passed"
