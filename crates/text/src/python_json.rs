@@ -1,0 +1,110 @@
+//! JSON as Python's `json.dumps` writes it, which chat templates were written against.
+
+use std::io::{self, Write};
+
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Error, ErrorKind};
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+/// The widest indentation that is taken, in spaces.
+const INDENT_LIMIT: usize = 16;
+
+/// The `tojson` filter of Hugging Face's templates: `json.dumps(value, ensure_ascii=False, indent=indent)`.
+///
+/// Jinja's own filter, and minijinja's, escape `<`, `>`, `&` and `'` for use in HTML; models have never seen that.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja hands arguments over by value")]
+pub(crate) fn tojson(value: &Value, arguments: Kwargs) -> Result<String, Error> {
+    let wrong = |message| Error::new(ErrorKind::InvalidOperation, message);
+    let indent: Option<usize> = arguments.get("indent")?;
+    if indent.is_some_and(|indent| indent > INDENT_LIMIT) {
+        return Err(wrong(format!("tojson: expected an indent of at most {INDENT_LIMIT}")));
+    }
+    if arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
+        return Err(wrong("tojson: ensure_ascii=true is not known".to_owned()));
+    }
+    arguments.assert_all_used()?;
+    let mut json = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut json, Python { indent, depth: 0, filled: false });
+    value.serialize(&mut serializer).map_err(|error| wrong(format!("tojson: {error}")))?;
+    String::from_utf8(json).map_err(|error| wrong(format!("tojson: {error}")))
+}
+
+/// `", "` and `": "` between values; with an indent, a line for each.
+struct Python {
+    indent: Option<usize>,
+    depth: usize,
+    /// Whether the array or object at hand has had a value.
+    filled: bool,
+}
+
+impl Python {
+    fn open<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.filled = false;
+        writer.write_all(bracket)
+    }
+
+    fn close<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if self.filled {
+            self.new_line(writer)?;
+        }
+        writer.write_all(bracket)
+    }
+
+    fn separate<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        match (first, self.indent) {
+            (true, _) => {}
+            (false, None) => writer.write_all(b", ")?,
+            (false, Some(_)) => writer.write_all(b",")?,
+        }
+        self.new_line(writer)
+    }
+
+    fn new_line<W: ?Sized + Write>(&self, writer: &mut W) -> io::Result<()> {
+        let Some(indent) = self.indent else { return Ok(()) };
+        writer.write_all(b"\n")?;
+        (0..indent * self.depth).try_for_each(|_| writer.write_all(b" "))
+    }
+}
+
+impl Formatter for Python {
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.separate(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
+        self.filled = true;
+        Ok(())
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.separate(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
+        self.filled = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+use std::error::Error as _;
+use std::fmt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use upcycle_gguf::Gguf;
+
+use crate::{TextError, calendar, python_json};
+
+/// How much work a template may do in one rendering: about this many instructions, or 64 times as many bytes.
+///
+/// A long conversation through an elaborate template takes some ten thousand.
+pub const FUEL: u64 = 4_000_000;
+
+/// The name of the only template in its environment; without an ending, so that nothing is escaped for HTML.
+const NAME: &str = "chat_template";
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message in any role.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+
+    /// Instructions from the operator.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new("system", content)
+    }
+
+    /// A message from the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new("user", content)
+    }
+
+    /// An answer of the model.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new("assistant", content)
+    }
+
+    /// What a template sees of the message.
+    fn to_value(&self) -> Value {
+        context! { role => self.role.as_str(), content => self.content.as_str() }
+    }
+}
+
+/// The texts of the special tokens that templates call `bos_token` and `eos_token`; undefined there where `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TemplateTokens {
+    /// The text of the token that begins a text.
+    pub bos: Option<String>,
+    /// The text of the token that ends one.
+    pub eos: Option<String>,
+}
+
+/// A model's own Jinja template, which turns messages into its prompt format.
+///
+/// Templates see what Hugging Face's `apply_chat_template` gives them: `messages`, `add_generation_prompt`,
+/// `bos_token`, `eos_token`, `tools` and `documents` (always none), `raise_exception`, `strftime_now` (in UTC),
+/// `tojson`, Python's methods on strings, lists and dicts, `break` and `continue`; blocks leave no whitespace
+/// (`trim_blocks`, `lstrip_blocks`). A template comes with the model and is not trusted: it sees nothing else, and
+/// [`FUEL`] bounds its time and memory.
+///
+/// ```
+/// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
+///
+/// let source = "{{ bos_token }}{% for m in messages %}{{ m.role | upper }}: {{ m.content.strip() }}\n{% endfor %}";
+/// let tokens = TemplateTokens { bos: Some("<s>".to_owned()), eos: None };
+/// let template = ChatTemplate::new(source, &tokens)?;
+/// assert_eq!(template.render(&[Message::user(" Hi! ")], true)?, "<s>USER: Hi!\n");
+/// # Ok::<(), upcycle_text::TextError>(())
+/// ```
+#[derive(Clone)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    tokens: TemplateTokens,
+}
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// [`TextError::TemplateSyntax`].
+    pub fn new(source: impl Into<String>, tokens: &TemplateTokens) -> Result<Self, TextError> {
+        let source = source.into();
+        let mut environment = Environment::new();
+        let syntax = |error: Error| TextError::TemplateSyntax { reason: describe(&error) };
+        environment.set_syntax(
+            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(syntax)?,
+        );
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", python_json::tojson);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))
+        });
+        environment.add_template_owned(NAME, source.clone()).map_err(syntax)?;
+        Ok(Self { environment, source, tokens: tokens.clone() })
+    }
+
+    /// Compiles the template in a GGUF file (`tokenizer.chat_template`), with the file's own tokens. `None` where it
+    /// has none: only the caller can know what to do then.
+    ///
+    /// # Errors
+    /// [`TextError::TemplateSyntax`], or a key of the wrong type.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Option<Self>, TextError> {
+        let Some(source) = gguf.get_string("tokenizer.chat_template")? else { return Ok(None) };
+        let texts = gguf.get_strings("tokenizer.ggml.tokens")?;
+        let text = |key| -> Result<Option<String>, TextError> {
+            let Some(id) = gguf.get_u32(key)? else { return Ok(None) };
+            Ok(texts.and_then(|texts| texts.get(id as usize)).map(str::to_owned))
+        };
+        let tokens = TemplateTokens {
+            bos: text("tokenizer.ggml.bos_token_id")?,
+            eos: text("tokenizer.ggml.eos_token_id")?,
+        };
+        Self::new(source, &tokens).map(Some)
+    }
+
+    /// Compiles the template in a file: Jinja, or a `tokenizer_config.json` with a `chat_template`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is JSON without a template, or [`TextError::TemplateSyntax`].
+    pub fn from_file(path: impl AsRef<Path>, tokens: &TemplateTokens) -> Result<Self, TextError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TextError::Read { path: path.to_owned(), source })?;
+        if path.extension().is_none_or(|extension| extension != "json") {
+            return Self::new(text, tokens);
+        }
+        let wrong = |reason| TextError::Json { path: path.to_owned(), reason };
+        let json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        match json["chat_template"].as_str() {
+            Some(source) => Self::new(source, tokens),
+            None => {
+                Err(wrong("expected the template as a string under `chat_template`, found none".to_owned()))
+            }
+        }
+    }
+
+    /// Renders a conversation. `add_generation_prompt` ends it with the beginning of the assistant's answer.
+    ///
+    /// Encode the result with [`Specials::Parse`](crate::Specials::Parse). What a user typed is part of it: special
+    /// tokens in it are parsed too.
+    ///
+    /// # Errors
+    /// The template refuses the messages, runs out of [`FUEL`] or fails.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
+        self.render_at(messages, add_generation_prompt, SystemTime::now())
+    }
+
+    /// As [`render`](Self::render), with the time that `strftime_now` tells: for prompts that can be repeated.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn render_at(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        now: SystemTime,
+    ) -> Result<String, TextError> {
+        let strftime_now = Value::from_function(move |format: String| {
+            calendar::strftime(now, &format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
+        });
+        let text = |token: &Option<String>| token.as_ref().map_or(Value::UNDEFINED, Value::from);
+        let template = self.environment.get_template(NAME).map_err(failed)?;
+        let variables = context! {
+            messages => messages.iter().map(Message::to_value).collect::<Vec<Value>>(),
+            add_generation_prompt => add_generation_prompt,
+            bos_token => text(&self.tokens.bos),
+            eos_token => text(&self.tokens.eos),
+            tools => (),
+            documents => (),
+            strftime_now => strftime_now,
+        };
+        template.render(variables).map_err(failed)
+    }
+
+    /// The template's source.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate")
+            .field("source", &self.source)
+            .field("tokens", &self.tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a template gave to `raise_exception`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+/// Tells apart why a rendering failed.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+fn failed(error: Error) -> TextError {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(Refusal(message)) = inner.downcast_ref() {
+            return TextError::TemplateRefused { message: message.clone() };
+        }
+        cause = inner.source();
+    }
+    match error.kind() {
+        ErrorKind::OutOfFuel => TextError::TemplateOutOfFuel { fuel: FUEL },
+        _ => TextError::TemplateFailed { reason: describe(&error) },
+    }
+}
+
+/// What went wrong, in one line.
+fn describe(error: &Error) -> String {
+    let what = error
+        .detail()
+        .map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
+    error.line().map_or_else(|| what.clone(), |line| format!("{what} (line {line})"))
+}

@@ -1,0 +1,286 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokenizers::{AddedVocabulary, Model, ModelWrapper, OffsetType, PreTokenizer};
+use upcycle_gguf::Gguf;
+
+use crate::vocabulary::{PARTS_NOT_END, TokenKind, Vocabulary, is_end_name};
+use crate::{Detokenizer, TemplateTokens, TextError, byte_level, gguf_vocab, json_vocab};
+
+/// The longest run of whitespace that [`Tokenizer::encode`] takes, in characters.
+///
+/// The splitting rules look back into such a run, and the regular-expression engine remembers at most a million places
+/// for that. Above it gives up without an error, and the text after the run would be split wrongly.
+pub const WHITESPACE_RUN_LIMIT: usize = 500_000;
+
+/// What to make of text that looks like a special token, such as `<|im_end|>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Specials {
+    /// It is that token. For prompts that a template has rendered.
+    Parse,
+    /// It is text like any other. For what a user typed: it cannot end its own turn.
+    Plain,
+}
+
+/// A byte-level BPE tokenizer. Cloning is cheap: clones share one vocabulary.
+///
+/// ```
+/// use upcycle_gguf::{Gguf, StringArray, write::GgufWriter};
+/// use upcycle_text::{Specials, Tokenizer};
+///
+/// let strings = |strings: &[&str]| strings.iter().collect::<StringArray>();
+/// let file = GgufWriter::new()
+///     .metadata("tokenizer.ggml.model", "gpt2")
+///     .metadata("tokenizer.ggml.pre", "gpt-2")
+///     .metadata("tokenizer.ggml.tokens", strings(&["<|end|>", "l", "o", "w", "<", "|", ">", "e", "n", "d", "lo"]))
+///     .metadata("tokenizer.ggml.token_type", vec![3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+///     .metadata("tokenizer.ggml.merges", strings(&["l o"]))
+///     .metadata("tokenizer.ggml.eos_token_id", 0_u32)
+///     .to_bytes()?;
+/// let tokenizer = Tokenizer::from_gguf(&Gguf::read(&mut std::io::Cursor::new(file))?)?;
+///
+/// assert_eq!(tokenizer.encode("low<|end|>", Specials::Parse)?, [10, 3, 0]);
+/// assert_eq!(tokenizer.encode("<|end|>", Specials::Plain)?, [4, 5, 7, 8, 9, 5, 6]);
+/// assert_eq!(tokenizer.decode(&[10, 3, 0])?, "low");
+/// # Ok::<(), upcycle_text::TextError>(())
+/// ```
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    encoder: tokenizers::Tokenizer,
+    /// The encoder's added tokens, without the special ones.
+    plain: AddedVocabulary,
+    vocabulary: Arc<Vocabulary>,
+    /// Without an unknown token, BPE drops characters that it has no token for: that is to be an error.
+    drops_unknown: bool,
+    bos: Option<u32>,
+    add_bos: bool,
+    /// Sorted.
+    eos_ids: Vec<u32>,
+    template_tokens: TemplateTokens,
+}
+
+/// What a file says of a tokenizer, for [`Tokenizer::assemble`].
+pub(crate) struct Parts {
+    pub(crate) encoder: tokenizers::Tokenizer,
+    /// In id order.
+    pub(crate) tokens: Vec<(String, TokenKind)>,
+    pub(crate) bos: Option<u32>,
+    pub(crate) add_bos: bool,
+    /// The end tokens that the file names, the first of them the template's `eos_token`.
+    pub(crate) ends: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that a GGUF file describes under `tokenizer.ggml.*`.
+    ///
+    /// Control tokens (type 3) become special tokens and user-defined ones (type 4) added tokens. Text is not
+    /// normalized: the files do not say how, and llama.cpp does not either.
+    ///
+    /// # Errors
+    /// A key is missing or of the wrong type, the tokenizer is no byte-level BPE (`gpt2`), its `pre` is not known, or
+    /// vocabulary and merges are not sound.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, TextError> {
+        Self::assemble(gguf_vocab::parts(gguf)?)
+    }
+
+    /// Reads a `tokenizer.json` of the Hugging Face tokenizers library that describes a byte-level BPE.
+    ///
+    /// Which tokens begin and end a text is read from a `tokenizer_config.json` beside it, where there is one; see
+    /// [`eos_ids`](Self::eos_ids) for the end tokens that are known by name.
+    ///
+    /// # Errors
+    /// A file cannot be read or parsed, the tokenizer is no byte-level BPE, or its merges are not sound.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TextError> {
+        Self::assemble(json_vocab::parts(path.as_ref())?)
+    }
+
+    fn assemble(parts: Parts) -> Result<Self, TextError> {
+        let Parts { encoder, tokens, bos, add_bos, ends } = parts;
+        let text_of = |id: u32| tokens.get(id as usize).map(|(text, _)| text.clone());
+        let template_tokens =
+            TemplateTokens { bos: bos.and_then(text_of), eos: ends.first().copied().and_then(text_of) };
+        let parts_not_end = PARTS_NOT_END
+            .iter()
+            .any(|pair| [pair.0, pair.1].iter().all(|name| encoder.token_to_id(name).is_some()));
+        let named = tokens.iter().zip(0_u32..).filter(|((text, kind), _)| {
+            matches!(kind, TokenKind::Control) && is_end_name(text) && !(parts_not_end && text == "<|end|>")
+        });
+        let eos_ids: BTreeSet<u32> = ends.iter().copied().chain(named.map(|(_, id)| id)).collect();
+
+        let mut plain = encoder.get_added_vocabulary().clone();
+        plain.set_encode_special_tokens(true);
+        let drops_unknown =
+            matches!(encoder.get_model(), ModelWrapper::BPE(bpe) if bpe.get_unk_token().is_none());
+        let vocabulary = Vocabulary::new(tokens.iter().map(|(text, kind)| (text.as_str(), *kind)));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                encoder,
+                plain,
+                vocabulary: Arc::new(vocabulary),
+                drops_unknown,
+                bos,
+                add_bos,
+                eos_ids: eos_ids.into_iter().collect(),
+                template_tokens,
+            }),
+        })
+    }
+
+    /// The tokens of a text, as the text stands: no BOS token is put in front (see [`add_bos`](Self::add_bos)).
+    ///
+    /// # Errors
+    /// [`TextError::Unencodable`] for a character that the vocabulary has no bytes for, and
+    /// [`TextError::WhitespaceRun`] above [`WHITESPACE_RUN_LIMIT`].
+    pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, TextError> {
+        check_whitespace(text)?;
+        let Inner { encoder, plain, drops_unknown, .. } = &*self.inner;
+        let failed = |error: tokenizers::Error| match error.downcast::<TextError>() {
+            Ok(own) => *own,
+            Err(other) => TextError::Tokenizer { reason: other.to_string() },
+        };
+        let added = match specials {
+            Specials::Parse => encoder.get_added_vocabulary(),
+            Specials::Plain => plain,
+        };
+        let mut split = added.extract_and_normalize(encoder.get_normalizer(), text);
+        if let Some(splitter) = encoder.get_pre_tokenizer() {
+            splitter.pre_tokenize(&mut split).map_err(failed)?;
+        }
+        let model = encoder.get_model();
+        split
+            .tokenize(|word| {
+                let word = word.get();
+                let tokens = model.tokenize(word)?;
+                if *drops_unknown && tokens.iter().map(|token| token.value.len()).sum::<usize>() != word.len()
+                {
+                    return Err(Box::new(self.unencodable(word)));
+                }
+                Ok(tokens)
+            })
+            .map_err(failed)?;
+        let encoding = split.into_encoding(None, 0, OffsetType::None).map_err(failed)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Says which byte of a word has no token.
+    fn unencodable(&self, word: &str) -> TextError {
+        let missing = word
+            .chars()
+            .find(|character| self.inner.encoder.token_to_id(character.encode_utf8(&mut [0; 4])).is_none());
+        let byte = missing.and_then(byte_level::byte_of).unwrap_or_default();
+        let piece = String::from_utf8_lossy(&byte_level::bytes_of(word)).into_owned();
+        TextError::Unencodable { byte, piece }
+    }
+
+    /// The text of these tokens. Special tokens contribute nothing; bytes that are not UTF-8 become U+FFFD, as in
+    /// [`String::from_utf8_lossy`].
+    ///
+    /// # Errors
+    /// [`TextError::UnknownToken`] for an id outside the vocabulary.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, TextError> {
+        let mut bytes = Vec::with_capacity(tokens.len() * 4);
+        for &token in tokens {
+            bytes.extend(self.token_bytes(token)?);
+        }
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// The bytes that this token contributes to the text: none for a special token, and possibly a part of a
+    /// character. O(1).
+    ///
+    /// # Errors
+    /// [`TextError::UnknownToken`] for an id outside the vocabulary.
+    pub fn token_bytes(&self, token: u32) -> Result<&[u8], TextError> {
+        self.inner.vocabulary.bytes(token)
+    }
+
+    /// The number of token ids: the highest id and one. The model's may be higher, for padding.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.inner.vocabulary.len()
+    }
+
+    /// The tokens after which generation is over, in rising order.
+    ///
+    /// These are the end-of-text, end-of-turn and end-of-message tokens that the file names, and special tokens with
+    /// the name of one (`<|im_end|>`, `<|eot_id|>`, `<|endoftext|>` and so on), as in llama.cpp: chat models
+    /// end their turns with a token that many files do not name. Empty where there are none of either.
+    #[must_use]
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.inner.eos_ids
+    }
+
+    /// Whether generation is over after this token. O(log n).
+    #[must_use]
+    pub fn is_eos(&self, token: u32) -> bool {
+        self.inner.eos_ids.binary_search(&token).is_ok()
+    }
+
+    /// The token that begins a text, where the vocabulary has one.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.inner.bos
+    }
+
+    /// Whether prompts are to begin with [`bos`](Self::bos). Many chat templates write it themselves: do not put it
+    /// in front of a prompt that has it.
+    #[must_use]
+    pub fn add_bos(&self) -> bool {
+        self.inner.add_bos
+    }
+
+    /// A SHA-256 over the kind of tokenizer and all tokens in id order: equal for tokenizers whose ids mean the
+    /// same, whichever file they come from.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.inner.vocabulary.fingerprint
+    }
+
+    /// The texts of the special tokens that chat templates ask for.
+    #[must_use]
+    pub fn template_tokens(&self) -> &TemplateTokens {
+        &self.inner.template_tokens
+    }
+
+    /// A detokenizer at the start of a text.
+    #[must_use]
+    pub fn detokenizer(&self) -> Detokenizer {
+        Detokenizer::new(Arc::clone(&self.inner.vocabulary))
+    }
+
+    pub(crate) fn vocabulary(&self) -> &Arc<Vocabulary> {
+        &self.inner.vocabulary
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size())
+            .field("bos", &self.bos())
+            .field("add_bos", &self.add_bos())
+            .field("eos_ids", &self.eos_ids())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses a text whose longest run of whitespace is too long to be split.
+fn check_whitespace(text: &str) -> Result<(), TextError> {
+    let mut run = 0;
+    let mut found = 0;
+    for character in text.chars() {
+        run = if character.is_whitespace() { run + 1 } else { 0 };
+        found = found.max(run);
+    }
+    if found > WHITESPACE_RUN_LIMIT {
+        return Err(TextError::WhitespaceRun { found, limit: WHITESPACE_RUN_LIMIT });
+    }
+    Ok(())
+}

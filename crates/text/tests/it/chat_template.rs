@@ -1,0 +1,184 @@
+use std::fs;
+use std::time::{Duration, UNIX_EPOCH};
+
+use proptest::prelude::*;
+use serde_json::Value;
+use upcycle_text::{ChatTemplate, Message, Specials, TemplateTokens, TextError};
+
+use crate::model::{GGUF, TOKENIZER, Tiny};
+
+fn render(source: &str) -> Result<String, TextError> {
+    let tokens = TemplateTokens { bos: Some("<s>".to_owned()), eos: Some("</s>".to_owned()) };
+    let messages =
+        [Message::system("Be brief."), Message::user("Hi"), Message::assistant("Hello <b> & \"é\"")];
+    ChatTemplate::new(source, &tokens)?.render_at(
+        &messages,
+        true,
+        UNIX_EPOCH + Duration::from_secs(951_827_696),
+    )
+}
+
+#[test]
+fn the_real_template_adds_its_system_prompt() {
+    let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
+    let system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n";
+    assert_eq!(
+        template.render(&[Message::user("Hi")], true).unwrap(),
+        format!("{system}<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    );
+    let own = [Message::system("Be brief."), Message::user("Hi")];
+    assert_eq!(
+        template.render(&own, false).unwrap(),
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+    );
+}
+
+#[test]
+fn prompts_equal_the_reference_token_for_token() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/paper_trace.json");
+    let trace: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
+    let prompts = trace["prompts"].as_array().unwrap();
+    assert_eq!(prompts.len(), 10);
+    for prompt in prompts {
+        let text = template.render(&[Message::user(prompt["prompt"].as_str().unwrap())], true).unwrap();
+        let tokens = TOKENIZER.encode(&text, Specials::Parse).unwrap();
+        let expected: Vec<u32> =
+            prompt["prompt_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        assert_eq!(tokens, expected, "{}", prompt["question_id"]);
+    }
+}
+
+#[test]
+fn a_file_without_a_template_has_none() {
+    assert!(ChatTemplate::from_gguf(&Tiny::default().gguf()).unwrap().is_none());
+}
+
+#[test]
+fn a_gguf_template_knows_the_files_tokens() {
+    let mut tiny = Tiny::default();
+    tiny.more.push(("tokenizer.chat_template", "{{ bos_token }}|{{ eos_token }}".into()));
+    tiny.more.push(("tokenizer.ggml.bos_token_id", 0_u32.into()));
+    let template = ChatTemplate::from_gguf(&tiny.gguf()).unwrap().unwrap();
+    assert_eq!(template.render(&[], false).unwrap(), "!|");
+}
+
+#[test]
+fn what_templates_use() {
+    let cases = [
+        ("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<s>Be brief.</s>"),
+        ("{{ messages[1]['role'] }} {{ messages | length }}", "user 3"),
+        ("{% if tools is none %}no{% endif %}{% if tools %}tools{% endif %}", "no"),
+        ("{{ messages[2].content }}", "Hello <b> & \"é\""),
+        ("{{ messages[2] | tojson }}", r#"{"role": "assistant", "content": "Hello <b> & \"é\""}"#),
+        ("{{ [1, [], {}] | tojson(indent=2) }}", "[\n  1,\n  [],\n  {}\n]"),
+        ("{{ {'a': [1.5, none, true]} | tojson }}", r#"{"a": [1.5, null, true]}"#),
+        ("{{ ' x '.strip() }}{{ 'a,b'.split(',')[1] }}{{ 'ab'.startswith('a') }}", "xbTrue"),
+        (
+            "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
+            "system",
+        ),
+        ("{{ strftime_now('%d %b %Y') }}", "29 Feb 2000"),
+        (
+            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+            "3",
+        ),
+        ("a\n  {% if true %}\n  b\n  {% endif %}\nc\n", "a\n  b\nc"),
+        ("{{- 'a' -}}   \n b", "ab"),
+        ("{{ messages[1:] | map(attribute='role') | join(',') }}", "user,assistant"),
+        ("{% if add_generation_prompt %}go{% endif %}{{ undefined_thing }}", "go"),
+        ("{{ messages[0].get('tool_calls', 'none') }}", "none"),
+    ];
+    for (source, expected) in cases {
+        assert_eq!(render(source).unwrap_or_else(|error| panic!("{source}: {error}")), expected, "{source}");
+    }
+}
+
+#[test]
+fn undefined_tokens_print_nothing() {
+    let template =
+        ChatTemplate::new("[{{ bos_token }}]{{ bos_token is defined }}", &TemplateTokens::default()).unwrap();
+    assert_eq!(template.render(&[], false).unwrap(), "[]False");
+}
+
+#[test]
+fn templates_that_fail_say_why() {
+    let refused =
+        render("{% if messages[0].role == 'system' %}{{ raise_exception('No system role!') }}{% endif %}");
+    assert!(matches!(refused, Err(TextError::TemplateRefused { message }) if message == "No system role!"));
+    let nested = render("{% macro f() %}{{ raise_exception('deep') }}{% endmacro %}{{ f() }}");
+    assert!(matches!(nested, Err(TextError::TemplateRefused { message }) if message == "deep"));
+    let syntax = render("line one\n{% if %}");
+    assert!(matches!(syntax, Err(TextError::TemplateSyntax { reason }) if reason.contains("line 2")));
+    let failed = render("{{ 1 + [] }}");
+    assert!(matches!(failed, Err(TextError::TemplateFailed { .. })));
+    assert!(
+        matches!(render("{{ strftime_now('%Q') }}"), Err(TextError::TemplateFailed { reason }) if reason.contains("%Q"))
+    );
+    assert!(matches!(render("{{ 1 | tojson(indent=100000) }}"), Err(TextError::TemplateFailed { .. })));
+}
+
+#[test]
+fn endless_templates_are_stopped() {
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{{ c }}{% endfor %}{% endfor %}{% endfor %}";
+    assert!(matches!(render(endless), Err(TextError::TemplateOutOfFuel { .. })));
+    let huge = "{% set ns = namespace(s='xxxxxxxx') %}{% for a in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}";
+    assert!(matches!(render(huge), Err(TextError::TemplateOutOfFuel { .. })));
+    let recursive = render("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}");
+    assert!(recursive.is_err());
+}
+
+#[test]
+fn long_conversations_have_fuel_enough() {
+    let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
+    let messages: Vec<Message> =
+        (0..2_000).map(|turn| Message::user(format!("{turn}").repeat(200))).collect();
+    let text = template.render(&messages, true).unwrap();
+    assert!(text.len() > 1_000_000);
+}
+
+#[test]
+fn templates_come_from_files_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = TemplateTokens::default();
+    let jinja = folder.path().join("chat.jinja");
+    fs::write(&jinja, "{{ messages[0].content }}!").unwrap();
+    let template = ChatTemplate::from_file(&jinja, &tokens).unwrap();
+    assert_eq!(template.render(&[Message::user("Hi")], true).unwrap(), "Hi!");
+    assert_eq!(template.source(), "{{ messages[0].content }}!");
+
+    let json = folder.path().join("tokenizer_config.json");
+    fs::write(&json, r#"{"chat_template": "{{ messages | length }}"}"#).unwrap();
+    assert_eq!(ChatTemplate::from_file(&json, &tokens).unwrap().render(&[], true).unwrap(), "0");
+    fs::write(&json, "{}").unwrap();
+    assert!(matches!(ChatTemplate::from_file(&json, &tokens), Err(TextError::Json { .. })));
+    assert!(matches!(
+        ChatTemplate::from_file(folder.path().join("none"), &tokens),
+        Err(TextError::Read { .. })
+    ));
+}
+
+#[test]
+fn what_is_shared_between_threads_can_be() {
+    fn shared<T: Send + Sync + Clone + std::fmt::Debug>() {}
+    shared::<ChatTemplate>();
+    shared::<upcycle_text::Tokenizer>();
+    shared::<upcycle_text::StopStrings>();
+    shared::<upcycle_text::Detokenizer>();
+    assert!(format!("{:?}", *TOKENIZER).len() < 200);
+    assert!(format!("{:?}", TOKENIZER.detokenizer()).len() < 200);
+}
+
+proptest! {
+    #[test]
+    fn no_template_panics(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "{% for m in messages %}", "{% endfor %}", "{% if", " %}", "{% endif %}", "{{", "}}", " messages", "[0]",
+            "[-1:9999999999999]", ".content", " | tojson(indent=3)", " | length", " * 1000000000", " + ", " - 1",
+            "strftime_now('%Y')", "raise_exception(", ")", "(", "{% set x =", " 'a'", ".strip()", "{% macro f() %}",
+            "{% endmacro %}", "f()", "range(10)", "{#", "#}", "\n", "{%- else -%}", "é", " // 0", " % 0", " ** 999",
+        ]), 0..16)
+    ) {
+        let _ = render(&parts.concat());
+    }
+}

@@ -1,0 +1,8 @@
+//! Text in and out of a model: the real tokenizer and template, and properties over small ones.
+
+mod chat_template;
+mod detokenizer;
+mod model;
+mod stop;
+mod tokenizer;
+mod tokenizer_json;

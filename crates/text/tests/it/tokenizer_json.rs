@@ -1,0 +1,135 @@
+use std::fs;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use upcycle_text::{Specials, TextError, Tokenizer};
+
+use crate::model::{GGUF, TOKENIZER};
+
+/// The real vocabulary as its authors' `tokenizer.json` has it.
+fn real() -> Value {
+    let tokens = GGUF.strings("tokenizer.ggml.tokens").unwrap();
+    let vocab: serde_json::Map<String, Value> =
+        tokens.iter().zip(0..).map(|(token, id)| (token.to_owned(), Value::from(id))).collect();
+    let merges: Vec<&str> = GGUF.strings("tokenizer.ggml.merges").unwrap().iter().collect();
+    let added: Vec<Value> = tokens
+        .iter()
+        .zip(0..17)
+        .map(|(token, id)| {
+            json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true})
+        })
+        .collect();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": true},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}
+        ]},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": merges}
+    })
+}
+
+/// A vocabulary of four tokens.
+fn small() -> Value {
+    let mut json = real();
+    json["added_tokens"] = json!([]);
+    json["model"]["vocab"] = json!({"a": 0, "b": 1, "ab": 2, "<e>": 4});
+    json["model"]["merges"] = json!([["a", "b"]]);
+    json
+}
+
+fn load(json: &Value) -> (TempDir, Result<Tokenizer, TextError>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    fs::write(&path, json.to_string()).unwrap();
+    let tokenizer = Tokenizer::from_file(&path);
+    (folder, tokenizer)
+}
+
+#[test]
+fn file_and_gguf_are_the_same_tokenizer() {
+    let (folder, tokenizer) = load(&real());
+    let tokenizer = tokenizer.unwrap();
+    assert_eq!(tokenizer.fingerprint(), TOKENIZER.fingerprint());
+    assert_eq!(tokenizer.eos_ids(), [0, 2]);
+    assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (None, false));
+    let text = "It's 2024:  \t\n\nna\u{ef}ve Café's DON'T 1234567 中文 e\u{301} {\"a\": [1, -2.5]} 🦀\r\n  end \n\n\n x   ";
+    for (text, specials) in [(text, Specials::Plain), ("<|im_start|>user\n  Hi<|im_end|> ", Specials::Parse)]
+    {
+        let tokens = tokenizer.encode(text, specials).unwrap();
+        assert_eq!(tokens, TOKENIZER.encode(text, specials).unwrap());
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), TOKENIZER.decode(&tokens).unwrap());
+    }
+
+    let config =
+        json!({"bos_token": "<|im_start|>", "eos_token": {"content": "<file_sep>"}, "add_bos_token": true});
+    fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    let tokenizer = Tokenizer::from_file(folder.path().join("tokenizer.json")).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (Some(1), true));
+    assert_eq!(tokenizer.eos_ids(), [0, 2, 5]);
+    assert_eq!(tokenizer.template_tokens().eos.as_deref(), Some("<file_sep>"));
+}
+
+#[test]
+fn the_post_processor_tells_the_bos_token() {
+    let mut json = small();
+    json["added_tokens"] = json!([{"id": 4, "content": "<e>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true}]);
+    json["post_processor"] = json!({"type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<e>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<e>": {"id": "<e>", "ids": [4], "tokens": ["<e>"]}}});
+    let (_folder, tokenizer) = load(&json);
+    let tokenizer = tokenizer.unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (Some(4), true));
+    // As the text stands: BOS is for the caller to add. Id 3 is a hole.
+    assert_eq!(tokenizer.encode("abb", Specials::Plain).unwrap(), [2, 1]);
+    assert_eq!((tokenizer.vocab_size(), tokenizer.decode(&[3, 2, 4]).unwrap().as_str()), (5, "ab"));
+}
+
+#[test]
+fn unsound_files_are_typed_errors() {
+    let error = |change: fn(&mut Value)| {
+        let mut json = small();
+        change(&mut json);
+        load(&json).1.unwrap_err()
+    };
+    load(&small()).1.unwrap();
+    let unigram = error(|json| json["model"]["type"] = "Unigram".into());
+    assert!(matches!(unigram, TextError::UnsupportedKind { found, .. } if found == "Unigram"));
+    let metaspace = error(|json| json["decoder"] = json!({"type": "Fuse"}));
+    assert!(matches!(metaspace, TextError::UnsupportedKind { .. }));
+    let prefix = error(|json| json["model"]["continuing_subword_prefix"] = "####".into());
+    assert!(matches!(prefix, TextError::UnsupportedKind { .. }));
+    // The library would write past its buffer.
+    let merge = error(|json| json["model"]["merges"] = json!(["a b", "<e> <e>"]));
+    assert!(matches!(merge, TextError::InvalidMerge { index: 1, .. }));
+    assert!(matches!(
+        error(|json| json["model"]["merges"] = json!([7])),
+        TextError::InvalidMerge { index: 0, .. }
+    ));
+    let huge = error(|json| json["model"]["vocab"]["<e>"] = u32::MAX.into());
+    assert!(matches!(huge, TextError::VocabularySize { .. }), "{huge}");
+    assert!(matches!(error(|json| json["model"]["vocab"]["<e>"] = 2.into()), TextError::Json { .. }));
+    assert!(matches!(error(|json| json["model"]["dropout"] = 0.5.into()), TextError::Json { .. }));
+    let step = error(|json| json["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0}));
+    assert!(matches!(step, TextError::Json { reason, .. } if reason.contains("FixedLength")));
+    let shared = error(|json| {
+        // The library gives it the next id, 4, which `<e>` has already.
+        json["added_tokens"] = json!([{"id": 5, "content": "<new>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true}]);
+    });
+    assert!(matches!(shared, TextError::Json { reason, .. } if reason.contains("share the id 4")));
+    assert!(matches!(error(|json| *json = json!([1, 2])), TextError::Json { .. }));
+
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(Tokenizer::from_file(folder.path().join("none.json")), Err(TextError::Read { .. })));
+    let path = folder.path().join("broken.json");
+    fs::write(&path, "{").unwrap();
+    assert!(matches!(Tokenizer::from_file(path), Err(TextError::Json { .. })));
+}
