@@ -1,2 +1,45 @@
+//! The configuration of Upcycle, the registry of its backends, and a loaded model ready to answer.
+//!
+//! 1. [`Layers`] gather settings from flags, environment and a file, and check them once into a [`Config`].
+//! 2. A [`Registry`] knows the backends by name and builds the configured one.
+//! 3. An [`Engine`] ties a model file, its text layer and the backend together.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use upcycle_backends::{Engine, Layers, PromptStyle, Registry};
+//!
+//! let registry = Registry::builtin();
+//! let mut layers = Layers::new();
+//! layers.file(Path::new("configs/candle-cpu.toml"))?;
+//! layers.variables(std::env::vars_os())?;
+//! let config = layers.load(&registry.names())?;
+//!
+//! let engine = Engine::load(&config, &registry, &mut |_| {})?;
+//! let (mut decoder, text) = engine.into_decoder(config.drafter())?;
+//! let stop = text.stop_strings(config.decode())?;
+//! let prompt = text.encode("Why is the sky blue?", PromptStyle::Chat)?;
+//! let mut detokenizer = text.tokenizer.detokenizer();
+//! for token in decoder.generate(&prompt, text.request(config.decode(), &stop))? {
+//!     print!("{}", detokenizer.push(token?)?);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
-//! To come.
+
+#[cfg(feature = "candle")]
+mod candle;
+mod config;
+mod drafters;
+mod engine;
+mod registry;
+
+pub use config::{
+    BackendChoice, CandleChoice, Config, ConfigError, DEFAULT_BUDGET, DEFAULT_K, DEFAULT_MAX_TOKENS, Decode,
+    Device, DrafterChoice, Layers, LogLevel, ModelFiles, Origin, PAPER_80, Preset, Problem, Raw, RawBackend,
+    RawCandle, RawDecode, RawDrafter, RawLog, RawModel, Recycling, Tree, TreeFileError, Weights,
+};
+pub use drafters::{AnyDrafter, DrafterError};
+pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text};
+pub use registry::{
+    Availability, BackendInfo, BuildError, Builder, Built, OnProgress, Progress, Registry, Source,
+};

@@ -1,1 +1,49 @@
-//! To come.
+//! The candle backend of Upcycle: llama-architecture GGUF models on the CPU, with nothing but Rust.
+//!
+//! [`Model::load`] maps a file; a [`CandleVerifier`] on top scores draft trees of any shape, several sequences in a
+//! pass. candle supplies the block types of GGUF, their dequantization and their dot products; the model around
+//! them is this crate's own, because none of candle's takes a tree, positions and a cache that rolls back.
+//!
+//! ```no_run
+//! use upcycle_candle::{CandleVerifier, Model, Options};
+//! use upcycle_core::{Decoder, NullDrafter, Request};
+//!
+//! let model = Model::load("SmolLM2-135M-Instruct.Q4_1.gguf", &Options::default())?;
+//! let mut decoder = Decoder::new(CandleVerifier::new(model), NullDrafter);
+//! for token in decoder.generate(&[19556], Request::greedy(16))? {
+//!     println!("{}", token?);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Exactness
+//! Every number of a row is computed by one fixed sequence of operations that depends on the row's own tokens and
+//! positions alone. So, on one machine, tree and sequential decoding, any prefill chunking and any batch give equal
+//! logits to the last bit, for quantized weights as for `f32`. Between machines they differ in the last bits,
+//! because candle chooses its dot products by the processor's features.
+//!
+//! # Models
+//! `general.architecture` = `llama` (so Llama, Mistral, SmolLM, TinyLlama and the like): interleaved rotary
+//! embeddings, with `rope_freqs.weight` and linear scaling; grouped queries; SwiGLU; tied or own output matrix; all
+//! tensor types that candle knows (`F32`, `F16`, `BF16`, `Q4_0` to `Q8_1`, `Q2_K` to `Q8_K`). Mixtures of experts,
+//! YaRN, biases and every other tensor that is not listed are refused at load.
+
+mod activations;
+mod attention;
+mod dense;
+mod error;
+mod forward;
+mod kv;
+mod load;
+mod mapped;
+mod model;
+mod options;
+mod product;
+mod rows;
+mod tensors;
+mod verifier;
+
+pub use error::LoadError;
+pub use model::Model;
+pub use options::{Device, Options, Weights};
+pub use verifier::CandleVerifier;

@@ -1,1 +1,49 @@
-fn main() {}
+//! The command line of Upcycle: `upcycle run`, `backends`, `inspect`, `config check`, `completions`.
+//!
+//! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 130 after Ctrl-C.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod args;
+mod backends;
+mod compare;
+mod config;
+mod failure;
+mod inspect;
+mod interrupt;
+mod output;
+mod progress;
+mod prompts;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Arguments, Command, ConfigCommand};
+use failure::Failure;
+use output::Output;
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+    let mut output = Output::stdout();
+    match arguments.command {
+        Command::Run(run) => run::run(*run, &mut output),
+        Command::Backends { json } => backends::list(json, &mut output),
+        Command::Inspect { model, json } => inspect::inspect(&model, json, &mut output),
+        Command::Config { command: ConfigCommand::Check { file } } => config::check(&file, &mut output),
+        Command::Completions { shell } => {
+            // Into memory first: the generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "upcycle", &mut script);
+            output.bytes(&script)
+        }
+    }
+}

@@ -13,7 +13,8 @@ use crate::stats::Stats;
 use crate::verifier::{Commit, Step, Verifier, VerifyError};
 use crate::{Finish, NodeId, Room, Row, Rows, Shape, TokenId, TopK};
 
-/// Why nothing could be decoded. After an error every session is as it was, and may be stepped again.
+/// Why nothing could be decoded. After an error every session's text and statistics are as they were, and it may be
+/// stepped again; [`Session::tree`] and [`Session::walk`] show the pass that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -205,7 +206,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Should more sessions be given than fit one pass, the first ones go first.
     ///
     /// # Errors
-    /// [`DecodeError::Verify`]; every session is then as it was.
+    /// [`DecodeError::Verify`]; every session's text is then as it was.
     pub fn step(&mut self, sessions: &mut [Session]) -> Result<(), DecodeError> {
         let limits = self.verifier.limits();
         let (max_context, most) = (limits.max_context, limits.max_rows.min(limits.max_leaves).max(1));

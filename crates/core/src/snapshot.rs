@@ -184,15 +184,13 @@ impl AdjacencyMatrix {
         for row in bytes[HEADER..body].chunks_exact(width) {
             let token = number(row, 0);
             candidates.clear();
-            candidates.extend(
-                row.as_chunks::<4>().0[1..].iter().map_while(|slot| u32::from_le_bytes(*slot).checked_sub(1)),
-            );
+            let slots = &row.as_chunks::<4>().0[1..];
+            candidates.extend(slots.iter().map_while(|slot| u32::from_le_bytes(*slot).checked_sub(1)));
             let in_vocab = |token: u32| (token as usize) < self.vocab();
-            if last >= Some(token)
-                || !in_vocab(token)
-                || candidates.is_empty()
-                || !candidates.iter().copied().all(in_vocab)
-            {
+            let in_order = last < Some(token) && in_vocab(token);
+            // Vacant slots stand behind the others, and a row that is vacant as a whole is not written.
+            let gapless = slots[candidates.len()..].iter().all(|slot| *slot == [0; 4]);
+            if !in_order || !gapless || candidates.is_empty() || !candidates.iter().copied().all(in_vocab) {
                 return damaged("a row does not belong to this vocabulary");
             }
             last = Some(token);

@@ -178,6 +178,16 @@ impl TopK {
         (&mut self.ids[range.clone()], &mut self.logits[range])
     }
 
+    /// For backends that rank on the device: the log-sum-exp of row `index`. Ignored where it was not asked for.
+    ///
+    /// # Panics
+    /// If it was asked for and `index` is not below [`rows`](Self::rows).
+    pub fn set_log_sum_exp(&mut self, index: usize, log_sum_exp: f32) {
+        if self.log_sum_exp {
+            self.sums[index] = log_sum_exp;
+        }
+    }
+
     /// For backends that hold the logits in host memory: ranks `logits`, `[vocab]`, into `row`, in one pass and
     /// without a sort of the vocabulary.
     ///

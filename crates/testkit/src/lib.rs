@@ -1,2 +1,55 @@
+//! What tests of backends and drafters are made of: an exact verifier without a model, drafters at the extremes, and
+//! the laws that every [`Verifier`](upcycle_core::Verifier) and [`Drafter`](upcycle_core::Drafter) keeps.
+//!
+//! - A backend calls [`conformance!`] once and gets a test for each [`Law`].
+//! - A drafter is tested with [`text_is_plain_with`](laws::text_is_plain_with), as below.
+//! - A suite is tested with [`Faulty`] and [`broken`]: what they break has to be noticed.
+//!
+//! # Testing a drafter
+//!
+//! ```
+//! use upcycle_core::{Context, DraftTree, Drafter, NodeId};
+//! use upcycle_testkit::{NaiveVerifier, Subject, laws};
+//!
+//! struct Stutter; // It guesses that the last token comes again.
+//! impl Drafter for Stutter {
+//!     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+//!         let _ = tree.push(NodeId::ROOT, context.tokens[context.tokens.len() - 1], None);
+//!     }
+//! }
+//!
+//! for seed in 0..20 {
+//!     let subject = Subject::new(move || NaiveVerifier::new(64, seed)).seed(seed);
+//!     laws::text_is_plain_with(&subject, Stutter)?;
+//! }
+//! # Ok::<(), upcycle_testkit::Broken>(())
+//! ```
 #![forbid(unsafe_code)]
-//! To come.
+
+// A page whose code is run with the tests of this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adding-a-drafter.md")]
+mod adding_a_drafter {}
+
+mod attention;
+pub mod broken;
+mod clock;
+mod conformance;
+mod drafters;
+mod faulty;
+mod law;
+pub mod laws;
+mod naive;
+mod probe;
+mod rng;
+mod subject;
+
+pub use attention::{Attention, Seen, ancestors};
+pub use clock::ManualClock;
+pub use conformance::{must_notice, notices, try_law};
+pub use drafters::{AdversarialDrafter, OracleDrafter, RandomDrafter};
+pub use faulty::{Fault, Faulty};
+pub use law::{Broken, Cause, Law};
+pub use naive::{Failure, NaiveVerifier};
+pub use subject::{Subject, Tolerance};
+pub use upcycle_core::NullDrafter;

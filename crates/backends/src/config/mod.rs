@@ -1,0 +1,273 @@
+//! The configuration: written as [`Raw`], checked once into [`Config`], gathered by [`Layers`].
+
+mod choices;
+mod drafter;
+mod error;
+mod keys;
+mod layers;
+mod raw;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use upcycle_core::{Sampling, SamplingConfig};
+
+pub use drafter::{DEFAULT_BUDGET, DEFAULT_K, DrafterChoice, PAPER_80, Preset, Recycling, Tree};
+pub use error::{ConfigError, Origin, Problem, TreeFileError};
+pub(crate) use keys::nearest;
+pub use layers::Layers;
+pub use raw::{Raw, RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel};
+
+use choices::{existing_file, names, out_of_range};
+
+/// Tokens emitted at most where the configuration does not say.
+pub const DEFAULT_MAX_TOKENS: usize = 256;
+
+/// A checked configuration: every path leads to a file, every name is known, every number is in range.
+///
+/// Made from a [`Raw`] by `TryFrom`, and `Raw::from` gives one back that makes the same configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    model: ModelFiles,
+    backend: BackendChoice,
+    drafter: DrafterChoice,
+    decode: Decode,
+    log: LogLevel,
+}
+
+/// The files of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelFiles {
+    /// The GGUF file; none where the configuration leaves it to the command line.
+    pub path: Option<PathBuf>,
+    /// A tokenizer instead of the one in the GGUF file.
+    pub tokenizer: Option<PathBuf>,
+    /// A chat template instead of the one in the GGUF file.
+    pub template: Option<PathBuf>,
+}
+
+/// The engine and its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendChoice {
+    /// The name under which it is registered.
+    pub name: String,
+    /// Options of the candle backend, whichever is chosen.
+    pub candle: CandleChoice,
+}
+
+/// Options of the candle backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CandleChoice {
+    /// Where it runs.
+    pub device: Device,
+    /// How it keeps weights.
+    pub weights: Weights,
+    /// Threads for the forward pass; one for each core if none.
+    pub threads: Option<NonZeroUsize>,
+}
+
+names! {
+    /// Where candle runs.
+    Device {
+        /// On the CPU.
+        Cpu = "cpu",
+    }
+}
+
+names! {
+    /// How candle keeps weights.
+    Weights {
+        /// As stored in the file.
+        File = "file",
+        /// Dequantized to f32 at load.
+        F32 = "f32",
+    }
+}
+
+names! {
+    /// How much is logged.
+    LogLevel {
+        /// Nothing.
+        Off = "off",
+        /// Errors.
+        Error = "error",
+        /// Warnings too.
+        Warn = "warn",
+        /// What happens, too.
+        Info = "info",
+        /// How it happens, too.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+/// How tokens are chosen and when the text ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decode {
+    /// The most tokens to emit.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Strings that end the text; none is empty.
+    pub stop: Vec<String>,
+}
+
+impl Config {
+    /// `[model]`
+    #[must_use]
+    pub fn model(&self) -> &ModelFiles {
+        &self.model
+    }
+
+    /// `[backend]`
+    #[must_use]
+    pub fn backend(&self) -> &BackendChoice {
+        &self.backend
+    }
+
+    /// `[drafter]`
+    #[must_use]
+    pub fn drafter(&self) -> &DrafterChoice {
+        &self.drafter
+    }
+
+    /// `[decode]`
+    #[must_use]
+    pub fn decode(&self) -> &Decode {
+        &self.decode
+    }
+
+    /// `[log]`
+    #[must_use]
+    pub fn log_level(&self) -> LogLevel {
+        self.log
+    }
+
+    /// The configuration as TOML, with every default written out.
+    ///
+    /// # Errors
+    /// If a program has put into it what TOML cannot hold: a path that is not Unicode, a number of 2^63 or more.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(&Raw::from(self))
+    }
+}
+
+impl TryFrom<Raw> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: Raw) -> Result<Self, ConfigError> {
+        let Raw { model, backend, drafter, decode, log } = raw;
+        let file = |key, path: Option<PathBuf>| path.map(|path| existing_file(key, path)).transpose();
+        let level = log.level.map(|level| LogLevel::parse("log.level", &level)).transpose()?;
+        Ok(Self {
+            model: ModelFiles {
+                path: file("model.path", model.path)?,
+                tokenizer: file("model.tokenizer", model.tokenizer)?,
+                template: file("model.template", model.template)?,
+            },
+            backend: BackendChoice {
+                name: backend.name.unwrap_or_else(|| "candle".to_owned()),
+                candle: backend.candle.check()?,
+            },
+            drafter: drafter.check()?,
+            decode: decode.check()?,
+            log: level.unwrap_or(LogLevel::Warn),
+        })
+    }
+}
+
+impl RawCandle {
+    fn check(self) -> Result<CandleChoice, Problem> {
+        let device = self.device.map(|device| Device::parse("backend.candle.device", &device)).transpose()?;
+        let weights =
+            self.weights.map(|weights| Weights::parse("backend.candle.weights", &weights)).transpose()?;
+        let threads = self.threads.map(|threads| {
+            let sound = NonZeroUsize::new(threads).filter(|threads| threads.get() <= MAX_THREADS);
+            sound.ok_or_else(|| {
+                out_of_range("backend.candle.threads", &threads, &format!("1 to {MAX_THREADS}"))
+            })
+        });
+        Ok(CandleChoice {
+            device: device.unwrap_or(Device::Cpu),
+            weights: weights.unwrap_or(Weights::File),
+            threads: threads.transpose()?,
+        })
+    }
+}
+
+/// More threads than any machine that one model runs on; a slip of the finger must not start a million.
+const MAX_THREADS: usize = 1024;
+
+impl RawDecode {
+    fn check(self) -> Result<Decode, Problem> {
+        let defaults = SamplingConfig::default();
+        let sampling = Sampling::new(SamplingConfig {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(defaults.repeat_penalty),
+            seed: self.seed.unwrap_or(defaults.seed),
+            stream: defaults.stream,
+        })
+        .map_err(|error| {
+            let key = match error.name {
+                "temperature" => "decode.temperature",
+                "top_p" => "decode.top_p",
+                "min_p" => "decode.min_p",
+                _ => "decode.repeat_penalty",
+            };
+            out_of_range(key, &error.found, error.expected)
+        })?;
+        let stop = self.stop.unwrap_or_default();
+        if let Some(index) = stop.iter().position(String::is_empty) {
+            let expected =
+                format!("text in each string; number {} is empty and would stop at once", index + 1);
+            return Err(out_of_range("decode.stop", &format!("{stop:?}"), &expected));
+        }
+        Ok(Decode { max_tokens: self.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS), sampling, stop })
+    }
+}
+
+impl From<&Config> for Raw {
+    fn from(config: &Config) -> Self {
+        let Config { model, backend, drafter, decode, log } = config.clone();
+        let sampling = *decode.sampling.config();
+        let mut raw = RawDrafter { name: Some(drafter.name().to_owned()), ..RawDrafter::default() };
+        match drafter {
+            DrafterChoice::Recycling(Recycling { preset, k, tree, budget, snapshot }) => {
+                raw.preset = preset.map(|preset| preset.name().to_owned());
+                raw.k = Some(k);
+                raw.tree = Some(tree.path.map_or(PAPER_80.to_owned(), |path| path.display().to_string()));
+                raw.budget = Some(budget);
+                raw.snapshot = snapshot;
+            }
+            DrafterChoice::PromptLookup { budget } => raw.budget = Some(budget),
+            DrafterChoice::None => {}
+        }
+        Self {
+            model: RawModel { path: model.path, tokenizer: model.tokenizer, template: model.template },
+            backend: RawBackend {
+                name: Some(backend.name),
+                candle: RawCandle {
+                    device: Some(backend.candle.device.name().to_owned()),
+                    weights: Some(backend.candle.weights.name().to_owned()),
+                    threads: backend.candle.threads.map(NonZeroUsize::get),
+                },
+            },
+            drafter: raw,
+            decode: RawDecode {
+                max_tokens: Some(decode.max_tokens),
+                temperature: Some(sampling.temperature),
+                top_k: Some(sampling.top_k),
+                top_p: Some(sampling.top_p),
+                min_p: Some(sampling.min_p),
+                repeat_penalty: Some(sampling.repeat_penalty),
+                seed: Some(sampling.seed),
+                stop: Some(decode.stop),
+            },
+            log: RawLog { level: Some(log.name().to_owned()) },
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! A model ready to answer: its file, its text layer and a backend that has loaded it.
+
+use std::path::{Path, PathBuf};
+
+use upcycle_core::{Decoder, Request, TokenId, Verifier};
+use upcycle_gguf::{Gguf, GgufError};
+use upcycle_text::{ChatTemplate, Message, Specials, StopStrings, TextError, Tokenizer};
+
+use crate::{
+    AnyDrafter, BuildError, Config, Decode, DrafterChoice, DrafterError, OnProgress, Registry, Source,
+};
+
+/// The decoder that a configuration makes.
+pub type AnyDecoder = Decoder<Box<dyn Verifier>, AnyDrafter>;
+
+/// A loaded model. [`text`](Self::text) turns prompts into tokens and back, the verifier scores them.
+pub struct Engine {
+    /// The text layer.
+    pub text: Text,
+    /// The backend with the model in it.
+    pub verifier: Box<dyn Verifier>,
+    /// The name of the backend.
+    pub backend: String,
+}
+
+/// A model's tokenizer and chat template.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The chat template, if the model has one or the configuration names one.
+    pub template: Option<ChatTemplate>,
+}
+
+/// How a prompt becomes tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptStyle {
+    /// As the user's turn of a conversation, through the chat template.
+    Chat,
+    /// As it stands.
+    Raw,
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// No model is configured.
+    #[error("no model is given; set `model.path` in the configuration, or give --model PATH")]
+    NoModel,
+    /// The backend cannot be built, or could not load the model.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The model file is not sound.
+    #[error("{path} cannot be used", path = path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: GgufError,
+    },
+    /// The tokenizer or template cannot be used.
+    #[error("no {what} from {path}", path = path.display())]
+    Text {
+        /// What it was to give.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: TextError,
+    },
+    /// The tokenizer is of another model.
+    #[error(
+        "the tokenizer has {tokenizer} tokens and the model only {model}; is `model.tokenizer` that of this model?"
+    )]
+    OtherTokenizer {
+        /// Tokens of the tokenizer.
+        tokenizer: usize,
+        /// Tokens of the model.
+        model: usize,
+    },
+}
+
+/// Why a prompt could not become tokens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PromptError {
+    /// There is no template to put the prompt into.
+    #[error(
+        "the model has no chat template; set `model.template`, or give --raw to prompt it with plain text"
+    )]
+    NoTemplate,
+    /// The template or the tokenizer refused it.
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
+
+impl Engine {
+    /// Loads the configured model into the configured backend.
+    ///
+    /// # Errors
+    /// [`LoadError`]. What can be checked before the weights are read is checked first.
+    pub fn load(config: &Config, registry: &Registry, progress: OnProgress<'_>) -> Result<Self, LoadError> {
+        let path = config.model().path.as_deref().ok_or(LoadError::NoModel)?;
+        registry.check(&config.backend().name)?;
+        let gguf = Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?;
+        let text = Text::load(config, path, &gguf)?;
+        let verifier = registry.build(Source { path, gguf: &gguf, config }, progress)?;
+        let (tokenizer, model) = (text.tokenizer.vocab_size(), verifier.limits().vocab);
+        if tokenizer > model {
+            return Err(LoadError::OtherTokenizer { tokenizer, model });
+        }
+        Ok(Self { text, verifier, backend: config.backend().name.clone() })
+    }
+
+    /// A decoder over this model, and its text layer.
+    ///
+    /// # Errors
+    /// [`DrafterError`].
+    pub fn into_decoder(self, choice: &DrafterChoice) -> Result<(AnyDecoder, Text), DrafterError> {
+        let fingerprint = self.text.tokenizer.fingerprint();
+        let drafter = AnyDrafter::build(choice, self.verifier.limits().vocab, &fingerprint)?;
+        let decoder = Decoder::new(self.verifier, drafter).with_budget(choice.budget());
+        Ok((decoder, self.text))
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("backend", &self.backend)
+            .field("limits", self.verifier.limits())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Text {
+    /// The text layer of the model at `path`, without its weights.
+    ///
+    /// # Errors
+    /// [`LoadError::Text`].
+    pub fn load(config: &Config, path: &Path, gguf: &Gguf) -> Result<Self, LoadError> {
+        let files = config.model();
+        let from = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| LoadError::Text { what, path, source }
+        };
+        let tokenizer = match &files.tokenizer {
+            Some(file) => Tokenizer::from_file(file).map_err(from("tokenizer", file))?,
+            None => Tokenizer::from_gguf(gguf).map_err(from("tokenizer", path))?,
+        };
+        let template = match &files.template {
+            Some(file) => Some(
+                ChatTemplate::from_file(file, tokenizer.template_tokens())
+                    .map_err(from("chat template", file))?,
+            ),
+            None => ChatTemplate::from_gguf(gguf).map_err(from("chat template", path))?,
+        };
+        Ok(Self { tokenizer, template })
+    }
+
+    /// The tokens of a prompt. The token that begins a text is put in front if the model wants one and the prompt
+    /// does not have it.
+    ///
+    /// # Errors
+    /// [`PromptError`].
+    pub fn encode(&self, prompt: &str, style: PromptStyle) -> Result<Vec<TokenId>, PromptError> {
+        let mut tokens = match style {
+            PromptStyle::Raw => self.tokenizer.encode(prompt, Specials::Parse)?,
+            PromptStyle::Chat => {
+                let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
+                let rendered = template.render(&[Message::user(prompt)], true)?;
+                self.tokenizer.encode(&rendered, Specials::Parse)?
+            }
+        };
+        if let Some(bos) = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos())
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        Ok(tokens)
+    }
+
+    /// The stop strings of a configuration, for this tokenizer.
+    ///
+    /// # Errors
+    /// [`TextError`].
+    pub fn stop_strings(&self, decode: &Decode) -> Result<StopStrings, TextError> {
+        StopStrings::new(&self.tokenizer, decode.stop.iter().cloned())
+    }
+
+    /// What to decode after a prompt, by the configuration: the model's own end tokens and `stop` end the text.
+    #[must_use]
+    pub fn request(&self, decode: &Decode, stop: &StopStrings) -> Request {
+        let stop = (!stop.is_empty()).then(|| stop.clone());
+        Request {
+            sampling: decode.sampling,
+            max_tokens: decode.max_tokens,
+            end_of_sequence: self.tokenizer.eos_ids().to_vec(),
+            stop: stop.map(|stop| Box::new(move |output: &[TokenId]| stop.ends_with_stop(output)) as Box<_>),
+        }
+    }
+}

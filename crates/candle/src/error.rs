@@ -1,0 +1,127 @@
+//! Why a model cannot be loaded.
+
+use std::path::PathBuf;
+
+use upcycle_gguf::{GgmlType, GgufError};
+
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file cannot be opened or mapped.
+    #[error("cannot read the model {path}: {source}; check that the path is right and readable", path = path.display())]
+    File {
+        /// The path that was tried.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not a sound GGUF file, or lacks a tensor or a metadata key.
+    #[error("the model {path} cannot be used", path = path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: GgufError,
+    },
+    /// An architecture that is not known.
+    #[error("`general.architecture`: expected one of [{known}], found `{found}`", known = known.join(", "))]
+    UnknownArchitecture {
+        /// The architecture of the file.
+        found: String,
+        /// Those that are known.
+        known: &'static [&'static str],
+    },
+    /// A metadata value that cannot be, or that asks for something that is not supported.
+    #[error("metadata key `{key}`: expected {expected}, found {found}")]
+    Metadata {
+        /// The key.
+        key: String,
+        /// What would be right.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// A tensor of another shape than the metadata say.
+    #[error("tensor `{tensor}`: expected shape {expected:?} (innermost dimension first), found {found:?}")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// The shape that follows from the metadata.
+        expected: Vec<u64>,
+        /// The shape in the file.
+        found: Vec<u64>,
+    },
+    /// A tensor of a type that candle cannot compute with.
+    #[error(
+        "tensor `{tensor}` is {found}, which candle cannot multiply; expected one of [{known}]: \
+         convert the model to one of these"
+    )]
+    Type {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        found: GgmlType,
+        /// The types that are known, as a list.
+        known: String,
+    },
+    /// A row of a tensor with an odd number of blocks, of a type whose blocks candle multiplies in pairs.
+    #[error(
+        "tensor `{tensor}`: {dtype} rows must hold a multiple of {multiple} elements for candle, found {found}; \
+         load it with weights = \"f32\", or convert the model to another type"
+    )]
+    OddBlocks {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: GgmlType,
+        /// Elements of two blocks.
+        multiple: u64,
+        /// Elements of a row.
+        found: u64,
+    },
+    /// A tensor whose bytes do not stand where its type can be read.
+    #[error(
+        "tensor `{tensor}` starts at byte {offset}, where {dtype} cannot be read in place; \
+         expected a file with `general.alignment` of 4 or more: convert it again"
+    )]
+    Misaligned {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: GgmlType,
+        /// Where it starts in the file.
+        offset: u64,
+    },
+    /// A tensor that this architecture does not have: leaving it out would give wrong text.
+    #[error(
+        "tensor `{tensor}` is not part of a plain {architecture} model; its effect is not implemented, and without it \
+         the text would be wrong"
+    )]
+    UnknownTensor {
+        /// The tensor.
+        tensor: String,
+        /// The architecture.
+        architecture: &'static str,
+    },
+    /// A vector of weights with a NaN or an infinity.
+    #[error("tensor `{tensor}` holds a number that is not finite; the file is damaged: fetch it again")]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+    },
+    /// Memory for the weights cannot be had.
+    #[error("{bytes} bytes for tensor `{tensor}` cannot be had; weights = \"file\" takes less memory")]
+    Memory {
+        /// The tensor.
+        tensor: String,
+        /// Its size as `f32`.
+        bytes: u64,
+    },
+    /// The threads cannot be started.
+    #[error("cannot start the threads of the model: {source}; ask for fewer")]
+    Threads {
+        /// What rayon said.
+        source: rayon::ThreadPoolBuildError,
+    },
+}

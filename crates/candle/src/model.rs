@@ -1,0 +1,79 @@
+//! The weights of a llama-architecture model.
+
+use rayon::ThreadPool;
+
+use crate::kv::KvShape;
+use crate::product::Stack;
+use crate::rows::Rope;
+
+/// A loaded model: weights and threads, immutable, to be shared by verifiers through an `Arc`.
+///
+/// Loading is the expensive part; a [`CandleVerifier`](crate::CandleVerifier) on top costs next to nothing until it
+/// opens sequences.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) dimensions: Dimensions,
+    pub(crate) rope: Rope,
+    pub(crate) embedding: Stack,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) output_norm: Vec<f32>,
+    /// The head, where it is not the embedding.
+    pub(crate) output: Option<Stack>,
+    pub(crate) threads: ThreadPool,
+}
+
+impl Model {
+    /// Tokens in the vocabulary.
+    #[must_use]
+    pub fn vocab(&self) -> usize {
+        self.dimensions.vocab
+    }
+
+    /// The longest context that the model was made for.
+    #[must_use]
+    pub fn max_context(&self) -> usize {
+        self.dimensions.context
+    }
+
+    /// The threads that a pass runs on.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.current_num_threads()
+    }
+
+    pub(crate) fn head(&self) -> &Stack {
+        self.output.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+/// The sizes of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Dimensions {
+    /// Width of the residual stream.
+    pub(crate) width: usize,
+    /// Query heads; a multiple of the KV heads.
+    pub(crate) heads: usize,
+    /// Heads, layers and head width of keys and values.
+    pub(crate) kv: KvShape,
+    /// Width of the feed-forward layer.
+    pub(crate) feed_forward: usize,
+    pub(crate) vocab: usize,
+    pub(crate) context: usize,
+    /// What the normalizations add to the mean square.
+    pub(crate) epsilon: f32,
+}
+
+/// The weights of one layer.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) attention_norm: Vec<f32>,
+    /// Queries, keys, values: `[(heads + 2 · kv heads) · head width, width]`.
+    pub(crate) query_key_value: Stack,
+    /// `[width, heads · head width]`.
+    pub(crate) attention_output: Stack,
+    pub(crate) feed_forward_norm: Vec<f32>,
+    /// Gates, then ups: `[2 · feed forward, width]`.
+    pub(crate) gate_up: Stack,
+    /// `[width, feed forward]`.
+    pub(crate) down: Stack,
+}

@@ -1,0 +1,58 @@
+//! The settings of the backend, as they stand in a configuration file.
+
+use std::num::NonZeroUsize;
+
+use serde::Deserialize;
+
+/// How a model is loaded and run: the table `[backend.candle]` of a configuration file.
+///
+/// ```
+/// use upcycle_candle::{Options, Weights};
+///
+/// let options: Options = toml::from_str("device = 'cpu'\nweights = 'f32'\nthreads = 2")?;
+/// assert_eq!(options.weights, Weights::F32);
+/// assert_eq!(options.threads.map(Into::into), Some(2));
+/// assert!(toml::from_str::<Options>("device = 'abacus'").is_err());
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Options {
+    /// Where the model runs.
+    pub device: Device,
+    /// What the products multiply with.
+    pub weights: Weights,
+    /// Threads of a pass. By default as many as `RAYON_NUM_THREADS` says, else one for each core that the process
+    /// may use.
+    ///
+    /// Each model has a pool of its own, shared by its verifiers; nothing is set for the process.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+}
+
+/// What the products multiply with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Weights {
+    /// The file's own blocks, read from the memory map: quantized matrices stay quantized, and activations are
+    /// quantized to 8 bits for them, as the type asks. `F16` and `BF16` matrices are widened to `f32` at load.
+    ///
+    /// A pass costs about as much as its rows one by one: candle's dot products unpack the weights for each row.
+    #[default]
+    File,
+    /// `f32`: every matrix is dequantized at load and activations are not quantized. Four bytes a weight.
+    ///
+    /// Rows share what is read, so that a pass costs much less than its rows one by one.
+    F32,
+}

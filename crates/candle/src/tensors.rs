@@ -1,0 +1,221 @@
+//! Reading tensors of a GGUF file into matrices and vectors, each checked against what the model needs.
+
+use std::collections::BTreeSet;
+use std::hint::black_box;
+use std::path::Path;
+
+use candle_core::quantized::GgmlType as Block;
+use candle_core::quantized::k_quants::{
+    BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
+    BlockQ8_1, BlockQ8K,
+};
+use half::{bf16, f16};
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use upcycle_gguf::{GgmlType, Gguf, TensorInfo};
+
+use crate::activations::{Lhs, check_finite};
+use crate::dense::Dense;
+use crate::mapped::{Mapped, MappedSlice, Plain};
+use crate::product::{Blocks, Matrix, Storage};
+use crate::{LoadError, Weights};
+
+/// The types that candle has blocks of.
+const KNOWN: [GgmlType; 15] = [
+    GgmlType::F32,
+    GgmlType::F16,
+    GgmlType::Bf16,
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::Q8_0,
+    GgmlType::Q8_1,
+    GgmlType::Q2K,
+    GgmlType::Q3K,
+    GgmlType::Q4K,
+    GgmlType::Q5K,
+    GgmlType::Q6K,
+    GgmlType::Q8K,
+];
+
+/// Calls `$self.$method::<block type>(arguments)` for the block type of `$info`, of the quantized ones and those named.
+macro_rules! by_type {
+    ($info:expr, $self:ident.$method:ident $arguments:tt $(, $more:ident: $type:ty)*) => {
+        match $info.dtype {
+            GgmlType::Q4_0 => $self.$method::<BlockQ4_0>$arguments,
+            GgmlType::Q4_1 => $self.$method::<BlockQ4_1>$arguments,
+            GgmlType::Q5_0 => $self.$method::<BlockQ5_0>$arguments,
+            GgmlType::Q5_1 => $self.$method::<BlockQ5_1>$arguments,
+            GgmlType::Q8_0 => $self.$method::<BlockQ8_0>$arguments,
+            GgmlType::Q8_1 => $self.$method::<BlockQ8_1>$arguments,
+            GgmlType::Q2K => $self.$method::<BlockQ2K>$arguments,
+            GgmlType::Q3K => $self.$method::<BlockQ3K>$arguments,
+            GgmlType::Q4K => $self.$method::<BlockQ4K>$arguments,
+            GgmlType::Q5K => $self.$method::<BlockQ5K>$arguments,
+            GgmlType::Q6K => $self.$method::<BlockQ6K>$arguments,
+            GgmlType::Q8K => $self.$method::<BlockQ8K>$arguments,
+            $(GgmlType::$more => $self.$method::<$type>$arguments,)*
+            found => Err(LoadError::Type {
+                tensor: $info.name.clone(),
+                found,
+                known: KNOWN.map(GgmlType::name).join(", "),
+            }),
+        }
+    };
+}
+
+/// The tensors of a file while a model is made of them.
+pub(crate) struct Tensors<'a> {
+    path: &'a Path,
+    gguf: &'a Gguf,
+    map: Mapped,
+    weights: Weights,
+    threads: &'a ThreadPool,
+    unread: BTreeSet<&'a str>,
+    progress: &'a mut dyn FnMut(u64, u64),
+    done: u64,
+    total: u64,
+}
+
+impl<'a> Tensors<'a> {
+    pub(crate) fn new(
+        path: &'a Path,
+        gguf: &'a Gguf,
+        map: Mapped,
+        weights: Weights,
+        threads: &'a ThreadPool,
+        progress: &'a mut dyn FnMut(u64, u64),
+    ) -> Self {
+        let unread = gguf.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+        let total = gguf.tensors().iter().map(|tensor| tensor.bytes).sum();
+        progress(0, total);
+        Self { path, gguf, map, weights, threads, unread, progress, done: 0, total }
+    }
+
+    /// The first tensor that was not read.
+    pub(crate) fn unread(&self) -> Option<&'a str> {
+        self.unread.first().copied()
+    }
+
+    /// Whether the file has a tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.gguf.get_tensor(name).is_some()
+    }
+
+    /// The tensor, if it has this shape (innermost dimension first).
+    fn find(&self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo, LoadError> {
+        let missing = |source| LoadError::Gguf { path: self.path.to_owned(), source };
+        let info = self.gguf.tensor(name).map_err(missing)?;
+        let expected: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
+        if info.shape != expected {
+            let (tensor, found) = (name.to_owned(), info.shape.clone());
+            return Err(LoadError::Shape { tensor, expected, found });
+        }
+        Ok(info)
+    }
+
+    fn read(&mut self, info: &'a TensorInfo) {
+        self.unread.remove(info.name.as_str());
+        self.done += info.bytes;
+        (self.progress)(self.done, self.total);
+    }
+
+    /// The matrix `[outputs, inputs]` of this name, to be multiplied with.
+    pub(crate) fn matrix(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Box<dyn Matrix>, LoadError> {
+        let info = self.find(name, &[inputs, outputs])?;
+        let plain = matches!(info.dtype, GgmlType::F16 | GgmlType::Bf16);
+        let wide = plain || self.weights == Weights::F32 && info.dtype != GgmlType::F32;
+        let matrix: Box<dyn Matrix> = if wide {
+            let values = by_type!(info, self.widen(info, inputs), F32: f32, F16: f16, Bf16: bf16)?;
+            Box::new(Dense::new(outputs, inputs, Storage::Memory(values)))
+        } else if info.dtype == GgmlType::F32 {
+            Box::new(Dense::new(outputs, inputs, Storage::File(self.blocks(info)?)))
+        } else {
+            by_type!(info, self.in_place(info, inputs, outputs))?
+        };
+        self.read(info);
+        Ok(matrix)
+    }
+
+    /// The matrix `[outputs, inputs]` of this name, of which single rows are read.
+    pub(crate) fn table(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Box<dyn Matrix>, LoadError> {
+        let weights = std::mem::replace(&mut self.weights, Weights::File);
+        let table = self.matrix(name, inputs, outputs);
+        self.weights = weights;
+        table
+    }
+
+    /// The vector of this name and length as `f32`.
+    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
+        let info = self.find(name, &[len])?;
+        let values = by_type!(info, self.widen(info, len), F32: f32, F16: f16, Bf16: bf16)?;
+        if check_finite(&values, len).is_err() {
+            return Err(LoadError::NotFinite { tensor: name.to_owned() });
+        }
+        self.read(info);
+        Ok(values)
+    }
+
+    /// The blocks of a tensor, in the file.
+    fn blocks<T: Plain + Block>(&self, info: &TensorInfo) -> Result<MappedSlice<T>, LoadError> {
+        // The reader has checked that the tensor lies in the file, which is mapped: the numbers fit.
+        let (offset, len) = (info.offset as usize, info.bytes as usize);
+        let blocks = self.map.values::<T>(offset, len / size_of::<T>());
+        let blocks = blocks.ok_or_else(|| LoadError::Misaligned {
+            tensor: info.name.clone(),
+            dtype: info.dtype,
+            offset: info.offset,
+        })?;
+        // Every page is read once, so that the first pass does not wait for the disk.
+        let bytes = &self.map.bytes()[offset..][..len];
+        black_box(bytes.iter().step_by(4096).fold(0_u8, |sum, byte| sum ^ byte));
+        Ok(blocks)
+    }
+
+    /// The matrix whose blocks stay in the file.
+    fn in_place<T>(
+        &self,
+        info: &TensorInfo,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Box<dyn Matrix>, LoadError>
+    where
+        T: Plain + Block + std::fmt::Debug,
+        T::VecDotType: Lhs,
+    {
+        let pairs = matches!(info.dtype, GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1);
+        let multiple = 2 * info.dtype.block_size();
+        if pairs && !(inputs as u64).is_multiple_of(multiple) {
+            let (tensor, dtype) = (info.name.clone(), info.dtype);
+            return Err(LoadError::OddBlocks { tensor, dtype, multiple, found: inputs as u64 });
+        }
+        let blocks = self.blocks::<T>(info)?;
+        Ok(Box::new(Blocks::<T>::new(outputs, inputs, Storage::File(blocks))))
+    }
+
+    /// All values of a tensor as `f32`, rows of `width` in parallel.
+    fn widen<T: Plain + Block>(&self, info: &TensorInfo, width: usize) -> Result<Vec<f32>, LoadError> {
+        let blocks = self.blocks::<T>(info)?;
+        let len = info.elements() as usize;
+        let mut values = Vec::new();
+        if values.try_reserve_exact(len).is_err() {
+            return Err(LoadError::Memory { tensor: info.name.clone(), bytes: 4 * len as u64 });
+        }
+        values.resize(len, 0.0);
+        let rows =
+            blocks.get().par_chunks_exact(width / T::BLCK_SIZE).zip(values.par_chunks_exact_mut(width));
+        self.threads.install(|| rows.for_each(|(blocks, row)| T::to_float(blocks, row)));
+        Ok(values)
+    }
+}

@@ -1,0 +1,259 @@
+//! The models that the tests run: the real one, and tiny ones with random weights that are written on the spot.
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use upcycle_candle::{CandleVerifier, LoadError, Model, Options, Weights};
+use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_gguf::GgmlType;
+use upcycle_gguf::write::GgufWriter;
+
+/// The path of the real model.
+///
+/// # Panics
+/// If it is not there.
+pub(crate) fn real_model() -> PathBuf {
+    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        PathBuf::from,
+    );
+    assert!(
+        path.exists(),
+        "the test model {} is not there: run scripts/get-model.sh, or set UPCYCLE_TEST_MODEL",
+        path.display()
+    );
+    path
+}
+
+pub(crate) fn options(weights: Weights) -> Options {
+    let mut options = Options::default();
+    options.weights = weights;
+    options.threads = 2.try_into().ok();
+    options
+}
+
+/// A tiny llama model with random weights.
+#[derive(Clone, Debug)]
+pub(crate) struct Tiny {
+    pub(crate) width: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) feed_forward: usize,
+    pub(crate) layers: usize,
+    pub(crate) vocab: usize,
+    pub(crate) context: usize,
+    /// The type of the attention matrices, and of the feed-forward ones.
+    pub(crate) types: [GgmlType; 2],
+    /// The type of the embedding.
+    pub(crate) embedding: GgmlType,
+    /// Whether there is an output matrix.
+    pub(crate) untied: bool,
+    /// A tensor that gets a NaN, and is `F32` for it.
+    pub(crate) poisoned: Option<&'static str>,
+}
+
+impl Tiny {
+    /// A model whose matrices have these types.
+    pub(crate) fn new(types: [GgmlType; 2]) -> Self {
+        let width = if types.iter().any(|dtype| dtype.block_size() == 256) { 256 } else { 64 };
+        Self {
+            width,
+            heads: 4,
+            kv_heads: 2,
+            feed_forward: 2 * width,
+            layers: 2,
+            vocab: 96,
+            context: 160,
+            types,
+            embedding: types[0],
+            untied: false,
+            poisoned: None,
+        }
+    }
+
+    /// The model as a writer, before anything is added or spoilt.
+    pub(crate) fn writer(&self) -> GgufWriter {
+        let mut writer = self
+            .metadata()
+            .into_iter()
+            .fold(GgufWriter::new(), |writer, (key, value)| writer.metadata(format!("llama.{key}"), value));
+        writer = writer
+            .metadata("general.architecture", "llama")
+            .metadata("llama.attention.layer_norm_rms_epsilon", 1e-5_f32)
+            .metadata("llama.rope.freq_base", 10_000.0_f32);
+        for (name, dtype, shape) in self.tensors() {
+            writer = self.tensor(writer, &name, dtype, &shape);
+        }
+        writer
+    }
+
+    pub(crate) fn metadata(&self) -> Vec<(&'static str, u32)> {
+        vec![
+            ("embedding_length", self.width as u32),
+            ("feed_forward_length", self.feed_forward as u32),
+            ("block_count", self.layers as u32),
+            ("attention.head_count", self.heads as u32),
+            ("attention.head_count_kv", self.kv_heads as u32),
+            ("context_length", self.context as u32),
+            ("rope.dimension_count", (self.width / self.heads) as u32),
+            ("vocab_size", self.vocab as u32),
+        ]
+    }
+
+    /// Name, type and shape (innermost dimension first) of every tensor.
+    pub(crate) fn tensors(&self) -> Vec<(String, GgmlType, Vec<usize>)> {
+        let [attention, ffn] = self.types;
+        let (width, wide) = (self.width, self.feed_forward);
+        let keys = width / self.heads * self.kv_heads;
+        let mut tensors = vec![("token_embd.weight".into(), self.embedding, vec![width, self.vocab])];
+        for layer in 0..self.layers {
+            let parts = [
+                ("attn_norm", GgmlType::F32, vec![width]),
+                ("attn_q", attention, vec![width, width]),
+                ("attn_k", attention, vec![width, keys]),
+                ("attn_v", attention, vec![width, keys]),
+                ("attn_output", attention, vec![width, width]),
+                ("ffn_norm", GgmlType::F32, vec![width]),
+                ("ffn_gate", ffn, vec![width, wide]),
+                ("ffn_up", ffn, vec![width, wide]),
+                ("ffn_down", ffn, vec![wide, width]),
+            ];
+            tensors.extend(
+                parts.map(|(part, dtype, shape)| (format!("blk.{layer}.{part}.weight"), dtype, shape)),
+            );
+        }
+        tensors.push(("output_norm.weight".into(), GgmlType::F32, vec![width]));
+        if self.untied {
+            tensors.push(("output.weight".into(), self.embedding, vec![width, self.vocab]));
+        }
+        tensors
+    }
+
+    /// Adds a tensor of random numbers.
+    pub(crate) fn tensor(
+        &self,
+        writer: GgufWriter,
+        name: &str,
+        dtype: GgmlType,
+        shape: &[usize],
+    ) -> GgufWriter {
+        let poisoned = self.poisoned == Some(name);
+        let dtype = if poisoned { GgmlType::F32 } else { dtype };
+        let mut values = random(name, shape);
+        if poisoned {
+            values[shape[0]] = f32::NAN;
+        }
+        let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
+        writer.tensor(name, dtype, &shape, quantize(values, dtype))
+    }
+
+    /// Writes the model into a file of its own, which is deleted when the returned handle goes.
+    pub(crate) fn write(&self) -> tempfile::NamedTempFile {
+        write(&self.writer())
+    }
+
+    /// Writes and loads the model.
+    pub(crate) fn load(&self, options: &Options) -> Arc<Model> {
+        let file = self.write();
+        // The map outlives the name.
+        Model::load(file.path(), options).unwrap_or_else(|error| panic!("{self:?}: {}", chain(&error)))
+    }
+
+    pub(crate) fn verifier(&self) -> CandleVerifier {
+        CandleVerifier::new(self.load(&options(Weights::File)))
+    }
+}
+
+pub(crate) fn write(writer: &GgufWriter) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    writer.write_to(&mut file).expect("a sound model");
+    file
+}
+
+/// The error and its causes.
+pub(crate) fn chain(error: &LoadError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Numbers that look random, the same ones for each name: around 1 for vectors, of a size that keeps the scale of
+/// what passes for matrices.
+fn random(name: &str, shape: &[usize]) -> Vec<f32> {
+    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let (middle, spread) = if shape.len() == 1 { (1.0, 0.2) } else { (0.0, 2.5 / (shape[0] as f32).sqrt()) };
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        middle + spread * ((state >> 40) as f32 / (1 << 23) as f32 - 1.0)
+    };
+    (0..shape.iter().product()).map(|_| next()).collect()
+}
+
+/// The bytes of `values` in a type of GGUF.
+fn quantize(values: Vec<f32>, dtype: GgmlType) -> Vec<u8> {
+    let dtype = match dtype {
+        GgmlType::F32 => GgmlDType::F32,
+        GgmlType::F16 => GgmlDType::F16,
+        GgmlType::Bf16 => GgmlDType::BF16,
+        GgmlType::Q4_0 => GgmlDType::Q4_0,
+        GgmlType::Q4_1 => GgmlDType::Q4_1,
+        GgmlType::Q5_0 => GgmlDType::Q5_0,
+        GgmlType::Q5_1 => GgmlDType::Q5_1,
+        GgmlType::Q8_0 => GgmlDType::Q8_0,
+        GgmlType::Q8_1 => GgmlDType::Q8_1,
+        GgmlType::Q2K => GgmlDType::Q2K,
+        GgmlType::Q3K => GgmlDType::Q3K,
+        GgmlType::Q4K => GgmlDType::Q4K,
+        GgmlType::Q5K => GgmlDType::Q5K,
+        GgmlType::Q6K => GgmlDType::Q6K,
+        GgmlType::Q8K => GgmlDType::Q8K,
+        other => panic!("the tests do not write {other}"),
+    };
+    let len = values.len();
+    let tensor = Tensor::from_vec(values, (len,), &Device::Cpu).expect("a tensor");
+    let quantized = QTensor::quantize(&tensor, dtype).expect("a quantized tensor");
+    quantized.data().expect("bytes").into_owned()
+}
+
+/// A verifier with less context than its model, so that the end of it can be walked up to.
+pub(crate) struct Short {
+    inner: CandleVerifier,
+    limits: Limits,
+}
+
+impl Short {
+    pub(crate) fn new(model: Arc<Model>, max_context: usize) -> Self {
+        let inner = CandleVerifier::new(model);
+        let limits = Limits { max_context, ..inner.limits().clone() };
+        Self { inner, limits }
+    }
+}
+
+impl Verifier for Short {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+    fn open(&mut self) -> Result<SeqId, VerifyError> {
+        self.inner.open()
+    }
+    fn close(&mut self, seq: SeqId) {
+        self.inner.close(seq);
+    }
+    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.limits.check_steps(steps, |seq| self.inner.committed(seq))?;
+        self.inner.forward(steps, top)
+    }
+    fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
+        self.inner.logits(row)
+    }
+    fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
+        self.inner.commit(commits)
+    }
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
+        self.inner.truncate(seq, len)
+    }
+}

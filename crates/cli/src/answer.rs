@@ -1,0 +1,104 @@
+//! One prompt answered: tokens in, text out as it comes.
+
+use upcycle_backends::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
+use upcycle_core::{DecodeError, Drafter, Finish, Footprint, Stats, TokenId};
+use upcycle_text::StopStrings;
+
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::progress::Bar;
+
+/// Prompts of more tokens than this get a progress bar.
+const LONG_PROMPT: usize = 512;
+
+/// The answer to a prompt.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The text as shown: without end tokens and stop strings.
+    pub(crate) text: String,
+    /// What the model emitted, end token included.
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) prompt_tokens: usize,
+    pub(crate) finish: Finish,
+    pub(crate) stats: Stats,
+    /// The drafter's tables after the answer.
+    pub(crate) footprint: Footprint,
+}
+
+impl Answer {
+    /// An error if it was cut off by Ctrl-C.
+    pub(crate) fn check_interrupt(&self) -> Result<(), Failure> {
+        if self.finish == Finish::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// What stays the same from prompt to prompt.
+#[derive(Debug)]
+pub(crate) struct Speaker<'a> {
+    config: &'a Config,
+    text: &'a Text,
+    stop: StopStrings,
+}
+
+impl<'a> Speaker<'a> {
+    pub(crate) fn new(config: &'a Config, text: &'a Text) -> Result<Self, Failure> {
+        let stop = text.stop_strings(config.decode()).map_err(Failure::usage)?;
+        Ok(Self { config, text, stop })
+    }
+
+    /// The tokens of a prompt.
+    pub(crate) fn encode(&self, prompt: &str, style: PromptStyle) -> Result<Vec<TokenId>, PromptError> {
+        self.text.encode(prompt, style)
+    }
+
+    /// Answers `prompt`; `show` gets the text as it comes. Ctrl-C ends the answer after the step at hand, with
+    /// [`Finish::Cancelled`].
+    pub(crate) fn answer(
+        &self,
+        decoder: &mut AnyDecoder,
+        prompt: &[TokenId],
+        show: &mut dyn FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<Answer, Failure> {
+        let mut detokenizer = self.text.tokenizer.detokenizer();
+        let mut filter = self.stop.filter();
+        let mut text = String::new();
+        let mut bar = (prompt.len() > LONG_PROMPT).then(|| Bar::new("reading the prompt"));
+
+        let request = self.text.request(self.config.decode(), &self.stop);
+        let mut generation = decoder.generate(prompt, request).map_err(failure)?;
+        loop {
+            if interrupt::requested() {
+                generation.cancel();
+            }
+            let Some(fresh) = generation.step().map_err(failure)? else { break };
+            for &token in fresh {
+                let shown = filter.push(detokenizer.push(token).map_err(Failure::failed)?);
+                bar = None;
+                text.push_str(shown);
+                show(shown)?;
+            }
+            if let Some(bar) = &bar {
+                let (done, total) = (generation.session().prefilled(), prompt.len());
+                bar.set(Progress { done: done as u64, total: total as u64 });
+            }
+        }
+        let mut rest = filter.push(detokenizer.finish()).to_owned();
+        rest.push_str(&filter.finish());
+        text.push_str(&rest);
+        show(&rest)?;
+
+        let finish = generation.finish().unwrap_or(Finish::Cancelled);
+        let (tokens, stats) = (generation.session().output().to_vec(), generation.stats().clone());
+        drop(generation);
+        let footprint = decoder.drafter().footprint();
+        Ok(Answer { text, tokens, prompt_tokens: prompt.len(), finish, stats, footprint })
+    }
+}
+
+/// A prompt that cannot be decoded is wrong usage, a backend that fails is a failure.
+fn failure(error: DecodeError) -> Failure {
+    match error {
+        DecodeError::EmptyPrompt | DecodeError::PromptTooLong { .. } => Failure::usage(error),
+        _ => Failure::failed(error),
+    }
+}

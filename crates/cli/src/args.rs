@@ -1,0 +1,132 @@
+//! The flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+/// Answers from a language model in fewer steps, word for word the same.
+#[derive(Debug, Parser)]
+#[command(name = "upcycle", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer a prompt, streaming to standard output
+    Run(Box<Run>),
+    /// List the backends: which are compiled in, and on what devices they run
+    Backends {
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a model file holds, and which backends can load it
+    Inspect {
+        /// The GGUF file
+        #[arg(value_hint = ValueHint::FilePath)]
+        model: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Work with configuration files
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check a file and print it with all defaults written out
+    Check {
+        /// The TOML file
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+}
+
+const PRECEDENCE: &str = "\
+Settings: flags come first, then UPCYCLE_* environment variables (two underscores between levels: \
+UPCYCLE_BACKEND__CANDLE__WEIGHTS=f32), then the configuration file, then defaults. Without a temperature, decoding is \
+greedy; the seed is 0 unless set, so the same command always gives the same text.
+
+Exit codes: 0; 1 for a failure (and for --compare if the texts differ); 2 for wrong usage or configuration; 130 after \
+Ctrl-C, which ends the text after the step at hand.";
+
+#[derive(Args, Debug)]
+#[command(after_help = PRECEDENCE)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) prompt: PromptSource,
+
+    /// Prompt with the text as it stands, without the model's chat template
+    #[arg(long, help_heading = "Prompt")]
+    pub(crate) raw: bool,
+    /// With --prompts: start every prompt with an empty matrix, instead of carrying it on in file order
+    #[arg(long, requires = "prompts", conflicts_with_all = ["prompt", "prompt_file"], help_heading = "Prompt")]
+    pub(crate) cold: bool,
+
+    /// Print what it took to standard error
+    #[arg(long, help_heading = "Output")]
+    pub(crate) stats: bool,
+    /// Print one JSON object instead of the text: text, tokens (ids), prompt_tokens, finish, stats (seconds)
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// Answer twice, with the drafter and by plain decoding, and print how they compare
+    #[arg(long, conflicts_with_all = ["json", "prompts"], help_heading = "Output")]
+    pub(crate) compare: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct Settings {
+    /// The configuration file (TOML)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// The model, a GGUF file [key: model.path]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) model: Option<String>,
+    /// The backend; see `upcycle backends` [key: backend.name]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
+    /// recycling, prompt-lookup, or none for plain decoding [key: drafter.name]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) drafter: Option<String>,
+    /// The most tokens to answer with [key: decode.max_tokens]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) max_tokens: Option<String>,
+    /// Any key of the configuration, such as backend.candle.weights="f32"; may be repeated
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// off, error, warn, info, debug or trace, to standard error [key: log.level]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
+}
+
+/// One of these, or standard input.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+#[command(next_help_heading = "Prompt")]
+pub(crate) struct PromptSource {
+    /// The prompt; standard input is read if no prompt is given
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// A file with the prompt; one line end at its end is left out, as with standard input
+    #[arg(short = 'f', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// A file of many prompts, one JSON object a line: {"question_id": 1, "turns": ["…"]}. The first turn of each is
+    /// answered, and one JSON object a line is printed, with its question_id
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) prompts: Option<PathBuf>,
+}

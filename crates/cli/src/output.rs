@@ -1,0 +1,36 @@
+//! Standard output: every write is checked and flushed, so that text streams and no error is lost.
+
+use std::io::{self, Stdout, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Standard output.
+#[derive(Debug)]
+pub(crate) struct Output(Stdout);
+
+impl Output {
+    pub(crate) fn stdout() -> Self {
+        Self(io::stdout())
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.0.write_all(bytes).and_then(|()| self.0.flush()).map_err(Failure::write)
+    }
+
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        if text.is_empty() { Ok(()) } else { self.bytes(text.as_bytes()) }
+    }
+
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
+        self.bytes(format!("{line}\n").as_bytes())
+    }
+
+    /// One JSON value on one line.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(value).map_err(Failure::failed)?;
+        line.push(b'\n');
+        self.bytes(&line)
+    }
+}

@@ -1,0 +1,52 @@
+//! The commands beside `run`.
+
+use crate::harness::{fail, json, model, stdout, upcycle};
+
+#[test]
+fn a_model_is_described() {
+    let object = json(upcycle().args(["inspect", "--json"]).arg(model()));
+    assert_eq!(object["architecture"], "llama");
+    assert_eq!(object["sizes"]["block_count"], 30);
+    assert_eq!(object["tokenizer"]["tokens"], 49152);
+    assert!(object["types"]["Q4_1"]["tensors"].as_u64().unwrap() > 0, "{object}");
+    assert!(object["template"].as_str().unwrap().contains("<|im_start|>"));
+    let candle = &object["backends"][0];
+    assert_eq!(
+        (&candle["name"], &candle["loads"], &candle["verifies"]),
+        (&"candle".into(), &true.into(), &"tree".into())
+    );
+    assert_eq!(object["backends"][1]["loads"], false);
+
+    let text = stdout(upcycle().arg("inspect").arg(model()));
+    assert!(text.contains("llama") && text.contains("verifies: tree"), "{text}");
+    assert!(fail(upcycle().args(["inspect", "no-such.gguf"]), 2).contains("no-such.gguf"));
+}
+
+#[test]
+fn the_backends_are_listed() {
+    let list = json(upcycle().args(["backends", "--json"]));
+    let names: Vec<&str> =
+        list.as_array().unwrap().iter().map(|backend| backend["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["candle", "ort", "llama-cpp"]);
+    assert_eq!((&list[0]["compiled"], &list[0]["devices"][0]), (&true.into(), &"cpu".into()));
+    assert_eq!((&list[1]["compiled"], &list[1]["state"]), (&false.into(), &"planned".into()));
+    let text = stdout(upcycle().arg("backends"));
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
+fn completions_name_every_flag_of_run() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = stdout(upcycle().args(["completions", shell]));
+        for flag in ["prompt-file", "compare", "max-tokens"] {
+            assert!(script.contains(flag), "{shell} lacks {flag}");
+        }
+    }
+    assert!(fail(upcycle().args(["completions", "csh"]), 2).contains("possible values"));
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    assert!(stdout(upcycle().args(["run", "--help"])).contains("UPCYCLE_BACKEND__CANDLE__WEIGHTS"));
+    assert!(stdout(upcycle().arg("--version")).starts_with("upcycle "));
+}

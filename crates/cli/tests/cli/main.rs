@@ -1,0 +1,7 @@
+//! The command line as a person, a script and a pipe see it: the real binary on the real model.
+
+mod commands;
+mod harness;
+mod many;
+mod run;
+mod settings;

@@ -1,0 +1,70 @@
+//! `upcycle run --prompts`.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::{fail, number, numbers, run, stdout};
+
+fn lines(file: &Path, more: &[&str]) -> Vec<Value> {
+    let text = stdout(run(&["-n", "12", "--prompts", file.to_str().unwrap()]).args(more));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn many_prompts_are_answered_in_order_with_the_matrix_carried_on_or_cold() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.jsonl");
+    let questions = [
+        r#"{"question_id": 81, "category": "x", "turns": ["Name three colours.", "And three more."]}"#,
+        r#"{"question_id": "b", "turns": ["Name three colours."]}"#,
+    ];
+    fs::write(&file, questions.join("\n")).unwrap();
+    let carried = lines(&file, &[]);
+    let ids: Vec<&Value> = carried.iter().map(|line| &line["question_id"]).collect();
+    assert_eq!(ids, [&Value::from(81), &Value::from("b")]);
+    let cold = lines(&file, &["--cold"]);
+    let plain = lines(&file, &["--drafter", "none"]);
+    for other in [&cold, &plain] {
+        for (a, b) in carried.iter().zip(other) {
+            assert_eq!(numbers(a, "/tokens"), numbers(b, "/tokens"), "the drafter never changes the text");
+        }
+    }
+    // The same prompt twice: cold, both take the same steps; carried on, the second takes fewer.
+    let lengths = |line: &Value| numbers(line, "/stats/accept_lengths");
+    assert_eq!(lengths(&cold[0]), lengths(&cold[1]));
+    assert_eq!(lengths(&cold[0]), lengths(&carried[0]));
+    assert!(lengths(&carried[1]).len() < lengths(&cold[1]).len(), "{carried:?}");
+    assert_eq!(number(&plain[1], "/stats/matrix_rows"), 0.0);
+}
+
+#[test]
+fn a_broken_line_stops_everything_before_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.jsonl");
+    let good = r#"{"question_id": 1, "turns": ["Hi"]}"#;
+    let long = format!(r#"{{"question_id": 1, "turns": ["{}"]}}"#, "word ".repeat(10_000));
+    for (line, reason) in [
+        (r#"{"question_id": 2, "turns": "Hi"}"#, "expected a sequence"),
+        (r#"{"question_id": 2, "turns": []}"#, "must begin with a prompt"),
+        ("{", "column 1"),
+        (long.as_str(), "the context holds 8192"),
+    ] {
+        fs::write(&file, format!("{good}\n\n{line}\n{good}\n")).unwrap();
+        let error = fail(&mut run(&["-n", "1", "--prompts", file.to_str().unwrap()]), 2);
+        assert!(error.contains("prompts.jsonl:3: ") && error.contains(reason), "{error}");
+    }
+    fs::write(&file, "").unwrap();
+    assert!(fail(&mut run(&["--prompts", file.to_str().unwrap()]), 2).contains("holds no prompts"));
+    assert!(fail(&mut run(&["--prompts", "no-such.jsonl"]), 2).contains("no-such.jsonl"));
+}
+
+#[test]
+fn cold_needs_prompts_and_no_snapshot() {
+    assert!(fail(&mut run(&["--cold", "--prompt", "x"]), 2).contains("--cold"));
+    assert!(fail(&mut run(&["--cold"]), 2).contains("--prompts"));
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = format!("drafter.snapshot={}", folder.path().join("m").display());
+    assert!(fail(&mut run(&["--cold", "--prompts", "x", "-s", &snapshot]), 2).contains("drafter.snapshot"));
+}

@@ -1,0 +1,233 @@
+//! `upcycle run` with one prompt.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use crate::harness::{fail, json, model, number, numbers, run, stdout, succeed, upcycle};
+
+const FRANCE: [&str; 2] = ["--prompt", "What is the capital of France?"];
+
+fn france(arguments: &[&str]) -> Command {
+    let mut command = run(&FRANCE);
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn a_prompt_is_answered() {
+    let output = succeed(&mut france(&["-n", "12"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("Paris") && text.ends_with('\n') && !text.contains("<|"), "{text}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "no progress bar in a pipe");
+}
+
+#[test]
+fn the_report_is_whole_and_adds_up() {
+    let report = json(&mut france(&["-n", "12", "--json"]));
+    let keys = |pointer: &str| -> Vec<String> {
+        report.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(
+        keys(""),
+        ["text", "tokens", "prompt_tokens", "finish", "backend", "drafter", "stats"].map(str::to_owned)
+    );
+    let stats = [
+        "steps",
+        "drafted",
+        "accepted_per_step",
+        "accept_lengths",
+        "tokens_per_second",
+        "prefill_tokens_per_second",
+        "time",
+        "matrix_bytes",
+        "matrix_rows",
+    ];
+    assert_eq!(keys("/stats"), stats.map(str::to_owned));
+    let times = ["prefill", "draft", "forward", "accept", "commit", "observe"];
+    assert_eq!(keys("/stats/time"), times.map(str::to_owned));
+
+    assert_eq!((&report["backend"], &report["drafter"]), (&"candle".into(), &"recycling".into()));
+    let tokens = numbers(&report, "/tokens");
+    let lengths = numbers(&report, "/stats/accept_lengths");
+    let emitted: u64 = lengths.iter().sum();
+    assert_eq!(emitted as usize + 1, tokens.len(), "the prompt gives the first token, the steps the others");
+    assert_eq!(number(&report, "/stats/steps") as usize, lengths.len());
+    let mean = emitted as f64 / lengths.len() as f64;
+    assert!((number(&report, "/stats/accepted_per_step") - mean).abs() < 1e-9);
+    for positive in
+        ["/prompt_tokens", "/stats/tokens_per_second", "/stats/time/forward", "/stats/matrix_rows"]
+    {
+        assert!(number(&report, positive) > 0.0, "{positive}: {report}");
+    }
+}
+
+#[test]
+fn every_drafter_gives_the_same_text() {
+    let story = ["--raw", "--json", "--prompt", "one two three one two three one two", "-n", "24"];
+    for decode in [&[][..], &["-s", "decode.temperature=0.8", "-s", "decode.seed=7"]] {
+        let tokens = |more: &[&str]| {
+            let report = json(run(&story).args(decode).args(more));
+            (numbers(&report, "/tokens"), number(&report, "/stats/steps"), number(&report, "/stats/drafted"))
+        };
+        let (plain, steps, drafted) = tokens(&["--drafter", "none"]);
+        assert_eq!((steps, drafted), (plain.len() as f64 - 1.0, 0.0));
+        assert_eq!(tokens(&["-s", "drafter.budget=0"]).0, plain);
+        for other in [&["--drafter", "prompt-lookup"][..], &["-s", "drafter.preset=paper"], &[]] {
+            let (text, _, drafted) = tokens(other);
+            assert_eq!(text, plain, "{other:?}");
+            assert!(drafted > 0.0, "{other:?} was to draft something, or this shows nothing");
+        }
+    }
+}
+
+#[test]
+fn a_seed_of_its_own_gives_a_text_of_its_own() {
+    let tokens = |seed: &str| {
+        let seed = format!("decode.seed={seed}");
+        numbers(
+            &json(&mut france(&["-n", "16", "--json", "-s", "decode.temperature=1.5", "-s", &seed])),
+            "/tokens",
+        )
+    };
+    assert_ne!(tokens("1"), tokens("2"));
+}
+
+#[test]
+fn a_prompt_may_come_from_a_file_or_from_standard_input() {
+    let expected = numbers(&json(&mut france(&["-n", "4", "--json"])), "/tokens");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompt.txt");
+    fs::write(&file, format!("{}\n", FRANCE[1])).unwrap();
+    let arguments = ["-n", "4", "--json", "--prompt-file", file.to_str().unwrap()];
+    assert_eq!(numbers(&json(&mut run(&arguments)), "/tokens"), expected);
+    let input = fs::File::open(&file).unwrap();
+    assert_eq!(numbers(&json(run(&["-n", "4", "--json"]).stdin(input)), "/tokens"), expected);
+}
+
+#[test]
+fn raw_text_is_continued_as_it_stands() {
+    let report = json(&mut run(&["--raw", "--json", "-n", "3", "--prompt", "Hello"]));
+    assert_eq!(number(&report, "/prompt_tokens"), 1.0, "no template around it");
+}
+
+#[test]
+fn statistics_go_to_standard_error() {
+    let output = succeed(&mut france(&["-n", "6", "--stats"]));
+    let (text, stats) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(stats.contains("tokens a step") && stats.contains("forward"), "{stats}");
+    assert!(!text.contains("tokens a step"), "{text}");
+}
+
+#[test]
+fn a_stop_string_ends_the_text_and_is_not_shown() {
+    let report = json(&mut france(&["--json", "-s", "decode.stop=[\"Par\"]", "-n", "1000000000000000000"]));
+    assert_eq!(report["finish"], "stop-string");
+    let text = report["text"].as_str().unwrap();
+    assert!(!text.is_empty() && !text.contains("Par"), "{text:?}");
+}
+
+#[test]
+fn no_tokens_asked_for_is_an_empty_answer() {
+    let report = json(&mut france(&["--json", "-n", "0"]));
+    assert_eq!((&report["text"], &report["finish"]), (&"".into(), &"max-tokens".into()));
+}
+
+#[test]
+fn an_empty_prompt_is_wrong_usage() {
+    for mut command in [run(&["--prompt", ""]), run(&["--raw", "--prompt", ""]), run(&[])] {
+        assert!(fail(command.stdin(Stdio::null()), 2).contains("the prompt is empty"));
+    }
+}
+
+#[test]
+fn a_comparison_shows_both_and_says_that_the_text_is_the_same() {
+    let text = stdout(&mut france(&["-n", "16", "--compare"]));
+    let lines: Vec<&str> = text.lines().collect();
+    let [.., head, plain, recycling, same] = lines[..] else { panic!("{text}") };
+    assert_eq!(same, "same text: yes");
+    assert!(head.contains("tokens/s") && head.contains("tokens a step") && head.contains("steps"), "{text}");
+    assert!(plain.starts_with("none ") && recycling.starts_with("recycling "), "{text}");
+    assert!(text.contains("Paris"), "{text}");
+    assert!(fail(&mut france(&["--compare", "--drafter", "none"]), 2).contains("plain decoding"));
+}
+
+#[test]
+fn a_snapshot_is_carried_to_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("matrix.snapshot");
+    let snapshot = format!("drafter.snapshot={}", file.display());
+    let arguments = ["-n", "12", "--json", "-s", &snapshot];
+    let (first, second) = (json(&mut france(&arguments)), json(&mut france(&arguments)));
+    assert_eq!(first["tokens"], second["tokens"]);
+    let steps = |report| number(report, "/stats/steps");
+    assert!(steps(&second) < steps(&first), "the second run knows what the first has seen");
+
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(fail(&mut france(&arguments), 1).contains("snapshot"));
+    assert_eq!(fs::read(&file).unwrap().len(), bytes.len() / 2, "what cannot be read is not overwritten");
+}
+
+#[test]
+fn a_closed_pipe_is_quiet() {
+    let mut child = run(&["--raw", "--prompt", "Once upon a time", "-n", "200"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut head = [0; 10];
+    child.stdout.take().unwrap().read_exact(&mut head).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_a_failure() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = france(&["-n", "2"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("standard output cannot be written"),
+        "{output:?}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_text_after_the_step_at_hand() {
+    let mut child = run(&["--raw", "--prompt", "Once upon a time", "-n", "400"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdout.take().unwrap();
+    let mut text = vec![0; 1];
+    pipe.read_exact(&mut text).unwrap();
+    let kill = Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status().unwrap();
+    assert!(kill.success());
+    pipe.read_to_end(&mut text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(130), ""));
+    assert!(String::from_utf8(text).unwrap().ends_with('\n'), "what was there is shown, whole");
+}
+
+#[test]
+fn what_is_no_model_is_a_failure_that_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    let whole = fs::read(model()).unwrap();
+    let mut scribbled = whole[..4096].to_vec();
+    scribbled[16..24].fill(0xff);
+    let cases: [&[u8]; 6] =
+        [&[], b"GG", b"not a model at all", &scribbled, &whole[..100_000], &whole[..whole.len() - 1]];
+    for bytes in cases {
+        fs::File::create(&file).unwrap().write_all(bytes).unwrap();
+        for command in [&["run", "--prompt", "x", "--model"][..], &["inspect"]] {
+            let error = fail(upcycle().args(command).arg(&file), 1);
+            assert!(error.contains("model.gguf"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Once warm, a step allocates nothing.
+#![expect(
+    unsafe_code,
+    reason = "a global allocator can only be written with unsafe; it forwards to the system's"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use upcycle_core::{
+    AdjacencyMatrix, Decoder, Drafter, PromptLookup, Request, Sampling, SamplingConfig, Session,
+    TokenRecycling, TreeTemplate,
+};
+use upcycle_testkit::NaiveVerifier;
+
+thread_local! {
+    /// Of this thread alone: tests run beside each other.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call is handed on to the system's allocator as it came, and the count is a thread's own cell that
+// is neither allocated nor dropped.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are the system allocator's conditions.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are the system allocator's conditions.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are the system allocator's conditions.
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Runs two texts side by side until warm, then counts the allocations of a hundred more steps.
+fn allocations(drafter: impl Drafter, sampling: Sampling) -> usize {
+    let model = NaiveVerifier::new(48, 2).with_max_context(4096);
+    let mut decoder = Decoder::new(model, drafter).with_budget(24);
+    let request = || Request { sampling, ..Request::greedy(4000) };
+    let mut sessions: Vec<Session> =
+        [&[1, 2, 3][..], &[4, 5]].iter().map(|prompt| decoder.open(prompt, request()).unwrap()).collect();
+    for _ in 0..200 {
+        decoder.step(&mut sessions).unwrap();
+    }
+    let (before, emitted) = (ALLOCATIONS.get(), sessions[0].output().len());
+    for _ in 0..100 {
+        decoder.step(&mut sessions).unwrap();
+    }
+    let found = ALLOCATIONS.get() - before;
+    assert!(sessions[0].output().len() >= emitted + 100, "it was still decoding");
+    assert!(sessions[0].stats().accepted > 0, "it was drafting");
+    found
+}
+
+fn sampled() -> Sampling {
+    let config = SamplingConfig {
+        temperature: 0.7,
+        top_k: 20,
+        top_p: 0.95,
+        min_p: 0.01,
+        repeat_penalty: 1.1,
+        seed: 1,
+        stream: 0,
+    };
+    Sampling::new(config).unwrap()
+}
+
+fn recycling() -> TokenRecycling {
+    TokenRecycling::new(AdjacencyMatrix::new(48, 8).unwrap(), TreeTemplate::paper_80())
+}
+
+#[test]
+fn a_step_with_token_recycling_allocates_nothing() {
+    assert_eq!(allocations(recycling(), Sampling::greedy()), 0);
+    assert_eq!(allocations(recycling(), sampled()), 0);
+}
+
+#[test]
+fn a_step_with_prompt_lookup_allocates_nothing() {
+    assert_eq!(allocations(PromptLookup::default(), Sampling::greedy()), 0);
+    assert_eq!(allocations(PromptLookup::default(), sampled()), 0);
+}
+
+#[test]
+fn an_allocation_would_be_counted() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(vec![1_u8; 100]));
+    assert_eq!(ALLOCATIONS.get(), before + 1);
+}

@@ -1,0 +1,140 @@
+//! After an error every session is as it was, and stepping again gives the text that would have come.
+
+use proptest::prelude::*;
+use upcycle_core::{
+    AdjacencyMatrix, DecodeError, Decoder, Drafter, NullDrafter, PromptLookup, Request, Sampling,
+    SamplingConfig, Session, TokenId, TokenRecycling, TreeTemplate, VerifyError,
+};
+use upcycle_testkit::{Failure, ManualClock, NaiveVerifier, RandomDrafter};
+
+const VOCAB: usize = 32;
+
+fn request(greedy: bool, max_tokens: usize) -> Request {
+    let warm = SamplingConfig { temperature: 0.9, seed: 4, ..SamplingConfig::default() };
+    let sampling = if greedy { Sampling::greedy() } else { Sampling::new(warm).unwrap() };
+    Request { sampling, ..Request::greedy(max_tokens) }
+}
+
+fn prompts() -> [Vec<TokenId>; 3] {
+    [vec![1, 2, 3], (0..20).collect(), vec![7]]
+}
+
+/// All that can be seen of a session.
+fn seen(session: &Session) -> impl PartialEq + std::fmt::Debug + use<> {
+    (
+        session.tokens().to_vec(),
+        session.fresh().to_vec(),
+        (session.prefilled(), session.prompt_len(), session.finish(), session.id()),
+        session.stats().clone(),
+    )
+}
+
+/// Decodes three prompts at once to their ends; says how many steps failed.
+fn run<D: Drafter>(model: NaiveVerifier, drafter: D, greedy: bool) -> (Vec<Vec<TokenId>>, usize) {
+    // A clock that stands still, so that statistics can be compared.
+    let mut decoder =
+        Decoder::new(model, drafter).with_clock(ManualClock::default()).with_budget(12).with_prefill_chunk(8);
+    let mut sessions: Vec<Session> =
+        prompts().iter().map(|prompt| decoder.open(prompt, request(greedy, 40)).unwrap()).collect();
+    let mut failed = 0;
+    while sessions.iter().any(|session| session.finish().is_none()) {
+        let before: Vec<_> = sessions.iter().map(seen).collect();
+        let held: Vec<_> =
+            sessions.iter().map(|s| decoder.verifier().committed(s.id()).map(<[_]>::to_vec)).collect();
+        if let Err(error) = decoder.step(&mut sessions) {
+            assert!(
+                matches!(
+                    error,
+                    DecodeError::Verify(VerifyError::Backend { .. } | VerifyError::NotFinite { .. })
+                ),
+                "{error:?}"
+            );
+            assert_eq!(before, sessions.iter().map(seen).collect::<Vec<_>>(), "{error}");
+            let after: Vec<_> =
+                sessions.iter().map(|s| decoder.verifier().committed(s.id()).map(<[_]>::to_vec)).collect();
+            assert_eq!(held, after, "{error}");
+            failed += 1;
+            assert!(failed < 10);
+        }
+    }
+    (sessions.iter().map(|session| session.output().to_vec()).collect(), failed)
+}
+
+fn a_failure() -> impl Strategy<Value = (Failure, usize)> {
+    let failure =
+        prop::sample::select(vec![Failure::Forward, Failure::Commit, Failure::Logits, Failure::NotFinite]);
+    (failure, 0_usize..14)
+}
+
+proptest! {
+    #[test]
+    fn an_error_changes_nothing_and_the_text_goes_on(
+        failures in prop::collection::vec(a_failure(), 1..5),
+        which in 0_u8..3,
+        greedy: bool,
+        seed: u64,
+    ) {
+        let drafter = || -> Box<dyn Drafter> {
+            match which {
+                0 => Box::new(PromptLookup::default()),
+                1 => {
+                    let matrix = AdjacencyMatrix::new(VOCAB, 8).unwrap();
+                    Box::new(TokenRecycling::new(matrix, TreeTemplate::paper_80()))
+                }
+                _ => Box::new(RandomDrafter::new((0..VOCAB as TokenId).collect(), seed)),
+            }
+        };
+        let model = NaiveVerifier::new(VOCAB, seed);
+        let (expected, none) = run(model.clone(), NullDrafter, greedy);
+        prop_assert_eq!(none, 0);
+        let failing = failures.iter().fold(model, |model, &(failure, call)| model.failing(failure, call));
+        let (found, failed) = run(failing, drafter(), greedy);
+        prop_assert_eq!(found, expected);
+        // Greedy decoding reads no full rows, and all else happens within the first steps.
+        let certain = failures.iter().any(|(failure, call)| *failure == Failure::Forward && *call < 2);
+        prop_assert!(failed > 0 || !certain);
+    }
+}
+
+#[test]
+fn each_failure_is_met() {
+    for failure in [Failure::Forward, Failure::Commit, Failure::Logits, Failure::NotFinite] {
+        let (_, failed) = run(NaiveVerifier::new(VOCAB, 1).failing(failure, 5), NullDrafter, false);
+        assert_eq!(failed, 1, "{failure:?}");
+    }
+}
+
+#[test]
+fn an_iterator_that_met_an_error_goes_on_where_it_was() {
+    let plain: Vec<TokenId> = Decoder::new(NaiveVerifier::new(VOCAB, 1), NullDrafter)
+        .generate(&[1, 2], Request::greedy(20))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let model = NaiveVerifier::new(VOCAB, 1).failing(Failure::Forward, 6).failing(Failure::Commit, 9);
+    let mut decoder = Decoder::new(model, NullDrafter);
+    let found: Vec<_> = decoder.generate(&[1, 2], Request::greedy(20)).unwrap().collect();
+    assert_eq!(found.iter().filter(|token| token.is_err()).count(), 2);
+    assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), plain);
+}
+
+#[test]
+fn what_cannot_be_opened_is_refused_and_leaves_no_sequence_behind() {
+    let model = NaiveVerifier::new(VOCAB, 1).with_max_context(16).with_max_seqs(1);
+    let mut decoder = Decoder::new(model, NullDrafter);
+    let mut open = |prompt: &[TokenId]| {
+        let result = decoder.open(prompt, Request::greedy(1));
+        result.map(|session| decoder.close(session)).map(drop)
+    };
+    assert!(matches!(open(&[]), Err(DecodeError::EmptyPrompt)));
+    assert!(matches!(open(&[1; 17]), Err(DecodeError::PromptTooLong { len: 17, max: 16 })));
+    assert!(matches!(open(&[1, 32]), Err(DecodeError::TokenOutOfRange { token: 32, vocab: VOCAB })));
+    open(&[1; 16]).unwrap();
+    let one = decoder.open(&[1], Request::greedy(1)).unwrap();
+    let two = decoder.open(&[1], Request::greedy(1));
+    assert!(matches!(two, Err(DecodeError::Verify(VerifyError::TooManySequences { max: 1 }))));
+    decoder.close(one);
+    // An iterator that is dropped midway closes its sequence too.
+    assert!(decoder.generate(&[1], Request::greedy(9)).unwrap().next().is_some());
+    assert!(decoder.generate(&[1], Request::greedy(9)).unwrap().next().is_some());
+}

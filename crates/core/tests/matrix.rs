@@ -1,0 +1,201 @@
+//! The adjacency matrix against a map, and its snapshot against damage of every kind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use upcycle_core::{AdjacencyMatrix, Fingerprint, MatrixError, SnapshotError, TokenId};
+
+const FINGERPRINT: Fingerprint = [7; 32];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Update(TokenId, Vec<TokenId>),
+    Clear,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    // Some tokens lie outside the vocabulary.
+    let update = (0_u32..35, prop::collection::vec(0_u32..40, 0..12))
+        .prop_map(|(token, candidates)| Op::Update(token, candidates));
+    prop::collection::vec(prop_oneof![30 => update, 1 => Just(Op::Clear)], 0..60)
+}
+
+fn filled(vocab: usize, k: usize, ops: &[Op]) -> (AdjacencyMatrix, BTreeMap<TokenId, Vec<TokenId>>) {
+    let mut matrix = AdjacencyMatrix::new(vocab, k).unwrap();
+    let mut model = BTreeMap::new();
+    for op in ops {
+        match op {
+            Op::Update(token, candidates) => {
+                matrix.update(*token, candidates);
+                let known = |token: &TokenId| (*token as usize) < vocab;
+                let row: Vec<TokenId> = candidates.iter().copied().filter(known).take(k).collect();
+                if row.is_empty() {
+                    model.remove(token);
+                } else if known(token) {
+                    model.insert(*token, row);
+                }
+            }
+            Op::Clear => {
+                matrix.clear();
+                model.clear();
+            }
+        }
+    }
+    (matrix, model)
+}
+
+proptest! {
+    #[test]
+    fn it_is_a_map_of_rows(vocab in 1_usize..36, k in 1_usize..10, ops in ops()) {
+        let (matrix, model) = filled(vocab, k, &ops);
+        prop_assert_eq!(matrix.rows(), model.len());
+        prop_assert_eq!(matrix.tokens().collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
+        prop_assert_eq!(matrix.bytes(), vocab * k * 4);
+        for token in (0..45).chain([TokenId::MAX]) {
+            let row = model.get(&token).cloned().unwrap_or_default();
+            prop_assert_eq!(matrix.row(token).collect::<Vec<_>>(), row.clone());
+            for rank in (0..12).chain([usize::MAX]) {
+                prop_assert_eq!(matrix.candidate(token, rank), row.get(rank).copied());
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_whole(vocab in 1_usize..36, k in 1_usize..10, ops in ops()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("matrix.bin");
+        let (matrix, _) = filled(vocab, k, &ops);
+        matrix.save(&path, &FINGERPRINT).unwrap();
+        prop_assert_eq!(AdjacencyMatrix::load(&path, vocab, k, &FINGERPRINT).unwrap(), matrix);
+        // Once more over itself: no other file stays behind.
+        AdjacencyMatrix::new(vocab, k).unwrap().save(&path, &FINGERPRINT).unwrap();
+        prop_assert_eq!(AdjacencyMatrix::load(&path, vocab, k, &FINGERPRINT).unwrap().rows(), 0);
+        prop_assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_snapshot_for_something_else_is_refused(ops in ops()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("matrix.bin");
+        filled(20, 4, &ops).0.save(&path, &FINGERPRINT).unwrap();
+        let mut other = FINGERPRINT;
+        other[31] = 8;
+        for (vocab, k, fingerprint, what) in [
+            (21, 4, FINGERPRINT, "vocabulary size"),
+            (20, 5, FINGERPRINT, "k"),
+            (20, 4, other, "tokenizer"),
+        ] {
+            match AdjacencyMatrix::load(&path, vocab, k, &fingerprint) {
+                Err(SnapshotError::Mismatch { what: found, .. }) => prop_assert_eq!(found, what),
+                // A file of another width may be longer than any that is right.
+                Err(SnapshotError::Length { .. }) => {}
+                found => prop_assert!(false, "{found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_that_someone_made_up_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), real: bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("matrix.bin");
+        let bytes = if real { [&b"UPCYMTRX"[..], &bytes].concat() } else { bytes };
+        fs::write(&path, bytes).unwrap();
+        prop_assert!(AdjacencyMatrix::load(&path, 20, 4, &FINGERPRINT).is_err());
+    }
+}
+
+/// A snapshot of some rows, as bytes.
+fn sound(folder: &Path) -> Vec<u8> {
+    let mut matrix = AdjacencyMatrix::new(20, 3).unwrap();
+    matrix.update(2, &[4, 5]);
+    matrix.update(7, &[1, 2, 3]);
+    matrix.update(19, &[19]);
+    let path = folder.join("sound.bin");
+    matrix.save(&path, &FINGERPRINT).unwrap();
+    fs::read(path).unwrap()
+}
+
+fn load(folder: &Path, bytes: &[u8]) -> Result<AdjacencyMatrix, SnapshotError> {
+    let path = folder.join("changed.bin");
+    fs::write(&path, bytes).unwrap();
+    AdjacencyMatrix::load(&path, 20, 3, &FINGERPRINT)
+}
+
+#[test]
+fn a_file_that_is_cut_off_or_longer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sound(folder.path());
+    assert!(load(folder.path(), &bytes).is_ok());
+    for len in 0..bytes.len() {
+        match load(folder.path(), &bytes[..len]) {
+            Err(SnapshotError::Foreign { .. }) => assert!(len < 8),
+            Err(SnapshotError::Length { found, .. }) => assert_eq!(found, len as u64),
+            found => panic!("{len} bytes: {found:?}"),
+        }
+    }
+    for more in [1, 16, 10_000] {
+        let longer = [&bytes[..], &vec![0; more]].concat();
+        assert!(matches!(load(folder.path(), &longer), Err(SnapshotError::Length { .. })), "{more}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sound(folder.path());
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << bit;
+            let found = load(folder.path(), &changed);
+            let expected = match at {
+                0..8 => matches!(found, Err(SnapshotError::Foreign { .. })),
+                8..12 => matches!(found, Err(SnapshotError::Version { .. })),
+                12..20 => matches!(found, Err(SnapshotError::Mismatch { .. })),
+                20..24 => matches!(found, Err(SnapshotError::Length { .. })),
+                _ => matches!(found, Err(SnapshotError::Damaged { .. })),
+            };
+            assert!(expected, "bit {bit} of byte {at}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_checksum_cannot_excuse_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sound(folder.path());
+    let row = |index: usize| 56 + index * 16;
+    // (where, what): a token past the vocabulary, a candidate past it, rows out of order, a row twice, no candidates, a
+    // vacant slot before one that is not.
+    let damages =
+        [(row(2), 20), (row(0) + 4, 21), (row(1), 1), (row(1), 2), (row(2) + 4, 0_u32), (row(1) + 8, 0)];
+    for (at, number) in damages {
+        let mut changed = bytes.clone();
+        changed[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        let body = changed.len() - 4;
+        let checksum = crc32fast::hash(&changed[..body]);
+        changed[body..].copy_from_slice(&checksum.to_le_bytes());
+        let found = load(folder.path(), &changed);
+        assert!(matches!(found, Err(SnapshotError::Damaged { .. })), "{number} at {at}: {found:?}");
+    }
+}
+
+#[test]
+fn what_the_system_refuses_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("no such folder").join("matrix.bin");
+    let matrix = AdjacencyMatrix::new(20, 3).unwrap();
+    assert!(matches!(matrix.save(&missing, &FINGERPRINT), Err(SnapshotError::Io { .. })));
+    let found = AdjacencyMatrix::load(&missing, 20, 3, &FINGERPRINT);
+    assert!(matches!(found, Err(SnapshotError::Io { doing: "read", .. })), "{found:?}");
+}
+
+#[test]
+fn sizes_out_of_range_are_refused() {
+    assert_eq!(AdjacencyMatrix::new(10, 0), Err(MatrixError::K { k: 0 }));
+    assert_eq!(AdjacencyMatrix::new(10, 33), Err(MatrixError::K { k: 33 }));
+    assert_eq!(AdjacencyMatrix::new(0, 8), Err(MatrixError::Vocab { vocab: 0 }));
+    assert!(matches!(AdjacencyMatrix::new(usize::MAX, 8), Err(MatrixError::Vocab { .. })));
+}

@@ -1,0 +1,211 @@
+//! The sampler against exact probabilities and against a naive reading of its settings.
+
+use proptest::prelude::*;
+use upcycle_core::{Sampler, Sampling, SamplingConfig, TokenId};
+use upcycle_testkit::NaiveVerifier;
+
+const DRAWS: usize = 100_000;
+
+fn probabilities(logits: &[f32], temperature: f64) -> Vec<f64> {
+    let weights: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) / temperature).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
+}
+
+/// Pearson's statistic, cells that expect fewer than ten taken together, and its degrees of freedom.
+fn chi_square(counts: &[usize], expected: &[f64]) -> (f64, f64) {
+    let mut cells: Vec<(f64, f64)> = Vec::new();
+    let mut rest = (0.0, 0.0);
+    for (&count, &expected) in counts.iter().zip(expected) {
+        if expected < 10.0 {
+            rest = (rest.0 + count as f64, rest.1 + expected);
+        } else {
+            cells.push((count as f64, expected));
+        }
+    }
+    if rest.1 >= 10.0 {
+        cells.push(rest);
+    }
+    (
+        cells.iter().map(|(count, expected)| (count - expected).powi(2) / expected).sum(),
+        cells.len() as f64 - 1.0,
+    )
+}
+
+fn fits(counts: &[usize], expected: &[f64]) -> bool {
+    let (statistic, freedom) = chi_square(counts, expected);
+    // Four standard deviations of chi-square around its mean; the seeds are fixed, so this passes always or never.
+    freedom >= 3.0 && (statistic - freedom).abs() < 4.0 * (2.0 * freedom).sqrt()
+}
+
+fn sampler(config: SamplingConfig) -> Sampler {
+    Sampler::new(Sampling::new(config).unwrap())
+}
+
+#[test]
+fn draws_have_the_probabilities_of_the_softmax_along_every_counter() {
+    let warm = SamplingConfig { temperature: 1.0, seed: 5, ..SamplingConfig::default() };
+    for (temperature, model) in [(1.0_f32, 1), (0.6, 2), (2.5, 3)] {
+        let logits = NaiveVerifier::new(40, model).logits_after(&[1, 2, 3]);
+        let p = probabilities(&logits, f64::from(temperature));
+        let expected: Vec<f64> = p.iter().map(|p| p * DRAWS as f64).collect();
+        // Positions, seeds and streams: each is a source of fresh noise.
+        for along in 0..3 {
+            let mut counts = vec![0; logits.len()];
+            for draw in 0..DRAWS {
+                let mut config = SamplingConfig { temperature, ..warm };
+                let mut position = 7;
+                match along {
+                    0 => position = draw,
+                    1 => config.seed = draw as u64,
+                    _ => config.stream = draw as u32,
+                }
+                counts[sampler(config).choose(&logits, position, &[]).token as usize] += 1;
+            }
+            assert!(fits(&counts, &expected), "{temperature}, {along}: {:?}", chi_square(&counts, &expected));
+        }
+    }
+}
+
+#[test]
+fn neighbouring_positions_are_independent() {
+    let logits = NaiveVerifier::new(5, 4).logits_after(&[1]);
+    let p = probabilities(&logits, 1.0);
+    let config = SamplingConfig { temperature: 1.0, seed: 11, ..SamplingConfig::default() };
+    let mut sampler = sampler(config);
+    let draws: Vec<usize> =
+        (0..2 * DRAWS).map(|at| sampler.choose(&logits, at, &[]).token as usize).collect();
+    let mut counts = vec![0; 25];
+    for pair in draws.chunks_exact(2) {
+        counts[pair[0] * 5 + pair[1]] += 1;
+    }
+    let expected: Vec<f64> = (0..25).map(|pair| p[pair / 5] * p[pair % 5] * DRAWS as f64).collect();
+    assert!(fits(&counts, &expected), "{:?}", chi_square(&counts, &expected));
+}
+
+#[test]
+fn a_wrong_distribution_would_be_seen() {
+    let logits = NaiveVerifier::new(40, 1).logits_after(&[1, 2, 3]);
+    let p = probabilities(&logits, 1.05);
+    let expected: Vec<f64> = p.iter().map(|p| p * DRAWS as f64).collect();
+    let mut sampler = sampler(SamplingConfig { temperature: 1.0, seed: 5, ..SamplingConfig::default() });
+    let mut counts = vec![0; logits.len()];
+    for position in 0..DRAWS {
+        counts[sampler.choose(&logits, position, &[]).token as usize] += 1;
+    }
+    assert!(!fits(&counts, &expected), "a temperature five percent off");
+}
+
+/// The logits after the repetition penalty, by its definition.
+fn penalised(logits: &[f32], history: &[TokenId], penalty: f32) -> Vec<f32> {
+    let recent = &history[history.len().saturating_sub(64)..];
+    let change = |(token, &logit): (usize, &f32)| match recent.contains(&(token as TokenId)) {
+        true if logit > 0.0 => logit / penalty,
+        true => logit * penalty,
+        false => logit,
+    };
+    logits.iter().enumerate().map(change).collect()
+}
+
+/// The tokens that top-k, then top-p, then min-p leave, by their definitions.
+fn kept(logits: &[f32], config: SamplingConfig) -> Vec<TokenId> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    if config.top_k > 0 {
+        order.truncate(config.top_k);
+    }
+    let highest = f64::from(logits[order[0]]);
+    let weight = |token: usize| ((f64::from(logits[token]) - highest) / f64::from(config.temperature)).exp();
+    let all: f64 = order.iter().map(|&token| weight(token)).sum();
+    let mut sum = 0.0;
+    let mut enough = order.len();
+    for (index, &token) in order.iter().enumerate() {
+        sum += weight(token);
+        if config.top_p < 1.0 && sum >= f64::from(config.top_p) * all {
+            enough = index + 1;
+            break;
+        }
+    }
+    order.truncate(enough);
+    order.retain(|&token| weight(token) >= f64::from(config.min_p));
+    order.into_iter().map(|token| token as TokenId).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_draw_is_the_best_of_what_is_kept(
+        logits in prop::collection::vec(-8.0_f32..8.0, 1..400),
+        history in prop::collection::vec(0_u32..400, 0..100),
+        (temperature, top_k) in (0.1_f32..3.0, prop_oneof![Just(0_usize), 1_usize..500]),
+        (top_p, min_p) in (prop_oneof![Just(1.0_f32), 0.01_f32..1.0], prop_oneof![Just(0.0_f32), 0.0_f32..1.0]),
+        repeat_penalty in prop_oneof![Just(1.0_f32), 0.5_f32..2.0],
+        (seed, stream, position) in any::<(u64, u32, u32)>(),
+    ) {
+        let config = SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, seed, stream };
+        let position = position as usize;
+        let choice = sampler(config).choose(&logits, position, &history);
+        // The same noise over the kept tokens alone: all others sink far below.
+        let logits = penalised(&logits, &history, repeat_penalty);
+        let kept = kept(&logits, config);
+        let sunk: Vec<f32> = (0..).zip(&logits).map(|(token, &logit)| {
+            if kept.contains(&token) { logit } else { -1e6 }
+        }).collect();
+        let plain = SamplingConfig { temperature, seed, stream, ..SamplingConfig::default() };
+        let expected = sampler(plain).choose(&sunk, position, &[]);
+        prop_assert_eq!(choice.token, expected.token);
+        prop_assert!(kept.contains(&choice.token));
+        if kept.len() == 1 {
+            prop_assert_eq!(choice.gap, f64::INFINITY);
+        } else {
+            prop_assert!((choice.gap - expected.gap).abs() < 1e-9, "{} {}", choice.gap, expected.gap);
+        }
+    }
+
+    #[test]
+    fn greedy_is_the_highest_after_the_penalty_and_the_lower_id_of_equal_ones(
+        logits in prop::collection::vec((-9_i8..9).prop_map(f32::from), 1..200),
+        history in prop::collection::vec(0_u32..200, 0..100),
+        repeat_penalty in prop_oneof![Just(1.0_f32), Just(2.0), Just(0.5)],
+    ) {
+        let config = SamplingConfig { repeat_penalty, ..SamplingConfig::default() };
+        let choice = sampler(config).choose(&logits, 3, &history);
+        let logits = penalised(&logits, &history, repeat_penalty);
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        prop_assert_eq!(choice.token as usize, order[0]);
+        let gap = order.get(1).map_or(f64::INFINITY, |&second| f64::from(logits[order[0]] - logits[second]));
+        prop_assert_eq!(choice.gap, gap);
+    }
+
+    #[test]
+    fn a_draw_depends_on_its_place_and_not_on_the_draws_before(
+        positions in prop::collection::vec(0_usize..50, 1..20),
+        seed: u64,
+    ) {
+        let logits = NaiveVerifier::new(100, 1).logits_after(&[1]);
+        let config = SamplingConfig { temperature: 1.0, top_p: 0.9, seed, ..SamplingConfig::default() };
+        let mut used = sampler(config);
+        for position in positions {
+            let fresh = sampler(config).choose(&logits, position, &[]);
+            prop_assert_eq!(used.choose(&logits, position, &[]), fresh);
+        }
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let refused = |config| Sampling::new(config).unwrap_err().name;
+    let ok = SamplingConfig::default();
+    for bad in [-1.0, 1e-4, 101.0, f32::NAN, f32::INFINITY] {
+        assert_eq!(refused(SamplingConfig { temperature: bad, ..ok }), "temperature");
+    }
+    for bad in [0.0, -0.1, 1.1, f32::NAN] {
+        assert_eq!(refused(SamplingConfig { top_p: bad, ..ok }), "top_p");
+    }
+    for bad in [-0.1, 1.1, f32::NAN] {
+        assert_eq!(refused(SamplingConfig { min_p: bad, ..ok }), "min_p");
+    }
+    for bad in [0.0, -1.0, 11.0, f32::NAN] {
+        assert_eq!(refused(SamplingConfig { repeat_penalty: bad, ..ok }), "repeat_penalty");
+    }
+}

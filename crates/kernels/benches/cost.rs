@@ -1,0 +1,293 @@
+//! What a pass of n rows costs: t(n) over t(1) for a stack of layers the size of a real model, by path and format, and
+//! the machine's own limits beside it.
+//!
+//! `cargo bench -p upcycle-kernels -- [135m|1b]... [FORMAT]... [PATH]...` (default: 135m 1b Q4_1, the best path)
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use upcycle_kernels::{
+    Activations, Format, Fresh, Isa, Kernels, KvCache, KvShape, Matrix, Path, Product, Sight, Store,
+};
+
+#[derive(Clone, Copy)]
+struct Size {
+    name: &'static str,
+    layers: usize,
+    width: usize,
+    heads: usize,
+    kv_heads: usize,
+    ffn: usize,
+    vocab: usize,
+}
+
+/// SmolLM2-135M, and the shape of Llama 3.2 1B.
+const SIZES: [Size; 2] = [
+    Size { name: "135m", layers: 30, width: 576, heads: 9, kv_heads: 3, ffn: 1536, vocab: 49152 },
+    Size { name: "1b", layers: 16, width: 2048, heads: 32, kv_heads: 8, ffn: 8192, vocab: 128_256 },
+];
+
+const CONTEXT: usize = 256;
+const ROWS: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 81];
+const HEAD_DIM: usize = 64;
+
+struct Layer {
+    qkv: [Matrix; 3],
+    out: Matrix,
+    gate: Matrix,
+    up: Matrix,
+    down: Matrix,
+}
+
+struct Stack {
+    size: Size,
+    layers: Vec<Layer>,
+    head: Matrix,
+    cache: KvCache<f32>,
+    norm: Vec<f32>,
+}
+
+/// Blocks of any bytes whose scales are small and finite.
+fn matrix(format: Format, rows: usize, cols: usize) -> Matrix {
+    let mut bytes = vec![0x21_u8; rows * cols / format.block() * format.block_bytes()];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = (index as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0] & 0x2f;
+    }
+    Matrix::pack("random", format, (rows, cols), &bytes, 2).expect("sound by construction")
+}
+
+impl Stack {
+    fn new(size: Size, format: Format) -> Self {
+        let kv = size.kv_heads * HEAD_DIM;
+        let layer = |_| Layer {
+            qkv: [(size.width), kv, kv].map(|rows| matrix(format, rows, size.width)),
+            out: matrix(format, size.width, size.width),
+            gate: matrix(format, size.ffn, size.width),
+            up: matrix(format, size.ffn, size.width),
+            down: matrix(format, size.width, size.ffn),
+        };
+        // The real 135M file keeps its embedding, which is the head, as Q8_0.
+        let head = if format.is_quantized() && size.name == "135m" { Format::Q8_0 } else { format };
+        let shape = KvShape { layers: size.layers, kv_heads: size.kv_heads, head_dim: HEAD_DIM };
+        let mut cache = KvCache::new(shape);
+        cache.reserve(CONTEXT);
+        for layer in 0..size.layers {
+            for position in 0..CONTEXT {
+                cache.write(layer, position, &vec![0.01; kv], &vec![0.01; kv]);
+            }
+        }
+        Self {
+            size,
+            layers: (0..size.layers).map(layer).collect(),
+            head: matrix(head, size.vocab, size.width),
+            cache,
+            norm: vec![1.0; size.width],
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let of = |layer: &Layer| {
+            let Layer { qkv, out, gate, up, down } = layer;
+            qkv.iter().chain([out, gate, up, down]).map(Matrix::bytes).sum::<usize>()
+        };
+        self.layers.iter().map(of).sum::<usize>() + self.head.bytes()
+    }
+
+    /// One pass of `n` rows, a chain of siblings deep; returns what it took, and the attention's part.
+    fn pass(&self, kernels: &Kernels, n: usize, work: &mut Work) -> (Duration, Duration) {
+        let Size { width, heads, kv_heads, vocab, .. } = self.size;
+        let (kv, quantize) = (kv_heads * HEAD_DIM, self.layers[0].out.format().is_quantized());
+        work.resize(n, self.size);
+        let tails: Vec<Vec<u32>> = (0..n as u32).map(|row| vec![0, row]).collect();
+        let sights: Vec<_> = tails
+            .iter()
+            .map(|tail| Sight {
+                cache: &self.cache,
+                prefix: CONTEXT,
+                tail: &tail[usize::from(tail[1] == 0)..],
+            })
+            .collect();
+        let start = Instant::now();
+        let mut attention = Duration::ZERO;
+        for (index, layer) in self.layers.iter().enumerate() {
+            kernels.rms_norm(&work.x, &self.norm, 1e-5, &mut work.a, quantize);
+            kernels.multiply(
+                &work.a,
+                &mut [
+                    Product { matrix: &layer.qkv[0], out: &mut work.q, store: Store::Set },
+                    Product { matrix: &layer.qkv[1], out: &mut work.k, store: Store::Set },
+                    Product { matrix: &layer.qkv[2], out: &mut work.v, store: Store::Set },
+                ],
+            );
+            let before = Instant::now();
+            let fresh = Fresh { keys: &work.k[..n * kv], values: &work.v[..n * kv] };
+            kernels.attention(index, heads, &work.q, &sights, fresh, &mut work.o);
+            attention += before.elapsed();
+            kernels.load(&work.o, width, &mut work.a, quantize);
+            kernels.multiply(
+                &work.a,
+                &mut [Product { matrix: &layer.out, out: &mut work.x, store: Store::Add }],
+            );
+            kernels.rms_norm(&work.x, &self.norm, 1e-5, &mut work.a, quantize);
+            kernels.swiglu(&layer.gate, &layer.up, &work.a, &mut work.b, quantize);
+            kernels.multiply(
+                &work.b,
+                &mut [Product { matrix: &layer.down, out: &mut work.x, store: Store::Add }],
+            );
+        }
+        kernels.rms_norm(&work.x, &self.norm, 1e-5, &mut work.a, self.head.format().is_quantized());
+        kernels.multiply(
+            &work.a,
+            &mut [Product { matrix: &self.head, out: &mut work.logits[..n * vocab], store: Store::Set }],
+        );
+        black_box(&work.logits);
+        (start.elapsed(), attention)
+    }
+}
+
+#[derive(Default)]
+struct Work {
+    x: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    o: Vec<f32>,
+    logits: Vec<f32>,
+    a: Activations,
+    b: Activations,
+}
+
+impl Work {
+    fn resize(&mut self, n: usize, size: Size) {
+        self.x.clear();
+        self.x.extend((0..n * size.width).map(|i| (i % 17) as f32 * 0.1 - 0.8));
+        self.q.resize(n * size.width, 0.0);
+        self.o.resize(n * size.width, 0.0);
+        self.k.resize(n * size.kv_heads * HEAD_DIM, 0.0);
+        self.v.resize(n * size.kv_heads * HEAD_DIM, 0.0);
+        self.logits.resize(n * size.vocab, 0.0);
+    }
+}
+
+fn median(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64()
+}
+
+fn table(stack: &Stack, format: Format, kernels: &Kernels) {
+    let mut work = Work::default();
+    let rounds = if stack.size.name == "1b" { 5 } else { 15 };
+    let mut times = vec![Vec::new(); ROWS.len()];
+    let mut attention = vec![Vec::new(); ROWS.len()];
+    stack.pass(kernels, 81, &mut work);
+    // Interleaved, so that a change of the machine's speed meets every n alike.
+    for _ in 0..rounds {
+        for (index, &n) in ROWS.iter().enumerate() {
+            let (all, part) = stack.pass(kernels, n, &mut work);
+            times[index].push(all);
+            attention[index].push(part);
+        }
+    }
+    let one = median(&mut times[0]);
+    let (path, threads) = (kernels.path().isa().name(), kernels.pool().threads());
+    println!(
+        "{} {} {path}, {threads} threads, {} MB: t(1) {:.2} ms, {:.1} GB/s",
+        stack.size.name,
+        format.name(),
+        stack.bytes() / 1_000_000,
+        one * 1e3,
+        stack.bytes() as f64 / one / 1e9,
+    );
+    for (index, &n) in ROWS.iter().enumerate() {
+        let t = median(&mut times[index]);
+        let share = median(&mut attention[index]) / t * 100.0;
+        println!("  t({n:2})/t(1) {:5.2}   attention {share:4.1} %", t / one);
+    }
+}
+
+/// What the threads together read of memory that is in no cache, in bytes a second.
+fn bandwidth(kernels: &Kernels) -> f64 {
+    let data = vec![1_u64; 64 << 20];
+    let mut times: Vec<Duration> = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            kernels.pool().run(64, |task| {
+                let part = &data[task << 20..][..1 << 20];
+                black_box(part.chunks_exact(8).fold([0_u64; 8], |mut sums, eight| {
+                    sums.iter_mut().zip(eight).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
+                    sums
+                }));
+            });
+            start.elapsed()
+        })
+        .collect();
+    (data.len() * 8) as f64 / median(&mut times)
+}
+
+/// Multiply-adds a second of a matrix that stays in the cache, many rows at a time: the most that these kernels do.
+fn peak(kernels: &Kernels) -> f64 {
+    let matrix = matrix(Format::Q4_0, 256, 1024);
+    let (mut x, mut out) = (Activations::new(), vec![0.0; 64 * 256]);
+    kernels.load(&vec![0.5; 64 * 1024], 1024, &mut x, true);
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let start = Instant::now();
+            kernels.multiply(&x, &mut [Product { matrix: &matrix, out: &mut out, store: Store::Set }]);
+            start.elapsed()
+        })
+        .collect();
+    (64 * 256 * 1024) as f64 / median(&mut times)
+}
+
+/// One row through a matrix that is in no cache: the share of the memory's bandwidth that a product reaches.
+fn one_row(kernels: &Kernels, memory: f64) {
+    let matrices: Vec<Matrix> = (0..12).map(|_| matrix(Format::Q4_1, 8192, 2048)).collect();
+    let (mut x, mut out) = (Activations::new(), vec![0.0; 8192]);
+    kernels.load(&[0.5; 2048], 2048, &mut x, true);
+    let mut times = Vec::new();
+    for matrix in matrices.iter().cycle().take(60) {
+        let start = Instant::now();
+        kernels.multiply(&x, &mut [Product { matrix, out: &mut out, store: Store::Set }]);
+        times.push(start.elapsed());
+    }
+    let rate = matrices[0].bytes() as f64 / median(&mut times);
+    println!(
+        "one row, 8192 x 2048 Q4_1: {:.1} GB/s, {:.0} % of the memory's",
+        rate / 1e9,
+        rate / memory * 100.0
+    );
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let named = |name: &str| words.iter().any(|word| word.eq_ignore_ascii_case(name));
+    let sizes: Vec<Size> = SIZES.into_iter().filter(|size| named(size.name)).collect();
+    let formats: Vec<Format> = Format::ALL.into_iter().filter(|format| named(format.name())).collect();
+    let isas: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| named(isa.name())).collect();
+    let sizes = if sizes.is_empty() { SIZES.to_vec() } else { sizes };
+    let formats = if formats.is_empty() { vec![Format::Q4_1] } else { formats };
+    let isas = if isas.is_empty() { vec![Isa::best()] } else { isas };
+    for isa in isas {
+        let path = match Path::new(isa) {
+            Ok(path) => path,
+            Err(error) => {
+                println!("{error}");
+                continue;
+            }
+        };
+        let kernels = Kernels::with_path(path, 0);
+        let memory = bandwidth(&kernels);
+        println!(
+            "{}: memory {:.1} GB/s, products in cache {:.0} G multiply-adds a second",
+            isa.name(),
+            memory / 1e9,
+            peak(&kernels) / 1e9
+        );
+        one_row(&kernels, memory);
+        for &size in &sizes {
+            for &format in &formats {
+                table(&Stack::new(size, format), format, &kernels);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The KV cache of one sequence, in pages, laid out for attention.
+//!
+//! A page holds 64 positions of every layer and KV head. Its keys stand in blocks of 16 positions, aligned on the
+//! absolute position, as `[head_dim][16]`, so that one vector holds one dimension of sixteen positions; its values stand
+//! as `[64][head_dim]`. Pages are never moved: growth copies nothing.
+
+/// Positions of a block of keys.
+pub(crate) const KEYS: usize = 16;
+
+/// Positions of a page.
+pub const PAGE: usize = 64;
+
+/// The shape of a model's KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Layers.
+    pub layers: usize,
+    /// KV heads of a layer.
+    pub kv_heads: usize,
+    /// Dimensions of a head; a multiple of 16.
+    pub head_dim: usize,
+}
+
+/// The type of a KV cache's numbers: `f32` or [`half::f16`].
+pub trait KvElement: Copy + Default + Send + Sync + std::fmt::Debug + sealed::Numeric + 'static {
+    /// Its name.
+    const NAME: &'static str;
+    /// The nearest number of this type.
+    fn from_f32(x: f32) -> Self;
+    /// The same number as f32.
+    fn to_f32(self) -> f32;
+}
+
+/// Numbers of a cache, by their type: what the compiled paths take.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [half::f16]),
+}
+
+mod sealed {
+    use super::Numbers;
+
+    pub trait Numeric: Sized {
+        fn numbers(slice: &[Self]) -> Numbers<'_>;
+    }
+    impl Numeric for f32 {
+        fn numbers(slice: &[Self]) -> Numbers<'_> {
+            Numbers::F32(slice)
+        }
+    }
+    impl Numeric for half::f16 {
+        fn numbers(slice: &[Self]) -> Numbers<'_> {
+            Numbers::F16(slice)
+        }
+    }
+}
+
+impl KvElement for f32 {
+    const NAME: &'static str = "f32";
+    #[inline(always)]
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl KvElement for half::f16 {
+    const NAME: &'static str = "f16";
+    fn from_f32(x: f32) -> Self {
+        half::f16::from_f32(x)
+    }
+    /// By shifting the bits and scaling the exponent, which vectorises where the conversion of `half` does not.
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        let bits = u32::from(self.to_bits());
+        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000); // * 2^112
+        // Infinity and NaN keep the largest exponent.
+        let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+        f32::from_bits(magnitude.to_bits() | special | (bits & 0x8000) << 16)
+    }
+}
+
+/// The keys and values of one sequence.
+///
+/// Writing beyond what a reader was told to look at is always allowed: how many positions count is the caller's
+/// knowledge, so that a rollback costs nothing.
+#[derive(Clone, Debug)]
+pub struct KvCache<E> {
+    shape: KvShape,
+    pages: Vec<Box<[E]>>,
+}
+
+impl<E: KvElement> KvCache<E> {
+    /// An empty cache.
+    ///
+    /// # Panics
+    /// If `head_dim` is not a positive multiple of 16.
+    #[must_use]
+    pub fn new(shape: KvShape) -> Self {
+        let sound = shape.head_dim > 0 && shape.head_dim.is_multiple_of(16);
+        assert!(sound, "heads of {} dimensions are no multiple of 16", shape.head_dim);
+        Self { shape, pages: Vec::new() }
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> KvShape {
+        self.shape
+    }
+
+    /// Positions that can be written.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.pages.len() * PAGE
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.pages.len() * self.page_len() * size_of::<E>()
+    }
+
+    fn page_len(&self) -> usize {
+        self.shape.layers * self.shape.kv_heads * 2 * PAGE * self.shape.head_dim
+    }
+
+    /// Makes positions `0..len` writable.
+    pub fn reserve(&mut self, len: usize) {
+        while self.capacity() < len {
+            self.pages.push(vec![E::default(); self.page_len()].into_boxed_slice());
+        }
+    }
+
+    /// Frees the pages behind the first `len` positions.
+    pub fn shrink(&mut self, len: usize) {
+        self.pages.truncate(len.div_ceil(PAGE));
+    }
+
+    /// Where a layer's KV head starts in a page: its keys, then its values.
+    fn part(&self, layer: usize, kv_head: usize) -> usize {
+        (layer * self.shape.kv_heads + kv_head) * 2 * PAGE * self.shape.head_dim
+    }
+
+    /// Writes the keys and values of `position`, `[kv_heads * head_dim]` each.
+    ///
+    /// # Panics
+    /// If the position was not reserved, or the slices have another length.
+    pub fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
+        let KvShape { kv_heads, head_dim, .. } = self.shape;
+        assert!(
+            keys.len() == kv_heads * head_dim && values.len() == keys.len(),
+            "one row of keys, one of values"
+        );
+        let within = position % PAGE;
+        for kv_head in 0..kv_heads {
+            let start = self.part(layer, kv_head);
+            let part = &mut self.pages[position / PAGE][start..][..2 * PAGE * head_dim];
+            let (page_keys, page_values) = part.split_at_mut(PAGE * head_dim);
+            let block = &mut page_keys[within / KEYS * KEYS * head_dim..][..KEYS * head_dim];
+            for (dim, &key) in keys[kv_head * head_dim..][..head_dim].iter().enumerate() {
+                block[dim * KEYS + within % KEYS] = E::from_f32(key);
+            }
+            let row = &mut page_values[within * head_dim..][..head_dim];
+            for (slot, &value) in row.iter_mut().zip(&values[kv_head * head_dim..]) {
+                *slot = E::from_f32(value);
+            }
+        }
+    }
+
+    /// The keys of a page, `[4][head_dim][16]`, and its values, `[64][head_dim]`.
+    pub(crate) fn page(&self, layer: usize, kv_head: usize, page: usize) -> (&[E], &[E]) {
+        let half = PAGE * self.shape.head_dim;
+        self.pages[page][self.part(layer, kv_head)..][..2 * half].split_at(half)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_reads_as_half_does() {
+        for bits in 0..=u16::MAX {
+            let number = half::f16::from_bits(bits);
+            let (ours, theirs) = (KvElement::to_f32(number), number.to_f32());
+            assert!(ours == theirs || ours.is_nan() && theirs.is_nan(), "{bits:04x}");
+        }
+    }
+}

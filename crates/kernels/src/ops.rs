@@ -1,0 +1,209 @@
+//! The operations of a forward pass, each over all its rows and all threads.
+
+use std::marker::PhantomData;
+
+use crate::lanes::{self, LANES};
+use crate::matrix::TILE;
+use crate::product::product_tile;
+use crate::{Activations, Kernels, Matrix};
+
+/// Rows that several threads write to at disjoint places.
+pub(crate) struct Columns<'a, T = f32> {
+    start: *mut T,
+    len: usize,
+    width: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: writes go through `slice`, whose callers promise disjoint places.
+unsafe impl<T: Send> Send for Columns<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Columns<'_, T> {}
+
+impl<'a, T> Columns<'a, T> {
+    /// `out` as rows of `width`.
+    pub(crate) fn new(out: &'a mut [T], width: usize) -> Self {
+        Self { start: out.as_mut_ptr(), len: out.len(), width, owner: PhantomData }
+    }
+
+    /// `count` elements of row `row` from column `column` on.
+    ///
+    /// # Safety
+    /// No two live slices overlap.
+    #[expect(clippy::mut_from_ref, reason = "disjoint slices, as the caller promises")]
+    pub(crate) unsafe fn slice(&self, row: usize, column: usize, count: usize) -> &mut [T] {
+        let at = row * self.width + column;
+        assert!(column + count <= self.width && at + count <= self.len, "within the rows");
+        // SAFETY: in bounds, and disjoint from every other live slice.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), count) }
+    }
+}
+
+/// What becomes of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// It replaces what is there.
+    Set,
+    /// It is added to what is there: a residual connection.
+    Add,
+}
+
+/// One product of a shared set of activation rows: `out` `[n, matrix.rows()]`.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The weights.
+    pub matrix: &'a Matrix,
+    /// Where it goes, `[n, matrix.rows()]`.
+    pub out: &'a mut [f32],
+    /// What becomes of it.
+    pub store: Store,
+}
+
+/// Tiles that a thread takes at a time: enough work to be worth the taking, few enough to balance.
+const TILES: usize = 2;
+
+/// Rows whose products with one tile are on the stack at a time.
+const STACK_ROWS: usize = 16;
+
+/// Activations (n x cols) from which on rows are prepared by all threads.
+const PARALLEL: usize = 16 * 1024;
+
+impl Kernels {
+    /// Multiplies the rows of `x`, prepared for the matrices' formats, by one or more matrices in one operation.
+    ///
+    /// # Panics
+    /// If a matrix has other columns than `x`, or an output another length than `n * rows`.
+    pub fn multiply(&self, x: &Activations, products: &mut [Product<'_>]) {
+        let (n, count) = (x.n(), products.len());
+        let mut starts = [0; 8];
+        assert!(count < starts.len(), "at most {} products share an operation", starts.len() - 1);
+        let mut outs: [Option<(&Matrix, Columns<'_>, Store)>; 8] = [const { None }; 8];
+        for (index, product) in products.iter_mut().enumerate() {
+            let rows = product.matrix.rows();
+            assert_eq!(product.out.len(), n * rows, "the output is [n, rows]");
+            starts[index + 1] = starts[index] + product.matrix.tiles().div_ceil(TILES);
+            outs[index] = Some((product.matrix, Columns::new(product.out, rows), product.store));
+        }
+        self.pool().run(starts[count], |task| {
+            let index = starts[1..=count].partition_point(|&start| start <= task);
+            let Some((matrix, out, store)) = &outs[index] else { return };
+            let first = (task - starts[index]) * TILES;
+            for tile in first..matrix.tiles().min(first + TILES) {
+                self.tile(matrix, x, tile, |row, values| {
+                    let width = TILE.min(matrix.rows() - tile * TILE);
+                    // SAFETY: every tile is one task's, and its columns are no other tile's.
+                    let out = unsafe { out.slice(row, tile * TILE, width) };
+                    match store {
+                        Store::Set => out.copy_from_slice(&values[..width]),
+                        Store::Add => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+                    }
+                });
+            }
+        });
+    }
+
+    /// SwiGLU: silu(x gateᵀ) * (x upᵀ), `[n, gate.rows()]`, into `out`, quantized if wanted.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
+    pub fn swiglu(&self, gate: &Matrix, up: &Matrix, x: &Activations, out: &mut Activations, quantize: bool) {
+        let (n, width) = (x.n(), gate.rows());
+        assert_eq!(up.rows(), width, "gate and up are of one shape");
+        out.resize(n, width);
+        let columns = Columns::new(out.all_mut(), width);
+        self.pool().run(gate.tiles(), |tile| {
+            let count = TILE.min(width - tile * TILE);
+            self.tile(gate, x, tile, |row, values| {
+                // SAFETY: every tile is one task's, and its columns are no other tile's.
+                unsafe { columns.slice(row, tile * TILE, count) }.copy_from_slice(&values[..count]);
+            });
+            self.tile(up, x, tile, |row, values| {
+                // SAFETY: as above.
+                let out = unsafe { columns.slice(row, tile * TILE, count) };
+                gated(self.path(), out, &values[..count]);
+            });
+        });
+        self.prepare(out, quantize);
+    }
+
+    /// RMSNorm of the rows of `x`, `[n, width]`, times `weight`, into `out`, quantized if wanted.
+    ///
+    /// # Panics
+    /// If `x` is not whole rows of `weight.len()`.
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], epsilon: f32, out: &mut Activations, quantize: bool) {
+        let width = weight.len();
+        assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
+        out.resize(x.len() / width, width);
+        self.rows(out, |row, out| normalise(self.path(), &x[row * width..][..width], weight, epsilon, out));
+        self.prepare(out, quantize);
+    }
+
+    /// Copies rows, `[n, width]`, into `out`, quantized if wanted.
+    ///
+    /// # Panics
+    /// If `x` is not whole rows of `width`.
+    pub fn load(&self, x: &[f32], width: usize, out: &mut Activations, quantize: bool) {
+        assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
+        out.resize(x.len() / width, width);
+        out.all_mut().copy_from_slice(x);
+        self.prepare(out, quantize);
+    }
+
+    /// Quantizes every row, where that is wanted.
+    fn prepare(&self, x: &mut Activations, quantize: bool) {
+        if !quantize {
+            return;
+        }
+        let n = x.n();
+        let rows = x.split();
+        let job = |row| rows.quantize(self.path(), row);
+        if n * rows.cols() < PARALLEL { (0..n).for_each(job) } else { self.pool().run(n, job) }
+    }
+
+    fn rows(&self, out: &mut Activations, each: impl Fn(usize, &mut [f32]) + Sync) {
+        let (n, width) = (out.n(), out.cols());
+        let columns = Columns::new(out.all_mut(), width);
+        // SAFETY: every row is one task's.
+        let job = |row| each(row, unsafe { columns.slice(row, 0, width) });
+        if n * width < PARALLEL {
+            (0..n).for_each(job);
+        } else {
+            self.pool().run(n, job);
+        }
+    }
+
+    /// Computes one tile for all rows of `x` and hands each row its 16 outputs.
+    fn tile(&self, matrix: &Matrix, x: &Activations, tile: usize, mut each: impl FnMut(usize, &[f32; TILE])) {
+        let mut stack = [[0.0; TILE]; STACK_ROWS];
+        for start in (0..x.n()).step_by(STACK_ROWS) {
+            let out = &mut stack[..STACK_ROWS.min(x.n() - start)];
+            product_tile(self.path(), matrix, x, tile, start, out);
+            for (row, values) in out.iter().enumerate() {
+                each(start + row, values);
+            }
+        }
+    }
+}
+
+lanes::dispatch! {
+    /// `x / rms(x) * weight`; the squares are summed in sixteen lanes.
+    fn normalise(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        let mut sums = [0.0_f32; LANES];
+        for (index, &x) in x.iter().enumerate() {
+            sums[index % LANES] = x.mul_add(x, sums[index % LANES]);
+        }
+        let scale = 1.0 / (lanes::sum(sums) / x.len() as f32 + epsilon).sqrt();
+        for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+            *out = x * scale * weight;
+        }
+    }
+}
+
+lanes::dispatch! {
+    /// silu(gate) * up, in place of `gate`.
+    fn gated(gate: &mut [f32], up: &[f32]) {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            *gate = lanes::silu(*gate) * up;
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! AVX2, with or without the dot products of AVX-VNNI: half a group of a tile (8 output rows) is one register.
+
+use std::arch::x86_64::*;
+
+use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
+use crate::activations::BlockMeta;
+use crate::matrix::BLOCK;
+use crate::{Activations, Format, Matrix};
+
+/// Activation rows that share one decoding of the weights.
+const ROWS: usize = 4;
+
+/// Output rows in a register.
+const HALF: usize = 8;
+
+macro_rules! tile_kernel {
+    ($name:ident, $features:literal, $run:ident) => {
+        /// # Safety
+        #[doc = concat!("The processor has ", $features, ".")]
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name(
+            matrix: &Matrix,
+            x: &Activations,
+            tile: usize,
+            first: usize,
+            out: &mut TileOut,
+        ) {
+            let (quants, scales) = matrix.tile(tile);
+            macro_rules! run {
+                        ($kernel:ident, $kind:ty) => {
+                            for (start, end) in parts(out.len(), ROWS) {
+                                let out = &mut out[start..end];
+                                // SAFETY: the features are the caller's promise; the tile is the matrix's own, whose packing
+                                // laid out `cols / 32` blocks (or `cols` columns) of this format, and `x` has as many columns.
+                                unsafe {
+                                    match end - start {
+                                        1 => $kernel::<$kind, 1>(quants, scales, x, first + start, out),
+                                        2 => $kernel::<$kind, 2>(quants, scales, x, first + start, out),
+                                        3 => $kernel::<$kind, 3>(quants, scales, x, first + start, out),
+                                        _ => $kernel::<$kind, 4>(quants, scales, x, first + start, out),
+                                    }
+                                }
+                            }
+                        };
+                    }
+            match matrix.format() {
+                Format::Q4_0 => run!($run, Q4_0),
+                Format::Q4_1 => run!($run, Q4_1),
+                Format::Q5_0 => run!($run, Q5_0),
+                Format::Q5_1 => run!($run, Q5_1),
+                Format::Q8_0 => run!($run, Q8_0),
+                Format::Q4K => run!($run, Q4K),
+                Format::Q6K => run!($run, Q6K),
+                Format::F16 => run!(floats, F16),
+                Format::BF16 => run!(floats, BF16),
+                Format::F32 => run!(floats, F32),
+            }
+        }
+    };
+}
+
+tile_kernel!(tile, "avx2,fma,f16c", quantized_maddubs);
+tile_kernel!(tile_vnni, "avx2,fma,f16c,avxvnni", quantized_vnni);
+
+/// Half `half` of both groups of a 64-byte vector of nibbles (g and g + 4), as unsigned bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn pair<F: Quantized>(block: *const u8, group: usize, half: usize) -> (__m256i, __m256i) {
+    // SAFETY: a block of F has `F::QUANTS` bytes at `block`, and the offsets below stay within them.
+    unsafe {
+        let at = group * 64 + half * 32;
+        if F::IS_BYTES {
+            return (
+                _mm256_loadu_si256(block.add(at).cast()),
+                _mm256_loadu_si256(block.add(at + 4 * 64).cast()),
+            );
+        }
+        let raw = _mm256_loadu_si256(block.add(at).cast());
+        let low = _mm256_set1_epi8(15);
+        let mut a = _mm256_and_si256(raw, low);
+        let mut b = _mm256_and_si256(_mm256_srli_epi16::<4>(raw), low);
+        if F::HAS_FIFTH {
+            let masks = block.add(256 + half * 4);
+            a = _mm256_or_si256(a, fifth(masks.add(group * 8).cast::<u32>().read_unaligned()));
+            b = _mm256_or_si256(b, fifth(masks.add((group + 4) * 8).cast::<u32>().read_unaligned()));
+        }
+        if matches!(F::FORMAT, Format::Q6K) {
+            let more = |plane: usize| {
+                let bits = _mm256_loadu_si256(block.add(256 + plane * 64 + half * 32).cast());
+                let shifted = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32 * 2));
+                _mm256_slli_epi16::<4>(_mm256_and_si256(shifted, _mm256_set1_epi8(3)))
+            };
+            a = _mm256_or_si256(a, more(0));
+            b = _mm256_or_si256(b, more(1));
+        }
+        (a, b)
+    }
+}
+
+/// 16 in the bytes that `mask` names, one bit a byte.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn fifth(mask: u32) -> __m256i {
+    // Byte i of the result looks at byte i / 8 of the mask, and there at bit i % 8.
+    let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+    let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(mask as i32), spread);
+    let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
+    _mm256_and_si256(set, _mm256_set1_epi8(16))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn halves(at: *const u8) -> __m256 {
+    // SAFETY: the caller gives a record with 8 half-precision numbers at `at`.
+    unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn bytes(at: *const u8) -> __m256 {
+    // SAFETY: the caller gives a record with 8 bytes at `at`.
+    unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.cast()))) }
+}
+
+/// Scales, minima and (Q6_K) the scales of both halves of the columns, of half `half` of the rows, for block `index`.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn scales_of<F: Quantized>(
+    scales: *const u8,
+    index: usize,
+    half: usize,
+) -> (__m256, __m256, (__m256i, __m256i)) {
+    let none = (_mm256_setzero_si256(), _mm256_setzero_si256());
+    let (words, lanes) = (half * 16, half * 8);
+    // SAFETY: the caller's tile has a record of `F::SCALES` bytes for this block (for 8 blocks: Q4_K, Q6_K).
+    unsafe {
+        match F::FORMAT {
+            Format::Q4K => {
+                let record = scales.add(index / 8 * F::SCALES);
+                let sub = record.add(64 + index % 8 * 32 + lanes);
+                let scale = _mm256_mul_ps(halves(record.add(words)), bytes(sub));
+                let min = _mm256_mul_ps(halves(record.add(32 + words)), bytes(sub.add(16)));
+                (scale, _mm256_sub_ps(_mm256_setzero_ps(), min), none)
+            }
+            Format::Q6K => {
+                let record = scales.add(index / 8 * F::SCALES);
+                let sub = record.add(32 + index % 8 * 32 + lanes);
+                let signed = |at: *const u8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
+                (halves(record.add(words)), _mm256_setzero_ps(), (signed(sub), signed(sub.add(16))))
+            }
+            _ => {
+                let record = scales.add(index * F::SCALES + words);
+                let min = if F::HAS_MIN { halves(record.add(32)) } else { _mm256_setzero_ps() };
+                (halves(record), min, none)
+            }
+        }
+    }
+}
+
+/// How many products of a format's quants with int8 activations, in pairs, fit a sum of 16 bits: 127 times the largest
+/// quant, twice, and so on. Q8_0 goes through its absolute value instead.
+const fn pair_sums(format: Format) -> usize {
+    match format {
+        Format::Q4_0 | Format::Q4_1 | Format::Q4K => 8, // 8 * 2 * 15 * 127 = 30480
+        Format::Q5_0 | Format::Q5_1 => 4,               // 4 * 2 * 31 * 127 = 31496
+        Format::Q6K => 2,                               // 2 * 2 * 63 * 127 = 32004
+        _ => 1,                                         // 2 * 128 * 127 = 32512
+    }
+}
+
+/// Activations of columns `4 * group` and on, in every lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn four(activations: *const i8) -> __m256i {
+    // SAFETY: the caller's row has four quants there.
+    unsafe { _mm256_set1_epi32(activations.cast::<i32>().read_unaligned()) }
+}
+
+/// One product of 32 unsigned weights with four activations in every lane, as sums of pairs.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pairs<F: Quantized>(weights: __m256i, activations: __m256i) -> __m256i {
+    if F::IS_BYTES {
+        let signed = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
+        // |w| fits an unsigned byte, -128 included, and its sign goes over to the activation.
+        _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(activations, signed))
+    } else {
+        _mm256_maddubs_epi16(weights, activations)
+    }
+}
+
+macro_rules! quantized_kernel {
+    ($name:ident, $features:literal, $block:ident) => {
+        /// # Safety
+        /// The features; the tile is of format F and `x.cols()` columns; rows `start..start + N` exist.
+        #[target_feature(enable = $features)]
+        unsafe fn $name<F: Quantized, const N: usize>(
+            quants: &[u8],
+            scales: &[u8],
+            x: &Activations,
+            start: usize,
+            out: &mut TileOut,
+        ) {
+            let blocks = x.cols() / BLOCK;
+            debug_assert!(quants.len() >= blocks * F::QUANTS, "the tile holds every block");
+            let rows: [(*const i8, *const BlockMeta); N] =
+                std::array::from_fn(|r| (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr()));
+            for half in 0..2 {
+                let mut sums = [_mm256_setzero_ps(); N];
+                for index in 0..blocks {
+                    // SAFETY: block `index` lies within the tile, its scales within the records, and each row has its
+                    // quants and its meta at `index`.
+                    unsafe {
+                        let block = quants.as_ptr().add(index * F::QUANTS);
+                        let dots: [(__m256i, __m256i); N] = $block::<F, N>(block, half, index, &rows);
+                        let (scale, min, halves) = scales_of::<F>(scales.as_ptr(), index, half);
+                        for r in 0..N {
+                            let meta = &*rows[r].1.add(index);
+                            let (low, high) = dots[r];
+                            let dot = if matches!(F::FORMAT, Format::Q6K) {
+                                _mm256_add_epi32(
+                                    _mm256_mullo_epi32(low, halves.0),
+                                    _mm256_mullo_epi32(high, halves.1),
+                                )
+                            } else {
+                                _mm256_add_epi32(low, high)
+                            };
+                            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale);
+                            sums[r] = _mm256_fmadd_ps(scaled, _mm256_set1_ps(meta.scale), sums[r]);
+                            if F::HAS_MIN {
+                                sums[r] = _mm256_fmadd_ps(min, _mm256_set1_ps(meta.scaled_sum), sums[r]);
+                            }
+                        }
+                    }
+                }
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    // SAFETY: `out` is 16 numbers, and this half is 8 of them.
+                    unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(half * HALF), sum) };
+                }
+            }
+        }
+    };
+}
+
+quantized_kernel!(quantized_maddubs, "avx2,fma,f16c", maddubs_block);
+quantized_kernel!(quantized_vnni, "avx2,fma,f16c,avxvnni", vnni_block);
+
+type Rows<const N: usize> = [(*const i8, *const BlockMeta); N];
+
+/// What the integer sums start from: the offset of the quants, taken off with the sum of the activations.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn start_of<F: Quantized>(meta: *const BlockMeta) -> (__m256i, __m256i) {
+    // SAFETY: the caller's row has its meta there.
+    let [first, last] = unsafe { (*meta).sums };
+    if matches!(F::FORMAT, Format::Q6K) {
+        (_mm256_set1_epi32(-F::OFFSET * first), _mm256_set1_epi32(-F::OFFSET * last))
+    } else {
+        (_mm256_set1_epi32(-F::OFFSET * (first + last)), _mm256_setzero_si256())
+    }
+}
+
+/// The integer dot products of one block: sums of columns 0..16 and of 16..32.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+unsafe fn vnni_block<F: Quantized, const N: usize>(
+    block: *const u8,
+    half: usize,
+    index: usize,
+    rows: &Rows<N>,
+) -> [(__m256i, __m256i); N] {
+    // SAFETY: the kernel's promise for this block and these rows.
+    unsafe {
+        let mut dots: [(__m256i, __m256i); N] = std::array::from_fn(|r| start_of::<F>(rows[r].1.add(index)));
+        for group in 0..4 {
+            let (a, b) = pair::<F>(block, group, half);
+            for (dot, row) in dots.iter_mut().zip(rows) {
+                let activations = row.0.add(index * BLOCK + group * 4);
+                dot.0 = _mm256_dpbusd_avx_epi32(dot.0, a, four(activations));
+                dot.1 = _mm256_dpbusd_avx_epi32(dot.1, b, four(activations.add(16)));
+            }
+        }
+        dots
+    }
+}
+
+/// The integer dot products of one block: sums of columns 0..16 and of 16..32 (any split, where nothing needs it).
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn maddubs_block<F: Quantized, const N: usize>(
+    block: *const u8,
+    half: usize,
+    index: usize,
+    rows: &Rows<N>,
+) -> [(__m256i, __m256i); N] {
+    let ones = _mm256_set1_epi16(1);
+    let widen = |pairs: __m256i| _mm256_madd_epi16(pairs, ones);
+    // SAFETY: the kernel's promise for this block and these rows.
+    unsafe {
+        let mut dots: [(__m256i, __m256i); N] = std::array::from_fn(|r| {
+            // Q8_0 multiplies signed weights, so nothing is to be taken off.
+            let none = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            if F::IS_BYTES { none } else { start_of::<F>(rows[r].1.add(index)) }
+        });
+        let mut short = [_mm256_setzero_si256(); N];
+        for group in 0..4 {
+            let (a, b) = pair::<F>(block, group, half);
+            for r in 0..N {
+                let activations = rows[r].0.add(index * BLOCK + group * 4);
+                let (a, b) = (pairs::<F>(a, four(activations)), pairs::<F>(b, four(activations.add(16))));
+                let dot = &mut dots[r];
+                match pair_sums(F::FORMAT) {
+                    // Both halves of the columns in one short sum.
+                    8 => short[r] = _mm256_add_epi16(short[r], _mm256_add_epi16(a, b)),
+                    4 => {
+                        short[r] = _mm256_add_epi16(short[r], _mm256_add_epi16(a, b));
+                        if group % 2 == 1 {
+                            dot.0 = _mm256_add_epi32(dot.0, widen(short[r]));
+                            short[r] = _mm256_setzero_si256();
+                        }
+                    }
+                    _ => {
+                        dot.0 = _mm256_add_epi32(dot.0, widen(a));
+                        dot.1 = _mm256_add_epi32(dot.1, widen(b));
+                    }
+                }
+            }
+        }
+        if pair_sums(F::FORMAT) == 8 {
+            for (dot, short) in dots.iter_mut().zip(short) {
+                dot.0 = _mm256_add_epi32(dot.0, widen(short));
+            }
+        }
+        dots
+    }
+}
+
+/// A format whose weights are floats: half a column of a tile.
+trait Floats {
+    const BYTES: usize;
+    unsafe fn load(at: *const u8) -> __m256;
+}
+struct F16;
+struct BF16;
+struct F32;
+
+impl Floats for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> __m256 {
+        // SAFETY: 8 half-precision numbers at `at`, and AVX2 with F16C: the caller's promise.
+        unsafe { halves(at) }
+    }
+}
+impl Floats for BF16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> __m256 {
+        // SAFETY: as above.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+}
+impl Floats for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_loadu_ps(at.cast()) }
+    }
+}
+
+/// # Safety
+/// The features; `quants` holds a tile of format F of `x.cols()` columns; rows `start..start + N` exist.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn floats<F: Floats, const N: usize>(
+    quants: &[u8],
+    _: &[u8],
+    x: &Activations,
+    start: usize,
+    out: &mut TileOut,
+) {
+    let cols = x.cols();
+    let column_bytes = F::BYTES * 2 * HALF;
+    debug_assert!(quants.len() >= cols * column_bytes, "the tile holds every column");
+    let rows: [*const f32; N] = std::array::from_fn(|r| x.floats(start + r).as_ptr());
+    for half in 0..2 {
+        let mut even = [_mm256_setzero_ps(); N];
+        let mut odd = [_mm256_setzero_ps(); N];
+        // SAFETY: columns 0..cols exist in the tile and in each row.
+        unsafe {
+            let base = quants.as_ptr().add(half * HALF * F::BYTES);
+            for column in (0..cols).step_by(2) {
+                let a = F::load(base.add(column * column_bytes));
+                for r in 0..N {
+                    even[r] = _mm256_fmadd_ps(a, _mm256_set1_ps(*rows[r].add(column)), even[r]);
+                }
+                if column + 1 < cols {
+                    let b = F::load(base.add((column + 1) * column_bytes));
+                    for r in 0..N {
+                        odd[r] = _mm256_fmadd_ps(b, _mm256_set1_ps(*rows[r].add(column + 1)), odd[r]);
+                    }
+                }
+            }
+            for r in 0..N {
+                _mm256_storeu_ps(out[r].as_mut_ptr().add(half * HALF), _mm256_add_ps(even[r], odd[r]));
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! AVX-512 with VNNI: a group of a tile is one register, and one instruction multiplies it by four activation bytes.
+
+use std::arch::x86_64::*;
+
+use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
+use crate::activations::BlockMeta;
+use crate::matrix::BLOCK;
+use crate::{Activations, Format, Matrix};
+
+/// Activation rows that share one decoding of the weights.
+const ROWS: usize = 8;
+
+/// # Safety
+/// The processor has AVX-512 F, BW, VL and VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")]
+pub(super) unsafe fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
+    let (quants, scales) = matrix.tile(tile);
+    macro_rules! run {
+        ($kernel:ident, $($kind:ty),*) => {
+            for (start, end) in parts(out.len(), ROWS) {
+                let out = &mut out[start..end];
+                // SAFETY: the features are the caller's promise; the tile is the matrix's own, whose packing laid out
+                // `cols / 32` blocks (or `cols` columns) of this format, and `x` has as many columns.
+                unsafe {
+                    match end - start {
+                        1 => $kernel::<$($kind,)* 1>(quants, scales, x, first + start, out),
+                        2 => $kernel::<$($kind,)* 2>(quants, scales, x, first + start, out),
+                        3 => $kernel::<$($kind,)* 3>(quants, scales, x, first + start, out),
+                        4 => $kernel::<$($kind,)* 4>(quants, scales, x, first + start, out),
+                        5 => $kernel::<$($kind,)* 5>(quants, scales, x, first + start, out),
+                        6 => $kernel::<$($kind,)* 6>(quants, scales, x, first + start, out),
+                        7 => $kernel::<$($kind,)* 7>(quants, scales, x, first + start, out),
+                        _ => $kernel::<$($kind,)* 8>(quants, scales, x, first + start, out),
+                    }
+                }
+            }
+        };
+    }
+    match matrix.format() {
+        Format::Q4_0 => run!(quantized, Q4_0),
+        Format::Q4_1 => run!(quantized, Q4_1),
+        Format::Q5_0 => run!(quantized, Q5_0),
+        Format::Q5_1 => run!(quantized, Q5_1),
+        Format::Q8_0 => run!(quantized, Q8_0),
+        Format::Q4K => run!(quantized, Q4K),
+        Format::Q6K => run!(quantized, Q6K),
+        Format::F16 => run!(floats, F16),
+        Format::BF16 => run!(floats, BF16),
+        Format::F32 => run!(floats, F32),
+    }
+}
+
+/// Both groups of a 64-byte vector of nibbles (g and g + 4), as unsigned bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn pair<F: Quantized>(block: *const u8, group: usize) -> (__m512i, __m512i) {
+    // SAFETY: a block of F has `F::QUANTS` bytes at `block`, and the offsets below stay within them.
+    unsafe {
+        if F::IS_BYTES {
+            return (
+                _mm512_loadu_si512(block.add(group * 64).cast()),
+                _mm512_loadu_si512(block.add((group + 4) * 64).cast()),
+            );
+        }
+        let raw = _mm512_loadu_si512(block.add(group * 64).cast());
+        let low = _mm512_set1_epi8(15);
+        let mut a = _mm512_and_si512(raw, low);
+        let mut b = _mm512_and_si512(_mm512_srli_epi16::<4>(raw), low);
+        if F::HAS_FIFTH {
+            let masks = block.add(256).cast::<u64>();
+            a = with_fifth(a, masks.add(group).read_unaligned());
+            b = with_fifth(b, masks.add(group + 4).read_unaligned());
+        }
+        if matches!(F::FORMAT, Format::Q6K) {
+            let more = |plane: usize| {
+                let bits = _mm512_loadu_si512(block.add(256 + plane * 64).cast());
+                let shifted = _mm512_srl_epi16(bits, _mm_cvtsi32_si128(group as i32 * 2));
+                _mm512_slli_epi16::<4>(_mm512_and_si512(shifted, _mm512_set1_epi8(3)))
+            };
+            a = _mm512_or_si512(a, more(0));
+            b = _mm512_or_si512(b, more(1));
+        }
+        (a, b)
+    }
+}
+
+/// Sets the fifth bit in the bytes that `mask` names, one bit a byte.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn with_fifth(a: __m512i, mask: u64) -> __m512i {
+    _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(16))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,f16c")]
+unsafe fn halves(at: *const u8) -> __m512 {
+    // SAFETY: the caller gives a record with 16 half-precision numbers at `at`.
+    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn bytes(at: *const u8) -> __m512 {
+    // SAFETY: the caller gives a record with 16 bytes at `at`.
+    unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast()))) }
+}
+
+/// # Safety
+/// The features; `quants` and `scales` hold a tile of format F of `x.cols()` columns; rows `start..start + N` exist.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")]
+unsafe fn quantized<F: Quantized, const N: usize>(
+    quants: &[u8],
+    scales: &[u8],
+    x: &Activations,
+    start: usize,
+    out: &mut TileOut,
+) {
+    let blocks = x.cols() / BLOCK;
+    debug_assert!(quants.len() >= blocks * F::QUANTS, "the tile holds every block");
+    let rows: [(*const i8, *const BlockMeta); N] =
+        std::array::from_fn(|r| (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr()));
+    let mut sums = [_mm512_setzero_ps(); N];
+    for index in 0..blocks {
+        // SAFETY: block `index` lies within the tile, its scales within the records, and each row has its quants and
+        // its meta at `index`.
+        unsafe {
+            let block = quants.as_ptr().add(index * F::QUANTS);
+            let split = matches!(F::FORMAT, Format::Q6K);
+            let mut low = [_mm512_setzero_si512(); N];
+            let mut high = [_mm512_setzero_si512(); N];
+            for r in 0..N {
+                let [first, last] = (*rows[r].1.add(index)).sums;
+                if split {
+                    low[r] = _mm512_set1_epi32(-F::OFFSET * first);
+                    high[r] = _mm512_set1_epi32(-F::OFFSET * last);
+                } else if F::OFFSET != 0 {
+                    low[r] = _mm512_set1_epi32(-F::OFFSET * (first + last));
+                }
+            }
+            for group in 0..4 {
+                let (a, b) = pair::<F>(block, group);
+                for r in 0..N {
+                    let activations = rows[r].0.add(index * BLOCK + group * 4).cast::<i32>();
+                    let first = _mm512_set1_epi32(activations.read_unaligned());
+                    let last = _mm512_set1_epi32(activations.add(4).read_unaligned());
+                    low[r] = _mm512_dpbusd_epi32(low[r], a, first);
+                    high[r] = _mm512_dpbusd_epi32(high[r], b, last);
+                }
+            }
+            let (scale, min, halves) = scales_of::<F>(scales.as_ptr(), index);
+            for r in 0..N {
+                let meta = &*rows[r].1.add(index);
+                let dot = if split {
+                    _mm512_add_epi32(
+                        _mm512_mullo_epi32(low[r], halves.0),
+                        _mm512_mullo_epi32(high[r], halves.1),
+                    )
+                } else {
+                    _mm512_add_epi32(low[r], high[r])
+                };
+                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), scale);
+                sums[r] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(meta.scale), sums[r]);
+                if F::HAS_MIN {
+                    sums[r] = _mm512_fmadd_ps(min, _mm512_set1_ps(meta.scaled_sum), sums[r]);
+                }
+            }
+        }
+    }
+    for (out, sum) in out.iter_mut().zip(sums) {
+        // SAFETY: `out` is 16 numbers.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+    }
+}
+
+/// Scales, minima and (Q6_K) the scales of both halves, of 16 rows, for block `index`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
+unsafe fn scales_of<F: Quantized>(scales: *const u8, index: usize) -> (__m512, __m512, (__m512i, __m512i)) {
+    let none = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    // SAFETY: the caller's tile has a record of `F::SCALES` bytes for this block (for 8 blocks: Q4_K, Q6_K).
+    unsafe {
+        match F::FORMAT {
+            Format::Q4K => {
+                let record = scales.add(index / 8 * F::SCALES);
+                let sub = record.add(64 + index % 8 * 32);
+                let scale = _mm512_mul_ps(halves(record), bytes(sub));
+                let min = _mm512_mul_ps(halves(record.add(32)), bytes(sub.add(16)));
+                (scale, _mm512_sub_ps(_mm512_setzero_ps(), min), none)
+            }
+            Format::Q6K => {
+                let record = scales.add(index / 8 * F::SCALES);
+                let sub = record.add(32 + index % 8 * 32);
+                let signed = |at: *const u8| _mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()));
+                (halves(record), _mm512_setzero_ps(), (signed(sub), signed(sub.add(16))))
+            }
+            _ => {
+                let record = scales.add(index * F::SCALES);
+                let min = if F::HAS_MIN { halves(record.add(32)) } else { _mm512_setzero_ps() };
+                (halves(record), min, none)
+            }
+        }
+    }
+}
+
+/// A format whose weights are floats: one column of a tile.
+trait Floats {
+    const BYTES: usize;
+    unsafe fn load(at: *const u8) -> __m512;
+}
+struct F16;
+struct BF16;
+struct F32;
+
+impl Floats for F16 {
+    const BYTES: usize = 32;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> __m512 {
+        // SAFETY: 16 half-precision numbers at `at`, and AVX-512: the caller's promise.
+        unsafe { halves(at) }
+    }
+}
+impl Floats for BF16 {
+    const BYTES: usize = 32;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> __m512 {
+        // SAFETY: as above.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+}
+impl Floats for F32 {
+    const BYTES: usize = 64;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_loadu_ps(at.cast()) }
+    }
+}
+
+/// # Safety
+/// The features; `quants` holds a tile of format F of `x.cols()` columns; rows `start..start + N` exist.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c,fma")]
+unsafe fn floats<F: Floats, const N: usize>(
+    quants: &[u8],
+    _: &[u8],
+    x: &Activations,
+    start: usize,
+    out: &mut TileOut,
+) {
+    let cols = x.cols();
+    debug_assert!(quants.len() >= cols * F::BYTES, "the tile holds every column");
+    let rows: [*const f32; N] = std::array::from_fn(|r| x.floats(start + r).as_ptr());
+    let mut even = [_mm512_setzero_ps(); N];
+    let mut odd = [_mm512_setzero_ps(); N];
+    // SAFETY: columns 0..cols exist in the tile and in each row.
+    unsafe {
+        for column in (0..cols).step_by(2) {
+            let a = F::load(quants.as_ptr().add(column * F::BYTES));
+            for r in 0..N {
+                even[r] = _mm512_fmadd_ps(a, _mm512_set1_ps(*rows[r].add(column)), even[r]);
+            }
+            if column + 1 < cols {
+                let b = F::load(quants.as_ptr().add((column + 1) * F::BYTES));
+                for r in 0..N {
+                    odd[r] = _mm512_fmadd_ps(b, _mm512_set1_ps(*rows[r].add(column + 1)), odd[r]);
+                }
+            }
+        }
+        for r in 0..N {
+            _mm512_storeu_ps(out[r].as_mut_ptr(), _mm512_add_ps(even[r], odd[r]));
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The plain path: the definition that every other path must equal, bit for bit.
+
+use super::TileOut;
+use crate::matrix::{BLOCK, TILE};
+use crate::{Activations, Format, Matrix, pack};
+
+pub(super) fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
+    let (quants, scales) = matrix.tile(tile);
+    let format = matrix.format();
+    for (row, out) in (first..).zip(out) {
+        if format.is_quantized() {
+            quantized(matrix, quants, scales, x, row, out);
+        } else {
+            floats(format, quants, x.floats(row), out);
+        }
+    }
+}
+
+fn quantized(
+    matrix: &Matrix,
+    quants: &[u8],
+    scales: &[u8],
+    x: &Activations,
+    row: usize,
+    out: &mut [f32; TILE],
+) {
+    let (format, layout) = (matrix.format(), matrix.layout());
+    *out = [0.0; TILE];
+    for (index, meta) in x.blocks(row).iter().enumerate() {
+        let block = &quants[index * layout.quants..][..layout.quants];
+        let activations = &x.quants(row)[index * BLOCK..][..BLOCK];
+        for (lane, out) in out.iter_mut().enumerate() {
+            let mut dots = [0_i32; 2];
+            for (column, &activation) in activations.iter().enumerate() {
+                dots[column / 16] += pack::quant(format, block, lane, column) * i32::from(activation);
+            }
+            for (dot, sum) in dots.iter_mut().zip(meta.sums) {
+                *dot -= pack::offset(format) * sum;
+            }
+            let (scale, min) = pack::scale_min(format, scales, index, lane);
+            let dot = if format == Format::Q6K {
+                let halves = pack::half_scales(scales, index, lane);
+                dots[0] * halves[0] + dots[1] * halves[1]
+            } else {
+                dots[0] + dots[1]
+            };
+            *out = (dot as f32 * scale).mul_add(meta.scale, *out);
+            if matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q4K) {
+                *out = min.mul_add(meta.scaled_sum, *out);
+            }
+        }
+    }
+}
+
+/// Even and odd columns are summed apart, then together.
+fn floats(format: Format, quants: &[u8], x: &[f32], out: &mut [f32; TILE]) {
+    for (lane, out) in out.iter_mut().enumerate() {
+        let mut sums = [0.0_f32; 2];
+        for (column, &x) in x.iter().enumerate() {
+            let sum = &mut sums[column % 2];
+            *sum = pack::float(format, quants, lane, column).mul_add(x, *sum);
+        }
+        *out = sums[0] + sums[1];
+    }
+}

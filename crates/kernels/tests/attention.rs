@@ -1,0 +1,143 @@
+//! Tree attention: a tree, decoded as a tree, gives each node the bits that its path gives when it is decoded alone, one
+//! token at a time; every path and number of threads gives the same; and all of it is close to a plain oracle.
+
+use proptest::prelude::*;
+use upcycle_kernels::{Fresh, Isa, Kernels, KvCache, KvElement, KvShape, Path, Sight};
+
+const SHAPE: KvShape = KvShape { layers: 2, kv_heads: 2, head_dim: 32 };
+const HEADS: usize = 6;
+const KV: usize = SHAPE.kv_heads * SHAPE.head_dim;
+const WIDTH: usize = HEADS * SHAPE.head_dim;
+
+/// A number between -2 and 2 for each seed and place, so that a token's rows depend on its path alone.
+fn noise(seed: u64, index: usize) -> f32 {
+    let mut x = seed
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(index as u64)
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^= x >> 29;
+    x = x.wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x >> 40) as f32 / 4_194_304.0 - 2.0
+}
+
+fn row(kind: u64, path: u64, width: usize) -> Vec<f32> {
+    (0..width).map(|index| noise(path * 3 + kind, index)).collect()
+}
+
+fn kernels() -> Vec<Kernels> {
+    let paths = Isa::available().into_iter().map(|isa| Path::new(isa).unwrap());
+    paths.flat_map(|path| [1, 3].map(|threads| Kernels::with_path(path, threads))).collect()
+}
+
+/// Paths as hashes: a node's is a function of its parent's and of its token.
+fn hash(parent: u64, token: u64) -> u64 {
+    (parent ^ token.wrapping_mul(0x2545_f491_4f6c_dd1d)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8
+}
+
+/// A cache that holds the positions of `prefix`, and beyond them rubbish from a rejected draft.
+fn cache<E: KvElement>(prefix: &[u64]) -> KvCache<E> {
+    let mut cache = KvCache::new(SHAPE);
+    cache.reserve(prefix.len() + 70);
+    for layer in 0..SHAPE.layers {
+        for (position, &path) in prefix.iter().enumerate() {
+            cache.write(layer, position, &row(1, path, KV), &row(2, path, KV));
+        }
+        cache.write(layer, prefix.len() + 3, &[f32::NAN; KV], &[f32::NAN; KV]);
+    }
+    cache
+}
+
+fn sequential<E: KvElement>(kernels: &Kernels, prefix: &[u64]) -> Vec<u32> {
+    let (&last, before) = prefix.split_last().unwrap();
+    let cache: KvCache<E> = cache(before);
+    let mut out = vec![0.0; WIDTH];
+    let fresh = Fresh { keys: &row(1, last, KV), values: &row(2, last, KV) };
+    let sight = Sight { cache: &cache, prefix: before.len(), tail: &[0] };
+    kernels.attention(1, HEADS, &row(0, last, WIDTH), &[sight], fresh, &mut out);
+    out.iter().map(|x| x.to_bits()).collect()
+}
+
+fn check_tree<E: KvElement>(prefix_len: usize, parents: &[usize]) {
+    let mut prefix = vec![7];
+    for token in 1..=prefix_len as u64 {
+        prefix.push(hash(prefix[prefix.len() - 1], token));
+    }
+    let root = prefix.pop().unwrap();
+    let mut nodes = vec![(root, vec![0_u32])];
+    for (index, &parent) in parents.iter().enumerate() {
+        let (above, path) = &nodes[parent % nodes.len()];
+        let path = path.iter().copied().chain([index as u32 + 1]).collect();
+        nodes.push((hash(*above, index as u64 + 1000), path));
+    }
+    let cache: KvCache<E> = cache(&prefix);
+    let concat = |kind, width| nodes.iter().flat_map(|node| row(kind, node.0, width)).collect::<Vec<_>>();
+    let (queries, keys, values) = (concat(0, WIDTH), concat(1, KV), concat(2, KV));
+    let sights: Vec<_> =
+        nodes.iter().map(|(_, path)| Sight { cache: &cache, prefix: prefix.len(), tail: path }).collect();
+    let mut reference = None;
+    for kernels in kernels() {
+        let mut out = vec![0.0; nodes.len() * WIDTH];
+        kernels.attention(1, HEADS, &queries, &sights, Fresh { keys: &keys, values: &values }, &mut out);
+        let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
+        assert_eq!(reference.get_or_insert_with(|| bits.clone()), &bits, "{kernels:?}");
+        if E::NAME == "f32" {
+            for ((_, path), out) in nodes.iter().zip(bits.chunks(WIDTH)) {
+                let mut line = prefix.clone();
+                line.extend(path.iter().map(|&node| nodes[node as usize].0));
+                assert_eq!(sequential::<E>(&kernels, &line), out, "{kernels:?}, node {path:?}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_tree_is_its_paths_to_the_bit(
+        prefix in prop_oneof![0_usize..5, 14_usize..18, 62_usize..67, 0_usize..200],
+        parents in prop::collection::vec(0_usize..100, 0..30),
+    ) {
+        check_tree::<f32>(prefix, &parents);
+        check_tree::<half::f16>(prefix, &parents);
+    }
+}
+
+#[test]
+fn attention_is_close_to_the_oracle() {
+    let prefix: Vec<u64> = (0..150).collect();
+    let cache: KvCache<f32> = cache(&prefix);
+    let query = row(0, 999, WIDTH);
+    let mut out = vec![0.0; WIDTH];
+    let sight = Sight { cache: &cache, prefix: prefix.len(), tail: &[] };
+    let fresh = Fresh { keys: &[], values: &[] };
+    kernels()[0].attention(1, HEADS, &query, &[sight], fresh, &mut out);
+    for head in 0..HEADS {
+        let (dim, kv) = (SHAPE.head_dim, head * SHAPE.kv_heads / HEADS * SHAPE.head_dim);
+        let score = |path: &u64| -> f64 {
+            let key = row(1, *path, KV);
+            let dot =
+                (0..dim).map(|d| f64::from(query[head * dim + d]) * f64::from(key[kv + d])).sum::<f64>();
+            (dot / (dim as f64).sqrt()).exp()
+        };
+        let weights: Vec<f64> = prefix.iter().map(score).collect();
+        for d in 0..dim {
+            let value = |(path, weight): (&u64, &f64)| f64::from(row(2, *path, KV)[kv + d]) * weight;
+            let exact = prefix.iter().zip(&weights).map(value).sum::<f64>() / weights.iter().sum::<f64>();
+            assert!((exact - f64::from(out[head * dim + d])).abs() < 1e-5, "{exact} {}", out[head * dim + d]);
+        }
+    }
+}
+
+#[test]
+fn a_score_that_is_not_finite_shows() {
+    let cache: KvCache<f32> = cache(&[1, 2, 3]);
+    let mut query = row(0, 5, WIDTH);
+    query[40] = f32::NAN;
+    for kernels in kernels() {
+        let mut out = vec![0.0; WIDTH];
+        let sight = Sight { cache: &cache, prefix: 3, tail: &[] };
+        kernels.attention(0, HEADS, &query, &[sight], Fresh { keys: &[], values: &[] }, &mut out);
+        assert!(out.iter().any(|x| x.is_nan()));
+    }
+}

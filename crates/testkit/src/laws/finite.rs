@@ -1,0 +1,38 @@
+//! Law 11: numbers that are none.
+
+use upcycle_core::{Commit, DraftTree, NodeId, Rows, Step, TopK, VerifyError};
+
+use crate::law::{Broken, Law};
+use crate::probe::Probe;
+use crate::subject::Subject;
+
+/// Law 11: a row that is not finite is a typed error that names a row asked for, and nothing can be committed.
+/// Needs [`Subject::not_finite`].
+///
+/// # Errors
+/// [`Broken`].
+pub fn not_finite_is_an_error(subject: &Subject) -> Result<(), Broken> {
+    let Some(verifier) = subject.make_not_finite() else {
+        let probe = Probe::new(subject, Law::NotFiniteIsAnError)?;
+        return Err(
+            probe.out_of_reach("give Subject::not_finite a verifier that yields a NaN, or exempt this law")
+        );
+    };
+    let mut probe = Probe::with(subject, Law::NotFiniteIsAnError, verifier)?;
+    probe.at("the first pass");
+    let seq = probe.open()?;
+    let chain = DraftTree::chain(&probe.tokens(4));
+    let step = Step { seq, tree: &chain, rows: Rows::All };
+    match probe.verifier.forward(&[step], &mut TopK::new(1)) {
+        Err(VerifyError::NotFinite { row }) if row.step == 0 && row.node < chain.len() => {}
+        found => {
+            return Err(
+                probe.differs("NotFinite, with a row that was asked for", format!("{:?}", found.err()))
+            );
+        }
+    }
+    match probe.verifier.commit(&[Commit { seq, path: &[NodeId::ROOT] }]) {
+        Err(VerifyError::NothingToCommit { .. }) => Ok(()),
+        found => Err(probe.differs("NothingToCommit after a failed pass", format!("{:?}", found.err()))),
+    }
+}

@@ -1,0 +1,296 @@
+//! The hands of the laws: open, prefill, score, compare, and say where they were when something broke.
+
+use std::fmt;
+
+use upcycle_core::{
+    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Shape, Step, TokenId, TopK, Verifier, VerifyError,
+    views::LeafPaths,
+};
+
+use crate::law::{Broken, Cause, Law};
+use crate::rng::Rng;
+use crate::subject::Subject;
+
+/// How many candidates the laws look at.
+const K: usize = 8;
+
+pub(crate) struct Probe<'a> {
+    pub(crate) subject: &'a Subject,
+    pub(crate) verifier: Box<dyn Verifier>,
+    pub(crate) rng: Rng,
+    law: Law,
+    place: String,
+    top: TopK,
+    tokens: Vec<TokenId>,
+}
+
+/// What a verifier said of one row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Scored {
+    pub(crate) logits: Vec<f32>,
+    ids: Vec<TokenId>,
+    best: Vec<f32>,
+}
+
+pub(crate) type Checked<T = ()> = Result<T, Broken>;
+
+impl<'a> Probe<'a> {
+    pub(crate) fn new(subject: &'a Subject, law: Law) -> Checked<Self> {
+        Self::with(subject, law, subject.make())
+    }
+
+    pub(crate) fn with(subject: &'a Subject, law: Law, verifier: Box<dyn Verifier>) -> Checked<Self> {
+        let limits = verifier.limits();
+        let every = 0..TokenId::try_from(limits.vocab).unwrap_or(TokenId::MAX);
+        let tokens = if subject.tokens.is_empty() { every.collect() } else { subject.tokens.clone() };
+        let room = limits.max_context.min(limits.max_rows);
+        let probe = Self {
+            subject,
+            rng: Rng::new(subject.seed ^ ((law.number() as u64) << 32)),
+            verifier,
+            law,
+            place: "the start".into(),
+            top: TopK::new(K),
+            tokens,
+        };
+        if probe.tokens.len() < 4 {
+            return Err(probe.out_of_reach("draw from at least four tokens (Subject::tokens)"));
+        }
+        if room < 12 || probe.verifier.limits().max_context < 32 {
+            return Err(probe.out_of_reach("give it passes of 12 rows and a context of 32 tokens, or more"));
+        }
+        Ok(probe)
+    }
+
+    /// Names the case that follows.
+    pub(crate) fn at(&mut self, place: impl fmt::Display) {
+        self.place = place.to_string();
+    }
+
+    pub(crate) fn broken(&self, cause: Cause) -> Broken {
+        Broken { law: self.law, place: self.place.clone(), cause }
+    }
+
+    pub(crate) fn differs(&self, expected: impl fmt::Display, found: impl fmt::Display) -> Broken {
+        self.broken(Cause::Differs { expected: expected.to_string(), found: found.to_string() })
+    }
+
+    pub(crate) fn out_of_reach(&self, why: impl fmt::Display) -> Broken {
+        self.broken(Cause::OutOfReach { why: why.to_string() })
+    }
+
+    /// Turns a failure into a broken law.
+    pub(crate) fn must<T>(&self, doing: &'static str, result: Result<T, VerifyError>) -> Checked<T> {
+        result.map_err(|source| self.broken(Cause::Failed { doing, source }))
+    }
+
+    pub(crate) fn token(&mut self) -> TokenId {
+        self.rng.pick(&self.tokens).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn tokens(&mut self, count: usize) -> Vec<TokenId> {
+        (0..count).map(|_| self.token()).collect()
+    }
+
+    /// Committed tokens to start from: few enough that a few trees still fit behind them.
+    pub(crate) fn prefix(&mut self) -> Vec<TokenId> {
+        let limits = self.verifier.limits();
+        let most = (limits.max_context / 4).min(limits.max_rows / 2).max(2);
+        let len = self.subject.prefix.min(most);
+        let len = len - self.rng.below(len / 3);
+        self.tokens(len)
+    }
+
+    /// A random tree of the richest shape that the backend takes (chains where it takes none), small enough that
+    /// `share` of them fit a pass.
+    pub(crate) fn tree(&mut self, share: usize) -> DraftTree {
+        let limits = self.verifier.limits().clone();
+        let most = (limits.max_rows / share).min(limits.max_context / 4).saturating_sub(1).max(1);
+        let nodes = self.subject.nodes.min(most);
+        let leaves = (limits.max_leaves / share).max(1);
+        let mut tree = DraftTree::new();
+        let root = self.token();
+        if limits.support.shape() != Shape::Tree || leaves < 2 || nodes < 4 {
+            tree.restart_chain(root, &self.tokens(nodes.min(6)));
+            return tree;
+        }
+        tree.restart(root, Room { nodes, leaves, depth: usize::MAX });
+        // Two branches with something below each, and a leaf with an elder sibling that stays one, so that every fault
+        // has a place to show; then anything.
+        let a = self.push_new(&mut tree, NodeId::ROOT);
+        let b = self.push_new(&mut tree, NodeId::ROOT);
+        self.push_new(&mut tree, a);
+        self.push_new(&mut tree, b);
+        let leaf = self.push_new(&mut tree, a);
+        for _ in 0..4 * nodes {
+            // Deeper rather than broader.
+            let parent = NodeId::new(tree.len() - 1 - self.rng.below(tree.len().min(5)));
+            if parent != leaf || leaf == a {
+                self.push_new(&mut tree, parent);
+            }
+        }
+        tree
+    }
+
+    /// A new child of `parent`, if one fits; else `parent` itself.
+    fn push_new(&mut self, tree: &mut DraftTree, parent: NodeId) -> NodeId {
+        let before = tree.len();
+        for _ in 0..8 {
+            match tree.push(parent, self.token(), None) {
+                Ok(node) if tree.len() > before => return node,
+                // A sibling holds that token already.
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        parent
+    }
+
+    pub(crate) fn open(&mut self) -> Checked<SeqId> {
+        let opened = self.verifier.open();
+        self.must("open", opened)
+    }
+
+    /// Commits `tokens` as chains, as few as fit.
+    pub(crate) fn prefill(&mut self, seq: SeqId, tokens: &[TokenId]) -> Checked {
+        let most = self.verifier.limits().max_rows.max(1);
+        for chunk in tokens.chunks(most) {
+            let tree = DraftTree::chain(chunk);
+            let passed = self.verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut self.top);
+            self.must("the forward of a prefill", passed)?;
+            self.commit(seq, &whole(&tree))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn commit(&mut self, seq: SeqId, path: &[NodeId]) -> Checked {
+        let committed = self.verifier.commit(&[Commit { seq, path }]);
+        self.must("commit", committed)
+    }
+
+    /// Every row of `tree` after what is committed, in node order.
+    pub(crate) fn score(&mut self, seq: SeqId, tree: &DraftTree) -> Checked<Vec<Scored>> {
+        Ok(self.score_all(&[(seq, tree)])?.remove(0))
+    }
+
+    /// Every row of every tree, scored in one pass.
+    pub(crate) fn score_all(&mut self, trees: &[(SeqId, &DraftTree)]) -> Checked<Vec<Vec<Scored>>> {
+        let steps: Vec<Step<'_>> =
+            trees.iter().map(|&(seq, tree)| Step { seq, tree, rows: Rows::All }).collect();
+        let passed = self.verifier.forward(&steps, &mut self.top);
+        self.must("forward", passed)?;
+        let mut all = Vec::new();
+        for (step, (_, tree)) in trees.iter().enumerate() {
+            let rows = (0..tree.len()).map(|node| self.read(Row { step, node }));
+            all.push(rows.collect::<Checked<_>>()?);
+        }
+        Ok(all)
+    }
+
+    fn read(&mut self, row: Row) -> Checked<Scored> {
+        let logits = self.verifier.logits(row).map(<[f32]>::to_vec);
+        let logits = self.must("reading logits", logits)?;
+        let vocab = self.verifier.limits().vocab;
+        if logits.len() != vocab {
+            return Err(
+                self.differs(format!("{vocab} logits in {row}"), format!("a row of {}", logits.len()))
+            );
+        }
+        let Some(candidates) = self.top.get(row) else {
+            return Err(self.differs(format!("candidates of {row}"), "none"));
+        };
+        Ok(Scored { logits, ids: candidates.ids.to_vec(), best: candidates.logits.to_vec() })
+    }
+
+    /// What a fresh sequence says of `tree` after `prefix`; the sequence is closed again.
+    pub(crate) fn fresh(&mut self, prefix: &[TokenId], tree: &DraftTree) -> Checked<Vec<Scored>> {
+        let seq = self.open()?;
+        self.prefill(seq, prefix)?;
+        let rows = self.score(seq, tree)?;
+        self.verifier.close(seq);
+        Ok(rows)
+    }
+
+    /// Whether two rows that should be equal are, within the subject's tolerance.
+    pub(crate) fn same(&self, node: NodeId, expected: &Scored, found: &Scored) -> Checked {
+        let most = self.subject.tolerance.most();
+        let worst = furthest(&expected.logits, &found.logits);
+        if let Some((token, a, b)) = worst.filter(|&(_, a, b)| !close(a, b, most)) {
+            return Err(self.differs(
+                format!("logit {a} of token {token} in the row of {node} (within {most})"),
+                format!("{b}, {} away", (a - b).abs()),
+            ));
+        }
+        if most == 0.0 && expected.ids != found.ids {
+            return Err(self.differs(
+                format!("candidates {:?} in the row of {node}", expected.ids),
+                format!("{:?}", found.ids),
+            ));
+        }
+        // The n-th highest of two rows that differ by at most x differ by at most x.
+        if let Some((rank, a, b)) =
+            furthest(&expected.best, &found.best).filter(|&(_, a, b)| !close(a, b, most))
+        {
+            return Err(self.differs(
+                format!("logit {a} at rank {rank} in the row of {node} (within {most})"),
+                format!("{b}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// As [`same`](Self::same), for whole trees.
+    pub(crate) fn all_same(&self, expected: &[Scored], found: &[Scored]) -> Checked {
+        for (node, (expected, found)) in expected.iter().zip(found).enumerate() {
+            self.same(NodeId::new(node), expected, found)?;
+        }
+        Ok(())
+    }
+
+    /// The paths that may be committed of `tree`: to any node, or to the leaf alone where the backend cannot roll
+    /// back in part.
+    pub(crate) fn paths(&self, tree: &DraftTree) -> Vec<Vec<NodeId>> {
+        match self.verifier.limits().support.shape() {
+            Shape::Plain => vec![whole(tree)],
+            _ => tree.nodes().map(|node| path_to(tree, node)).collect(),
+        }
+    }
+
+    pub(crate) fn any_path(&mut self, tree: &DraftTree) -> Vec<NodeId> {
+        let paths = self.paths(tree);
+        self.rng.pick(&paths).cloned().unwrap_or_default()
+    }
+}
+
+/// All nodes of a chain.
+pub(crate) fn whole(chain: &DraftTree) -> Vec<NodeId> {
+    chain.nodes().collect()
+}
+
+/// The nodes from the root down to `node`.
+pub(crate) fn path_to(tree: &DraftTree, node: NodeId) -> Vec<NodeId> {
+    let mut path: Vec<NodeId> = std::iter::successors(Some(node), |&node| tree.parent(node)).collect();
+    path.reverse();
+    path
+}
+
+pub(crate) fn tokens_of(tree: &DraftTree, path: &[NodeId]) -> Vec<TokenId> {
+    path.iter().map(|node| tree.tokens()[node.index()]).collect()
+}
+
+pub(crate) fn leaf_paths(tree: &DraftTree) -> Vec<Vec<NodeId>> {
+    let mut paths = LeafPaths::default();
+    paths.rebuild(tree);
+    paths.iter().map(<[NodeId]>::to_vec).collect()
+}
+
+/// Where two rows are furthest apart, and their values there; a NaN is further than anything.
+pub(crate) fn furthest(a: &[f32], b: &[f32]) -> Option<(usize, f32, f32)> {
+    let far = |(a, b): (f32, f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
+    let pairs = a.iter().copied().zip(b.iter().copied()).enumerate();
+    pairs.max_by(|x, y| far(x.1).total_cmp(&far(y.1))).map(|(index, (a, b))| (index, a, b))
+}
+
+fn close(a: f32, b: f32, most: f32) -> bool {
+    (a - b).abs() <= most
+}

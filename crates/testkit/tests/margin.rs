@@ -1,0 +1,85 @@
+//! The margin rule of law 10, on a verifier whose logits depend a little on how many rows a pass has, as those of a
+//! matrix product that is not row-invariant do.
+
+use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_testkit::{Cause, NaiveVerifier, Subject, Tolerance, laws};
+
+/// Moves each logit by at most `size`, by the size of the pass.
+struct Jittery {
+    inner: NaiveVerifier,
+    size: f32,
+    rows: usize,
+    row: Vec<f32>,
+}
+
+impl Jittery {
+    fn new(size: f32) -> Self {
+        Self { inner: NaiveVerifier::new(64, 1), size, rows: 0, row: Vec::new() }
+    }
+}
+
+impl Verifier for Jittery {
+    fn limits(&self) -> &Limits {
+        self.inner.limits()
+    }
+    fn open(&mut self) -> Result<SeqId, VerifyError> {
+        self.inner.open()
+    }
+    fn close(&mut self, seq: SeqId) {
+        self.inner.close(seq);
+    }
+    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.inner.forward(steps, top)?;
+        self.rows = steps.iter().map(|step| step.tree.len()).sum();
+        for step in 0..steps.len() {
+            for node in top.nodes(step) {
+                let row = Row { step, node };
+                let logits = self.logits(row)?.to_vec();
+                top.rank(row, &logits)?;
+            }
+        }
+        Ok(())
+    }
+    fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
+        let right = self.inner.logits(row)?;
+        self.row.clear();
+        self.row.extend(right.iter().enumerate().map(|(token, logit)| {
+            let sign = if (token * 7 + self.rows * 5).is_multiple_of(3) { 1.0 } else { -1.0 };
+            logit + sign * self.size / 2.0
+        }));
+        Ok(&self.row)
+    }
+    fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
+        self.inner.commit(commits)
+    }
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
+        self.inner.truncate(seq, len)
+    }
+}
+
+fn subject(size: f32, tolerance: Tolerance) -> Subject {
+    Subject::new(move || Jittery::new(size)).tolerance(tolerance).output(100)
+}
+
+#[test]
+fn a_text_that_parts_within_the_margin_is_counted() {
+    let agreement = laws::text_is_plain(&subject(0.2, Tolerance::Within(0.25))).unwrap();
+    assert!(agreement.within_margin > 0, "{agreement:?}");
+    assert!(agreement.tokens > 0, "{agreement:?}");
+}
+
+#[test]
+fn a_change_beyond_the_tolerance_is_no_margin() {
+    let broken = laws::text_is_plain(&subject(0.2, Tolerance::Within(0.1))).unwrap_err();
+    assert!(matches!(broken.cause, Cause::Differs { .. }), "{broken}");
+    let broken = laws::text_is_plain(&subject(0.2, Tolerance::Exact)).unwrap_err();
+    assert!(matches!(broken.cause, Cause::Differs { .. }), "{broken}");
+}
+
+#[test]
+fn the_other_laws_hold_within_the_tolerance_and_not_below() {
+    for (tolerance, holds) in [(0.25, true), (0.1, false)] {
+        let found = laws::paths_are_chains(&subject(0.2, Tolerance::Within(tolerance)));
+        assert_eq!(found.is_ok(), holds, "{found:?}");
+    }
+}
