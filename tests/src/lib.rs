@@ -3,3 +3,8 @@
 
 pub mod model;
 pub mod reference;
+
+/// The README's Rust, which runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -2,16 +2,16 @@
 //! the reference. No model and no tolerance: every tree, path and matrix must be identical.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use upcycle_backends::{AnyDrafter, DrafterChoice, Layers};
 use upcycle_core::{
-    AdjacencyMatrix, Commit, Decoder, Limits, Request, Row, SeqId, Step, Support, TokenRecycling, TopK,
-    TreeTemplate, Verifier, VerifyError,
+    AdjacencyMatrix, Commit, Decoder, Limits, Request, Row, SeqId, Step, Support, TopK, Verifier, VerifyError,
 };
 use upcycle_tests::reference::{self, Prompt, ReferenceStep};
 
 const VOCAB: usize = 49152;
-const K: usize = 8;
 
 /// Answers one prompt's passes from the reference, and fails on any tree that the reference does not have.
 struct Scripted {
@@ -100,6 +100,24 @@ impl Verifier for Scripted {
     }
 }
 
+/// The drafter that `configs/paper.toml` asks for: whatever the defaults become, the paper's stays what it is.
+fn paper() -> DrafterChoice {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/paper.toml");
+    let mut config: toml::Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    // The model is not needed.
+    config.remove("model");
+    let mut layers = Layers::new();
+    layers.text(&file, &config.to_string()).unwrap();
+    layers.load(&["candle"]).unwrap().drafter().clone()
+}
+
+fn matrix(drafter: &AnyDrafter) -> &AdjacencyMatrix {
+    match drafter {
+        AnyDrafter::Recycling(recycling) => recycling.matrix(),
+        other => panic!("the paper's drafter recycles, and this is {other:?}"),
+    }
+}
+
 /// SHA-256 over the rows that are not vacant, by token, as nine little-endian u32 each.
 fn digest(matrix: &AdjacencyMatrix) -> String {
     let mut hash = Sha256::new();
@@ -146,8 +164,9 @@ fn the_reference_is_reproduced_364_of_364() {
         support: Support::Tree,
     };
     let verifier = Scripted { limits, prompts, opened: 0, next: 0, committed: 0, identical: 0 };
-    let matrix = AdjacencyMatrix::new(VOCAB, K).unwrap();
-    let mut decoder = Decoder::new(verifier, TokenRecycling::new(matrix, TreeTemplate::paper_80()));
+    let paper = paper();
+    let drafter = AnyDrafter::cold(&paper, VOCAB).unwrap();
+    let mut decoder = Decoder::new(verifier, drafter).with_budget(paper.budget());
 
     let mut model = HashMap::new();
     let (mut emitted, mut steps) = (0, 0);
@@ -165,7 +184,7 @@ fn the_reference_is_reproduced_364_of_364() {
                 assert_eq!(walk.drawn, expected.emitted_untruncated);
                 assert!(walk.path.iter().map(|n| n.index()).eq(expected.accepted_path.iter().copied()));
                 for token in &expected.node_tokens {
-                    assert!(decoder.drafter().matrix().row(*token).eq(model[token].iter().copied()));
+                    assert!(matrix(decoder.drafter()).row(*token).eq(model[token].iter().copied()));
                 }
             }
         }
@@ -173,8 +192,8 @@ fn the_reference_is_reproduced_364_of_364() {
         let (prompt, _) = decoder.verifier().current();
         assert_eq!(session.output(), prompt.output_ids);
         assert_eq!(session.stats().emitted, prompt.accepted);
-        assert_eq!(decoder.drafter().matrix().rows(), prompt.matrix_rows_after);
-        assert_eq!(digest(decoder.drafter().matrix()), prompt.matrix_digest);
+        assert_eq!(matrix(decoder.drafter()).rows(), prompt.matrix_rows_after);
+        assert_eq!(digest(matrix(decoder.drafter())), prompt.matrix_digest);
         emitted += session.stats().emitted.iter().sum::<u32>();
         steps += session.stats().steps();
         decoder.close(session);

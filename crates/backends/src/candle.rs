@@ -2,7 +2,7 @@
 
 use upcycle_candle::{CandleVerifier, Model, Options};
 
-use crate::{Built, CandleChoice, Device, OnProgress, Progress, Source, Weights};
+use crate::{Built, CandleChoice, Device, Kernels, OnProgress, Progress, Source, Weights};
 
 pub(crate) fn build(source: Source<'_>, progress: OnProgress<'_>) -> Built {
     let options = options(source.config.backend().candle);
@@ -20,6 +20,11 @@ fn options(choice: CandleChoice) -> Options {
     options.weights = match choice.weights {
         Weights::File => upcycle_candle::Weights::File,
         Weights::F32 => upcycle_candle::Weights::F32,
+    };
+    options.kernels = match choice.kernels {
+        Kernels::Auto => None,
+        Kernels::Own => Some(upcycle_candle::Products::Own),
+        Kernels::Candle => Some(upcycle_candle::Products::Candle),
     };
     options.threads = choice.threads;
     options

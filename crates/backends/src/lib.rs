@@ -35,8 +35,8 @@ mod registry;
 
 pub use config::{
     BackendChoice, CandleChoice, Config, ConfigError, DEFAULT_BUDGET, DEFAULT_K, DEFAULT_MAX_TOKENS, Decode,
-    Device, DrafterChoice, Layers, LogLevel, ModelFiles, Origin, PAPER_80, Preset, Problem, Raw, RawBackend,
-    RawCandle, RawDecode, RawDrafter, RawLog, RawModel, Recycling, Tree, TreeFileError, Weights,
+    Device, DrafterChoice, Kernels, Layers, LogLevel, ModelFiles, Origin, PAPER_80, Preset, Problem, Raw,
+    RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel, Recycling, Tree, TreeFileError, Weights,
 };
 pub use drafters::{AnyDrafter, DrafterError};
 pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text};

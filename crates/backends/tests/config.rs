@@ -271,7 +271,7 @@ fn faults_outside_files_name_the_flag_or_the_variable() {
     assert_eq!(
         error(layers.assignment("--set", "backend.candle=1")),
         "--set backend.candle=1: unknown key `backend.candle`; \
-         it is a table: set one of its keys, `device`, `threads`, `weights`"
+         it is a table: set one of its keys, `device`, `kernels`, `threads`, `weights`"
     );
     let mut variable = |name: &str, value: &str| layers.variables([(name.into(), value.into())]);
     assert_eq!(

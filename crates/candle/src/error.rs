@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use upcycle_gguf::{GgmlType, GgufError};
+use upcycle_kernels::{IsaError, PackError};
 
 /// Why a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +118,26 @@ pub enum LoadError {
         tensor: String,
         /// Its size as `f32`.
         bytes: u64,
+    },
+    /// The workspace's own kernels were asked for, and cannot run this model.
+    #[error(
+        "kernels = \"own\" cannot run this model: {reason}; leave `kernels` out, or set it to \"candle\""
+    )]
+    Kernels {
+        /// What stands in the way.
+        reason: String,
+    },
+    /// A tensor that cannot be packed for the kernels.
+    #[error("the model cannot be packed for the kernels")]
+    Pack {
+        /// What is wrong with the tensor.
+        source: PackError,
+    },
+    /// The kernel path that `UPCYCLE_KERNELS` asks for cannot be had.
+    #[error("UPCYCLE_KERNELS cannot be followed")]
+    KernelPath {
+        /// Why.
+        source: IsaError,
     },
     /// The threads cannot be started.
     #[error("cannot start the threads of the model: {source}; ask for fewer")]

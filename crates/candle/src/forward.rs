@@ -1,12 +1,14 @@
 //! One pass over the rows of all sequences.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use upcycle_core::TokenId;
 
 use crate::activations::{Activations, NotFinite, check_finite};
 use crate::attention::{Visible, attend};
 use crate::kv::{KvCache, Part};
-use crate::model::{Dimensions, Layer, Model};
+use crate::model::{Blocks, Dimensions, Layer};
 use crate::rows::{add_turned, rms_norm, rotate, swiglu, turn};
 
 /// Rows that pass the head together; bounds the memory of its product.
@@ -25,6 +27,11 @@ pub(crate) struct Batch {
     pub(crate) visible: Visible,
     /// The rows that pass the head, rising.
     pub(crate) wanted: Vec<usize>,
+    /// For each row the committed slots that it sees in any case, and its ancestors and itself in `lineage` where these
+    /// do not follow there.
+    pub(crate) sights: Vec<(usize, Range<usize>)>,
+    /// Rows of the pass.
+    pub(crate) lineage: Vec<u32>,
 }
 
 impl Batch {
@@ -35,6 +42,33 @@ impl Batch {
         self.slots.clear();
         self.visible.clear();
         self.wanted.clear();
+        self.sights.clear();
+        self.lineage.clear();
+    }
+
+    /// What a row sees: slots `0..prefix` of its cache, then rows of the pass.
+    pub(crate) fn sight(&self, row: usize) -> (usize, &[u32]) {
+        let (prefix, lineage) = &self.sights[row];
+        (*prefix, &self.lineage[lineage.clone()])
+    }
+
+    /// Adds what the rows of a tree see that is about to be pushed, `committed` slots before it, node `i` in slot
+    /// `first + i`. A chain that follows what is committed is seen in its slots alone.
+    pub(crate) fn push_sights(&mut self, parents: &[u32], committed: usize, first: usize) {
+        let tree = self.sights.len();
+        let chain = parents.iter().enumerate().skip(1).all(|(node, &parent)| parent as usize + 1 == node);
+        for (node, &parent) in parents.iter().enumerate() {
+            if chain && first == committed {
+                self.sights.push((committed + node + 1, 0..0));
+                continue;
+            }
+            let start = self.lineage.len();
+            if node > 0 {
+                self.lineage.extend_from_within(self.sights[tree + parent as usize].1.clone());
+            }
+            self.lineage.push((tree + node) as u32);
+            self.sights.push((committed, start..self.lineage.len()));
+        }
     }
 }
 
@@ -60,24 +94,25 @@ pub(crate) struct Scratch {
 /// [`NotFinite`] for the first row found with a NaN or an infinity. The slots that were written may then hold
 /// anything; no others have changed.
 pub(crate) fn forward(
-    model: &Model,
+    model: &Blocks,
+    dimensions: &Dimensions,
     batch: &Batch,
     caches: &mut [&mut KvCache],
     scratch: &mut Scratch,
     logits: &mut Vec<f32>,
 ) -> Result<(), NotFinite> {
-    let width = model.dimensions.width;
+    let width = dimensions.width;
     scratch.stream.resize(batch.tokens.len() * width, 0.0);
     for (&token, row) in batch.tokens.iter().zip(scratch.stream.chunks_exact_mut(width)) {
         model.embedding.row(token as usize, row);
     }
     model.rope.angles(&batch.positions, &mut scratch.angles);
     for (index, layer) in model.layers.iter().enumerate() {
-        attention(&model.dimensions, (index, layer), batch, caches, scratch)?;
-        feed_forward(&model.dimensions, layer, scratch)?;
+        attention(dimensions, (index, layer), batch, caches, scratch)?;
+        feed_forward(dimensions, layer, scratch)?;
     }
     check_finite(&scratch.stream, width)?;
-    head(model, &batch.wanted, scratch, logits)
+    head(model, dimensions, &batch.wanted, scratch, logits)
 }
 
 /// Normalization, queries, keys, values, attention, output product, residual.
@@ -137,12 +172,13 @@ fn feed_forward(dimensions: &Dimensions, layer: &Layer, scratch: &mut Scratch) -
 
 /// The wanted rows' logits, `[wanted, vocab]`.
 fn head(
-    model: &Model,
+    model: &Blocks,
+    dimensions: &Dimensions,
     wanted: &[usize],
     scratch: &mut Scratch,
     logits: &mut Vec<f32>,
 ) -> Result<(), NotFinite> {
-    let &Dimensions { width, vocab, epsilon, .. } = &model.dimensions;
+    let &Dimensions { width, vocab, epsilon, .. } = dimensions;
     let Scratch { stream, activations, columns, turned, .. } = scratch;
     logits.clear();
     for wanted in wanted.chunks(HEAD_ROWS) {

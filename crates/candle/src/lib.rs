@@ -38,6 +38,7 @@ mod load;
 mod mapped;
 mod model;
 mod options;
+mod own;
 mod product;
 mod rows;
 mod tensors;
@@ -45,5 +46,5 @@ mod verifier;
 
 pub use error::LoadError;
 pub use model::Model;
-pub use options::{Device, Options, Weights};
+pub use options::{Device, Options, Products, Weights};
 pub use verifier::CandleVerifier;

@@ -6,16 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::ThreadPoolBuilder;
-use tracing::{debug, info_span};
+use tracing::{debug, info_span, warn};
 use upcycle_gguf::{Gguf, GgufError};
+use upcycle_kernels::Kernels;
 
 use crate::kv::KvShape;
 use crate::mapped::Mapped;
-use crate::model::{Dimensions, Layer, Model};
+use crate::model::{Blocks, Body, Dimensions, Layer, Model};
 use crate::product::Stack;
 use crate::rows::Rope;
 use crate::tensors::Tensors;
-use crate::{LoadError, Options};
+use crate::{LoadError, Options, Products, own};
 
 /// The architectures that can be loaded.
 const ARCHITECTURES: &[&str] = &["llama"];
@@ -59,6 +60,19 @@ impl Model {
         let (dimensions, rope_pairs) = metadata.dimensions()?;
         debug!(?dimensions, "read the metadata");
 
+        let missing = own::unsupported(&gguf, &dimensions, options.weights);
+        let products = match (options.kernels, &missing) {
+            (Some(Products::Own), Some(reason)) => {
+                return Err(LoadError::Kernels { reason: reason.clone() });
+            }
+            (Some(products), _) => products,
+            (None, None) => Products::Own,
+            (None, Some(reason)) => {
+                warn!(reason, "the model runs on candle's products: its own kernels lack something");
+                Products::Candle
+            }
+        };
+
         let threads = ThreadPoolBuilder::new()
             .num_threads(options.threads.map_or(0, Into::into))
             .thread_name(|thread| format!("upcycle-candle-{thread}"))
@@ -67,6 +81,19 @@ impl Model {
         let mut tensors = Tensors::new(path, &gguf, map.clone(), options.weights, &threads, progress);
 
         let Dimensions { width, vocab, .. } = dimensions;
+        let divisors = if tensors.has("rope_freqs.weight") {
+            tensors.vector("rope_freqs.weight", rope_pairs)?
+        } else {
+            vec![1.0; rope_pairs]
+        };
+        let rope = metadata.rope(&divisors)?;
+        if products == Products::Own {
+            let kernels = Kernels::new(options.threads.map_or(0, Into::into))
+                .map_err(|source| LoadError::KernelPath { source })?;
+            let packed = own::load(&mut tensors, &dimensions, rope, kernels)?;
+            refuse_unread(&tensors, architecture)?;
+            return Ok(Arc::new(Self { dimensions, body: Body::Own(Box::new(packed)) }));
+        }
         let tied = !tensors.has("output.weight");
         let embedding = if tied {
             tensors.matrix("token_embd.weight", width, vocab)?
@@ -77,24 +104,24 @@ impl Model {
         let layers = layers.collect::<Result<_, _>>()?;
         let output_norm = tensors.vector("output_norm.weight", width)?;
         let output = if tied { None } else { Some(tensors.matrix("output.weight", width, vocab)?) };
-        let divisors = if tensors.has("rope_freqs.weight") {
-            tensors.vector("rope_freqs.weight", rope_pairs)?
-        } else {
-            vec![1.0; rope_pairs]
-        };
-        let rope = metadata.rope(&divisors)?;
-        if let Some(tensor) = tensors.unread() {
-            return Err(LoadError::UnknownTensor { tensor: tensor.to_owned(), architecture });
-        }
-        Ok(Arc::new(Self {
-            dimensions,
+        refuse_unread(&tensors, architecture)?;
+        let blocks = Blocks {
             rope,
             embedding: Stack::new(vec![embedding]),
             layers,
             output_norm,
             output: output.map(|output| Stack::new(vec![output])),
             threads,
-        }))
+        };
+        Ok(Arc::new(Self { dimensions, body: Body::Candle(blocks) }))
+    }
+}
+
+/// A tensor that nothing reads would be an effect left out.
+fn refuse_unread(tensors: &Tensors<'_>, architecture: &'static str) -> Result<(), LoadError> {
+    match tensors.unread() {
+        Some(tensor) => Err(LoadError::UnknownTensor { tensor: tensor.to_owned(), architecture }),
+        None => Ok(()),
     }
 }
 

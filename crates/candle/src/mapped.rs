@@ -13,6 +13,9 @@ use candle_core::quantized::k_quants::{
 use half::{bf16, f16};
 use memmap2::Mmap;
 
+/// At least the size of a page of memory, and a multiple of it.
+const PAGE: usize = 64 * 1024;
+
 /// A file mapped for reading.
 ///
 /// The file must stay as it is while it is mapped: another process that shortens it makes reads fault, as with
@@ -32,6 +35,24 @@ impl Mapped {
     /// The bytes of the file.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Tells the system that these bytes are not needed for now: their pages leave this process's memory, and are read
+    /// from the file again if they are looked at.
+    pub(crate) fn release(&self, offset: usize, len: usize) {
+        // Whole pages only: a page at the edge may hold a neighbour's bytes that are still to be read.
+        let (start, end) = (offset.next_multiple_of(PAGE), (offset + len) / PAGE * PAGE);
+        #[cfg(unix)]
+        if start < end && end <= self.0.len() {
+            // SAFETY: the map is of a file, private and never written to, so that dropped pages come back the same.
+            let released = unsafe {
+                self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+            };
+            if let Err(error) = released {
+                // Nothing but memory is lost.
+                tracing::debug!(%error, "pages of the model were not released");
+            }
+        }
     }
 
     /// `len` values of type `T` from byte `offset` on; none if they do not lie in the file or are not aligned.

@@ -2,7 +2,9 @@
 
 use rayon::ThreadPool;
 
+use crate::Products;
 use crate::kv::KvShape;
+use crate::own::Packed;
 use crate::product::Stack;
 use crate::rows::Rope;
 
@@ -13,6 +15,19 @@ use crate::rows::Rope;
 #[derive(Debug)]
 pub struct Model {
     pub(crate) dimensions: Dimensions,
+    pub(crate) body: Body,
+}
+
+/// The weights, by whose products run them.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Own(Box<Packed>),
+    Candle(Blocks),
+}
+
+/// The weights as candle's blocks, and the threads that multiply them.
+#[derive(Debug)]
+pub(crate) struct Blocks {
     pub(crate) rope: Rope,
     pub(crate) embedding: Stack,
     pub(crate) layers: Vec<Layer>,
@@ -38,9 +53,32 @@ impl Model {
     /// The threads that a pass runs on.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.threads.current_num_threads()
+        match &self.body {
+            Body::Own(packed) => packed.kernels.pool().threads(),
+            Body::Candle(blocks) => blocks.threads.current_num_threads(),
+        }
     }
 
+    /// Whose products and attention run it.
+    #[must_use]
+    pub fn products(&self) -> Products {
+        match self.body {
+            Body::Own(_) => Products::Own,
+            Body::Candle(_) => Products::Candle,
+        }
+    }
+
+    /// The kernel path, where its own kernels run it: `avx512-vnni`, say.
+    #[must_use]
+    pub fn kernel_path(&self) -> Option<&'static str> {
+        match &self.body {
+            Body::Own(packed) => Some(packed.kernels.path().isa().name()),
+            Body::Candle(_) => None,
+        }
+    }
+}
+
+impl Blocks {
     pub(crate) fn head(&self) -> &Stack {
         self.output.as_ref().unwrap_or(&self.embedding)
     }

@@ -23,11 +23,25 @@ pub struct Options {
     pub device: Device,
     /// What the products multiply with.
     pub weights: Weights,
-    /// Threads of a pass. By default as many as `RAYON_NUM_THREADS` says, else one for each core that the process
-    /// may use.
+    /// Whose products and attention run it; by default the workspace's own wherever they can.
+    pub kernels: Option<Products>,
+    /// Threads of a pass. By default one for each core that the process may use (for candle's products as many as
+    /// `RAYON_NUM_THREADS` says, where it is set).
     ///
     /// Each model has a pool of its own, shared by its verifiers; nothing is set for the process.
     pub threads: Option<NonZeroUsize>,
+}
+
+/// Whose products and attention run a model: the key `kernels`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Products {
+    /// Those of `upcycle-kernels`: weights packed at load, eight rows for little more than one. A model with a tensor
+    /// type or a head width that they lack is refused.
+    Own,
+    /// candle's dot products: every type that candle reads, each row at its full price.
+    Candle,
 }
 
 /// Where a model runs.

@@ -13,6 +13,7 @@ use half::{bf16, f16};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use upcycle_gguf::{GgmlType, Gguf, TensorInfo};
+use upcycle_kernels::{Matrix as Packed, PackError};
 
 use crate::activations::{Lhs, check_finite};
 use crate::dense::Dense;
@@ -154,6 +155,36 @@ impl<'a> Tensors<'a> {
         let table = self.matrix(name, inputs, outputs);
         self.weights = weights;
         table
+    }
+
+    /// The matrix `[outputs, inputs]` of this name as `pack` makes it of its type and bytes: the file's own, or `f32`.
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix); a type that `pack` has no answer to; what `pack` refuses.
+    pub(crate) fn packed(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        pack: impl FnOnce(GgmlType, &[u8]) -> Option<Result<Packed, PackError>>,
+    ) -> Result<Packed, LoadError> {
+        let info = self.find(name, &[inputs, outputs])?;
+        let widen = self.weights == Weights::F32 && info.dtype != GgmlType::F32;
+        let packed = if widen {
+            let values = by_type!(info, self.widen(info, inputs), F32: f32, F16: f16, Bf16: bf16)?;
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            pack(GgmlType::F32, &bytes)
+        } else {
+            // The reader has checked that the tensor lies in the file, which is mapped: the numbers fit.
+            let (offset, len) = (info.offset as usize, info.bytes as usize);
+            let packed = pack(info.dtype, &self.map.bytes()[offset..][..len]);
+            self.map.release(offset, len);
+            packed
+        };
+        let unknown = || LoadError::Kernels { reason: format!("tensor `{name}` is {}", info.dtype) };
+        let packed = packed.ok_or_else(unknown)?.map_err(|source| LoadError::Pack { source })?;
+        self.read(info);
+        Ok(packed)
     }
 
     /// The vector of this name and length as `f32`.

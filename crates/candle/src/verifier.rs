@@ -1,5 +1,6 @@
 //! The [`Verifier`]: sequences, passes, commits.
 
+use std::collections::TryReserveError;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,10 +9,11 @@ use upcycle_core::{
     Commit, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_path, views,
 };
 
-use crate::Model;
 use crate::activations::NotFinite;
-use crate::forward::{Batch, Scratch, forward};
+use crate::forward::{self, Batch};
 use crate::kv::KvCache;
+use crate::model::Body;
+use crate::{Model, own};
 
 /// Rows of one pass: a chunk of prefill, or trees.
 ///
@@ -33,7 +35,8 @@ pub struct CandleVerifier {
     sequences: Vec<Sequence>,
     next: u64,
     batch: Batch,
-    scratch: Scratch,
+    scratch: forward::Scratch,
+    own_scratch: own::Scratch,
     positions: Vec<u32>,
     /// The rows that the last forward was asked for, rising, and their logits, `[rows, vocab]`.
     scored: Vec<Row>,
@@ -46,8 +49,57 @@ struct Sequence {
     id: SeqId,
     /// Committed tokens, in slots `0..committed` of the cache.
     committed: usize,
-    cache: KvCache,
+    cache: Cache,
     pending: Option<Pending>,
+}
+
+/// Keys and values, by whose attention reads them.
+#[derive(Debug)]
+enum Cache {
+    Own(own::Cache),
+    Candle(KvCache),
+}
+
+impl Cache {
+    fn new(model: &Model) -> Self {
+        let kv = model.dimensions.kv;
+        match model.body {
+            Body::Own(_) => Cache::Own(own::Cache::new(upcycle_kernels::KvShape {
+                layers: kv.layers,
+                kv_heads: kv.heads,
+                head_dim: kv.width,
+            })),
+            Body::Candle(_) => Cache::Candle(KvCache::new(kv)),
+        }
+    }
+
+    fn reserve(&mut self, slots: usize) -> Result<(), TryReserveError> {
+        match self {
+            Cache::Own(cache) => cache.reserve(slots),
+            Cache::Candle(cache) => cache.reserve(slots),
+        }
+    }
+
+    fn relocate(&mut self, from: usize, to: usize) {
+        match self {
+            Cache::Own(cache) => cache.relocate(from, to),
+            Cache::Candle(cache) => cache.relocate(from, to),
+        }
+    }
+
+    fn own(&mut self) -> Option<&mut own::Cache> {
+        match self {
+            Cache::Own(cache) => Some(cache),
+            Cache::Candle(_) => None,
+        }
+    }
+
+    fn candle(&mut self) -> Option<&mut KvCache> {
+        match self {
+            Cache::Own(_) => None,
+            Cache::Candle(cache) => Some(cache),
+        }
+    }
 }
 
 /// Scored rows that wait for a commit.
@@ -96,7 +148,8 @@ impl CandleVerifier {
             sequences: Vec::new(),
             next: 0,
             batch: Batch::default(),
-            scratch: Scratch::default(),
+            scratch: forward::Scratch::default(),
+            own_scratch: own::Scratch::default(),
             positions: Vec::new(),
             scored: Vec::new(),
             logits: Vec::new(),
@@ -136,7 +189,11 @@ impl CandleVerifier {
             views::positions(step.tree, sequence.committed, &mut self.positions);
             self.batch.positions.extend_from_slice(&self.positions);
             self.batch.slots.extend((first..first + step.tree.len()).map(|slot| (index, slot)));
-            self.batch.visible.push_tree(step.tree.parents(), sequence.committed, first);
+            let parents = step.tree.parents();
+            match self.model.body {
+                Body::Own(_) => self.batch.push_sights(parents, sequence.committed, first),
+                Body::Candle(_) => self.batch.visible.push_tree(parents, sequence.committed, first),
+            }
             for node in top.nodes(number) {
                 self.scored.push(Row { step: number, node });
                 self.batch.wanted.push(first_row + node);
@@ -147,9 +204,22 @@ impl CandleVerifier {
 
     /// Runs the pass that is laid out and ranks its rows.
     fn run(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        let Self { model, sequences, batch, scratch, logits, .. } = self;
-        let mut caches: Vec<_> = sequences.iter_mut().map(|sequence| &mut sequence.cache).collect();
-        let outcome = model.threads.install(|| forward(model, batch, &mut caches, scratch, logits));
+        let Self { model, sequences, batch, logits, .. } = self;
+        let (dimensions, caches) =
+            (&model.dimensions, sequences.iter_mut().map(|sequence| &mut sequence.cache));
+        // Every cache of a verifier is of its model's kind, so the indices of sequences and caches agree.
+        let outcome = match &model.body {
+            Body::Own(packed) => {
+                let mut caches: Vec<_> = caches.filter_map(Cache::own).collect();
+                own::forward(packed, dimensions, batch, &mut caches, &mut self.own_scratch, logits)
+            }
+            Body::Candle(blocks) => {
+                let mut caches: Vec<_> = caches.filter_map(Cache::candle).collect();
+                let scratch = &mut self.scratch;
+                let run = || forward::forward(blocks, dimensions, batch, &mut caches, scratch, logits);
+                blocks.threads.install(run)
+            }
+        };
         if let Err(NotFinite { row }) = outcome {
             return Err(VerifyError::NotFinite { row: place(steps, row) });
         }
@@ -185,7 +255,7 @@ impl Verifier for CandleVerifier {
         }
         let id = SeqId::new(self.next);
         self.next += 1;
-        let cache = KvCache::new(self.model.dimensions.kv);
+        let cache = Cache::new(&self.model);
         self.sequences.push(Sequence { id, committed: 0, cache, pending: None });
         Ok(id)
     }

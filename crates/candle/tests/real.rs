@@ -1,21 +1,19 @@
-//! The laws on the real model, with the file's own blocks and with `f32`.
+//! The laws on the real model: on the workspace's own kernels with the file's blocks and with `f32`, and on candle's
+//! products.
 
 mod support;
 
 use std::sync::{Arc, LazyLock};
 
-use support::{Short, options, real_model};
-use upcycle_candle::{Model, Weights};
+use support::{Short, load_real};
+use upcycle_candle::{Model, Products, Weights};
 use upcycle_testkit::{Law, Subject};
 
 type Shared = LazyLock<Arc<Model>>;
 
-fn load(weights: Weights) -> Arc<Model> {
-    Model::load(real_model(), &options(weights)).unwrap_or_else(|error| panic!("{}", support::chain(&error)))
-}
-
-static FILE: Shared = LazyLock::new(|| load(Weights::File));
-static F32: Shared = LazyLock::new(|| load(Weights::F32));
+static OWN: Shared = LazyLock::new(|| load_real(Products::Own, Weights::File));
+static OWN_F32: Shared = LazyLock::new(|| load_real(Products::Own, Weights::F32));
+static CANDLE: Shared = LazyLock::new(|| load_real(Products::Candle, Weights::File));
 
 /// Exact: see "Exactness" in the crate's documentation. Ordinary words, and sizes that a debug build can bear.
 fn exact(model: &'static Shared) -> Subject {
@@ -25,14 +23,18 @@ fn exact(model: &'static Shared) -> Subject {
 const NO_NAN: (Law, &str) =
     (Law::NotFiniteIsAnError, "the real model has no NaN; tests/tiny.rs tries it on models that do");
 
-upcycle_testkit::conformance! {
-    mod file;
-    subject: || exact(&FILE),
-    exempt: [(NO_NAN.0, NO_NAN.1)],
+macro_rules! laws {
+    ($($name:ident: $model:ident;)*) => {$(
+        upcycle_testkit::conformance! {
+            mod $name;
+            subject: || exact(&$model),
+            exempt: [(NO_NAN.0, NO_NAN.1)],
+        }
+    )*};
 }
 
-upcycle_testkit::conformance! {
-    mod f32;
-    subject: || exact(&F32),
-    exempt: [(NO_NAN.0, NO_NAN.1)],
+laws! {
+    own: OWN;
+    own_f32: OWN_F32;
+    candle: CANDLE;
 }

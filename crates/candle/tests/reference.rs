@@ -5,8 +5,8 @@ mod support;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{options, real_model};
-use upcycle_candle::{CandleVerifier, Model, Weights};
+use support::load_real;
+use upcycle_candle::{CandleVerifier, Products, Weights};
 use upcycle_core::{Decoder, NullDrafter, Request, Session, TokenId};
 
 fn ids(value: &Value) -> Vec<TokenId> {
@@ -21,7 +21,7 @@ fn greedy_texts_equal_those_of_another_engine() -> Result<(), Box<dyn std::error
     let prompts = trace["prompts"].as_array().ok_or("no prompts")?;
     assert_eq!(prompts.len(), 10);
 
-    let model = Model::load(real_model(), &options(Weights::F32))?;
+    let model = load_real(Products::Candle, Weights::F32);
     let mut decoder = Decoder::new(CandleVerifier::new(model), NullDrafter);
     let mut sessions = Vec::new();
     for prompt in prompts {

@@ -5,7 +5,7 @@ mod support;
 use std::io::Write;
 
 use support::{Tiny, chain, options, write};
-use upcycle_candle::{LoadError, Model, Options, Weights};
+use upcycle_candle::{LoadError, Model, Options, Products, Weights};
 use upcycle_gguf::write::GgufWriter;
 use upcycle_gguf::{GgmlType, GgufError, Value};
 
@@ -14,7 +14,7 @@ fn tiny() -> Tiny {
 }
 
 fn refusal(writer: &GgufWriter, weights: Weights) -> LoadError {
-    match Model::load(write(writer).path(), &options(weights)) {
+    match Model::load(write(writer).path(), &options(Products::Candle, weights)) {
         Ok(_) => panic!("the model was loaded"),
         Err(error) => {
             println!("{}", chain(&error));
@@ -70,9 +70,13 @@ fn a_sound_model_is_loaded_and_progress_reaches_the_end() {
     for weights in [Weights::File, Weights::F32] {
         let file = tiny().write();
         let mut seen = Vec::new();
-        let model = Model::load_with_progress(file.path(), &options(weights), &mut |done, total| {
-            seen.push((done, total));
-        });
+        let model = Model::load_with_progress(
+            file.path(),
+            &options(Products::Candle, weights),
+            &mut |done, total| {
+                seen.push((done, total));
+            },
+        );
         let model = model.unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert_eq!((model.vocab(), model.max_context(), model.threads()), (96, 160, 2));
         let total = seen[0].1;
@@ -195,7 +199,7 @@ fn types_that_candle_lacks_or_cannot_pair_are_refused() {
     let mut odd = Tiny::new([GgmlType::Q4_1, GgmlType::Q4_1]);
     (odd.width, odd.heads, odd.kv_heads) = (96, 3, 3);
     assert!(matches!(refusal(&odd.writer(), Weights::File), LoadError::OddBlocks { .. }));
-    odd.load(&options(Weights::F32));
+    odd.load(&options(Products::Candle, Weights::F32));
 }
 
 #[test]
@@ -218,5 +222,8 @@ fn options_are_refused_by_name() {
         assert!(toml::from_str::<Options>(bad).is_err(), "{bad}");
     }
     assert_eq!(toml::from_str::<Options>("").ok(), Some(Options::default()));
-    assert_eq!(toml::from_str::<Options>("weights = 'f32'\nthreads = 2").ok(), Some(options(Weights::F32)));
+    assert_eq!(
+        toml::from_str::<Options>("weights = 'f32'\nkernels = 'candle'\nthreads = 2").ok(),
+        Some(options(Products::Candle, Weights::F32))
+    );
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Tiny, options, write};
-use upcycle_candle::{CandleVerifier, Model, Weights};
+use upcycle_candle::{CandleVerifier, Model, Products, Weights};
 use upcycle_core::{
     Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
 };
@@ -97,7 +97,8 @@ fn rows_that_wait_outlive_a_pass_that_fails() -> Result<(), VerifyError> {
             writer = tiny.tensor(writer, &name, dtype, &shape);
         }
     }
-    let model = Model::load(write(&writer).path(), &options(Weights::File)).expect("a sound model");
+    let model =
+        Model::load(write(&writer).path(), &options(Products::Candle, Weights::File)).expect("a sound model");
     let mut verifier = CandleVerifier::new(model);
     let seq = verifier.open()?;
     let expected = last_logits(&mut verifier, &[1, 2, 3, 4])?;
@@ -126,7 +127,9 @@ fn rows_that_wait_outlive_a_pass_that_fails() -> Result<(), VerifyError> {
 fn rotary_scaling_stretches_positions() -> Result<(), VerifyError> {
     let plain = tiny();
     let pairs = plain.width / plain.heads / 2;
-    let load = |writer| Model::load(write(&writer).path(), &options(Weights::File)).expect("a sound model");
+    let load = |writer| {
+        Model::load(write(&writer).path(), &options(Products::Candle, Weights::File)).expect("a sound model")
+    };
     let halved: Vec<u8> = std::iter::repeat_n(2.0_f32.to_le_bytes(), pairs).flatten().collect();
     let models = [
         load(plain.writer()),

@@ -3,30 +3,45 @@
 mod support;
 
 use support::Tiny;
-use upcycle_candle::{CandleVerifier, Weights};
+use upcycle_candle::{CandleVerifier, Products, Weights};
 use upcycle_gguf::GgmlType;
 use upcycle_testkit::Subject;
 
-/// Exact, whatever the type. The NaN sits where quantization of the activations would hide it.
-fn exact(tiny: &Tiny, weights: Weights) -> Subject {
-    let model = tiny.load(&support::options(weights));
+/// Exact, whatever the type. What overflows sits where quantization of the activations could hide it.
+fn exact(tiny: &Tiny, products: Products, weights: Weights) -> Subject {
+    let options = support::options(products, weights);
+    let model = tiny.load(&options);
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
-    let poisoned = poisoned.load(&support::options(weights));
+    let poisoned = poisoned.load(&options);
     Subject::new(move || CandleVerifier::new(model.clone()))
         .not_finite(move || CandleVerifier::new(poisoned.clone()))
 }
 
 macro_rules! laws {
-    ($($name:ident: $attention:ident, $feed_forward:ident;)*) => {$(
+    ($products:ident: $($name:ident: $attention:ident, $feed_forward:ident;)*) => {$(
         upcycle_testkit::conformance! {
             mod $name;
-            subject: || exact(&Tiny::new([GgmlType::$attention, GgmlType::$feed_forward]), Weights::File),
+            subject: || {
+                let tiny = Tiny::new([GgmlType::$attention, GgmlType::$feed_forward]);
+                exact(&tiny, Products::$products, Weights::File)
+            },
             exempt: [],
         }
     )*};
 }
 
 laws! {
+    Own:
+    own_f32: F32, F32;
+    own_f16_bf16: F16, Bf16;
+    own_q4_0_q4_1: Q4_0, Q4_1;
+    own_q5_0_q5_1: Q5_0, Q5_1;
+    own_q8_0: Q8_0, Q8_0;
+    own_q4_k_q6_k: Q4K, Q6K;
+}
+
+laws! {
+    Candle:
     f32: F32, F32;
     f16_bf16: F16, Bf16;
     q4_0: Q4_0, Q4_0;
@@ -49,12 +64,12 @@ fn odd_sizes() -> Tiny {
 
 upcycle_testkit::conformance! {
     mod widened;
-    subject: || exact(&Tiny::new([GgmlType::Q4K, GgmlType::Q4_1]), Weights::F32),
+    subject: || exact(&Tiny::new([GgmlType::Q4K, GgmlType::Q4_1]), Products::Candle, Weights::F32),
     exempt: [],
 }
 
 upcycle_testkit::conformance! {
     mod odd;
-    subject: || exact(&odd_sizes(), Weights::F32),
+    subject: || exact(&odd_sizes(), Products::Candle, Weights::F32),
     exempt: [],
 }

@@ -215,7 +215,12 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         if count == 0 {
             return Ok(());
         }
-        let _span = tracing::trace_span!("step", sessions = count).entered();
+        let reading = |session: &Session| session.finish.is_none() && session.phase() == Phase::Prefill;
+        let _span = if sessions.iter().any(reading) {
+            tracing::debug_span!("prefill", sessions = count).entered()
+        } else {
+            tracing::trace_span!("step", sessions = count).entered()
+        };
 
         for session in sessions.iter_mut().filter(active).take(count) {
             self.draft(session, count);

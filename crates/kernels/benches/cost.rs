@@ -70,7 +70,7 @@ impl Stack {
         let head = if format.is_quantized() && size.name == "135m" { Format::Q8_0 } else { format };
         let shape = KvShape { layers: size.layers, kv_heads: size.kv_heads, head_dim: HEAD_DIM };
         let mut cache = KvCache::new(shape);
-        cache.reserve(CONTEXT);
+        cache.reserve(CONTEXT).expect("memory for the cache");
         for layer in 0..size.layers {
             for position in 0..CONTEXT {
                 cache.write(layer, position, &vec![0.01; kv], &vec![0.01; kv]);

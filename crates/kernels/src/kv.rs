@@ -4,6 +4,8 @@
 //! absolute position, as `[head_dim][16]`, so that one vector holds one dimension of sixteen positions; its values stand
 //! as `[64][head_dim]`. Pages are never moved: growth copies nothing.
 
+use std::collections::TryReserveError;
+
 /// Positions of a block of keys.
 pub(crate) const KEYS: usize = 16;
 
@@ -131,9 +133,38 @@ impl<E: KvElement> KvCache<E> {
     }
 
     /// Makes positions `0..len` writable.
-    pub fn reserve(&mut self, len: usize) {
+    ///
+    /// # Errors
+    /// If there is no memory for another page; the pages so far stay.
+    pub fn reserve(&mut self, len: usize) -> Result<(), TryReserveError> {
         while self.capacity() < len {
-            self.pages.push(vec![E::default(); self.page_len()].into_boxed_slice());
+            let mut page = Vec::new();
+            page.try_reserve_exact(self.page_len())?;
+            page.resize(self.page_len(), E::default());
+            self.pages.push(page.into_boxed_slice());
+        }
+        Ok(())
+    }
+
+    /// Copies what stands at position `from` to position `to`, in all layers: what keeps an accepted draft.
+    ///
+    /// # Panics
+    /// If one of them was not reserved.
+    pub fn relocate(&mut self, from: usize, to: usize) {
+        if from == to {
+            return;
+        }
+        let head_dim = self.shape.head_dim;
+        for part in 0..self.shape.layers * self.shape.kv_heads {
+            let start = part * 2 * PAGE * head_dim;
+            let key = |position: usize, dim: usize| {
+                start + position % PAGE / KEYS * KEYS * head_dim + dim * KEYS + position % KEYS
+            };
+            let value = |position: usize, dim: usize| start + (PAGE + position % PAGE) * head_dim + dim;
+            for dim in 0..head_dim {
+                self.pages[to / PAGE][key(to, dim)] = self.pages[from / PAGE][key(from, dim)];
+                self.pages[to / PAGE][value(to, dim)] = self.pages[from / PAGE][value(from, dim)];
+            }
         }
     }
 
@@ -183,6 +214,31 @@ impl<E: KvElement> KvCache<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_relocated_reads_as_if_it_had_been_written_there() {
+        let shape = KvShape { layers: 2, kv_heads: 3, head_dim: 16 };
+        let row = |layer: usize, position: usize, kind: usize| -> Vec<f32> {
+            (0..48).map(|index| (((layer * 2 + kind) * 300 + position) * 48 + index) as f32).collect()
+        };
+        let fill = |source: &dyn Fn(usize) -> usize| {
+            let mut cache = KvCache::<f32>::new(shape);
+            cache.reserve(150).unwrap();
+            for layer in 0..2 {
+                for position in 0..150 {
+                    let from = source(position);
+                    cache.write(layer, position, &row(layer, from, 0), &row(layer, from, 1));
+                }
+            }
+            cache
+        };
+        let mut moved = fill(&|position| position);
+        let moves = [(70, 60), (75, 61), (149, 62), (3, 3)];
+        moves.iter().for_each(|&(from, to)| moved.relocate(from, to));
+        let expected =
+            fill(&|position| moves.iter().find(|&&(_, to)| to == position).map_or(position, |m| m.0));
+        assert_eq!(moved.pages, expected.pages);
+    }
 
     #[test]
     fn half_precision_reads_as_half_does() {

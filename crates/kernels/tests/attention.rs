@@ -37,7 +37,7 @@ fn hash(parent: u64, token: u64) -> u64 {
 /// A cache that holds the positions of `prefix`, and beyond them rubbish from a rejected draft.
 fn cache<E: KvElement>(prefix: &[u64]) -> KvCache<E> {
     let mut cache = KvCache::new(SHAPE);
-    cache.reserve(prefix.len() + 70);
+    cache.reserve(prefix.len() + 70).unwrap();
     for layer in 0..SHAPE.layers {
         for (position, &path) in prefix.iter().enumerate() {
             cache.write(layer, position, &row(1, path, KV), &row(2, path, KV));

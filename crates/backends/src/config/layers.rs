@@ -14,7 +14,7 @@ use super::keys::{self, KEYS, Kind, PATHS};
 use super::{Config, PAPER_80, Preset, Raw, choices};
 
 /// Variables of the environment that begin like keys but are none: the scripts and the tests read them.
-const OTHER_VARIABLES: [&str; 2] = ["UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL"];
+const OTHER_VARIABLES: [&str; 3] = ["UPCYCLE_KERNELS", "UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL"];
 
 /// Collects settings with their origins, then checks them once.
 ///
@@ -90,7 +90,7 @@ impl Layers {
     /// are relative to the working directory.
     ///
     /// # Errors
-    /// [`ConfigError`] for a variable that no key has (but for `UPCYCLE_MODELS` and `UPCYCLE_TEST_MODEL`, which are
+    /// [`ConfigError`] for a variable that no key has (but for `UPCYCLE_KERNELS`, `UPCYCLE_MODELS` and `UPCYCLE_TEST_MODEL`, which are
     /// no keys) or a value of the wrong type.
     pub fn variables(
         &mut self,

@@ -62,6 +62,8 @@ pub struct CandleChoice {
     pub device: Device,
     /// How it keeps weights.
     pub weights: Weights,
+    /// Whose products run it.
+    pub kernels: Kernels,
     /// Threads for the forward pass; one for each core if none.
     pub threads: Option<NonZeroUsize>,
 }
@@ -81,6 +83,18 @@ names! {
         File = "file",
         /// Dequantized to f32 at load.
         F32 = "f32",
+    }
+}
+
+names! {
+    /// Whose products and attention run a model on candle's backend.
+    Kernels {
+        /// The workspace's own wherever they can, else candle's.
+        Auto = "auto",
+        /// The workspace's own, or an error.
+        Own = "own",
+        /// candle's.
+        Candle = "candle",
     }
 }
 
@@ -182,6 +196,8 @@ impl RawCandle {
         let device = self.device.map(|device| Device::parse("backend.candle.device", &device)).transpose()?;
         let weights =
             self.weights.map(|weights| Weights::parse("backend.candle.weights", &weights)).transpose()?;
+        let kernels =
+            self.kernels.map(|kernels| Kernels::parse("backend.candle.kernels", &kernels)).transpose()?;
         let threads = self.threads.map(|threads| {
             let sound = NonZeroUsize::new(threads).filter(|threads| threads.get() <= MAX_THREADS);
             sound.ok_or_else(|| {
@@ -191,6 +207,7 @@ impl RawCandle {
         Ok(CandleChoice {
             device: device.unwrap_or(Device::Cpu),
             weights: weights.unwrap_or(Weights::File),
+            kernels: kernels.unwrap_or(Kernels::Auto),
             threads: threads.transpose()?,
         })
     }
@@ -253,6 +270,7 @@ impl From<&Config> for Raw {
                 candle: RawCandle {
                     device: Some(backend.candle.device.name().to_owned()),
                     weights: Some(backend.candle.weights.name().to_owned()),
+                    kernels: Some(backend.candle.kernels.name().to_owned()),
                     threads: backend.candle.threads.map(NonZeroUsize::get),
                 },
             },

@@ -50,6 +50,8 @@ pub struct RawCandle {
     pub device: Option<String>,
     /// `file` (as stored) or `f32` (dequantized at load)
     pub weights: Option<String>,
+    /// `auto` (the workspace's own where they can), `own` or `candle`
+    pub kernels: Option<String>,
     /// Threads for the forward pass; one for each core where left out.
     pub threads: Option<usize>,
 }
@@ -111,7 +113,7 @@ impl Raw {
             model: RawModel { path: path(), tokenizer: path(), template: path() },
             backend: RawBackend {
                 name: text(),
-                candle: RawCandle { device: text(), weights: text(), threads: Some(0) },
+                candle: RawCandle { device: text(), weights: text(), kernels: text(), threads: Some(0) },
             },
             drafter: RawDrafter {
                 preset: text(),

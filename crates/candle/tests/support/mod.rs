@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use upcycle_candle::{CandleVerifier, LoadError, Model, Options, Weights};
+use upcycle_candle::{CandleVerifier, LoadError, Model, Options, Products, Weights};
 use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_gguf::GgmlType;
 use upcycle_gguf::write::GgufWriter;
@@ -28,11 +28,17 @@ pub(crate) fn real_model() -> PathBuf {
     path
 }
 
-pub(crate) fn options(weights: Weights) -> Options {
+pub(crate) fn options(products: Products, weights: Weights) -> Options {
     let mut options = Options::default();
     options.weights = weights;
+    options.kernels = Some(products);
     options.threads = 2.try_into().ok();
     options
+}
+
+/// Loads the real model.
+pub(crate) fn load_real(products: Products, weights: Weights) -> Arc<Model> {
+    Model::load(real_model(), &options(products, weights)).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
 /// A tiny llama model with random weights.
@@ -51,7 +57,8 @@ pub(crate) struct Tiny {
     pub(crate) embedding: GgmlType,
     /// Whether there is an output matrix.
     pub(crate) untied: bool,
-    /// A tensor that gets a NaN, and is `F32` for it.
+    /// A matrix that gets a row of numbers so large that products overflow, and is `F32` for it. (The kernels refuse a NaN
+    /// when they pack it.)
     pub(crate) poisoned: Option<&'static str>,
 }
 
@@ -144,7 +151,7 @@ impl Tiny {
         let dtype = if poisoned { GgmlType::F32 } else { dtype };
         let mut values = random(name, shape);
         if poisoned {
-            values[shape[0]] = f32::NAN;
+            values[shape[0]..2 * shape[0]].fill(f32::MAX);
         }
         let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
         writer.tensor(name, dtype, &shape, quantize(values, dtype))
@@ -163,7 +170,7 @@ impl Tiny {
     }
 
     pub(crate) fn verifier(&self) -> CandleVerifier {
-        CandleVerifier::new(self.load(&options(Weights::File)))
+        CandleVerifier::new(self.load(&options(Products::Candle, Weights::File)))
     }
 }
 

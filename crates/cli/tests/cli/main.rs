@@ -3,5 +3,6 @@
 mod commands;
 mod harness;
 mod many;
+mod readme;
 mod run;
 mod settings;

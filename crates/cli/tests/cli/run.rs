@@ -8,8 +8,10 @@ use crate::harness::{fail, json, model, number, numbers, run, stdout, succeed, u
 
 const FRANCE: [&str; 2] = ["--prompt", "What is the capital of France?"];
 
+/// In f32: which words a model of this size gets right hangs on the last bits of 8-bit arithmetic.
 fn france(arguments: &[&str]) -> Command {
     let mut command = run(&FRANCE);
+    command.args(["-s", "backend.candle.weights=f32"]);
     command.args(arguments);
     command
 }
@@ -95,7 +97,7 @@ fn a_seed_of_its_own_gives_a_text_of_its_own() {
 
 #[test]
 fn a_prompt_may_come_from_a_file_or_from_standard_input() {
-    let expected = numbers(&json(&mut france(&["-n", "4", "--json"])), "/tokens");
+    let expected = numbers(&json(run(&FRANCE).args(["-n", "4", "--json"])), "/tokens");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prompt.txt");
     fs::write(&file, format!("{}\n", FRANCE[1])).unwrap();

@@ -1,0 +1,129 @@
+//! One pass over the rows of all sequences, on packed weights.
+
+use upcycle_kernels::{Activations, Fresh, Kernels, Matrix, Product, Rope, Sight, Store};
+
+use super::{Cache, Layer, Packed};
+use crate::activations::{NotFinite, check_finite};
+use crate::forward::Batch;
+use crate::model::Dimensions;
+
+/// Memory of a pass, kept from pass to pass; all of it `[rows, width]`, each with its own width.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    stream: Vec<f32>,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    attended: Vec<f32>,
+    wanted: Vec<f32>,
+    narrow: Activations,
+    wide: Activations,
+    rope: Option<Rope>,
+}
+
+/// Runs the model over `batch`: keys and values go to their slots, the wanted rows' logits, `[wanted, vocab]`, to
+/// `logits`.
+///
+/// # Errors
+/// [`NotFinite`] for the first row found with a NaN or an infinity. The slots that were written may then hold anything;
+/// no others have changed.
+pub(crate) fn forward(
+    packed: &Packed,
+    dimensions: &Dimensions,
+    batch: &Batch,
+    caches: &mut [&mut Cache],
+    scratch: &mut Scratch,
+    logits: &mut Vec<f32>,
+) -> Result<(), NotFinite> {
+    let Packed { kernels, .. } = packed;
+    let &Dimensions { width, heads, kv, .. } = dimensions;
+    let rows = batch.tokens.len();
+    scratch.stream.resize(rows * width, 0.0);
+    for (&token, row) in batch.tokens.iter().zip(scratch.stream.chunks_exact_mut(width)) {
+        packed.embedding.gather(token as usize, row);
+    }
+    let rope = scratch.rope.get_or_insert_with(|| packed.rope.clone());
+    rope.place(&batch.positions);
+    let (queries, keys) = (heads * kv.width, kv.heads * kv.width);
+    scratch.queries.resize(rows * queries, 0.0);
+    scratch.attended.resize(rows * queries, 0.0);
+    scratch.keys.resize(rows * keys, 0.0);
+    scratch.values.resize(rows * keys, 0.0);
+    for (index, layer) in packed.layers.iter().enumerate() {
+        attention(kernels, dimensions, (index, layer), batch, caches, scratch);
+        feed_forward(kernels, dimensions, layer, scratch);
+    }
+    check_finite(&scratch.stream, width)?;
+    head(packed, dimensions, &batch.wanted, scratch, logits);
+    check_finite(logits, dimensions.vocab).map_err(|NotFinite { row }| NotFinite { row: batch.wanted[row] })
+}
+
+fn quantized(matrix: &Matrix) -> bool {
+    matrix.format().is_quantized()
+}
+
+/// Normalization, queries, keys, values, attention, output product, residual.
+fn attention(
+    kernels: &Kernels,
+    dimensions: &Dimensions,
+    (index, layer): (usize, &Layer),
+    batch: &Batch,
+    caches: &mut [&mut Cache],
+    scratch: &mut Scratch,
+) {
+    let &Dimensions { heads, kv, epsilon, .. } = dimensions;
+    let Scratch { stream, queries, keys, values, attended, narrow, rope, .. } = scratch;
+    let Layer { attention_norm, query, key, value, attention_output, .. } = layer;
+    let quantize = [query, key, value].into_iter().any(quantized);
+    kernels.rms_norm(stream, attention_norm, epsilon, narrow, quantize);
+    let product = |matrix, out| Product { matrix, out, store: Store::Set };
+    kernels.multiply(narrow, &mut [product(query, queries), product(key, keys), product(value, values)]);
+    if let Some(rope) = rope {
+        kernels.rope(rope, queries, kv.width);
+        kernels.rope(rope, keys, kv.width);
+    }
+    let width = kv.heads * kv.width;
+    let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
+    for (&(cache, slot), (keys, values)) in batch.slots.iter().zip(rows) {
+        caches[cache].write(index, slot, keys, values);
+    }
+    let sights: Vec<Sight<'_, f32>> = (0..batch.tokens.len())
+        .map(|row| {
+            let (prefix, tail) = batch.sight(row);
+            Sight { cache: &*caches[batch.slots[row].0], prefix, tail }
+        })
+        .collect();
+    kernels.attention(index, heads, queries, &sights, Fresh { keys, values }, attended);
+    kernels.load(attended, heads * kv.width, narrow, quantized(attention_output));
+    kernels.multiply(narrow, &mut [Product { matrix: attention_output, out: stream, store: Store::Add }]);
+}
+
+/// Normalization, gates and ups, SwiGLU, down product, residual.
+fn feed_forward(kernels: &Kernels, dimensions: &Dimensions, layer: &Layer, scratch: &mut Scratch) {
+    let Scratch { stream, narrow, wide, .. } = scratch;
+    let Layer { feed_forward_norm, gate, up, down, .. } = layer;
+    let quantize = quantized(gate) || quantized(up);
+    kernels.rms_norm(stream, feed_forward_norm, dimensions.epsilon, narrow, quantize);
+    kernels.swiglu(gate, up, narrow, wide, quantized(down));
+    kernels.multiply(wide, &mut [Product { matrix: down, out: stream, store: Store::Add }]);
+}
+
+/// The wanted rows' logits, `[wanted, vocab]`.
+fn head(
+    packed: &Packed,
+    dimensions: &Dimensions,
+    wanted: &[usize],
+    scratch: &mut Scratch,
+    logits: &mut Vec<f32>,
+) {
+    let &Dimensions { width, vocab, epsilon, .. } = dimensions;
+    let Scratch { stream, wanted: chosen, narrow, .. } = scratch;
+    chosen.clear();
+    for &row in wanted {
+        chosen.extend_from_slice(&stream[row * width..][..width]);
+    }
+    logits.resize(wanted.len() * vocab, 0.0);
+    let (kernels, head) = (&packed.kernels, packed.head());
+    kernels.rms_norm(chosen, &packed.output_norm, epsilon, narrow, quantized(head));
+    kernels.multiply(narrow, &mut [Product { matrix: head, out: logits, store: Store::Set }]);
+}
