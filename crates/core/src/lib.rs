@@ -3,7 +3,7 @@
 //! the decoding loop. No tensor, no device, no async, no unsafe.
 //!
 //! A [`Drafter`] guesses a [`DraftTree`] of next tokens; a [`Verifier`] (a backend) scores the whole tree in one pass;
-//! [`accept`] keeps the longest path that the model would have said itself; the drafter learns from every row scored.
+//! [`accept()`] keeps the longest path that the model would have said itself; the drafter learns from every row scored.
 //! The [`Decoder`] turns the crank. Whatever is drafted, the text is that of plain decoding.
 //!
 //! ```

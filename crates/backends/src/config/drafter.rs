@@ -12,7 +12,7 @@ use super::raw::RawDrafter;
 /// Draft nodes for each step where the configuration does not say.
 ///
 /// Small, because it must pay on a CPU, where every row of a pass costs; on a GPU set more.
-pub const DEFAULT_BUDGET: usize = 4;
+pub const DEFAULT_BUDGET: usize = 2;
 
 /// Candidates kept for each token where the configuration does not say: the paper's k.
 pub const DEFAULT_K: usize = 8;
