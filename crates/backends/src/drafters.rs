@@ -2,13 +2,14 @@
 
 use std::num::NonZeroUsize;
 
+use upcycle_core::mixed::{Copying, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, TokenRows};
 use upcycle_core::snapshot::Fingerprint;
 use upcycle_core::{
     AdjacencyMatrix, Context, DraftTree, Drafter, Footprint, MatrixError, NullDrafter, Outcome, PromptLookup,
     Rows, SnapshotError, TokenRecycling,
 };
 
-use crate::{DrafterChoice, Recycling};
+use crate::{DEFAULT_K, DrafterChoice, Recycling, SourceName};
 
 /// Prompt lookup matches at most this many tokens, as the original does.
 const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -16,11 +17,13 @@ const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 /// The drafter that a configuration asks for.
 ///
 /// An enum, not a `Box<dyn Drafter>`, so that the matrix can be saved and cleared.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum AnyDrafter {
     /// Token Recycling.
     Recycling(TokenRecycling),
+    /// Several sources, best first.
+    Mixed(Box<MixedDrafter>),
     /// Prompt lookup.
     PromptLookup(PromptLookup),
     /// Plain decoding.
@@ -75,6 +78,11 @@ impl AnyDrafter {
             DrafterChoice::Recycling(Recycling { k, tree, .. }) => {
                 Self::Recycling(TokenRecycling::new(AdjacencyMatrix::new(vocab, *k)?, tree.template.clone()))
             }
+            DrafterChoice::Mixed { sources, .. } => {
+                let sources = sources.iter().map(|&source| mixed_source(source, vocab));
+                let mixed = MixedDrafter::new(sources.collect::<Result<_, _>>()?);
+                Self::Mixed(Box::new(mixed.with_prompt_rows(Rows::All)))
+            }
             DrafterChoice::PromptLookup { budget } => {
                 Self::PromptLookup(PromptLookup::new(MAX_NGRAM, *budget))
             }
@@ -97,6 +105,7 @@ impl AnyDrafter {
     fn get(&self) -> &dyn Drafter {
         match self {
             Self::Recycling(drafter) => drafter,
+            Self::Mixed(drafter) => &**drafter,
             Self::PromptLookup(drafter) => drafter,
             Self::None(drafter) => drafter,
         }
@@ -105,6 +114,7 @@ impl AnyDrafter {
     fn get_mut(&mut self) -> &mut dyn Drafter {
         match self {
             Self::Recycling(drafter) => drafter,
+            Self::Mixed(drafter) => &mut **drafter,
             Self::PromptLookup(drafter) => drafter,
             Self::None(drafter) => drafter,
         }
@@ -130,4 +140,21 @@ impl Drafter for AnyDrafter {
     fn footprint(&self) -> Footprint {
         self.get().footprint()
     }
+    fn sources(&self) -> Vec<&'static str> {
+        self.get().sources()
+    }
+}
+
+/// Memory of each table of the mixed drafter that is keyed by several tokens.
+const TABLE_BYTES: usize = 2 << 20;
+
+fn mixed_source(name: SourceName, vocab: usize) -> Result<Box<dyn Source>, MatrixError> {
+    Ok(match name {
+        SourceName::Recycling => Box::new(TokenRows::new(AdjacencyMatrix::new(vocab, DEFAULT_K)?)),
+        SourceName::Bigram => Box::new(HashedRows::new(2, TABLE_BYTES)),
+        SourceName::Trigram => Box::new(HashedRows::new(3, TABLE_BYTES)),
+        SourceName::Suffix => Box::new(Copying::default()),
+        SourceName::RunnersUp => Box::new(RunnersUp::default()),
+        SourceName::Frequent => Box::new(Frequent::new(vocab)),
+    })
 }

@@ -36,7 +36,8 @@ mod registry;
 pub use config::{
     BackendChoice, CandleChoice, Config, ConfigError, DEFAULT_BUDGET, DEFAULT_K, DEFAULT_MAX_TOKENS, Decode,
     Device, DrafterChoice, Kernels, Layers, LogLevel, ModelFiles, Origin, PAPER_80, Preset, Problem, Raw,
-    RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel, Recycling, Tree, TreeFileError, Weights,
+    RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel, Recycling, SourceName, Tree,
+    TreeFileError, Weights,
 };
 pub use drafters::{AnyDrafter, DrafterError};
 pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text};

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use upcycle_backends::{Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, Weights};
+use upcycle_backends::{
+    Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, SourceName, Weights,
+};
 
 const BACKENDS: [&str; 3] = ["candle", "ort", "llama-cpp"];
 
@@ -110,7 +112,7 @@ fn wrong_values_come_with_their_range_and_place() {
     );
     assert_eq!(
         message("[drafter]\nname = \"magic\""),
-        "test.toml:2:8: `drafter.name` is \"magic\"; expected one of `recycling`, `prompt-lookup`, `none`"
+        "test.toml:2:8: `drafter.name` is \"magic\"; expected one of `recycling`, `mixed`, `prompt-lookup`, `none`"
     );
     assert_eq!(message("drafter.k = 33"), "test.toml:1:13: `drafter.k` is 33; expected 1 to 32");
     assert_eq!(
@@ -196,6 +198,26 @@ fn a_small_tree_lowers_the_default_budget_and_no_written_one() {
     let written = format!("[drafter]\ntree = {:?}\n", tree.display().to_string());
     assert_eq!(load(&written).unwrap().drafter().budget(), 1);
     assert!(message(&format!("{written}budget = 2")).contains("at most 1"));
+}
+
+#[test]
+fn the_mixed_drafter_has_sources_each_once() {
+    let mixed = |rest: &str| format!("[drafter]\nname = \"mixed\"\n{rest}");
+    let DrafterChoice::Mixed { budget, sources } = load(&mixed("budget = 200")).unwrap().drafter().clone()
+    else {
+        panic!("mixed was asked for")
+    };
+    assert_eq!(
+        (budget, &sources[..]),
+        (200, &SourceName::DEFAULT[..]),
+        "the paper's tree is no bound for it"
+    );
+    let config = load(&mixed("sources = [\"suffix\", \"runners-up\"]")).unwrap();
+    assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
+    assert!(message(&mixed("sources = []")).contains("at least one source"));
+    assert!(message(&mixed("sources = [\"suffix\", \"suffix\"]")).contains("each source once"));
+    assert!(message(&mixed("sources = [\"sufix\"]")).contains("did you mean `suffix`?"));
+    assert!(message(&mixed("budget = 513")).contains("at most 512"));
 }
 
 #[test]

@@ -100,7 +100,7 @@ pub(crate) struct Settings {
     /// The backend; see `upcycle backends` [key: backend.name]
     #[arg(short, long, value_name = "NAME")]
     pub(crate) backend: Option<String>,
-    /// recycling, prompt-lookup, or none for plain decoding [key: drafter.name]
+    /// recycling, mixed, prompt-lookup, or none for plain decoding [key: drafter.name]
     #[arg(short, long, value_name = "NAME")]
     pub(crate) drafter: Option<String>,
     /// The most tokens to answer with [key: decode.max_tokens]

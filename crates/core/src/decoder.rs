@@ -5,6 +5,8 @@ use std::mem;
 use std::time::Duration;
 
 use crate::accept::accept;
+use crate::budget::{AutoBudget, Offer};
+use crate::calibration::Calibration;
 use crate::choose::Sampler;
 use crate::clock::{Clock, SystemClock};
 use crate::drafter::{Context, Drafter, Outcome, Phase};
@@ -56,12 +58,23 @@ pub struct Decoder<V, D> {
     verifier: V,
     drafter: D,
     clock: Box<dyn Clock>,
-    budget: Room,
+    budget: Budget,
+    calibration: Calibration,
+    /// What the drafts of a pass offer, reused from pass to pass.
+    offers: Vec<Offer>,
+    paths: Vec<f32>,
     prefill_chunk: usize,
     top: TopK,
     /// Kept for their memory alone; both are empty between steps.
     steps: Vec<Step<'static>>,
     commits: Vec<Commit<'static>>,
+}
+
+/// How many nodes may be scored.
+#[derive(Debug)]
+enum Budget {
+    Fixed(Room),
+    Auto(Box<AutoBudget>),
 }
 
 /// Rows of a prefill chunk, where the backend takes that many.
@@ -75,7 +88,10 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             verifier,
             drafter,
             clock: Box::new(SystemClock::default()),
-            budget: Room::UNBOUNDED,
+            budget: Budget::Fixed(Room::UNBOUNDED),
+            calibration: Calibration::new(),
+            offers: Vec::new(),
+            paths: Vec::new(),
             prefill_chunk: PREFILL_CHUNK,
             top,
             steps: Vec::new(),
@@ -93,8 +109,28 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Drafts at most `nodes` nodes a step; 0 is plain decoding.
     #[must_use]
     pub fn with_budget(mut self, nodes: usize) -> Self {
-        self.budget = Room { nodes, ..Room::UNBOUNDED };
+        self.budget = Budget::Fixed(Room { nodes, ..Room::UNBOUNDED });
         self
+    }
+
+    /// Scores at each step as many nodes as pay.
+    #[must_use]
+    pub fn with_auto_budget(mut self, budget: AutoBudget) -> Self {
+        self.budget = Budget::Auto(Box::new(budget));
+        self
+    }
+
+    /// The budget that chooses sizes; none where the size is fixed.
+    pub fn auto_budget(&self) -> Option<&AutoBudget> {
+        match &self.budget {
+            Budget::Fixed(_) => None,
+            Budget::Auto(budget) => Some(budget),
+        }
+    }
+
+    /// How probable the drafter's nodes are, learned from all that was decoded.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
     }
 
     /// Reads prompts in chunks of at most `rows` rows (0 counts as 1).
@@ -222,9 +258,11 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             tracing::trace_span!("step", sessions = count).entered()
         };
 
+        let begin = self.clock.now();
         for session in sessions.iter_mut().filter(active).take(count) {
             self.draft(session, count);
         }
+        let context = self.choose_size(sessions, count);
 
         let start = self.clock.now();
         let mut steps: Vec<Step<'_>> = recycle(mem::take(&mut self.steps));
@@ -243,6 +281,8 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             self.accept(session, index)?;
         }
 
+        let rows = sessions.iter().filter(|session| session.finish.is_none()).take(count);
+        let rows: usize = rows.map(|session| session.tree.len()).sum();
         let start = self.clock.now();
         let mut commits: Vec<Commit<'_>> = recycle(mem::take(&mut self.commits));
         commits.extend(
@@ -258,6 +298,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
 
         for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
             let phase = session.phase();
+            if phase == Phase::Decode {
+                let drafted = match self.budget {
+                    Budget::Fixed(_) => &session.tree,
+                    Budget::Auto(_) => &session.uncut,
+                };
+                self.calibration.learn(drafted, &session.walk.drawn);
+            }
             session.apply(max_context);
             let start = self.clock.now();
             self.drafter.observe(&Outcome::new(
@@ -277,7 +324,55 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
                 time.observe += observe;
             }
         }
+        let around = self.since(begin).saturating_sub(forward);
+        if let (Budget::Auto(budget), Some(context)) = (&mut self.budget, context) {
+            budget.learn(rows, context, forward.as_secs_f64(), around.as_secs_f64());
+        }
         Ok(())
+    }
+
+    /// Cuts the drafts of a pass to what pays. Gives the context of a pass whose cost can be learned from: one of
+    /// drafts alone, since a prompt's rows cost less than theirs.
+    fn choose_size(&mut self, sessions: &mut [Session], count: usize) -> Option<usize> {
+        let Budget::Auto(budget) = &mut self.budget else { return None };
+        self.offers.clear();
+        let (mut rows, mut decoding, mut context) = (0, 0, 0);
+        let active = |session: &&mut Session| session.finish.is_none();
+        for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
+            context += session.committed;
+            if session.phase() == Phase::Prefill {
+                rows += session.tree.len();
+                continue;
+            }
+            rows += 1;
+            decoding += 1;
+            self.paths.clear();
+            self.paths.push(1.0);
+            for node in session.tree.nodes().skip(1) {
+                let above = self.paths[session.tree.parents()[node.index()] as usize];
+                let path = above * self.calibration.chance(&session.tree, node);
+                self.paths.push(path);
+                self.offers.push(Offer { path, tree: index as u32, node });
+            }
+        }
+        if decoding == 0 {
+            return None;
+        }
+        let context = context / count;
+        let nodes = budget.choose(&mut self.offers, (rows, decoding), context);
+        // Of each tree the chosen nodes are those before the first offer that was not taken, in the order of offers.
+        let taken = &mut self.offers[..nodes];
+        taken.sort_unstable_by_key(|offer| (offer.tree, offer.node));
+        for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
+            if session.phase() == Phase::Prefill {
+                continue;
+            }
+            session.uncut.copy_from(&session.tree);
+            let first = taken.partition_point(|offer| (offer.tree as usize) < index);
+            let mut own = taken[first..].iter().filter(|offer| offer.tree as usize == index).peekable();
+            session.tree.retain(|node| own.next_if(|offer| offer.node == node).is_some());
+        }
+        (decoding == count).then_some(context)
     }
 
     /// Makes the tree of a session's next pass, one of `count` in it.
@@ -292,13 +387,15 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
                 session.tree.restart_chain(chunk[0], &chunk[1..]);
             }
             Phase::Decode => {
-                let room = limits.room(session.committed, count).and(self.budget);
+                let budget = match &self.budget {
+                    Budget::Fixed(room) => *room,
+                    Budget::Auto(budget) => Room { nodes: budget.most(), ..Room::UNBOUNDED },
+                };
+                let room = limits.room(session.committed, count).and(budget);
                 session.tree.restart(session.tokens[session.committed], room);
                 let context =
                     Context { seq: session.seq, tokens: &session.tokens, prompt_len: session.prompt_len };
-                if room.nodes > 0 {
-                    self.drafter.draft(context, &mut session.tree);
-                }
+                self.drafter.draft(context, &mut session.tree);
                 session.stats.time.draft += self.since(start);
             }
         }

@@ -81,7 +81,10 @@ pub struct Footprint {
 /// never which text it is.
 pub trait Drafter: Send {
     /// Grows `tree`, which holds its root alone, within its [room](DraftTree::room): a push that does not fit is
-    /// refused by the tree.
+    /// refused by the tree. Called before every pass of a sequence that is being decoded, also where there is no room
+    /// at all, so that a drafter can follow the text.
+    ///
+    /// Where a [budget](crate::AutoBudget) chooses the size, not every node drafted is scored.
     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree);
 
     /// Learns from a pass: called once for each sequence and pass, prompt chunks included.
@@ -108,6 +111,12 @@ pub trait Drafter: Send {
     fn footprint(&self) -> Footprint {
         Footprint::default()
     }
+
+    /// The names of its sources, if it has several: bit `i` of a node's [label](DraftTree::label) stands for the i-th.
+    /// At most 8.
+    fn sources(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 impl<D: Drafter + ?Sized> Drafter for Box<D> {
@@ -128,6 +137,9 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
     }
     fn footprint(&self) -> Footprint {
         (**self).footprint()
+    }
+    fn sources(&self) -> Vec<&'static str> {
+        (**self).sources()
     }
 }
 

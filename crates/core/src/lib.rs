@@ -22,12 +22,15 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod budget;
+pub mod calibration;
 pub mod choose;
 pub mod clock;
 pub mod cost;
 pub mod decoder;
 pub mod drafter;
 pub mod matrix;
+pub mod mixed;
 pub mod noise;
 pub mod prompt_lookup;
 pub mod recycling;
@@ -42,12 +45,15 @@ pub mod verifier;
 pub mod views;
 
 pub use accept::{Walk, accept};
+pub use budget::{AutoBudget, Plan};
+pub use calibration::{Calibration, Reliability};
 pub use choose::{Choice, Sampler, Sampling, SamplingConfig, SamplingError};
 pub use clock::{Clock, SystemClock};
 pub use cost::{CostCurve, CostError};
 pub use decoder::{DecodeError, Decoder, Generation};
 pub use drafter::{Context, Drafter, Footprint, NullDrafter, Outcome, Phase};
 pub use matrix::{AdjacencyMatrix, MatrixError};
+pub use mixed::MixedDrafter;
 pub use prompt_lookup::PromptLookup;
 pub use recycling::TokenRecycling;
 pub use session::{Finish, Request, Session, StopRule};

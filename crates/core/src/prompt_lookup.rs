@@ -53,6 +53,9 @@ impl Default for PromptLookup {
 
 impl Drafter for PromptLookup {
     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+        if tree.room().nodes == 0 {
+            return;
+        }
         let Some(start) = self.find(context.tokens) else { return };
         let mut above = NodeId::ROOT;
         for &token in context.tokens[start..].iter().take(self.draft_len) {

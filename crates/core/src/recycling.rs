@@ -87,7 +87,7 @@ impl TokenRecycling {
 
 impl Drafter for TokenRecycling {
     fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
-        let Some(&root) = tree.tokens().first() else { return };
+        let Some(&root) = tree.tokens().first().filter(|_| tree.room().nodes > 0) else { return };
         self.choose(root, tree.room());
         for (index, node) in self.template.nodes().iter().enumerate() {
             let Planned { token: Some(token), chosen: true, .. } = self.plan[index] else { continue };

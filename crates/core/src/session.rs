@@ -104,6 +104,8 @@ pub struct Session {
     /// None for greedy decoding, which needs no full row of logits.
     pub(crate) sampler: Option<Sampler>,
     pub(crate) tree: DraftTree,
+    /// The tree as it was drafted, before a budget cut it; only kept where one does.
+    pub(crate) uncut: DraftTree,
     pub(crate) walk: Walk,
     pub(crate) verdict: Verdict,
     pub(crate) finish: Option<Finish>,
@@ -133,6 +135,7 @@ impl Session {
             sampler: None,
             request,
             tree: DraftTree::new(),
+            uncut: DraftTree::new(),
             walk: Walk::default(),
             verdict: Verdict::default(),
             finish: None,
@@ -264,6 +267,20 @@ impl Session {
         self.stats.emitted.push(emit as u32);
         for &depth in &self.tree.depths()[1..] {
             add_at(&mut self.stats.drafted_by_depth, depth as usize - 1, 1);
+        }
+        let kept = self.walk.path.iter().skip(1).take(accepted).map(|node| self.tree.labels()[node.index()]);
+        for (counts, labels) in [
+            (
+                &mut self.stats.drafted_by_source,
+                &mut self.tree.labels()[1..].iter().copied() as &mut dyn Iterator<Item = u8>,
+            ),
+            (&mut self.stats.accepted_by_source, &mut { kept }),
+        ] {
+            for label in labels {
+                for (source, count) in counts.iter_mut().enumerate() {
+                    *count += u64::from(label >> source & 1);
+                }
+            }
         }
         for depth in 0..accepted {
             add_at(&mut self.stats.accepted_by_depth, depth, 1);

@@ -42,6 +42,11 @@ pub struct Stats {
     pub drafted_by_depth: Vec<u64>,
     /// Draft nodes kept, by depth: the first entry is depth 1.
     pub accepted_by_depth: Vec<u64>,
+    /// Draft nodes scored, by the drafter's [sources](crate::Drafter::sources); a node that several proposed counts for
+    /// each of them.
+    pub drafted_by_source: [u64; 8],
+    /// Draft nodes kept, by source.
+    pub accepted_by_source: [u64; 8],
     /// Time by part.
     pub time: Times,
 }
@@ -60,6 +65,12 @@ impl Stats {
             return 0.0;
         }
         self.emitted.iter().map(|&n| f64::from(n)).sum::<f64>() / self.steps() as f64
+    }
+
+    /// Mean draft nodes scored per step; 0 before the first.
+    #[must_use]
+    pub fn drafted_per_step(&self) -> f64 {
+        self.drafted as f64 / self.steps().max(1) as f64
     }
 
     /// How many steps emitted n tokens, for n = 0, 1, 2, …
@@ -95,6 +106,10 @@ impl Stats {
         }
         for (depth, &n) in other.accepted_by_depth.iter().enumerate() {
             add_at(&mut self.accepted_by_depth, depth, n);
+        }
+        for source in 0..self.drafted_by_source.len() {
+            self.drafted_by_source[source] += other.drafted_by_source[source];
+            self.accepted_by_source[source] += other.accepted_by_source[source];
         }
         let (sum, more) = (&mut self.time, &other.time);
         sum.prefill += more.prefill;

@@ -129,6 +129,7 @@ pub struct DraftTree {
     parents: Vec<u32>,
     depths: Vec<u32>,
     probabilities: Vec<f32>,
+    labels: Vec<u8>,
     /// Indexes over `parents`, so that the children of a node are found without a scan of the tree.
     first_child: Vec<u32>,
     next_sibling: Vec<u32>,
@@ -151,6 +152,7 @@ impl DraftTree {
             parents: Vec::new(),
             depths: Vec::new(),
             probabilities: Vec::new(),
+            labels: Vec::new(),
             first_child: Vec::new(),
             next_sibling: Vec::new(),
             leaves: 0,
@@ -178,6 +180,7 @@ impl DraftTree {
         self.parents.clear();
         self.depths.clear();
         self.probabilities.clear();
+        self.labels.clear();
         self.first_child.clear();
         self.next_sibling.clear();
         self.leaves = 1;
@@ -199,6 +202,7 @@ impl DraftTree {
         self.parents.push(parent);
         self.depths.push(depth);
         self.probabilities.push(probability);
+        self.labels.push(0);
         self.first_child.push(NO_NODE);
         self.next_sibling.push(NO_NODE);
     }
@@ -246,6 +250,76 @@ impl DraftTree {
         self.leaves = leaves;
         self.append(token, parent.0, depth, probability.map_or(f32::NAN, |p| p.clamp(0.0, 1.0)));
         Ok(NodeId(node))
+    }
+
+    /// Says which of the drafter's [sources](crate::Drafter::sources) proposed `node`, as bits; for reports alone.
+    ///
+    /// # Panics
+    /// If `node` is not a node of this tree.
+    pub fn label(&mut self, node: NodeId, sources: u8) {
+        self.labels[node.index()] = sources;
+    }
+
+    /// Which of the drafter's sources proposed each node, as bits, `[len]`; 0 where nothing was said.
+    #[must_use]
+    pub fn labels(&self) -> &[u8] {
+        &self.labels
+    }
+
+    /// Becomes equal to `other`, in memory of its own.
+    pub fn copy_from(&mut self, other: &DraftTree) {
+        self.tokens.clone_from(&other.tokens);
+        self.parents.clone_from(&other.parents);
+        self.depths.clone_from(&other.depths);
+        self.probabilities.clone_from(&other.probabilities);
+        self.labels.clone_from(&other.labels);
+        self.first_child.clone_from(&other.first_child);
+        self.next_sibling.clone_from(&other.next_sibling);
+        self.leaves = other.leaves;
+        self.room = other.room;
+    }
+
+    /// Keeps the nodes for which `keep` holds, each only if its parent is kept, in their order; the rest are dropped and
+    /// the room is as it was. The root always stays. O(len), and nothing is allocated.
+    pub fn retain(&mut self, mut keep: impl FnMut(NodeId) -> bool) {
+        let (len, room) = (self.len(), self.room);
+        // New indices, where the links were: they are made anew below.
+        self.next_sibling[0] = 0;
+        let mut kept = 1;
+        for old in 1..len {
+            let parent = self.next_sibling[self.parents[old] as usize];
+            if parent == NO_NODE || !keep(NodeId(old as u32)) {
+                self.next_sibling[old] = NO_NODE;
+                continue;
+            }
+            self.next_sibling[old] = kept as u32;
+            self.tokens[kept] = self.tokens[old];
+            self.depths[kept] = self.depths[old];
+            self.probabilities[kept] = self.probabilities[old];
+            self.labels[kept] = self.labels[old];
+            // The parent's old index is read through the links before it is overwritten: `kept <= old`.
+            self.parents[kept] = parent;
+            kept += 1;
+        }
+        for array in [&mut self.tokens, &mut self.parents, &mut self.depths] {
+            array.truncate(kept);
+        }
+        self.probabilities.truncate(kept);
+        self.labels.truncate(kept);
+        self.first_child.truncate(kept);
+        self.next_sibling.truncate(kept);
+        self.first_child.fill(NO_NODE);
+        self.next_sibling.fill(NO_NODE);
+        self.leaves = kept;
+        self.room = room;
+        for node in (1..kept).rev() {
+            let parent = self.parents[node] as usize;
+            if self.first_child[parent] == NO_NODE {
+                self.leaves -= 1;
+            }
+            self.next_sibling[node] = self.first_child[parent];
+            self.first_child[parent] = node as u32;
+        }
     }
 
     /// The child of `node` that holds `token`.

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use upcycle_core::{
-    AdjacencyMatrix, Decoder, Drafter, Finish, Limits, NullDrafter, PromptLookup, Request, Sampler, Sampling,
-    SamplingConfig, Session, Support, TokenId, TokenRecycling, TreeTemplate, Verifier,
+    AdjacencyMatrix, AutoBudget, Decoder, Drafter, Finish, Limits, NullDrafter, PromptLookup, Request,
+    Sampler, Sampling, SamplingConfig, Session, Support, TokenId, TokenRecycling, TreeTemplate, Verifier,
 };
 use upcycle_testkit::{AdversarialDrafter, NaiveVerifier, OracleDrafter, RandomDrafter};
 
@@ -194,11 +194,15 @@ proptest! {
         cases in prop::collection::vec(a_case(), 1..6),
         (which, seed) in (0_u8..7, any::<u64>()),
         (nodes, chunk) in (0_usize..100, 1_usize..30),
+        auto: bool,
         ops in ops(),
     ) {
         let texts = cases.iter().map(|case| [&case.prompt[..], &case.plain(&model).0].concat()).collect();
-        let mut decoder =
-            Decoder::new(model, a_drafter(which, seed, texts)).with_budget(nodes).with_prefill_chunk(chunk);
+        let decoder = Decoder::new(model, a_drafter(which, seed, texts)).with_prefill_chunk(chunk);
+        let mut decoder = match auto {
+            true => decoder.with_auto_budget(AutoBudget::default()),
+            false => decoder.with_budget(nodes),
+        };
         run(&mut decoder, &cases, &ops);
     }
 

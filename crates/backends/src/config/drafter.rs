@@ -59,6 +59,13 @@ impl Preset {
 pub enum DrafterChoice {
     /// Token Recycling.
     Recycling(Recycling),
+    /// The most probable nodes of several sources, best first.
+    Mixed {
+        /// Draft nodes for each step.
+        budget: usize,
+        /// Who proposes them; none twice.
+        sources: Vec<SourceName>,
+    },
     /// A chain copied from prompt and output.
     PromptLookup {
         /// Draft tokens for each step.
@@ -74,6 +81,7 @@ impl DrafterChoice {
     pub fn name(&self) -> &'static str {
         match self {
             DrafterChoice::Recycling(_) => "recycling",
+            DrafterChoice::Mixed { .. } => "mixed",
             DrafterChoice::PromptLookup { .. } => "prompt-lookup",
             DrafterChoice::None => "none",
         }
@@ -84,9 +92,52 @@ impl DrafterChoice {
     pub fn budget(&self) -> usize {
         match self {
             DrafterChoice::Recycling(recycling) => recycling.budget,
-            DrafterChoice::PromptLookup { budget } => *budget,
+            DrafterChoice::Mixed { budget, .. } | DrafterChoice::PromptLookup { budget } => *budget,
             DrafterChoice::None => 0,
         }
+    }
+}
+
+/// The most nodes that the mixed drafter is asked for: past some hundreds no tree earns anything.
+const MAX_MIXED: usize = 512;
+
+names! {
+    /// A source of the mixed drafter.
+    SourceName {
+        /// The adjacency matrix: what came after this token.
+        Recycling = "recycling",
+        /// What came after these two tokens.
+        Bigram = "bigram",
+        /// What came after these three tokens.
+        Trigram = "trigram",
+        /// What followed the longest earlier match of the text's own end.
+        Suffix = "suffix",
+        /// What the model ranked high one step before.
+        RunnersUp = "runners-up",
+        /// What the text says most often.
+        Frequent = "frequent",
+    }
+}
+
+impl SourceName {
+    /// Those that are mixed where the configuration does not say.
+    pub const DEFAULT: [Self; 5] =
+        [Self::Recycling, Self::Bigram, Self::Trigram, Self::Suffix, Self::Frequent];
+
+    fn parse_all(names: Option<Vec<String>>) -> Result<Vec<Self>, Problem> {
+        let Some(names) = names else { return Ok(Self::DEFAULT.to_vec()) };
+        let mut sources = Vec::new();
+        for name in &names {
+            let source = Self::parse("drafter.sources", name)?;
+            if sources.contains(&source) {
+                return Err(out_of_range("drafter.sources", &format!("{names:?}"), "each source once"));
+            }
+            sources.push(source);
+        }
+        if sources.is_empty() {
+            return Err(out_of_range("drafter.sources", &"[]", "at least one source"));
+        }
+        Ok(sources)
     }
 }
 
@@ -122,7 +173,7 @@ impl RawDrafter {
             preset.check(&self)?;
         }
         let name = self.name.as_deref().unwrap_or(Preset::DRAFTER);
-        let name = one_of("drafter.name", name, &["recycling", "prompt-lookup", "none"])?;
+        let name = one_of("drafter.name", name, &["recycling", "mixed", "prompt-lookup", "none"])?;
         // Whoever drafts, what is written for recycling must be sound: the drafter may be changed on the command line.
         let k = self.k.unwrap_or(DEFAULT_K);
         if !(1..=MAX_RANKS).contains(&k) {
@@ -134,7 +185,13 @@ impl RawDrafter {
             Some(Preset::Paper) => tree.template.len(),
             None => self.budget.unwrap_or(DEFAULT_BUDGET),
         };
+        let sources = SourceName::parse_all(self.sources)?;
         match name {
+            "mixed" if budget > MAX_MIXED => {
+                let expected = format!("at most {MAX_MIXED} for the mixed drafter");
+                return Err(out_of_range("drafter.budget", &budget, &expected));
+            }
+            "mixed" => return Ok(DrafterChoice::Mixed { budget, sources }),
             "none" => return Ok(DrafterChoice::None),
             "prompt-lookup" => return Ok(DrafterChoice::PromptLookup { budget }),
             _ => {}

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use upcycle_core::{Sampling, SamplingConfig};
 
-pub use drafter::{DEFAULT_BUDGET, DEFAULT_K, DrafterChoice, PAPER_80, Preset, Recycling, Tree};
+pub use drafter::{DEFAULT_BUDGET, DEFAULT_K, DrafterChoice, PAPER_80, Preset, Recycling, SourceName, Tree};
 pub use error::{ConfigError, Origin, Problem, TreeFileError};
 pub(crate) use keys::nearest;
 pub use layers::Layers;
@@ -259,6 +259,10 @@ impl From<&Config> for Raw {
                 raw.tree = Some(tree.path.map_or(PAPER_80.to_owned(), |path| path.display().to_string()));
                 raw.budget = Some(budget);
                 raw.snapshot = snapshot;
+            }
+            DrafterChoice::Mixed { budget, sources } => {
+                raw.budget = Some(budget);
+                raw.sources = Some(sources.iter().map(|source| source.name().to_owned()).collect());
             }
             DrafterChoice::PromptLookup { budget } => raw.budget = Some(budget),
             DrafterChoice::None => {}

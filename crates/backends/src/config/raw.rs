@@ -62,7 +62,7 @@ pub struct RawCandle {
 pub struct RawDrafter {
     /// `paper`
     pub preset: Option<String>,
-    /// `recycling`, `prompt-lookup` or `none`
+    /// `recycling`, `mixed`, `prompt-lookup` or `none`
     pub name: Option<String>,
     /// Candidates kept for each token.
     pub k: Option<usize>,
@@ -72,6 +72,8 @@ pub struct RawDrafter {
     pub budget: Option<usize>,
     /// Where the matrix is read from, if the file is there, and kept afterwards.
     pub snapshot: Option<PathBuf>,
+    /// Who proposes nodes to the mixed drafter.
+    pub sources: Option<Vec<String>>,
 }
 
 /// `[decode]`: how tokens are chosen and when the text ends.
@@ -122,6 +124,7 @@ impl Raw {
                 tree: text(),
                 budget: Some(0),
                 snapshot: path(),
+                sources: Some(Vec::new()),
             },
             decode: RawDecode {
                 max_tokens: Some(0),

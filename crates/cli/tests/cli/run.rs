@@ -75,7 +75,8 @@ fn every_drafter_gives_the_same_text() {
         let (plain, steps, drafted) = tokens(&["--drafter", "none"]);
         assert_eq!((steps, drafted), (plain.len() as f64 - 1.0, 0.0));
         assert_eq!(tokens(&["-s", "drafter.budget=0"]).0, plain);
-        for other in [&["--drafter", "prompt-lookup"][..], &["-s", "drafter.preset=paper"], &[]] {
+        let mixed = ["--drafter", "mixed", "-s", "drafter.budget=12"];
+        for other in [&mixed[..], &["--drafter", "prompt-lookup"], &["-s", "drafter.preset=paper"], &[]] {
             let (text, _, drafted) = tokens(other);
             assert_eq!(text, plain, "{other:?}");
             assert!(drafted > 0.0, "{other:?} was to draft something, or this shows nothing");

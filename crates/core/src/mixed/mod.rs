@@ -1,0 +1,242 @@
+//! Trees grown best first from several sources at once, each node with a calibrated probability.
+
+mod copying;
+mod frequent;
+mod mixer;
+mod rows;
+mod runners_up;
+mod source;
+
+use std::collections::BinaryHeap;
+
+pub use copying::Copying;
+pub use frequent::Frequent;
+use mixer::Menu;
+use mixer::Mixer;
+pub use rows::{HashedRows, TokenRows, WIDTH};
+pub use runners_up::RunnersUp;
+pub use source::{MAX_SOURCES, Place, Proposals, Scored, Source, WINDOW};
+
+use crate::{Context, DraftTree, Drafter, Footprint, Full, NodeId, Outcome, Phase, Rows, SeqId, TokenId};
+
+/// A place in the heap: a token that may be drafted below a node that is.
+#[derive(Clone, Copy, Debug)]
+struct Branch {
+    /// The chance that the whole path to it is right.
+    path: f32,
+    own: f32,
+    parent: NodeId,
+    token: TokenId,
+    /// Who proposes it, as bits.
+    label: u8,
+    /// Earlier ones first where paths are equally likely.
+    order: u32,
+}
+
+impl PartialEq for Branch {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Branch {}
+impl PartialOrd for Branch {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Branch {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.path.total_cmp(&other.path).then(other.order.cmp(&self.order))
+    }
+}
+
+/// Paths less likely than this are not drafted, whatever the room.
+const FLOOR: f32 = 1e-3;
+
+/// Drafts the most probable nodes that its sources propose.
+pub struct MixedDrafter {
+    sources: Vec<Box<dyn Source>>,
+    mixer: Mixer,
+    prompt_rows: Rows,
+    /// The last tokens of each text that is being followed, its root included.
+    tails: Vec<(SeqId, Vec<TokenId>)>,
+    heap: BinaryHeap<Branch>,
+    menu: Menu,
+    proposals: Proposals,
+}
+
+impl MixedDrafter {
+    /// A drafter over `sources`, of which the first [`MAX_SOURCES`] count.
+    #[must_use]
+    pub fn new(mut sources: Vec<Box<dyn Source>>) -> Self {
+        sources.truncate(MAX_SOURCES);
+        Self {
+            mixer: Mixer::new(&sources),
+            sources,
+            prompt_rows: Rows::Last,
+            tails: Vec::new(),
+            heap: BinaryHeap::new(),
+            menu: Menu::default(),
+            proposals: Proposals::default(),
+        }
+    }
+
+    /// Learns from these rows of the prompt.
+    #[must_use]
+    pub fn with_prompt_rows(mut self, rows: Rows) -> Self {
+        self.prompt_rows = rows;
+        self
+    }
+
+    /// What follows `place`, with probabilities, into `menu`.
+    fn consult(&mut self, place: Place<'_>) {
+        self.menu.clear();
+        for (index, source) in self.sources.iter().enumerate() {
+            self.proposals.clear();
+            source.propose(place, &mut self.proposals);
+            self.menu.add(index, &self.proposals);
+        }
+        self.mixer.mix(&mut self.menu);
+    }
+
+    fn tail(&self, seq: SeqId) -> &[TokenId] {
+        self.tails.iter().find(|(other, _)| *other == seq).map_or(&[], |(_, tail)| tail)
+    }
+
+    fn keep_tail(
+        &mut self,
+        seq: SeqId,
+        tokens: impl DoubleEndedIterator<Item = TokenId> + ExactSizeIterator,
+    ) {
+        let at = match self.tails.iter().position(|(other, _)| *other == seq) {
+            Some(at) => at,
+            None => {
+                self.tails.push((seq, Vec::with_capacity(2 * WINDOW)));
+                self.tails.len() - 1
+            }
+        };
+        let tail = &mut self.tails[at].1;
+        let skip = tokens.len().saturating_sub(WINDOW);
+        tail.extend(tokens.skip(skip));
+        let excess = tail.len().saturating_sub(WINDOW);
+        tail.drain(..excess);
+    }
+}
+
+impl Drafter for MixedDrafter {
+    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+        for source in &mut self.sources {
+            source.follow(context);
+        }
+        let seq = context.seq;
+        if let Some((_, tail)) = self.tails.iter_mut().find(|(other, _)| *other == seq) {
+            tail.clear();
+        }
+        self.keep_tail(seq, context.tokens.iter().copied());
+        self.heap.clear();
+        let mut window = [0; WINDOW];
+        let mut order = 0;
+        let mut grown = Some((NodeId::ROOT, 1.0_f32));
+        loop {
+            if let Some((node, path)) = grown.take()
+                && (tree.depths()[node.index()] as usize) < tree.room().depth
+            {
+                let mut start = WINDOW;
+                let mut next = Some(node);
+                while let (Some(at), 1..) = (next, start) {
+                    start -= 1;
+                    window[start] = tree.tokens()[at.index()];
+                    next = tree.parent(at);
+                }
+                for &token in context.tokens[..context.tokens.len() - 1].iter().rev().take(start) {
+                    start -= 1;
+                    window[start] = token;
+                }
+                let depth = tree.depths()[node.index()] as usize;
+                self.consult(Place { seq, recent: &window[start..], depth });
+                for candidate in &self.menu.candidates {
+                    let below = path * candidate.p;
+                    if below >= FLOOR {
+                        self.heap.push(Branch {
+                            path: below,
+                            own: candidate.p,
+                            parent: node,
+                            token: candidate.token,
+                            label: candidate.label(),
+                            order,
+                        });
+                        order += 1;
+                    }
+                }
+            }
+            if tree.drafted() >= tree.room().nodes {
+                break;
+            }
+            let Some(best) = self.heap.pop() else { break };
+            match tree.push(best.parent, best.token, Some(best.own)) {
+                Ok(node) => {
+                    tree.label(node, best.label);
+                    grown = Some((node, best.path));
+                }
+                Err(Full::Nodes) => break,
+                Err(Full::Depth | Full::Leaves) => {}
+            }
+        }
+    }
+
+    fn observe(&mut self, outcome: &Outcome<'_>) {
+        let mut window = [0; WINDOW];
+        let mut before = [0; WINDOW];
+        let tail = self.tail(outcome.seq);
+        // While decoding, the tail ends with the root, which is in the tree.
+        let known = match outcome.phase {
+            Phase::Decode => tail.len().saturating_sub(1),
+            Phase::Prefill => tail.len(),
+        };
+        before[..known].copy_from_slice(&tail[..known]);
+        let scored = Scored::new(outcome, &before[..known]);
+        if outcome.phase == Phase::Decode {
+            for (&node, &token) in outcome.accepted.iter().zip(outcome.drawn) {
+                self.consult(scored.place(node, &mut window));
+                self.mixer.learn(&self.menu, token);
+            }
+        }
+        for source in &mut self.sources {
+            source.observe(scored);
+        }
+        if outcome.phase == Phase::Prefill {
+            self.keep_tail(outcome.seq, outcome.tree.tokens().iter().copied());
+        }
+    }
+
+    fn forget(&mut self, seq: SeqId) {
+        self.tails.retain(|(other, _)| *other != seq);
+        for source in &mut self.sources {
+            source.forget(seq);
+        }
+    }
+
+    fn k(&self) -> usize {
+        WIDTH
+    }
+
+    fn prompt_rows(&self) -> Rows {
+        self.prompt_rows
+    }
+
+    fn sources(&self) -> Vec<&'static str> {
+        self.sources.iter().map(|source| source.name()).collect()
+    }
+
+    fn footprint(&self) -> Footprint {
+        let bytes = self.sources.iter().map(|source| source.bytes()).sum();
+        Footprint { bytes, rows: 0 }
+    }
+}
+
+impl std::fmt::Debug for MixedDrafter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.sources.iter().map(|source| source.name()).collect();
+        f.debug_struct("MixedDrafter").field("sources", &names).finish_non_exhaustive()
+    }
+}

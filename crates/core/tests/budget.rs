@@ -1,0 +1,162 @@
+//! The size of a pass, chosen by what it costs and brings, on machines that are made up.
+
+use std::time::Duration;
+
+use upcycle_core::{
+    AutoBudget, Commit, Context, Decoder, DraftTree, Drafter, Limits, NodeId, NullDrafter, Request, Row,
+    SeqId, Step, TokenId, TopK, Verifier, VerifyError,
+};
+use upcycle_testkit::{AdversarialDrafter, ManualClock, NaiveVerifier};
+
+/// Seconds of a pass of so many rows, the so-manieth.
+type Cost = fn(rows: usize, pass: usize) -> f64;
+
+/// The naive verifier on a machine where a pass takes what `cost` says, give or take a jitter.
+struct Costed {
+    inner: NaiveVerifier,
+    clock: ManualClock,
+    cost: Cost,
+    passes: usize,
+}
+
+impl Verifier for Costed {
+    fn limits(&self) -> &Limits {
+        self.inner.limits()
+    }
+    fn open(&mut self) -> Result<SeqId, VerifyError> {
+        self.inner.open()
+    }
+    fn close(&mut self, seq: SeqId) {
+        self.inner.close(seq);
+    }
+    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        let rows = steps.iter().map(|step| step.tree.len()).sum();
+        self.passes += 1;
+        // Three in a hundred, and now and then a pass that takes far too long.
+        let noise = (self.passes * 7919 % 61) as f64 / 1000.0 - 0.03;
+        let spike = if self.passes % 97 == 50 { 3.0 } else { 1.0 };
+        let seconds = (self.cost)(rows, self.passes) * (1.0 + noise) * spike;
+        self.clock.advance(Duration::from_secs_f64(seconds));
+        self.inner.forward(steps, top)
+    }
+    fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
+        self.inner.logits(row)
+    }
+    fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
+        self.inner.commit(commits)
+    }
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
+        self.inner.truncate(seq, len)
+    }
+}
+
+/// Knows the text and drafts a chain of it in which each token is right with the chance that is claimed for it.
+#[derive(Clone)]
+struct Fallible {
+    text: Vec<TokenId>,
+    chance: f32,
+    seed: u64,
+}
+
+impl Drafter for Fallible {
+    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+        let mut above = NodeId::ROOT;
+        for (ahead, &token) in self.text[context.tokens.len()..].iter().take(24).enumerate() {
+            let place = (context.tokens.len() as u64) << 8 | ahead as u64;
+            let hash = (place ^ self.seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let hash = (hash ^ hash >> 31).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40;
+            let right = (hash as f32) < self.chance * (1_u64 << 24) as f32;
+            let token = if right { token } else { (token + 1) % 64 };
+            match tree.push(above, token, Some(self.chance)) {
+                Ok(node) => above = node,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+const TOKENS: usize = 400;
+
+fn plain_text(seed: u64) -> Vec<TokenId> {
+    let mut decoder = Decoder::new(NaiveVerifier::new(64, seed), NullDrafter);
+    let text: Result<Vec<_>, _> = decoder.generate(&[1, 2, 3], Request::greedy(TOKENS)).unwrap().collect();
+    [1, 2, 3].into_iter().chain(text.unwrap()).collect()
+}
+
+enum Size {
+    Fixed(usize),
+    Auto(Box<AutoBudget>),
+}
+
+/// Seconds that the text took, without its prompt, and the mean size.
+fn run(seed: u64, cost: Cost, drafter: impl Drafter, size: Size) -> (f64, f64) {
+    let clock = ManualClock::default();
+    let inner = NaiveVerifier::new(64, seed);
+    let verifier = Costed { inner, clock: clock.clone(), cost, passes: 0 };
+    let decoder = Decoder::new(verifier, drafter).with_clock(clock.clone());
+    let mut decoder = match size {
+        Size::Fixed(nodes) => decoder.with_budget(nodes),
+        Size::Auto(budget) => decoder.with_auto_budget(*budget),
+    };
+    let mut generation = decoder.generate(&[1, 2, 3], Request::greedy(TOKENS)).unwrap();
+    let text: Result<Vec<_>, _> = generation.by_ref().collect();
+    let (time, mean) =
+        (generation.stats().time.decode().as_secs_f64(), generation.stats().drafted_per_step());
+    drop(generation);
+    assert_eq!(text.unwrap(), plain_text(seed)[3..], "no size changes the text");
+    (time, mean)
+}
+
+fn best_fixed(seed: u64, cost: Cost, drafter: &Fallible) -> (f64, usize) {
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24]
+        .into_iter()
+        .map(|nodes| (run(seed, cost, drafter.clone(), Size::Fixed(nodes)).0, nodes))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .unwrap()
+}
+
+const COSTS: [(&str, Cost); 7] = [
+    ("flat", |_, _| 0.010),
+    ("linear, steep", |rows, _| 0.001 + 0.009 * rows as f64),
+    ("linear", |rows, _| 0.008 + 0.002 * rows as f64),
+    ("convex", |rows, _| 0.010 + 0.0004 * (rows * rows - 1) as f64),
+    ("stepped", |rows, _| 0.010 * (1.0 + 0.4 * ((rows - 1) / 4) as f64)),
+    ("drifting", |rows, pass| (0.008 + 0.001 * rows as f64) * (1.0 + pass as f64 / 150.0)),
+    ("twice as slow from pass 60 on", |rows, pass| {
+        (0.008 + 0.001 * rows as f64) * if pass > 60 { 2.0 } else { 1.0 }
+    }),
+];
+
+#[test]
+fn the_chosen_size_is_within_a_twentieth_of_the_best_in_hindsight() {
+    let mut worst: f64 = 0.0;
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (name, cost) in COSTS {
+        for chance in [0.15, 0.4, 0.7, 0.9] {
+            let seed = 5;
+            let drafter = Fallible { text: plain_text(seed), chance, seed };
+            let (best, nodes) = best_fixed(seed, cost, &drafter);
+            let (auto, mean) = run(seed, cost, drafter, Size::Auto(Box::new(AutoBudget::new(None))));
+            println!("{name:30} {chance}: best {nodes:2} auto {mean:5.1} {:.3}", auto / best);
+            worst = worst.max(auto / best);
+            sum += auto / best;
+            count += 1.0;
+        }
+    }
+    println!("mean {:.4}, worst {worst:.3}", sum / count);
+    assert!(sum / count < 1.05, "{:.3} of the best on average", sum / count);
+    // Short texts that are nearly all guessed right are over before the size has grown: that is the worst there is.
+    assert!(worst < 1.3, "{worst:.3} of the best");
+}
+
+#[test]
+fn drafts_that_are_always_wrong_cost_next_to_nothing() {
+    for (name, cost) in COSTS {
+        let plain = run(5, cost, NullDrafter, Size::Fixed(0)).0;
+        let text = plain_text(5);
+        let drafter = AdversarialDrafter::new(vec![text], 64);
+        let (auto, mean) = run(5, cost, drafter, Size::Auto(Box::new(AutoBudget::new(None))));
+        println!("{name:30} auto {mean:.2} {:.3}", auto / plain);
+        assert!(auto <= plain * 1.05, "{name}: {:.3} of plain", auto / plain);
+    }
+}

@@ -1,0 +1,112 @@
+//! Laws of the mixed drafter.
+
+use proptest::prelude::*;
+use upcycle_core::mixed::{Copying, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, TokenRows};
+use upcycle_core::{
+    AdjacencyMatrix, AutoBudget, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Request, Room,
+    Rows, Sampling, SamplingConfig, SeqId, TokenId,
+};
+use upcycle_testkit::NaiveVerifier;
+
+const VOCAB: usize = 48;
+
+/// The sources whose bits are set, over tables of about `bytes`.
+fn sources(set: u8, bytes: usize) -> Vec<Box<dyn Source>> {
+    let all: [Box<dyn Source>; 6] = [
+        Box::new(TokenRows::new(AdjacencyMatrix::new(VOCAB, 8).unwrap())),
+        Box::new(HashedRows::new(2, bytes)),
+        Box::new(HashedRows::new(3, bytes)),
+        Box::new(Copying::new(bytes / 16)),
+        Box::new(RunnersUp::default()),
+        Box::new(Frequent::new(VOCAB)),
+    ];
+    all.into_iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1).map(|(_, source)| source).collect()
+}
+
+/// Checks each tree of the drafter inside.
+struct Checked(MixedDrafter);
+
+impl Drafter for Checked {
+    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+        self.0.draft(context, tree);
+        let mut paths = vec![1.0_f32];
+        for node in tree.nodes().skip(1) {
+            let own = tree.probability(node).expect("every node has a probability");
+            paths.push(paths[tree.parents()[node.index()] as usize] * own);
+        }
+        assert!(
+            paths.is_sorted_by(|a, b| *a >= *b * 0.99999),
+            "nodes come by falling probability: {paths:?}"
+        );
+    }
+    fn observe(&mut self, outcome: &Outcome<'_>) {
+        self.0.observe(outcome);
+    }
+    fn forget(&mut self, seq: SeqId) {
+        self.0.forget(seq);
+    }
+    fn k(&self) -> usize {
+        self.0.k()
+    }
+    fn prompt_rows(&self) -> Rows {
+        self.0.prompt_rows()
+    }
+}
+
+fn texts(drafter: impl Drafter, size: Option<usize>, seed: u64, sampling: Sampling) -> Vec<Vec<TokenId>> {
+    let decoder = Decoder::new(NaiveVerifier::new(VOCAB, seed), drafter).with_prefill_chunk(7);
+    let mut decoder = match size {
+        Some(nodes) => decoder.with_budget(nodes),
+        None => decoder.with_auto_budget(AutoBudget::new(None)),
+    };
+    let prompt: Vec<TokenId> = (0..20).map(|i| (i * i) % VOCAB as u32).collect();
+    let open = |decoder: &mut Decoder<_, _>, prompt: &[TokenId]| {
+        decoder.open(prompt, Request { sampling, ..Request::greedy(60) }).unwrap()
+    };
+    // Two texts side by side, of which one starts late.
+    let mut sessions = vec![open(&mut decoder, &prompt)];
+    for _ in 0..6 {
+        decoder.step(&mut sessions).unwrap();
+    }
+    sessions.push(open(&mut decoder, &prompt[3..]));
+    while sessions.iter().any(|session| session.finish().is_none()) {
+        decoder.step(&mut sessions).unwrap();
+    }
+    let texts = sessions.iter().map(|session| session.output().to_vec()).collect();
+    sessions.into_iter().for_each(|session| drop(decoder.close(session)));
+    texts
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn law_10_any_sources_any_size_any_seed_give_the_plain_text(
+        set in 0_u8..64,
+        size in prop::option::of(0_usize..40),
+        seed in any::<u64>(),
+        bytes in 64_usize..20_000,
+        prompt_rows in prop::sample::select(vec![Rows::All, Rows::Last, Rows::Every(3)]),
+        temperature in prop::sample::select(vec![0.0_f32, 0.7]),
+    ) {
+        let config = SamplingConfig { temperature, seed, ..SamplingConfig::default() };
+        let sampling = Sampling::new(config).unwrap();
+        let drafter = Checked(MixedDrafter::new(sources(set, bytes)).with_prompt_rows(prompt_rows));
+        prop_assert_eq!(texts(drafter, size, seed, sampling), texts(NullDrafter, Some(0), seed, sampling));
+    }
+}
+
+#[test]
+fn tables_keep_to_their_bytes() {
+    let bytes = 40_000;
+    let mut drafter = MixedDrafter::new(sources(0b1110, bytes));
+    let limit = 2 * bytes + 64 * 1024;
+    let text: Vec<TokenId> = (0..20_000_u32).map(|i| i.wrapping_mul(2_654_435_761) % VOCAB as u32).collect();
+    let mut tree = DraftTree::new();
+    for end in (1..text.len()).step_by(61) {
+        let context = Context { seq: SeqId::new(1), tokens: &text[..end], prompt_len: 1 };
+        tree.restart(text[end - 1], Room { nodes: 8, leaves: 8, depth: 8 });
+        drafter.draft(context, &mut tree);
+        assert!(drafter.footprint().bytes <= limit, "{} bytes at {end} tokens", drafter.footprint().bytes);
+    }
+}
