@@ -33,7 +33,7 @@ for weights; do
     for nodes in 0 1 2 3 4 6 8 16 80; do
       "$upcycle" run --config configs/candle-cpu.toml --prompts "$work/prompts.jsonl" --json -n 96 \
         --set drafter.budget=$((nodes > 0 ? nodes : 1)) --set backend.candle.weights=$weights \
-        $([ "$nodes" -gt 0 ] || echo --drafter none) >"$work/$weights-$nodes-$round.jsonl"
+        --drafter "$([ "$nodes" -gt 0 ] && echo recycling || echo none)" >"$work/$weights-$nodes-$round.jsonl"
     done
   done
 done
