@@ -1,8 +1,9 @@
 //! The candle backend of Upcycle: llama-architecture GGUF models on the CPU, with nothing but Rust.
 //!
 //! [`Model::load`] maps a file; a [`CandleVerifier`] on top scores draft trees of any shape, several sequences in a
-//! pass. candle supplies the block types of GGUF, their dequantization and their dot products; the model around
-//! them is this crate's own, because none of candle's takes a tree, positions and a cache that rolls back.
+//! pass. The model is this crate's own, because none of candle's takes a tree, positions and a cache that rolls back.
+//! By default its weights are packed for `upcycle-kernels` where these have the file's types; otherwise, or with
+//! [`Products::Candle`], candle supplies the dot products over the mapped blocks.
 //!
 //! ```no_run
 //! use upcycle_candle::{CandleVerifier, Model, Options};
@@ -19,8 +20,8 @@
 //! # Exactness
 //! Every number of a row is computed by one fixed sequence of operations that depends on the row's own tokens and
 //! positions alone. So, on one machine, tree and sequential decoding, any prefill chunking and any batch give equal
-//! logits to the last bit, for quantized weights as for `f32`. Between machines they differ in the last bits,
-//! because candle chooses its dot products by the processor's features.
+//! logits to the last bit, for quantized weights as for `f32`. The two kinds of products differ from each other, and
+//! candle's between machines too, because it chooses them by the processor's features.
 //!
 //! # Models
 //! `general.architecture` = `llama` (so Llama, Mistral, SmolLM, TinyLlama and the like): interleaved rotary
