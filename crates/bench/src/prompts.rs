@@ -1,0 +1,1 @@
+//! What is asked: the own set of prompts, and files of them.

@@ -1,0 +1,1 @@
+//! What a run found, for people: one self-contained page, and a table of numbers.

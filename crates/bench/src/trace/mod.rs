@@ -1,0 +1,1 @@
+//! One generation, step by step, as a page that shows each draft tree.
