@@ -249,6 +249,17 @@ impl Verifier for CandleVerifier {
         &self.limits
     }
 
+    fn engine(&self) -> String {
+        match self.model.kernel_path() {
+            Some(path) => format!("own kernels, {path}"),
+            None => "candle's dot products".to_owned(),
+        }
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.model.threads())
+    }
+
     fn open(&mut self) -> Result<SeqId, VerifyError> {
         if self.sequences.len() >= self.limits.max_seqs {
             return Err(VerifyError::TooManySequences { max: self.limits.max_seqs });

@@ -180,6 +180,24 @@ pub trait Verifier: Send {
     /// What it can take. Does not change while the verifier lives.
     fn limits(&self) -> &Limits;
 
+    /// The most that a logit may change when its row is scored beside other rows than in plain decoding: 0 where the
+    /// arithmetic of a row does not depend on its neighbours. Texts are held to it ([`crate::margin`]), so a backend whose
+    /// passes round differently by their size has to say so here.
+    fn row_tolerance(&self) -> f32 {
+        0.0
+    }
+
+    /// What computes, in a few words for reports: kernels, instruction set, version. Empty where there is nothing to
+    /// tell.
+    fn engine(&self) -> String {
+        String::new()
+    }
+
+    /// Threads of a pass, where the backend knows.
+    fn threads(&self) -> Option<usize> {
+        None
+    }
+
     /// Opens an empty sequence, under an id that was never given before.
     ///
     /// # Errors
@@ -220,29 +238,45 @@ pub trait Verifier: Send {
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError>;
 }
 
-impl<V: Verifier + ?Sized> Verifier for Box<V> {
-    fn limits(&self) -> &Limits {
-        (**self).limits()
-    }
-    fn open(&mut self) -> Result<SeqId, VerifyError> {
-        (**self).open()
-    }
-    fn close(&mut self, seq: SeqId) {
-        (**self).close(seq);
-    }
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        (**self).forward(steps, top)
-    }
-    fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
-        (**self).logits(row)
-    }
-    fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        (**self).commit(commits)
-    }
-    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
-        (**self).truncate(seq, len)
-    }
+/// A verifier behind a pointer is one too: owned, or lent.
+macro_rules! forward {
+    ($($pointer:ty),+) => {$(
+        impl<V: Verifier + ?Sized> Verifier for $pointer {
+            fn limits(&self) -> &Limits {
+                (**self).limits()
+            }
+            fn row_tolerance(&self) -> f32 {
+                (**self).row_tolerance()
+            }
+            fn engine(&self) -> String {
+                (**self).engine()
+            }
+            fn threads(&self) -> Option<usize> {
+                (**self).threads()
+            }
+            fn open(&mut self) -> Result<SeqId, VerifyError> {
+                (**self).open()
+            }
+            fn close(&mut self, seq: SeqId) {
+                (**self).close(seq);
+            }
+            fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+                (**self).forward(steps, top)
+            }
+            fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
+                (**self).logits(row)
+            }
+            fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
+                (**self).commit(commits)
+            }
+            fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
+                (**self).truncate(seq, len)
+            }
+        }
+    )+};
 }
+
+forward!(Box<V>, &mut V);
 
 /// Why a verifier refused or failed. Every sequence is as it was before the call.
 #[derive(Debug, thiserror::Error)]

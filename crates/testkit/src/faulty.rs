@@ -317,6 +317,10 @@ impl<V: Verifier> Verifier for Faulty<V> {
         &self.limits
     }
 
+    fn row_tolerance(&self) -> f32 {
+        self.inner.row_tolerance()
+    }
+
     fn open(&mut self) -> Result<SeqId, VerifyError> {
         let inner = self.inner.open()?;
         let outer = self.free.pop().unwrap_or(inner);

@@ -1,13 +1,13 @@
 //! Law 10: the text, whatever was drafted.
 
 use upcycle_core::{
-    AdjacencyMatrix, DecodeError, Decoder, Drafter, NullDrafter, PromptLookup, Request, Row, Sampler,
+    AdjacencyMatrix, DecodeError, Decoder, Drafter, Margin, NullDrafter, PromptLookup, Request, Row,
     Sampling, SamplingConfig, Session, TokenId, TokenRecycling, TreeTemplate, Verifier,
 };
 
 use crate::drafters::{AdversarialDrafter, OracleDrafter, RandomDrafter};
 use crate::law::{Broken, Cause, Law};
-use crate::probe::{Checked, Probe, furthest};
+use crate::probe::{Checked, Probe};
 use crate::subject::{Subject, Tolerance};
 
 /// How far law 10 held.
@@ -111,8 +111,8 @@ fn plain_cases(probe: &mut Probe<'_>) -> Checked<Vec<Case>> {
 /// The first `len` tokens of plain decoding, and the row that the last of them was drawn from.
 fn plainly(probe: &mut Probe<'_>, case: &Case, len: usize) -> Checked<(Vec<TokenId>, Vec<f32>)> {
     let verifier: &mut dyn Verifier = &mut *probe.verifier;
-    let mut decoder = Decoder::new(Lent(verifier), NullDrafter);
-    let run = |decoder: &mut Decoder<Lent<'_>, NullDrafter>| {
+    let mut decoder = Decoder::new(verifier, NullDrafter);
+    let run = |decoder: &mut Decoder<&mut dyn Verifier, NullDrafter>| {
         let request = Request { sampling: case.sampling, ..Request::greedy(len) };
         let mut session = [decoder.open(&case.prompt, request)?];
         let mut row = Row { step: 0, node: 0 };
@@ -144,7 +144,7 @@ fn compare<D: Drafter>(probe: &mut Probe<'_>, cases: &[Case], name: &str, drafte
     let slots = limits.max_seqs.min(limits.max_rows / 4).clamp(1, 4);
     let mut agreement = Agreement::default();
     let mut partings = Vec::new();
-    let mut decoder = Decoder::new(Lent(&mut *probe.verifier), drafter);
+    let mut decoder = Decoder::new(&mut *probe.verifier, drafter);
     let run = drive(&mut decoder, cases, (slots, probe.subject.output), &mut agreement, &mut partings);
     drop(decoder);
     run.map_err(|error| undecoded(probe, error))?;
@@ -157,8 +157,8 @@ fn compare<D: Drafter>(probe: &mut Probe<'_>, cases: &[Case], name: &str, drafte
 
 /// Steps all cases to their ends, one more joining at every second step, and the second one closed after a few
 /// steps and decoded once more from its start.
-fn drive<D: Drafter>(
-    decoder: &mut Decoder<Lent<'_>, D>,
+fn drive<V: Verifier, D: Drafter>(
+    decoder: &mut Decoder<V, D>,
     cases: &[Case],
     (slots, output): (usize, usize),
     agreement: &mut Agreement,
@@ -229,53 +229,11 @@ fn judge(probe: &mut Probe<'_>, cases: &[Case], name: &str, parting: &Parting) -
         return wrong(probe, "another".into());
     }
     let (_, plain_row) = plainly(probe, &cases[case], at + 1)?;
-    let Some((_, a, b)) = furthest(&plain_row, logits) else { return wrong(probe, "no row".into()) };
-    let change = f64::from((a - b).abs());
-    let most = f64::from(probe.subject.tolerance.most());
     let before = [&prompt[..], &plain[..at]].concat();
-    let gap = Sampler::new(*sampling).choose(&plain_row, before.len(), &before).gap;
-    // Each of the two best scores may have moved by that much.
-    let scale = f64::from(sampling.config().temperature);
-    let reach = 2.0 * change / if scale > 0.0 { scale } else { 1.0 };
-    if change <= most && gap <= reach {
+    let margin = Margin::of(&plain_row, logits, *sampling, &before);
+    if margin.explains(probe.subject.tolerance.most()) {
         return Ok(());
     }
-    wrong(
-        probe,
-        format!(
-            "another, and not within the margin: the plain run's two best scores are {gap} apart, the passes \
-             {change} (scores {reach}, tolerance {most})"
-        ),
-    )
-}
-
-/// A verifier lent to a decoder.
-struct Lent<'a>(&'a mut dyn Verifier);
-
-impl Verifier for Lent<'_> {
-    fn limits(&self) -> &upcycle_core::Limits {
-        self.0.limits()
-    }
-    fn open(&mut self) -> Result<upcycle_core::SeqId, upcycle_core::VerifyError> {
-        self.0.open()
-    }
-    fn close(&mut self, seq: upcycle_core::SeqId) {
-        self.0.close(seq);
-    }
-    fn forward(
-        &mut self,
-        steps: &[upcycle_core::Step<'_>],
-        top: &mut upcycle_core::TopK,
-    ) -> Result<(), upcycle_core::VerifyError> {
-        self.0.forward(steps, top)
-    }
-    fn logits(&mut self, row: Row) -> Result<&[f32], upcycle_core::VerifyError> {
-        self.0.logits(row)
-    }
-    fn commit(&mut self, commits: &[upcycle_core::Commit<'_>]) -> Result<(), upcycle_core::VerifyError> {
-        self.0.commit(commits)
-    }
-    fn truncate(&mut self, seq: upcycle_core::SeqId, len: usize) -> Result<(), upcycle_core::VerifyError> {
-        self.0.truncate(seq, len)
-    }
+    let most = probe.subject.tolerance.most();
+    wrong(probe, format!("another, and not within the margin: {margin}, tolerance {most}"))
 }
