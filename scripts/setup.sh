@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Makes sure of what building and testing need: the pinned Rust toolchain with rustfmt and clippy, a C linker,
-# Python 3 with pip for the model. Says what it installs; does nothing where all is there.
+# Python 3 with pip for the model; with `tests`, also Chromium with its driver for the tests of pages. Says what it
+# installs; does nothing where all is there.
+#
+#   scripts/setup.sh [tests]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { echo "setup: $*"; }
@@ -25,6 +28,9 @@ missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v python3 >/dev/null || missing+=(python3 python3-pip)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+if [ "${1:-}" = tests ]; then
+  command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     say "installing ${missing[*]} with apt-get"

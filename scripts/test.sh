@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Everything that a change is checked by: formatting, lints, tests (the real model among them), documentation, and the
-# README's own commands. Installs what it needs and says so. About 15 minutes on 2 cores from nothing.
+# Everything that a change is checked by: formatting, lints, tests (the real model and a real browser among them),
+# documentation, and the README's own commands. Installs what it needs and says so. About 15 minutes on 2 cores from
+# nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 
-./scripts/setup.sh
+./scripts/setup.sh tests
 if ! cargo deny --version >/dev/null 2>&1; then
   say "installing cargo-deny, which checks the licences of dependencies (about 3 minutes)"
   cargo install --quiet --locked cargo-deny

@@ -1,6 +1,7 @@
-//! Tests that cross the crates, and what they share: the reference trace.
+//! Tests that cross the crates, and what they share: the reference trace, the model, a browser.
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod model;
 pub mod reference;
 

@@ -96,7 +96,7 @@ impl<'a> Speaker<'a> {
 }
 
 /// A prompt that cannot be decoded is wrong usage, a backend that fails is a failure.
-fn failure(error: DecodeError) -> Failure {
+pub(crate) fn failure(error: DecodeError) -> Failure {
     match error {
         DecodeError::EmptyPrompt | DecodeError::PromptTooLong { .. } => Failure::usage(error),
         _ => Failure::failed(error),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::bench::Bench;
+
 /// Answers from a language model in fewer steps, word for word the same.
 #[derive(Debug, Parser)]
 #[command(name = "upcycle", version, arg_required_else_help = true, max_term_width = 100)]
@@ -17,6 +19,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Answer a prompt, streaming to standard output
     Run(Box<Run>),
+    /// Measure drafters and backends beside plain decoding and peers, in one run
+    Bench(Box<Bench>),
+    /// Answer a prompt and show how, step by step, as one HTML page
+    Trace(Box<Trace>),
     /// List the backends: which are compiled in, and on what devices they run
     Backends {
         /// Print one JSON array
@@ -86,6 +92,35 @@ pub(crate) struct Run {
     /// Answer twice, with the drafter and by plain decoding, and print how they compare
     #[arg(long, conflicts_with_all = ["json", "prompts"], help_heading = "Output")]
     pub(crate) compare: bool,
+}
+
+const TRACE: &str = "\
+The page needs no network. It draws the draft tree of every step, which drafts were accepted, what the model ranked \
+after each node, and what the drafter learned. A drafter.snapshot is read and left as it is.
+
+Settings and exit codes are those of `upcycle run`; Ctrl-C ends the text after the step at hand and writes the page of \
+what there is.";
+
+#[derive(Args, Debug)]
+#[command(after_help = TRACE)]
+pub(crate) struct Trace {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+
+    /// The prompt; standard input is read if no prompt is given
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "prompt_file", help_heading = "Prompt")]
+    pub(crate) prompt: Option<String>,
+    /// A file with the prompt; one line end at its end is left out, as with standard input
+    #[arg(short = 'f', long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Prompt")]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// Prompt with the text as it stands, without the model's chat template
+    #[arg(long, help_heading = "Prompt")]
+    pub(crate) raw: bool,
+
+    /// Where to write the page; a file that is there is replaced once the new one is whole
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "trace.html")]
+    #[arg(help_heading = "Output")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -1,4 +1,4 @@
-//! The command line of Upcycle: `upcycle run`, `backends`, `inspect`, `config check`, `completions`.
+//! The command line of Upcycle: `upcycle run`, `trace`, `bench`, `backends`, `inspect`, `config check`, `completions`.
 //!
 //! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 130 after Ctrl-C.
 #![forbid(unsafe_code)]
@@ -6,6 +6,7 @@
 mod answer;
 mod args;
 mod backends;
+mod bench;
 mod compare;
 mod config;
 mod failure;
@@ -16,6 +17,7 @@ mod progress;
 mod prompts;
 mod report;
 mod run;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let mut output = Output::stdout();
     match arguments.command {
         Command::Run(run) => run::run(*run, &mut output),
+        Command::Bench(arguments) => bench::bench(*arguments, &mut output),
+        Command::Trace(trace) => trace::trace(*trace, &mut output),
         Command::Backends { json } => backends::list(json, &mut output),
         Command::Inspect { model, json } => inspect::inspect(&model, json, &mut output),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file, &mut output),

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
+use upcycle_bench::prompts::{self, Prompt};
 
 use crate::args::PromptSource;
 use crate::failure::Failure;
@@ -46,20 +46,25 @@ impl Prompts {
     /// Reads them all, so that what is wrong is known before anything runs.
     pub(crate) fn read(source: PromptSource) -> Result<Self, Failure> {
         if let Some(path) = source.prompts {
-            return questions(&path, &read(&path)?).map(Self::Many);
+            return questions(&path).map(Self::Many);
         }
-        let prompt = match (source.prompt, source.prompt_file) {
-            (Some(prompt), _) => prompt,
-            (None, Some(path)) => text(&path.display().to_string(), read(&path)?)?,
-            (None, None) => text("standard input", standard_input()?)?,
-        };
-        if prompt.is_empty() {
-            return Err(Failure::usage(
-                "the prompt is empty; give --prompt TEXT, --prompt-file FILE, or text on standard input",
-            ));
-        }
-        Ok(Self::One(prompt))
+        one(source.prompt, source.prompt_file).map(Self::One)
     }
+}
+
+/// One prompt: as it is given, from a file, or else from standard input.
+pub(crate) fn one(prompt: Option<String>, file: Option<PathBuf>) -> Result<String, Failure> {
+    let prompt = match (prompt, file) {
+        (Some(prompt), _) => prompt,
+        (None, Some(path)) => text(&path.display().to_string(), read(&path)?)?,
+        (None, None) => text("standard input", standard_input()?)?,
+    };
+    if prompt.is_empty() {
+        return Err(Failure::usage(
+            "the prompt is empty; give --prompt TEXT, --prompt-file FILE, or text on standard input",
+        ));
+    }
+    Ok(prompt)
 }
 
 fn standard_input() -> Result<Vec<u8>, Failure> {
@@ -93,77 +98,53 @@ fn text(from: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// A line as it is written; fields that are not needed may stand there too.
-#[derive(Deserialize)]
-struct Line {
-    question_id: Value,
-    turns: Vec<String>,
-}
-
-fn questions(path: &Path, bytes: &[u8]) -> Result<Vec<Question>, Failure> {
-    let mut questions = Vec::new();
-    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let place = Place { path: path.to_owned(), line: index + 1 };
-        let parsed: Line = serde_json::from_slice(line).map_err(|error| place.fault(reason(&error)))?;
-        if !(parsed.question_id.is_string() || parsed.question_id.is_number()) {
-            return Err(place.fault("`question_id` must be a number or a string"));
-        }
-        let Some(prompt) = parsed.turns.into_iter().next().filter(|turn| !turn.is_empty()) else {
-            return Err(place.fault("`turns` must begin with a prompt that is not empty"));
-        };
-        questions.push(Question { id: parsed.question_id, prompt, place });
-    }
-    if questions.is_empty() {
-        return Err(Failure::usage(format!("{} holds no prompts", path.display())));
-    }
-    Ok(questions)
-}
-
-/// What the parser said; its line is always 1 here, so only its column is kept.
-fn reason(error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let said = said.split(" at line ").next().unwrap_or_default();
-    format!("column {}: {said}; expected {{\"question_id\": …, \"turns\": [\"…\"]}}", error.column())
+/// The first turn of each line; an id may stand there more than once.
+fn questions(path: &Path) -> Result<Vec<Question>, Failure> {
+    let prompts = prompts::read(path).map_err(Failure::usage)?;
+    let question = |prompt: Prompt| Question {
+        prompt: prompt.first_turn().to_owned(),
+        id: prompt.id,
+        place: Place { path: path.to_owned(), line: prompt.line },
+    };
+    Ok(prompts.into_iter().map(question).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn message(text: &[u8]) -> String {
-        match questions(Path::new("q.jsonl"), text) {
-            Err(Failure::Usage(error)) => error.to_string(),
-            other => panic!("{other:?}"),
-        }
+    /// What `--prompts` gives for a file of this text.
+    fn many(text: &str) -> Result<Prompts, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.jsonl");
+        fs::write(&path, text).unwrap();
+        Prompts::read(PromptSource { prompt: None, prompt_file: None, prompts: Some(path) })
     }
 
     #[test]
-    fn good_lines_are_read_in_order_and_blank_ones_skipped() {
-        let text = b"{\"question_id\": 7, \"turns\": [\"a\", \"b\"], \"group\": \"x\"}\n\n\
-                     {\"turns\": [\"c\"], \"question_id\": \"q\"}\r\n";
-        let found = questions(Path::new("q.jsonl"), text).unwrap();
+    fn each_line_asks_its_first_turn_and_ids_may_repeat() {
+        let text = "{\"question_id\": 7, \"turns\": [\"a\", \"b\"], \"group\": \"x\"}\n\n\
+                    {\"turns\": [\"c\"], \"question_id\": \"q\"}\r\n\
+                    {\"turns\": [\"a\"], \"question_id\": 7}";
+        let Ok(Prompts::Many(found)) = many(text) else { panic!("three prompts") };
         let found: Vec<_> =
             found.iter().map(|q| (q.id.to_string(), q.prompt.as_str(), q.place.line)).collect();
-        assert_eq!(found, [("7".to_owned(), "a", 1), ("\"q\"".to_owned(), "c", 3)]);
+        let (seven, q) = ("7".to_owned(), "\"q\"".to_owned());
+        assert_eq!(found, [(seven.clone(), "a", 1), (q, "c", 3), (seven, "a", 4)]);
     }
 
     #[test]
-    fn a_broken_line_is_named_with_its_reason() {
-        let good = b"{\"question_id\": 7, \"turns\": [\"a\"]}\n";
-        let with = |line: &[u8]| message(&[good, line].concat());
-        let syntax = with(b"{\"question_id\": 1, \"turns\": [}");
-        assert!(syntax.starts_with("q.jsonl:2: column 30: expected value"), "{syntax}");
-        assert!(with(b"{\"question_id\": 1}").contains("missing field `turns`"));
-        assert!(
-            with(b"{\"question_id\": null, \"turns\": [\"a\"]}").contains("must be a number or a string")
-        );
-        assert!(with(b"{\"question_id\": 1, \"turns\": []}").contains("begin with a prompt"));
-        assert!(with(b"{\"question_id\": 1, \"turns\": [\"\"]}").contains("begin with a prompt"));
-        assert!(with(b"\xff").starts_with("q.jsonl:2: column "));
-        assert_eq!(message(b"\n"), "q.jsonl holds no prompts");
+    fn a_file_that_cannot_be_used_is_wrong_usage_and_says_where() {
+        let place = |text: &str| match many(text) {
+            Err(Failure::Usage(error)) => {
+                error.to_string().split_once("q.jsonl").expect("names the file").1.to_owned()
+            }
+            other => panic!("{other:?}"),
+        };
+        let good = "{\"question_id\": 7, \"turns\": [\"a\"]}\n";
+        let broken = place(&format!("{good}{{\"question_id\": 1, \"turns\": [}}"));
+        assert!(broken.starts_with(":2: column 30: expected value"), "{broken}");
+        assert!(place("\n").starts_with(" holds no prompts"));
     }
 
     #[test]

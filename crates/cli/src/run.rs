@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
 }
 
 /// Loads the model, behind a progress bar.
-fn load(config: &Config, registry: &Registry) -> Result<Engine, Failure> {
+pub(crate) fn load(config: &Config, registry: &Registry) -> Result<Engine, Failure> {
     let bar = Bar::new("loading the model");
     Ok(Engine::load(config, registry, &mut |progress| bar.set(progress))?)
 }

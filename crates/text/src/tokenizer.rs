@@ -201,6 +201,13 @@ impl Tokenizer {
         self.inner.vocabulary.bytes(token)
     }
 
+    /// The token as the vocabulary writes it: `<|im_end|>` for a special token, the byte-level alphabet for others
+    /// (`Ġthe`). None outside the vocabulary and for an id without a token.
+    #[must_use]
+    pub fn name(&self, token: u32) -> Option<String> {
+        self.inner.encoder.id_to_token(token).filter(|name| !name.is_empty())
+    }
+
     /// The number of token ids: the highest id and one. The model's may be higher, for padding.
     #[must_use]
     pub fn vocab_size(&self) -> usize {

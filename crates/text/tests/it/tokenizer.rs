@@ -33,6 +33,16 @@ fn known_encodings() {
 }
 
 #[test]
+fn every_token_has_the_name_that_the_vocabulary_gives_it() {
+    let tokenizer = &*TOKENIZER;
+    let names = [1, 2, 260, 49_152].map(|token| tokenizer.name(token));
+    assert_eq!(
+        names,
+        [Some("<|im_start|>".to_owned()), Some("<|im_end|>".to_owned()), Some("Ġthe".to_owned()), None]
+    );
+}
+
+#[test]
 fn special_tokens_are_parsed_or_plain() {
     let tokenizer = &*TOKENIZER;
     let text = "<|im_start|>user\nHi<|im_end|>";

@@ -1,0 +1,121 @@
+//! Drafting and learning.
+
+use std::cell::RefCell;
+
+use divan::Bencher;
+use upcycle_backends::{AnyDrafter, DrafterChoice, SourceName};
+use upcycle_core::{
+    AdjacencyMatrix, Context, DraftTree, Drafter, Room, SeqId, TokenId, TokenRecycling, TreeTemplate,
+};
+
+use crate::VOCABS;
+use crate::language::K;
+use crate::reading::{PAPER, Pass, Reading};
+
+/// Steps that a drafter has learned from, each of 81 rows.
+const WARM: u32 = 100;
+
+/// Passes that are taken in turn, so that neither branches nor caches know what comes. A sample is all of them: samples
+/// are then alike, and long beside the clock's own steps.
+pub(crate) const TURNS: u32 = 64;
+
+/// The paper's drafter, at work and warm.
+pub(crate) fn recycling(vocab: usize) -> Reading<TokenRecycling> {
+    let matrix = AdjacencyMatrix::new(vocab, K).expect("a size in use");
+    Reading::new(TokenRecycling::new(matrix, TreeTemplate::paper_80()), vocab).warmed(WARM)
+}
+
+/// The mixed drafter as it is configured by default, at work and warm.
+fn mixed(vocab: usize) -> Reading<AnyDrafter> {
+    let choice = DrafterChoice::Mixed { budget: PAPER, sources: SourceName::DEFAULT.to_vec() };
+    let drafter = AnyDrafter::cold(&choice, vocab).expect("a size in use");
+    Reading::new(drafter, vocab).warmed(WARM)
+}
+
+/// The paper's tree, and the eight best of its nodes.
+#[divan::bench(args = [PAPER, 8], sample_size = TURNS)]
+fn draft_recycling(bencher: Bencher<'_, '_>, nodes: usize) {
+    let mut reading = recycling(VOCABS[0]);
+    let roots: Vec<TokenId> = reading.passes(TURNS).iter().map(|pass| pass.tree.tokens()[0]).collect();
+    let mut drafter = reading.drafter;
+    let mut tree = DraftTree::new();
+    let mut turns = roots.iter().cycle();
+    bencher.bench_local(|| {
+        // It looks at the tree's root alone.
+        let root = turns.next().copied().unwrap_or_default();
+        tree.restart(root, Room { nodes, ..Room::UNBOUNDED });
+        drafter.draft(Context { seq: SeqId::new(1), tokens: &[root], prompt_len: 1 }, &mut tree);
+        tree.drafted()
+    });
+}
+
+/// By vocabulary and draft nodes. Each draft follows a real step, since it also takes in the tokens of the last one.
+#[divan::bench(
+    args = [(VOCABS[0], 8), (VOCABS[0], 32), (VOCABS[1], 8), (VOCABS[1], 32)],
+    sample_size = 1,
+    sample_count = 1000,
+)]
+fn draft_mixed(bencher: Bencher<'_, '_>, (vocab, nodes): (usize, usize)) {
+    let reading = RefCell::new(mixed(vocab).with_nodes(nodes));
+    reading.borrow_mut().draft();
+    bencher
+        .with_inputs(|| {
+            let mut reading = reading.borrow_mut();
+            reading.verify();
+            reading.learn();
+        })
+        .bench_local_values(|()| reading.borrow_mut().draft());
+}
+
+/// 81 rows.
+#[divan::bench(sample_size = TURNS)]
+fn observe_recycling(bencher: Bencher<'_, '_>) {
+    observe(bencher, recycling(VOCABS[0]));
+}
+
+/// 81 rows, by vocabulary.
+#[divan::bench(args = VOCABS, sample_size = TURNS)]
+fn observe_mixed(bencher: Bencher<'_, '_>, vocab: usize) {
+    observe(bencher, mixed(vocab));
+}
+
+fn observe(bencher: Bencher<'_, '_>, mut reading: Reading<impl Drafter>) {
+    let passes: Vec<Pass> = reading.passes(TURNS);
+    let mut turns = passes.iter().cycle();
+    bencher.bench_local(|| {
+        if let Some(pass) = turns.next() {
+            reading.drafter.observe(&pass.outcome());
+        }
+    });
+}
+
+pub(crate) fn probe(vocab: usize) {
+    fn look<D: Drafter>(name: &str, mut r: Reading<D>) {
+        let mut full = [0usize; 64];
+        let mut acc = 0;
+        for f in &mut full {
+            *f = r.draft();
+            r.verify();
+            acc += r.walk_len();
+            r.learn();
+        }
+        println!(
+            "{name}: drafted mean {:.1} min {} accepted {:.2}",
+            full.iter().sum::<usize>() as f64 / 64.0,
+            full.iter().min().unwrap(),
+            acc as f64 / 64.0
+        );
+    }
+    for warm in [1, 100, 400] {
+        let m = AdjacencyMatrix::new(vocab, K).unwrap();
+        look(
+            &format!("rec {vocab} {warm}"),
+            Reading::new(TokenRecycling::new(m, TreeTemplate::paper_80()), vocab).warmed(warm),
+        );
+        let choice = DrafterChoice::Mixed { budget: PAPER, sources: SourceName::DEFAULT.to_vec() };
+        let d = || AnyDrafter::cold(&choice, vocab).unwrap();
+        look(&format!("mix80 {vocab} {warm}"), Reading::new(d(), vocab).warmed(warm));
+        look(&format!("mix8 {vocab} {warm}"), Reading::new(d(), vocab).warmed(warm).with_nodes(8));
+        look(&format!("mix32 {vocab} {warm}"), Reading::new(d(), vocab).warmed(warm).with_nodes(32));
+    }
+}

@@ -1,0 +1,224 @@
+//! Arms as they are named on the command line.
+
+use std::fmt;
+use std::path::Path;
+
+use upcycle_backends::{Config, ConfigError, Layers};
+
+use crate::peers::{PeerSpec, PeerSpecError};
+
+/// What is measured of a configuration, or a peer.
+///
+/// Written `plain`, `configured`, `paper`, or a drafter with the nodes and the tree that it is given:
+/// `recycling:8`, `recycling:16@trees/mine.toml`, `mixed:2`, `prompt-lookup:4`. Peers begin with `llama.cpp`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ArmSpec {
+    /// Plain decoding.
+    Plain,
+    /// The drafter that the configuration names.
+    Configured,
+    /// The paper's preset.
+    Paper,
+    /// A drafter.
+    Drafter {
+        /// Its name in the configuration.
+        name: String,
+        /// `drafter.budget`; the configuration's where none is given.
+        nodes: Option<String>,
+        /// `drafter.tree`, likewise.
+        tree: Option<String>,
+    },
+    /// Another program.
+    Peer(PeerSpec),
+}
+
+/// An arm that cannot be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArmError {
+    /// No arm has such a name.
+    #[error(
+        "{found:?} is no arm: expected `plain`, `configured`, `paper`, a drafter as `NAME[:NODES][@TREE]` (recycling, \
+         mixed, prompt-lookup), or a peer as `llama.cpp[:TYPE[:N:M]]`"
+    )]
+    Unknown {
+        /// What was written.
+        found: String,
+    },
+    /// A peer that cannot be.
+    #[error(transparent)]
+    Peer(#[from] PeerSpecError),
+    /// The list names nothing.
+    #[error("the list of arms is empty; leave --arms out for the usual ones")]
+    Empty,
+}
+
+impl ArmSpec {
+    /// What is measured where nothing else is asked for: plain decoding, the configured drafter, and prompt lookup.
+    pub const USUAL: &str = "plain,configured,prompt-lookup";
+
+    /// Reads one arm.
+    ///
+    /// # Errors
+    /// [`ArmError`].
+    pub fn parse(text: &str) -> Result<Self, ArmError> {
+        if text.starts_with("llama.cpp") {
+            return Ok(Self::Peer(PeerSpec::parse(text)?));
+        }
+        let (rest, tree) = match text.split_once('@') {
+            Some((rest, tree)) => (rest, Some(tree.to_owned())),
+            None => (text, None),
+        };
+        let (name, nodes) = match rest.split_once(':') {
+            Some((name, nodes)) => (name, Some(nodes.to_owned())),
+            None => (rest, None),
+        };
+        let bare = nodes.is_none() && tree.is_none();
+        match name {
+            "plain" | "none" if bare => Ok(Self::Plain),
+            "configured" if bare => Ok(Self::Configured),
+            "paper" if bare => Ok(Self::Paper),
+            "recycling" | "mixed" | "prompt-lookup" => {
+                Ok(Self::Drafter { name: name.to_owned(), nodes, tree })
+            }
+            _ => Err(ArmError::Unknown { found: text.to_owned() }),
+        }
+    }
+
+    /// Reads a list of arms, separated by commas; plain decoding is put first where it is not in the list, and a name
+    /// that stands twice counts once.
+    ///
+    /// # Errors
+    /// [`ArmError`].
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, ArmError> {
+        let mut arms = Vec::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let arm = Self::parse(part)?;
+            if !arms.contains(&arm) {
+                arms.push(arm);
+            }
+        }
+        if arms.is_empty() {
+            return Err(ArmError::Empty);
+        }
+        let ours = arms.iter().any(|arm| !matches!(arm, Self::Peer(_)));
+        if ours && !arms.contains(&Self::Plain) {
+            arms.insert(0, Self::Plain);
+        }
+        Ok(arms)
+    }
+
+    /// The configuration of this arm: `layers` with the arm's drafter on top of all else. A peer has none and gets that of
+    /// plain decoding.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names the arm as the origin of what is wrong.
+    pub fn configure(&self, layers: &Layers, backends: &[&str]) -> Result<Config, ConfigError> {
+        let mut layers = layers.clone();
+        let origin = format!("--arms {self}");
+        let mut set = |key: &str, value: &str| layers.flag(&origin, key, value);
+        match self {
+            Self::Configured => {}
+            Self::Plain | Self::Peer(_) => set("drafter.name", "none")?,
+            Self::Paper => set("drafter.preset", "paper")?,
+            Self::Drafter { name, nodes, tree } => {
+                set("drafter.name", name)?;
+                if let Some(nodes) = nodes {
+                    set("drafter.budget", nodes)?;
+                }
+                if let Some(tree) = tree {
+                    set("drafter.tree", tree)?;
+                }
+            }
+        }
+        layers.load(backends)
+    }
+}
+
+impl fmt::Display for ArmSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain => f.write_str("plain"),
+            Self::Configured => f.write_str("configured"),
+            Self::Paper => f.write_str("paper"),
+            Self::Drafter { name, nodes, tree } => {
+                f.write_str(name)?;
+                if let Some(nodes) = nodes {
+                    write!(f, ":{nodes}")?;
+                }
+                if let Some(tree) = tree {
+                    write!(f, "@{tree}")?;
+                }
+                Ok(())
+            }
+            Self::Peer(peer) => write!(f, "{peer}"),
+        }
+    }
+}
+
+/// What a configuration is called in a report: the name of its file without folder and ending.
+#[must_use]
+pub fn setup_name(path: Option<&Path>, taken: &[String]) -> String {
+    let stem =
+        path.and_then(Path::file_stem).map_or("default".into(), |stem| stem.to_string_lossy().into_owned());
+    let mut name = stem.clone();
+    for number in 2.. {
+        if !taken.contains(&name) {
+            break;
+        }
+        name = format!("{stem}-{number}");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arm_is_written_as_it_is_read() {
+        for text in
+            ["plain", "configured", "paper", "mixed", "recycling:8", "recycling:16@t.toml", "mixed@t.toml"]
+        {
+            assert_eq!(ArmSpec::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["", "plain:3", "recyling:8", "paper@x", "configured:2"] {
+            let error = ArmSpec::parse(text).unwrap_err().to_string();
+            assert!(error.contains("is no arm") && error.contains("recycling"), "{error}");
+        }
+    }
+
+    #[test]
+    fn plain_decoding_is_always_an_arm_of_ours() {
+        let list =
+            |text| ArmSpec::parse_list(text).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(list("mixed:2, mixed:2,"), ["plain", "mixed:2"]);
+        assert_eq!(list("recycling:1,plain"), ["recycling:1", "plain"]);
+        assert!(matches!(ArmSpec::parse_list(" ,"), Err(ArmError::Empty)));
+    }
+
+    #[test]
+    fn an_arm_overrides_the_drafter_of_a_configuration_and_nothing_else() {
+        let mut layers = Layers::new();
+        layers
+            .text(Path::new("x.toml"), "[drafter]\nname = \"mixed\"\nbudget = 3\n[decode]\nseed = 7\n")
+            .unwrap();
+        let config = |arm: &str| ArmSpec::parse(arm).unwrap().configure(&layers, &["candle"]).unwrap();
+        let drafter = |arm| (config(arm).drafter().name(), config(arm).drafter().budget());
+        assert_eq!(drafter("plain"), ("none", 0));
+        assert_eq!(drafter("configured"), ("mixed", 3));
+        assert_eq!(drafter("recycling:8"), ("recycling", 8));
+        assert_eq!(drafter("prompt-lookup"), ("prompt-lookup", 3));
+        assert_eq!(drafter("paper"), ("recycling", 80));
+        assert_eq!(config("mixed:5").decode().sampling.config().seed, 7);
+        let error = ArmSpec::parse("mixed:many").unwrap().configure(&layers, &["candle"]).unwrap_err();
+        assert!(error.to_string().starts_with("--arms mixed:many: "), "{error}");
+    }
+
+    #[test]
+    fn setups_of_one_name_are_told_apart() {
+        let taken = ["candle-cpu".to_owned(), "candle-cpu-2".to_owned()];
+        assert_eq!(setup_name(Some(Path::new("configs/candle-cpu.toml")), &taken), "candle-cpu-3");
+        assert_eq!(setup_name(None, &taken), "default");
+    }
+}

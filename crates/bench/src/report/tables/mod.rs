@@ -1,0 +1,11 @@
+//! The tables of the page, which are those of the text and of the Markdown too.
+
+mod answers;
+mod run;
+mod speed;
+mod steps;
+
+pub(crate) use answers::{equality, margins, verdicts, wrong};
+pub(crate) use run::{missing, models, skipped};
+pub(crate) use speed::{BRIEF, FULL, by_group, of_group, overall};
+pub(crate) use steps::{costs, predictions, sources, time};

@@ -1,0 +1,182 @@
+//! The results with what belongs together brought together: arms by setup, each with its summaries.
+
+use crate::results::{Arm, ArmKind, ArmState, Estimate, Results, Summary};
+
+use super::numbers::count;
+
+/// What the pages and tables are made from. Whatever the indices of the results say, nothing here points nowhere.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) results: &'a Results,
+    /// In the order in which the arms name them.
+    pub(crate) setups: Vec<Setup<'a>>,
+    /// Names of the groups, `[groups]`.
+    pub(crate) groups: Vec<&'a str>,
+    /// The run's warnings, and what is wrong with the file itself.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Arms that share an engine and a file.
+#[derive(Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) arms: Vec<ArmView<'a>>,
+}
+
+/// An arm and what it did.
+#[derive(Debug)]
+pub(crate) struct ArmView<'a> {
+    pub(crate) arm: &'a Arm,
+    /// Its name within its setup: `mixed:2`.
+    pub(crate) label: &'a str,
+    /// Over all prompts.
+    pub(crate) overall: Option<&'a Summary>,
+    /// `[groups]`.
+    pub(crate) by_group: Vec<Option<&'a Summary>>,
+}
+
+/// What an interval says of a speed-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Faster,
+    Slower,
+    /// The interval holds 1.
+    Unclear,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(results: &'a Results) -> Self {
+        let mut groups: Vec<&str> = Vec::new();
+        let summarized = results.summaries.iter().filter_map(|summary| summary.group.as_deref());
+        for group in results.settings.groups.iter().map(String::as_str).chain(summarized) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        let mut setups: Vec<Setup<'_>> = Vec::new();
+        for (index, arm) in results.arms.iter().enumerate() {
+            let of = |group: Option<&str>| {
+                results
+                    .summaries
+                    .iter()
+                    .find(|summary| summary.arm == index && summary.group.as_deref() == group)
+            };
+            let view = ArmView {
+                arm,
+                label: label(arm),
+                overall: of(None),
+                by_group: groups.iter().map(|&group| of(Some(group))).collect(),
+            };
+            match setups.iter_mut().find(|setup| setup.name == arm.setup) {
+                Some(setup) => setup.arms.push(view),
+                None => setups.push(Setup { name: &arm.setup, arms: vec![view] }),
+            }
+        }
+        Self { results, setups, groups, warnings: warnings(results) }
+    }
+
+    pub(crate) fn arms(&self) -> impl Iterator<Item = &ArmView<'a>> {
+        self.setups.iter().flat_map(|setup| &setup.arms)
+    }
+
+    /// Whether any arm has figures.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.arms().any(|arm| arm.overall.is_some())
+    }
+
+    /// The name of an arm, for what refers to it by index.
+    pub(crate) fn name(&self, arm: usize) -> &'a str {
+        self.results.arms.get(arm).map_or("an arm that is not listed", |arm| arm.name.as_str())
+    }
+
+    /// The drafters of our own arms, in order of appearance, each once.
+    pub(crate) fn drafters(&self) -> Vec<&'a str> {
+        let mut drafters: Vec<&str> = Vec::new();
+        for arm in self.arms().filter(|arm| arm.arm.kind == ArmKind::Draft) {
+            if !drafters.contains(&arm.arm.drafter.as_str()) {
+                drafters.push(&arm.arm.drafter);
+            }
+        }
+        drafters
+    }
+
+    /// The arms that gave wrong answers.
+    pub(crate) fn wrong(&self) -> Vec<(&ArmView<'a>, &'a Summary)> {
+        let summarized = self.arms().filter_map(|arm| Some((arm, arm.overall?)));
+        summarized.filter(|(_, summary)| summary.equality.wrong > 0).collect()
+    }
+}
+
+impl Setup<'_> {
+    /// The drafting arms that have a speed-up over all prompts.
+    pub(crate) fn drafts(&self) -> impl Iterator<Item = (&ArmView<'_>, Estimate)> {
+        self.arms.iter().filter_map(|arm| Some((arm, arm.speedup()?)))
+    }
+
+    /// Those of them that the best is chosen from: arms that ran to their end, and arms with wrong answers only where
+    /// there is no other.
+    pub(crate) fn candidates(&self) -> Vec<(&ArmView<'_>, Estimate)> {
+        let whole = |arm: &ArmView<'_>| arm.arm.state == ArmState::Measured;
+        let (sound, wrong): (Vec<_>, Vec<_>) = self
+            .drafts()
+            .filter(|(arm, _)| whole(arm))
+            .partition(|(arm, _)| arm.overall.is_some_and(|summary| summary.equality.wrong == 0));
+        if sound.is_empty() { wrong } else { sound }
+    }
+}
+
+impl ArmView<'_> {
+    /// The speed-up over all prompts, if it is a number.
+    pub(crate) fn speedup(&self) -> Option<Estimate> {
+        self.overall?.speedup.filter(|speedup| speedup.value.is_finite())
+    }
+
+    /// Whether it is another program.
+    pub(crate) fn is_peer(&self) -> bool {
+        matches!(self.arm.kind, ArmKind::PeerPlain | ArmKind::PeerDraft)
+    }
+
+    /// Whether it drafts.
+    pub(crate) fn drafts(&self) -> bool {
+        matches!(self.arm.kind, ArmKind::Draft | ArmKind::PeerDraft)
+    }
+
+    /// Its label, marked where it failed in the middle.
+    pub(crate) fn marked(&self) -> String {
+        match self.arm.state {
+            ArmState::Failed { .. } => format!("{} (failed)", self.label),
+            ArmState::Measured | ArmState::Absent { .. } => self.label.to_owned(),
+        }
+    }
+}
+
+impl Outcome {
+    pub(crate) fn of(speedup: Estimate) -> Self {
+        match speedup {
+            _ if speedup.low > 1.0 => Self::Faster,
+            _ if speedup.high < 1.0 => Self::Slower,
+            _ => Self::Unclear,
+        }
+    }
+}
+
+/// The part of the arm's name behind its setup's.
+fn label(arm: &Arm) -> &str {
+    let rest = arm.name.strip_prefix(arm.setup.as_str()).map(str::trim_start);
+    rest.filter(|rest| !rest.is_empty()).unwrap_or(&arm.name)
+}
+
+fn warnings(results: &Results) -> Vec<String> {
+    let mut warnings = results.warnings.clone();
+    let stray = |arm: usize| arm >= results.arms.len();
+    let summaries = results.summaries.iter().filter(|summary| stray(summary.arm)).count();
+    let records = results.records.iter().filter(|record| stray(record.arm)).count();
+    if summaries + records > 0 {
+        warnings.push(format!(
+            "the results are damaged: {} and {} speak of arms that are not listed, and are left out; measure again",
+            count(summaries, "summary", "summaries"),
+            count(records, "record", "records"),
+        ));
+    }
+    warnings
+}

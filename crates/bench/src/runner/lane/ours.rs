@@ -1,0 +1,194 @@
+//! Our own arms: a decoder for each, over the model of its setup.
+
+use std::path::Path;
+
+use upcycle_backends::{AnyDrafter, Config, DrafterChoice, DrafterError, Recycling};
+use upcycle_core::{Decoder, Drafter, Sampling, Stats};
+
+use super::{Lane, Measured, chain};
+use crate::arm::ArmSpec;
+use crate::machine;
+use crate::results::{Arm, ArmKind, ArmState, MatrixState, SourceCount, Steps, TimeSplit};
+use crate::runner::BenchError;
+use crate::runner::answer::{self, Ask};
+use crate::runner::seat::Seat;
+use crate::runner::setup::Setup;
+
+/// One of our arms.
+pub(in crate::runner) struct Ours {
+    arm: String,
+    pub(super) setup: usize,
+    config: Config,
+    decoder: Decoder<Seat, AnyDrafter>,
+}
+
+/// The arms of our own setups, and their decoders.
+pub(in crate::runner) fn arms(
+    specs: &[ArmSpec],
+    setups: &[Setup],
+    matrix: MatrixState,
+    backends: &[&str],
+) -> Result<(Vec<Arm>, Vec<Lane>), BenchError> {
+    let (mut arms, mut lanes): (Vec<Arm>, Vec<Lane>) = (Vec::new(), Vec::new());
+    for (index, setup) in setups.iter().enumerate() {
+        let mut plain = None;
+        let mut seen: Vec<Config> = Vec::new();
+        // The first is plain decoding, so that the others can name it.
+        let mut specs: Vec<&ArmSpec> =
+            specs.iter().filter(|spec| !matches!(spec, ArmSpec::Peer(_))).collect();
+        specs.sort_by_key(|spec| **spec != ArmSpec::Plain);
+        for spec in specs {
+            let config = spec.configure(&setup.layers, backends)?;
+            if seen.contains(&config) {
+                continue;
+            }
+            let name = format!("{} {}", setup.name, label(config.drafter()));
+            if matrix == MatrixState::Snapshot && !has_snapshot(config.drafter()) {
+                return Err(BenchError::NoSnapshot { arm: name });
+            }
+            let is_plain = *config.drafter() == DrafterChoice::None;
+            let baseline = *plain.get_or_insert(arms.len());
+            arms.push(Arm {
+                name: name.clone(),
+                kind: if is_plain { ArmKind::Plain } else { ArmKind::Draft },
+                baseline,
+                setup: setup.name.clone(),
+                engine: setup.engine.clone(),
+                engine_version: (!setup.kernels.is_empty()).then(|| setup.kernels.clone()),
+                model: setup.model.clone(),
+                model_sha256: setup.model_sha256.clone(),
+                drafter: config.drafter().name().to_owned(),
+                nodes: (!is_plain).then(|| config.drafter().budget()),
+                threads: setup.threads,
+                config: config.to_toml().unwrap_or_else(|error| format!("# {error}")),
+                state: ArmState::Measured,
+            });
+            let decoder = decoder(&name, &config, setup, MatrixState::Cold)?;
+            lanes.push(Lane::Ours(Box::new(Ours {
+                arm: name,
+                setup: index,
+                config: config.clone(),
+                decoder,
+            })));
+            seen.push(config);
+        }
+    }
+    Ok((arms, lanes))
+}
+
+/// What an arm of ours is called, by what it is and not by how it was asked for.
+fn label(choice: &DrafterChoice) -> String {
+    match choice {
+        DrafterChoice::None => "plain".to_owned(),
+        DrafterChoice::Recycling(Recycling { preset: Some(preset), .. }) => preset.name().to_owned(),
+        DrafterChoice::Recycling(Recycling { tree, budget, .. }) => {
+            let tree = tree
+                .path
+                .as_deref()
+                .and_then(Path::file_stem)
+                .map(|stem| format!("@{}", stem.to_string_lossy()));
+            format!("recycling:{budget}{}", tree.unwrap_or_default())
+        }
+        choice => format!("{}:{}", choice.name(), choice.budget()),
+    }
+}
+
+fn has_snapshot(choice: &DrafterChoice) -> bool {
+    match choice {
+        DrafterChoice::None => true,
+        DrafterChoice::Recycling(Recycling { snapshot: Some(path), .. }) => path.is_file(),
+        _ => false,
+    }
+}
+
+fn decoder(
+    arm: &str,
+    config: &Config,
+    setup: &Setup,
+    matrix: MatrixState,
+) -> Result<Decoder<Seat, AnyDrafter>, BenchError> {
+    let (choice, vocab) = (config.drafter(), setup.limits.vocab);
+    let drafter = match matrix {
+        MatrixState::Snapshot => AnyDrafter::build(choice, vocab, &setup.text.tokenizer.fingerprint()),
+        MatrixState::Cold | MatrixState::Carried => AnyDrafter::cold(choice, vocab),
+    };
+    let fault = |source: DrafterError| BenchError::Drafter { arm: arm.to_owned(), source };
+    Ok(Decoder::new(Seat::empty(setup.limits.clone()), drafter.map_err(fault)?).with_budget(choice.budget()))
+}
+
+impl Ours {
+    /// Makes the decoder anew, with what `matrix` says that it knows when a prompt begins.
+    pub(super) fn restart(&mut self, setups: &[Setup], matrix: MatrixState) -> Result<(), BenchError> {
+        self.decoder = decoder(&self.arm, &self.config, &setups[self.setup], matrix)?;
+        Ok(())
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        setups: &mut [Setup],
+        prompt: usize,
+        max_tokens: usize,
+        sampling: Sampling,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<Measured>, String> {
+        let others: u64 = setups
+            .iter()
+            .enumerate()
+            .filter(|&(index, _)| index != self.setup)
+            .map(|(_, setup)| setup.memory)
+            .sum();
+        let setup = &mut setups[self.setup];
+        let Some(verifier) = setup.verifier.take() else { return Err("its model is gone".to_owned()) };
+        self.decoder.verifier_mut().sit(verifier);
+        machine::reset_peak_memory(None);
+        let ask = Ask {
+            prompt: &setup.prompts[prompt],
+            end_of_sequence: setup.text.tokenizer.eos_ids(),
+            max_tokens,
+            sampling,
+        };
+        let answered = answer::answer(&mut self.decoder, ask, interrupted);
+        let peak_memory = machine::peak_memory(None).map(|peak| peak.saturating_sub(others));
+        setup.verifier = self.decoder.verifier_mut().rise();
+        let Some(answer) = answered.map_err(|error| chain(&error))? else { return Ok(None) };
+        let stats = &answer.stats;
+        Ok(Some(Measured {
+            prompt_tokens: stats.prefilled,
+            prefill_seconds: stats.time.prefill.as_secs_f64(),
+            decode_tokens: stats.emitted.iter().map(|&n| n as usize).sum(),
+            decode_seconds: stats.time.decode().as_secs_f64(),
+            steps: Some(self.steps(stats)),
+            peak_memory,
+            prompt_rows: self.decoder.drafter().prompt_rows(),
+            tokens: answer.tokens,
+            tape: answer.tape,
+        }))
+    }
+
+    fn steps(&self, stats: &Stats) -> Steps {
+        let drafter = self.decoder.drafter();
+        let counts = stats.drafted_by_source.iter().zip(&stats.accepted_by_source);
+        let sources = drafter
+            .sources()
+            .into_iter()
+            .zip(counts)
+            .map(|(name, (&drafted, &accepted))| SourceCount { name: name.to_owned(), drafted, accepted });
+        Steps {
+            count: stats.steps(),
+            emitted: stats.emitted.iter().map(|&n| n as usize).sum(),
+            drafted: stats.drafted,
+            accepted: stats.accepted,
+            drafted_by_depth: stats.drafted_by_depth.clone(),
+            accepted_by_depth: stats.accepted_by_depth.clone(),
+            sources: sources.collect(),
+            time: TimeSplit {
+                draft: stats.time.draft.as_secs_f64(),
+                forward: stats.time.forward.as_secs_f64(),
+                accept: stats.time.accept.as_secs_f64(),
+                commit: stats.time.commit.as_secs_f64(),
+                observe: stats.time.observe.as_secs_f64(),
+            },
+            drafter_memory: drafter.footprint().bytes as u64,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What an arm should earn by what its trees cost, and where the rest went.
+
+use upcycle_core::CostCurve;
+
+use crate::results::{Prediction, Steps};
+
+/// A gap between quotient and measurement that wants words.
+const GAP: f64 = 0.05;
+/// A factor that is worth a word in them.
+const WORTH_SAYING: f64 = 0.01;
+
+/// Seconds of decoding.
+pub(super) fn decoding(steps: &Steps) -> f64 {
+    let time = steps.time;
+    time.draft + time.forward + time.accept + time.commit + time.observe
+}
+
+/// The prediction for trees of `nodes` nodes, from what was `drafted` and what `plain` decoding took for the same
+/// prompts; none if one of them has no steps.
+pub(super) fn predict(
+    curve: &CostCurve,
+    context: usize,
+    nodes: usize,
+    drafted: &Steps,
+    plain: &Steps,
+    measured: f64,
+) -> Option<Prediction> {
+    if drafted.count == 0 || plain.count == 0 || plain.emitted == 0 {
+        return None;
+    }
+    let seconds = |rows: f64| {
+        let below = curve.seconds(rows.floor() as usize, context);
+        let above = curve.seconds(rows.ceil() as usize, context);
+        below + (above - below) * rows.fract()
+    };
+    let accepted_per_step = drafted.emitted as f64 / drafted.count as f64;
+    let mean_nodes = drafted.drafted as f64 / drafted.count as f64;
+    let cost_ratio = seconds(nodes as f64 + 1.0) / seconds(1.0);
+    let quotient = accepted_per_step / cost_ratio;
+    // Seconds of a step, and of its pass.
+    let per_step = |steps: &Steps| decoding(steps) / steps.count as f64;
+    let pass = |steps: &Steps| steps.time.forward / steps.count as f64;
+    let trees = seconds(nodes as f64 + 1.0) / seconds(mean_nodes + 1.0);
+    let passes = (seconds(mean_nodes + 1.0) / pass(drafted)) / (seconds(1.0) / pass(plain));
+    let overhead = (pass(drafted) / per_step(drafted)) / (pass(plain) / per_step(plain));
+    let figures = [cost_ratio, quotient, trees, passes, overhead];
+    if !figures.iter().all(|figure| figure.is_finite() && *figure > 0.0) {
+        return None;
+    }
+    let mut prediction = Prediction {
+        accepted_per_step,
+        nodes,
+        cost_ratio,
+        quotient,
+        measured,
+        trees,
+        passes,
+        overhead,
+        explanation: None,
+    };
+    prediction.explanation = explain(&prediction, mean_nodes);
+    Some(prediction)
+}
+
+/// The gap in words, where it is above 5 %.
+fn explain(prediction: &Prediction, mean_nodes: f64) -> Option<String> {
+    let Prediction { quotient, measured, trees, passes, overhead, nodes, .. } = *prediction;
+    let gap = measured / quotient - 1.0;
+    if gap.abs() <= GAP {
+        return None;
+    }
+    let percent = |factor: f64| format!("{:+.0} %", 100.0 * (factor - 1.0));
+    let mut parts = Vec::new();
+    if (trees - 1.0).abs() > WORTH_SAYING {
+        parts.push(format!("{}: trees held {mean_nodes:.1} of {nodes} nodes on average", percent(trees)));
+    }
+    if (passes - 1.0).abs() > WORTH_SAYING {
+        let how = if passes > 1.0 { "cheaper" } else { "dearer" };
+        parts.push(format!(
+            "{}: passes were {how} beside plain decoding's than the cost curve has it",
+            percent(passes)
+        ));
+    }
+    if (overhead - 1.0).abs() > WORTH_SAYING {
+        parts.push(format!(
+            "{}: drafting, choosing, committing and learning beside the passes",
+            percent(overhead)
+        ));
+    }
+    Some(format!("{} in all. {}", percent(1.0 + gap), parts.join("; ")))
+}

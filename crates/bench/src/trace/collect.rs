@@ -1,0 +1,154 @@
+//! Decodes a prompt and keeps what every step did.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use upcycle_core::{DecodeError, Decoder, Drafter, Request, Session, Times, TokenId, Verifier};
+use upcycle_text::{Detokenizer, TextError, Tokenizer};
+
+use super::label::label;
+use super::recorded::thousandths;
+use super::{About, Prompt, Ranked, Recorded, Recording, SCHEMA, Step, Trace};
+use crate::results::TimeSplit;
+
+/// Why there is no trace.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// The prompt cannot be decoded, or the backend failed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A token of the prompt or of the answer is none of the tokenizer's.
+    #[error("the model said a token that its tokenizer lacks; is `model.tokenizer` that of this model?")]
+    Text(#[from] TextError),
+}
+
+/// Decodes `prompt` and keeps every step. `watch` sees the session after each pass; where it breaks, the text ends
+/// there, as [`Finish::Cancelled`](upcycle_core::Finish::Cancelled).
+///
+/// # Errors
+/// [`TraceError`]; the sequence is closed then too.
+pub fn collect<V: Verifier, D: Drafter>(
+    decoder: &mut Decoder<V, Recorded<D>>,
+    tokenizer: &Tokenizer,
+    prompt: &[TokenId],
+    request: Request,
+    about: About,
+    watch: &mut dyn FnMut(&Session) -> ControlFlow<()>,
+) -> Result<Trace, TraceError> {
+    let mut trace = Trace {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        about,
+        greedy: request.sampling.is_greedy(),
+        k: decoder.drafter().inner().k(),
+        sources: decoder.drafter().sources().into_iter().map(str::to_owned).collect(),
+        labels: BTreeMap::new(),
+        specials: BTreeSet::new(),
+        prompt: read(tokenizer, prompt)?,
+        steps: Vec::new(),
+        rest: String::new(),
+        finish: String::new(),
+    };
+    let mut session = [decoder.open(prompt, request)?];
+    tracing::debug!(tokens = prompt.len(), "tracing a prompt");
+    let done = decode(decoder, &mut session, &mut trace, tokenizer.detokenizer(), watch);
+    let [session] = session;
+    trace.finish = session.finish().map_or("", upcycle_core::Finish::name).to_owned();
+    decoder.close(session);
+    done?;
+    name_tokens(&mut trace, tokenizer);
+    Ok(trace)
+}
+
+/// The prompt's tokens and what each adds to its text.
+fn read(tokenizer: &Tokenizer, tokens: &[TokenId]) -> Result<Prompt, TextError> {
+    let mut detokenizer = tokenizer.detokenizer();
+    let mut texts = tokens
+        .iter()
+        .map(|&token| detokenizer.push(token).map(str::to_owned))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(last) = texts.last_mut() {
+        last.push_str(detokenizer.finish());
+    }
+    Ok(Prompt { tokens: tokens.to_vec(), texts, ..Prompt::default() })
+}
+
+fn decode<V: Verifier, D: Drafter>(
+    decoder: &mut Decoder<V, Recorded<D>>,
+    session: &mut [Session; 1],
+    trace: &mut Trace,
+    mut detokenizer: Detokenizer,
+    watch: &mut dyn FnMut(&Session) -> ControlFlow<()>,
+) -> Result<(), TraceError> {
+    while session[0].finish().is_none() {
+        let before = session[0].stats().time;
+        let read = session[0].prefilled();
+        decoder.step(session)?;
+        let session = &mut session[0];
+        let mut texts = Vec::with_capacity(session.fresh().len());
+        for &token in session.fresh() {
+            texts.push(detokenizer.push(token)?.to_owned());
+        }
+        if read < session.prompt_len() {
+            let Prompt { scored, ranked, drawn, text, seconds, .. } = &mut trace.prompt;
+            let Recording { nodes, ranked: more } = decoder.drafter().last();
+            scored.extend(nodes.iter().map(|node| read + node));
+            ranked.width = more.width;
+            ranked.ids.extend_from_slice(&more.ids);
+            ranked.logits.extend_from_slice(&more.logits);
+            *drawn = session.fresh().first().copied();
+            *text = texts.concat();
+            *seconds = session.stats().time.prefill.as_secs_f64();
+        } else {
+            let ranked = decoder.drafter().last().ranked.clone();
+            let several = !trace.sources.is_empty();
+            trace.steps.push(step(session, ranked, several, texts, before));
+        }
+        if watch(session).is_break() {
+            session.cancel();
+        }
+    }
+    detokenizer.finish().clone_into(&mut trace.rest);
+    Ok(())
+}
+
+/// The pass that `session` has just made over a draft.
+fn step(session: &Session, ranked: Ranked, several: bool, texts: Vec<String>, before: Times) -> Step {
+    let (tree, walk, after) = (session.tree(), session.walk(), session.stats().time);
+    let since =
+        |part: fn(&Times) -> std::time::Duration| part(&after).saturating_sub(part(&before)).as_secs_f64();
+    Step {
+        tokens: tree.tokens().to_vec(),
+        parents: tree.parents().to_vec(),
+        chances: tree.nodes().map(|node| tree.probability(node).map(thousandths)).collect(),
+        sources: if several { tree.labels().to_vec() } else { Vec::new() },
+        ranked,
+        path: walk.path.iter().map(|node| node.index()).collect(),
+        drawn: walk.drawn.clone(),
+        emitted: texts.len(),
+        texts,
+        seconds: TimeSplit {
+            draft: since(|times| times.draft),
+            forward: since(|times| times.forward),
+            accept: since(|times| times.accept),
+            commit: since(|times| times.commit),
+            observe: since(|times| times.observe),
+        },
+    }
+}
+
+/// Names every token that occurs.
+fn name_tokens(trace: &mut Trace, tokenizer: &Tokenizer) {
+    let Trace { labels, specials, prompt, steps, .. } = trace;
+    let steps = steps.iter().flat_map(|step| step.tokens.iter().chain(&step.ranked.ids).chain(&step.drawn));
+    for &token in prompt.tokens.iter().chain(&prompt.ranked.ids).chain(&prompt.drawn).chain(steps) {
+        labels.entry(token).or_insert_with(|| {
+            let (label, special) = label(tokenizer, token);
+            if special {
+                specials.insert(token);
+            }
+            label
+        });
+    }
+}

@@ -1,0 +1,211 @@
+/* What is said of a node, of a step, and of the rows that the drafter learned from. */
+
+/** How a node's token stands among what the model ranked after its parent. */
+function rankOf(tree, node) {
+  const parent = tree.parents[node];
+  const row = ranking(tree, parent);
+  const rank = row.findIndex(({ token }) => token === tree.tokens[node]);
+  const after = [label(tree.tokens[parent])];
+  if (rank < 0) return sentence(`It is not among the ${row.length} tokens that the model ranked highest after `, after, ".");
+  if (rank === 0) return sentence("It is the model's first choice after ", after, ".");
+  const below = (row[0].logit - row[rank].logit).toFixed(2);
+  return sentence(`It is the model's choice number ${rank + 1} after `, after, `, ${below} below the first.`);
+}
+
+/** Why a node is kept or not. */
+function verdict(tree, node) {
+  const name = (other) => [label(tree.tokens[other])];
+  const parent = tree.parents[node];
+  switch (tree.states[node]) {
+    case "root":
+      return sentence(step === 0
+        ? "The last token of the prompt: reading it gives the first token of the answer."
+        : "The last token before this step; the drafts hang from it.");
+    case "accepted":
+      return sentence("Accepted: after ", name(parent), " the model itself drew this token.");
+    case "own":
+      return sentence("The model's own draw after ", name(parent),
+        tree.children[parent].length > 1 ? ", which no draft there held. " : ", where nothing was drafted. ",
+        step < lastFrame ? "It is the root of the next step." : "It is the last token.");
+    case "cut":
+      return sentence(`Drawn by the model too, but the text had ended before it (${trace.finish}).`);
+    default: {
+      let top = node;
+      while (!tree.walk.has(tree.parents[top])) top = tree.parents[top];
+      const above = tree.parents[top];
+      const drew = tree.frame.drawn[tree.walk.get(above)];
+      const facts = [" the model drew ", [label(drew)], "."];
+      return top === node
+        ? sentence("Rejected: after ", name(above), ...facts)
+        : sentence("Never reached: it hangs from ", name(top), ", but after ", name(above), ...facts);
+    }
+  }
+}
+
+/** One candidate: as wide as it is likely against the first. */
+function candidateItem({ token, logit }, best, isDrawn, isDrafted) {
+  const item = make("li", `${isDrawn ? "drawn" : ""} ${isDrafted ? "drafted" : ""}`);
+  const weight = item.appendChild(make("span", "weight"));
+  weight.style.width = `${Math.max(0.5, 100 * Math.exp(logit - best))}%`;
+  item.append(make("span", "label", label(token)));
+  if (isDrafted) item.append(make("span", "tag", "drafted"));
+  item.append(make("span", "logit", logit.toFixed(2)));
+  return item;
+}
+
+/** All that is known of a node. */
+function nodeDetails(tree, node, route) {
+  const shown = [make("h3", "", label(tree.tokens[node])), verdict(tree, node)];
+  const { chances, sources } = tree.frame;
+  const isDraft = node > 0 && node !== tree.own;
+  if (isDraft && (chances[node] !== null || sources[node])) {
+    const chance = chances[node] === null ? "Drafted" : `Drafted with probability ${chances[node].toFixed(3)}`;
+    shown.push(sentence(sources[node] ? `${chance} by ${sourcesOf(sources[node]).join(", ")}.` : `${chance}.`));
+  }
+  // Where the first choice is always drawn, that says the same as the verdict.
+  const isDrawn = tree.walk.has(node) || node === tree.own;
+  if (node > 0 && !(trace.greedy && isDrawn)) shown.push(rankOf(tree, node));
+  const row = ranking(tree, node);
+  if (!row.length) return shown;
+  const drew = choice(tree, node);
+  const isDrafted = (token) => tree.children[node].some((child) => child !== tree.own && tree.tokens[child] === token);
+  shown.push(sentence("What the model ranked after it, with logits:"));
+  const list = make("ol");
+  list.append(...row.map((one) => candidateItem(one, row[0].logit, one.token === drew, isDrafted(one.token))));
+  if (!row.some(({ token }) => token === drew)) list.append(sentence("It drew ", [label(drew)], ", which is not among these."));
+  shown.push(list, routeSentence(tree, node, route));
+  return shown;
+}
+
+/** Where the model's own choices lead. */
+function routeSentence(tree, node, { nodes, token }) {
+  const parts = nodes.flatMap((next, index) => [index ? " → " : "", [label(tree.tokens[next])]]);
+  if (tree.walk.has(node)) return sentence("From here the model went on: ", ...parts, ".");
+  const way = trace.greedy ? "From here the model would go on: " : "From here the model's first choices are: ";
+  return sentence(way, ...parts, nodes.length ? " → " : "", [label(token)], ", which is not in the tree.");
+}
+
+function time(seconds) {
+  if (seconds < 1e-4) return `${Math.round(1e6 * seconds)} µs`;
+  return seconds < 1 ? `${(1000 * seconds).toFixed(seconds < 0.01 ? 2 : seconds < 0.1 ? 1 : 0)} ms` : `${seconds.toFixed(2)} s`;
+}
+
+/** The figures of a step. */
+function showFigures(frame) {
+  const parts = Object.entries(frame.seconds);
+  const total = parts.reduce((sum, [, seconds]) => sum + seconds, 0);
+  const figures = step === 0
+    ? [["prompt tokens", trace.prompt.tokens.length], ["emitted", frame.emitted], ["time", time(total)]]
+    : [
+      ["drafted", frame.tokens.length - 1],
+      ["accepted", frame.accepted],
+      ["emitted", frame.emitted],
+      ["tokens a step so far", ((frame.running - frames[0].running) / step).toFixed(2)],
+      ["tokens so far", frame.running],
+      ["time", time(total)],
+    ];
+  by("figures").replaceChildren(...figures.map(([name, value]) => {
+    const pair = make("div");
+    pair.append(make("dd", "", String(value)), make("dt", "", name));
+    return pair;
+  }));
+  const bar = make("div", "bar");
+  const list = make("ul");
+  parts.forEach(([name, seconds], part) => {
+    const share = bar.appendChild(make("i"));
+    share.style.flex = `${seconds / total || 0} 0 0`;
+    share.style.background = COLOURS[part];
+    const item = list.appendChild(make("li"));
+    item.append(dot(part), `${name} ${time(seconds)}`);
+  });
+  by("times").replaceChildren(...(step === 0 ? [] : [bar, list]));
+}
+
+const ROWS = {
+  matrix: {
+    title: "Rows written into the matrix",
+    note: "Every row that the model scored goes back, rejected drafts too: the token, then what the model ranked "
+      + "highest after it. Later drafts are looked up here.",
+    prompt: "This drafter learns from drafts alone: no row of the prompt is written.",
+  },
+  rows: {
+    title: "What the drafter learned from",
+    note: "Every row that the model scored, rejected drafts too: the tokens up to it, then what the model ranked "
+      + "highest after them.",
+    prompt: "The rows of the prompt: the tokens up to each, then what the model ranked highest after them.",
+  },
+  nothing: {
+    title: "What the model ranked",
+    note: "This drafter learns nothing from it: plain decoding throws all but the first away.",
+    prompt: "This drafter learns nothing from it.",
+  },
+};
+
+/** For each frame: the rows, by key in the order in which they first stand there, each as it was written last. */
+const learned = frames.map((frame, index) => {
+  const prompt = index === 0;
+  const { k, prompt: { tokens, scored, ranked } } = trace;
+  if (prompt && trace.about.learns !== "rows") return [];
+  const perToken = trace.about.learns === "matrix";
+  const source = prompt ? ranked : frame.ranked;
+  const width = Math.min(source.width, trace.about.learns === "nothing" ? source.width : k);
+  const rows = new Map();
+  const write = (row, at, before) => {
+    const token = prompt ? tokens[at] : frame.tokens[at];
+    const key = perToken ? token : row;
+    const times = (rows.get(key)?.times ?? 0) + 1;
+    rows.set(key, {
+      token,
+      before,
+      times,
+      lit: !prompt && frame.path.includes(at),
+      ids: source.ids.slice(row * source.width, row * source.width + width),
+    });
+  };
+  if (prompt) {
+    scored.forEach((at, row) => write(row, at, at > 0 ? tokens[at - 1] : undefined));
+    return [...rows.values()];
+  }
+  frame.tokens.forEach((_, at) => write(at, at, at > 0 ? frame.tokens[frame.parents[at]] : undefined));
+  // The accepted path once more, so that a token which stands twice keeps the row of the path.
+  if (perToken) {
+    const times = new Map([...rows].map(([key, row]) => [key, row.times]));
+    frame.path.forEach((at) => write(at, at));
+    for (const [key, row] of rows) row.times = times.get(key);
+  }
+  return [...rows.values()];
+});
+
+/** What each row of a matrix held before, as far as this trace knows. */
+if (trace.about.learns === "matrix") {
+  const held = new Map();
+  for (const row of learned.flat()) {
+    row.previous = held.get(row.token);
+    held.set(row.token, row.ids);
+  }
+}
+
+/** The rows of a step. */
+function showRows() {
+  const rows = learned[step];
+  const { title, note, prompt } = ROWS[trace.about.learns];
+  by("rows-title").textContent = title;
+  let said = step === 0 ? prompt : note;
+  if (trace.about.learns === "matrix" && rows.length) {
+    const fresh = rows.filter(({ previous }) => !previous).length;
+    const same = rows.filter(({ ids, previous }) => previous && ids.join() === previous.join()).length;
+    said += ` ${rows.length} here: ${fresh} for the first time in this text, ${rows.length - fresh - same} changed `
+      + `(what is new stands out), ${same} as before.`;
+  }
+  by("rows-note").textContent = said;
+  by("rows").replaceChildren(...rows.map(({ token, before, times, lit, ids, previous }) => {
+    const item = make("li", lit ? "lit" : "");
+    const of = item.appendChild(make("span", "of"));
+    if (before !== undefined && trace.about.learns === "rows") of.append(make("small", "", label(before)), "\u200b");
+    of.append(label(token));
+    if (times > 1) of.append(make("small", "", ` ×${times}`));
+    const row = item.appendChild(make("span", "row"));
+    row.append(...ids.map((id) => make("span", previous && !previous.includes(id) ? "new" : "", label(id))));
+    return item;
+  }));
+}

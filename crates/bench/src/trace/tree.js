@@ -1,0 +1,142 @@
+/* The draft tree: buttons over the lines between them. */
+
+const NODE_HEIGHT = 24;
+/** From row to row; the marks of several sources need room. */
+const ROW = trace.sources.length ? 33 : 29;
+const GAP = 34;
+const LABEL_MOST = 132;
+const pen = document.createElement("canvas").getContext("2d");
+const mono = getComputedStyle(document.documentElement).getPropertyValue("--mono");
+const measured = new Map();
+
+function widthOf(text, font) {
+  const key = font + text;
+  if (!measured.has(key)) {
+    pen.font = `${font} ${mono}`;
+    measured.set(key, Math.ceil(pen.measureText(text).width));
+  }
+  return measured.get(key);
+}
+
+const chanceText = (chance) => (chance >= 0.995 ? "1.0" : chance < 0.005 ? "<.01" : chance.toFixed(2).slice(1));
+const sourcesOf = (bits) => trace.sources.filter((_, source) => (bits >> source) & 1);
+
+function dots(bits) {
+  const shown = make("span", "dots");
+  trace.sources.forEach((_, source) => { if ((bits >> source) & 1) shown.append(dot(source)); });
+  return shown;
+}
+
+const STATES = {
+  root: "last token so far",
+  accepted: "accepted",
+  rejected: "rejected",
+  own: "the model's own draw",
+  cut: "after the end of the text",
+};
+
+let drawn;
+
+function drawTree(frame) {
+  const tree = treeOf(frame);
+  const chances = tree.tokens.map((_, node) => (node > 0 && node !== tree.own ? frame.chances[node] : null));
+  const widths = tree.tokens.map((token, node) => {
+    const text = Math.min(LABEL_MOST, widthOf(label(token), "700 13px"));
+    const least = 16 + 8 * sourcesOf(frame.sources[node] ?? 0).length;
+    return Math.max(least, text + 20 + (chances[node] === null ? 0 : 6 + widthOf(chanceText(chances[node]), "10.5px")));
+  });
+  const rows = placeRows(tree.children);
+  const { lefts, width } = placeColumns(tree.depths, widths, GAP);
+  const buttons = tree.tokens.map((token, node) => {
+    const button = make("button", tree.states[node]);
+    button.type = "button";
+    button.tabIndex = -1;
+    button.dataset.node = node;
+    button.style.left = `${lefts[node]}px`;
+    button.style.top = `${rows[node] * ROW}px`;
+    button.style.width = `${widths[node]}px`;
+    button.append(make("span", "label", label(token)));
+    let said = `${label(token)}: ${STATES[tree.states[node]]}`;
+    if (chances[node] !== null) {
+      button.append(make("small", "", chanceText(chances[node])));
+      said += `, probability ${chances[node].toFixed(2)}`;
+    }
+    if (frame.sources[node]) button.append(dots(frame.sources[node]));
+    if (node > 0) said += `, after ${label(tree.tokens[tree.parents[node]])}`;
+    button.setAttribute("aria-label", said);
+    return button;
+  });
+  Object.assign(tree, { lefts, rows, widths, buttons });
+  const hadFocus = by("tree").contains(document.activeElement);
+  const picture = by("tree").querySelector("svg");
+  by("tree").replaceChildren(picture, ...buttons);
+  by("tree").style.width = `${width}px`;
+  by("tree").style.height = `${Math.max(...rows) * ROW + NODE_HEIGHT}px`;
+  const edge = { rejected: [], accepted: [], own: [], cut: [] };
+  tree.tokens.forEach((_, node) => { if (node > 0) edge[tree.states[node]].push(node); });
+  const [plain, lit, own] = picture.children;
+  plain.setAttribute("d", edges(tree, [...edge.rejected, ...edge.cut]));
+  lit.setAttribute("d", edges(tree, edge.accepted));
+  own.setAttribute("d", edges(tree, edge.own));
+  drawn = tree;
+  // Where the walk ended is what tells most about a step.
+  select(frame.path[Math.min(frame.emitted, frame.path.length - 1)]);
+  if (hadFocus) buttons[selected].focus();
+}
+
+/** The lines from their parents to these nodes, as the data of a path. */
+function edges(tree, nodes) {
+  return nodes.map((node) => {
+    const parent = tree.parents[node];
+    const [x1, y1] = [tree.lefts[parent] + tree.widths[parent], tree.rows[parent] * ROW + NODE_HEIGHT / 2];
+    const [x2, y2] = [tree.lefts[node], tree.rows[node] * ROW + NODE_HEIGHT / 2];
+    const bend = x2 - GAP / 2;
+    return `M${x1} ${y1}H${x2 - GAP}C${bend} ${y1} ${bend} ${y2} ${x2} ${y2}`;
+  }).join("");
+}
+
+let selected = 0;
+
+/** Chooses a node: its details stay until another is chosen or the step changes. */
+function select(node) {
+  drawn.buttons[selected]?.setAttribute("tabindex", "-1");
+  selected = node;
+  drawn.buttons[node].tabIndex = 0;
+  showNode(node);
+}
+
+/** Shows a node's details, and where the model's own choices lead from it. */
+function showNode(node) {
+  drawn.buttons.forEach((button, other) => button.classList.toggle("chosen", other === node));
+  const route = node === drawn.own ? { nodes: [] } : routeFrom(drawn, node);
+  // The accepted path is lit already.
+  by("tree").querySelector(".route").setAttribute("d", edges(drawn, drawn.walk.has(node) ? [] : route.nodes));
+  by("node").replaceChildren(...nodeDetails(drawn, node, route));
+}
+
+/** The nodes as one reads them: each before what hangs from it. */
+function readingOrder(tree) {
+  const order = [];
+  const open = [0];
+  while (open.length) {
+    const node = open.pop();
+    order.push(node);
+    open.push(...[...tree.children[node]].reverse());
+  }
+  return order;
+}
+
+function listenToTree() {
+  const nodeAt = (event) => event.target.closest("button")?.dataset.node;
+  by("tree").addEventListener("pointerover", (event) => { if (nodeAt(event)) showNode(Number(nodeAt(event))); });
+  by("tree").addEventListener("pointerleave", () => showNode(selected));
+  by("tree").addEventListener("click", (event) => { if (nodeAt(event)) select(Number(nodeAt(event))); });
+  by("tree").addEventListener("focusin", (event) => { if (nodeAt(event)) select(Number(nodeAt(event))); });
+  by("tree").addEventListener("keydown", (event) => {
+    const way = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!way || !nodeAt(event)) return;
+    event.preventDefault();
+    const order = readingOrder(drawn);
+    drawn.buttons[order[order.indexOf(selected) + way]]?.focus();
+  });
+}

@@ -1,0 +1,140 @@
+//! `upcycle bench cost`.
+
+use std::fs;
+
+use serde::Serialize;
+use upcycle_backends::{Engine, Registry};
+use upcycle_bench::results;
+use upcycle_bench::runner::BenchError;
+use upcycle_bench::{cost, machine, output, report, runner};
+use upcycle_core::Verifier;
+
+use super::args::Cost;
+use super::plan;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output::Output;
+use crate::progress::Bar;
+use crate::prompts::eprintln_quiet;
+
+/// Rows that are timed if none are named, as far as the backend takes them.
+const ROWS: [usize; 24] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 24, 32, 33, 48, 64, 81, 96, 128, 192, 256, 384, 512];
+
+/// What `--json` prints: times in seconds.
+#[derive(Serialize)]
+struct Report<'a> {
+    machine: &'a results::Machine,
+    build: results::Build,
+    setups: Vec<Curve>,
+}
+
+/// The costs of one configuration.
+#[derive(Serialize)]
+struct Curve {
+    setup: String,
+    key: String,
+    engine: String,
+    kernels: String,
+    threads: Option<usize>,
+    model: String,
+    model_sha256: String,
+    contexts: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    context: usize,
+    rows: Vec<usize>,
+    seconds: Vec<f64>,
+}
+
+pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure> {
+    let registry = Registry::builtin();
+    let setups = plan::setups(&arguments.setups)?;
+    let configs =
+        setups.iter().map(|setup| plan::checked(setup, &registry)).collect::<Result<Vec<_>, _>>()?;
+    fs::create_dir_all(&arguments.out)
+        .map_err(|error| Failure::failed(format!("cannot create {}: {error}", arguments.out.display())))?;
+    let machine = machine::describe();
+    if !arguments.json {
+        output.line(&format!("{}: {}", machine.cpu, machine.flags.join(" ")))?;
+    }
+    let mut rows = if arguments.rows.is_empty() { ROWS.to_vec() } else { arguments.rows.clone() };
+    rows.sort_unstable();
+    rows.dedup();
+    let mut contexts = arguments.contexts.clone();
+    contexts.sort_unstable();
+    contexts.dedup();
+
+    let mut curves = Vec::new();
+    for (setup, config) in setups.iter().zip(&configs) {
+        let bar = Bar::new("loading the model");
+        let Engine { mut verifier, backend, .. } =
+            Engine::load(config, &registry, &mut |progress| bar.set(progress))?;
+        drop(bar);
+        let points =
+            cost::measure(&mut *verifier, &contexts, &rows, arguments.rounds, &|| interrupt::requested());
+        let points = points.map_err(|source| BenchError::Cost { setup: setup.name.clone(), source })?;
+        let path = config.model().path.clone().unwrap_or_default();
+        let model_sha256 = runner::sha256(&path)?;
+        let threads = verifier.threads();
+        let key = format!(
+            "{} {backend} {} {} threads {}",
+            &model_sha256[..16],
+            verifier.engine(),
+            threads.map_or_else(|| "?".to_owned(), |threads| threads.to_string()),
+            machine.cpu,
+        );
+        let named: Vec<_> = points.iter().cloned().map(|point| point.named(&setup.name)).collect();
+        let caption = format!("{backend}, {}, {}", verifier.engine(), machine.cpu);
+        let curve = cost::curve(key.clone(), &named).map_err(Failure::failed)?;
+        for (ending, text) in [
+            ("toml", curve.to_toml()),
+            ("svg", report::cost_svg(&named, &caption).map_err(BenchError::from)?),
+        ] {
+            let path = arguments.out.join(format!("{}.cost.{ending}", setup.name));
+            output::replace(&path, text.as_bytes()).map_err(|source| BenchError::Io {
+                doing: "write",
+                path: path.clone(),
+                source,
+            })?;
+            eprintln_quiet(&format!("written: {}", path.display()));
+        }
+        if !arguments.json {
+            let threads = threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
+            output.line(&format!("\n{}: {backend}, {}{threads}", setup.name, verifier.engine()))?;
+            for point in &points {
+                output.line(&table(point))?;
+            }
+        }
+        curves.push(Curve {
+            setup: setup.name.clone(),
+            key,
+            engine: backend,
+            kernels: verifier.engine(),
+            threads,
+            model: upcycle_bench::plan::file_name(&path),
+            model_sha256,
+            contexts: points
+                .into_iter()
+                .map(|cost::Point { context, rows, seconds }| Line { context, rows, seconds })
+                .collect(),
+        });
+    }
+    if arguments.json {
+        output.json(&Report { machine: &machine, build: machine::build(), setups: curves })?;
+    }
+    Ok(())
+}
+
+/// One context's times for people.
+fn table(point: &cost::Point) -> String {
+    let mut text = format!("over {} tokens\n{:>6} {:>10} {:>10}\n", point.context, "rows", "ms", "t(n)/t(1)");
+    let one = point.rows.iter().position(|&rows| rows == 1).map(|index| point.seconds[index]);
+    for (rows, seconds) in point.rows.iter().zip(&point.seconds) {
+        let ratio = one.map_or_else(|| "-".to_owned(), |one| format!("{:.2}", seconds / one));
+        text += &format!("{rows:>6} {:>10.3} {ratio:>10}\n", seconds * 1e3);
+    }
+    text.trim_end().to_owned()
+}

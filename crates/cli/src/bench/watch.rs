@@ -1,0 +1,74 @@
+//! A bar with the time left, on standard error where it is a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use upcycle_backends::Progress;
+use upcycle_bench::runner::Watch;
+
+use crate::interrupt;
+use crate::prompts::eprintln_quiet;
+
+/// Looks on while a run is measured.
+#[derive(Debug)]
+pub(super) struct Watching(ProgressBar);
+
+const MEASURING: &str = "{bar:24} {pos}/{len} answers, {eta} left: {wide_msg}";
+const LOADING: &str = "{bar:24} {percent:>3} % {wide_msg}";
+const PREPARING: &str = "{spinner} {wide_msg}";
+
+impl Watching {
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.enable_steady_tick(Duration::from_secs(1));
+        Self(bar)
+    }
+
+    fn style(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style);
+        }
+    }
+}
+
+impl Watch for Watching {
+    fn interrupted(&self) -> bool {
+        interrupt::requested()
+    }
+
+    fn loading(&mut self, what: &str, progress: Progress) {
+        self.style(LOADING);
+        self.0.set_length(progress.total);
+        self.0.set_position(progress.done);
+        self.0.set_message(format!("loading {what}"));
+    }
+
+    fn measuring(&mut self, done: usize, total: usize, arm: &str) {
+        if total == 0 {
+            self.style(PREPARING);
+        } else {
+            if self.0.length() != Some(total as u64) {
+                self.0.reset();
+                self.0.set_length(total as u64);
+            }
+            self.style(MEASURING);
+            self.0.set_position(done as u64);
+        }
+        self.0.set_message(arm.to_owned());
+    }
+
+    fn say(&mut self, what: &str) {
+        // A bar that is hidden prints nothing.
+        if self.0.is_hidden() {
+            eprintln_quiet(what);
+        } else {
+            self.0.println(what);
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,235 @@
+//! The benchmark's judgement, on verifiers whose faults are known: what is lossless is called exact, what rounds is
+//! called within its margin, and what is wrong is called wrong.
+#![cfg(test)]
+
+mod verifiers;
+
+use std::path::Path;
+
+use upcycle_backends::{Progress, Registry};
+use upcycle_bench::plan::{Plan, SetupPlan};
+use upcycle_bench::results::{ArmState, Equality, MatrixState, Results};
+use upcycle_bench::runner::{Asked, Finished, Prompts, Runner, Watch};
+use upcycle_testkit::broken;
+
+use verifiers::Known;
+
+/// How far a logit moves at most, one way or the other.
+const JITTER: f32 = 0.2;
+
+/// Stops before the n-th answer, the warm-up not counted.
+struct Stops {
+    answers: usize,
+    said: Vec<String>,
+}
+
+impl Stops {
+    fn never() -> Self {
+        Self::before(usize::MAX)
+    }
+
+    fn before(answer: usize) -> Self {
+        Self { answers: answer, said: Vec::new() }
+    }
+}
+
+impl Watch for Stops {
+    fn interrupted(&self) -> bool {
+        self.answers == 0
+    }
+    fn loading(&mut self, _: &str, _: Progress) {}
+    fn measuring(&mut self, _: usize, total: usize, _: &str) {
+        self.answers = self.answers.saturating_sub(usize::from(total > 0));
+    }
+    fn say(&mut self, what: &str) {
+        self.said.push(what.to_owned());
+    }
+}
+
+/// The built-in backends, and some with a model that is none, behind the real model's tokenizer.
+fn registry() -> Registry {
+    let mut registry = Registry::builtin();
+    let mut add = |name: &str, change: fn(Known) -> Known| {
+        registry
+            .register(name, "known", &["cpu"], move |source, _| Ok(Box::new(change(Known::new(&source)))));
+    };
+    add("naive", |known| known);
+    add("mask-ignored", |known| known.with(|naive| naive.with_attention(broken::mask_ignored)));
+    add("jittery", |known| known.jittery(JITTER, 2.5 * JITTER));
+    add("silent-jitter", |known| known.jittery(JITTER, 0.0));
+    add("failing", |known| known.failing_after(60));
+    registry
+}
+
+fn plan(backends: &[&str], arms: &str) -> Plan {
+    let model = upcycle_tests::model::path().display().to_string();
+    let setup = |backend: &&str| SetupPlan {
+        name: (*backend).to_owned(),
+        file: None,
+        flags: vec![
+            ("--model".to_owned(), "model.path".to_owned(), model.clone()),
+            ("--backend".to_owned(), "backend.name".to_owned(), (*backend).to_owned()),
+        ],
+        set: Vec::new(),
+    };
+    Plan {
+        setups: backends.iter().map(setup).collect(),
+        arms: arms.split(',').map(str::to_owned).collect(),
+        llama_server: None,
+        peer_models: Vec::new(),
+        prompts: None,
+        per_group: None,
+        max_tokens: 48,
+        rounds: 2,
+        temperature: 0.0,
+        seed: 0,
+        matrix: MatrixState::Cold,
+        patience: 0,
+    }
+}
+
+fn prompts() -> Prompts {
+    let asked = ["one", "two", "three"].iter().enumerate().map(|(index, text)| Asked {
+        question: index.to_string(),
+        group: if index == 2 { "b" } else { "a" }.to_owned(),
+        prompt: format!("Count to {text}."),
+    });
+    Prompts { name: "test".to_owned(), sha256: String::new(), asked: asked.collect() }
+}
+
+fn run(plan: Plan, folder: &Path, resume: bool, watch: &mut Stops) -> Finished {
+    let runner = Runner::prepare(plan, prompts(), folder, resume, &registry(), watch).unwrap();
+    runner.run(watch).unwrap()
+}
+
+fn results(plan: Plan) -> Results {
+    let folder = tempfile::tempdir().unwrap();
+    run(plan, folder.path(), false, &mut Stops::never()).results
+}
+
+fn verdicts(results: &Results, arm: &str) -> Vec<Equality> {
+    let index = results.arms.iter().position(|found| found.name == arm);
+    let index = index.unwrap_or_else(|| panic!("no {arm} among {:?}", results.arms));
+    results
+        .records
+        .iter()
+        .filter(|record| record.arm == index)
+        .map(|record| record.equality.clone())
+        .collect()
+}
+
+#[test]
+fn a_backend_that_keeps_the_laws_is_exact_with_any_drafter_greedy_and_sampled() {
+    for temperature in [0.0, 0.7] {
+        for matrix in [MatrixState::Cold, MatrixState::Carried] {
+            let plan =
+                Plan { temperature, matrix, ..plan(&["naive"], "plain,recycling:8,mixed:6,prompt-lookup:4") };
+            let results = results(plan);
+            assert!(results.complete);
+            assert_eq!(results.settings.rounds_done, 2);
+            assert_eq!(results.records.len(), 4 * 3 * 2);
+            assert!(
+                results.records.iter().all(|record| record.equality == Equality::Exact),
+                "{:?}",
+                results.records
+            );
+            // Overall and two groups, for each arm.
+            assert_eq!(results.summaries.len(), 4 * 3);
+            for summary in &results.summaries {
+                assert_eq!(summary.speedup.is_some(), results.arms[summary.arm].name != "naive plain");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_ignores_the_mask_is_wrong_and_fails_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let finished = run(
+        plan(&["naive", "mask-ignored"], "plain,recycling:16"),
+        folder.path(),
+        false,
+        &mut Stops::never(),
+    );
+    let results = &finished.results;
+    assert!(finished.wrong() > 0);
+    let wrong = verdicts(results, "mask-ignored recycling:16");
+    assert!(wrong.iter().any(|verdict| matches!(verdict, Equality::Wrong { .. })), "{wrong:?}");
+    assert!(verdicts(results, "naive recycling:16").iter().all(|verdict| *verdict == Equality::Exact));
+}
+
+#[test]
+fn rounding_is_within_the_margin_only_where_the_backend_states_it() {
+    let results = results(plan(&["jittery", "silent-jitter"], "plain,recycling:16"));
+    let stated = verdicts(&results, "jittery recycling:16");
+    let silent = verdicts(&results, "silent-jitter recycling:16");
+    assert!(stated.iter().any(|verdict| matches!(verdict, Equality::WithinMargin { .. })), "{stated:?}");
+    assert!(!stated.iter().any(|verdict| matches!(verdict, Equality::Wrong { .. })), "{stated:?}");
+    for (stated, silent) in stated.iter().zip(&silent) {
+        let same = matches!(
+            (stated, silent),
+            (Equality::Exact, Equality::Exact) | (Equality::WithinMargin { .. }, Equality::Wrong { .. })
+        );
+        assert!(same, "the two differ in what they state alone: {stated:?}, {silent:?}");
+    }
+}
+
+#[test]
+fn an_arm_that_fails_is_marked_with_its_last_words_and_the_rest_goes_on() {
+    let mut watch = Stops::never();
+    let folder = tempfile::tempdir().unwrap();
+    let results =
+        run(plan(&["failing", "naive"], "plain,recycling:2"), folder.path(), false, &mut watch).results;
+    let state = |name: &str| results.arms.iter().find(|arm| arm.name == name).unwrap().state.clone();
+    match state("failing plain") {
+        ArmState::Failed { reason } => assert!(reason.contains("out of luck"), "{reason}"),
+        state => panic!("{state:?}"),
+    }
+    assert_eq!(state("naive recycling:2"), ArmState::Measured);
+    assert_eq!(verdicts(&results, "naive recycling:2").len(), 6, "every prompt in every round");
+    assert!(watch.said.iter().any(|said| said.contains("failing")), "{:?}", watch.said);
+    assert!(results.warnings.iter().any(|warning| warning.contains("failing plain failed")));
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_and_keeps_what_it_had() {
+    for matrix in [MatrixState::Cold, MatrixState::Carried] {
+        let plan = Plan { matrix, ..plan(&["naive"], "plain,recycling:4") };
+        let folder = tempfile::tempdir().unwrap();
+        // In the second round, in the middle of its second prompt.
+        let stopped = run(plan.clone(), folder.path(), false, &mut Stops::before(10)).results;
+        assert!(!stopped.complete);
+        assert_eq!((stopped.records.len(), stopped.settings.rounds_done), (8, 1));
+        assert!(stopped.warnings.iter().any(|warning| warning.contains("stopped before its end")));
+
+        let whole = run(plan, folder.path(), true, &mut Stops::never()).results;
+        assert!(whole.complete);
+        assert_eq!((whole.records.len(), &whole.started), (12, &stopped.started));
+        assert!(whole.warnings.iter().any(|warning| warning.contains("resumed")));
+        // With a cold matrix nothing is measured twice; a carried one begins its round anew.
+        let kept = stopped.records.iter().filter(|record| whole.records.contains(record)).count();
+        assert_eq!(kept, if matrix == MatrixState::Cold { 8 } else { 6 });
+    }
+}
+
+#[test]
+fn another_run_is_not_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    run(plan(&["naive"], "plain,recycling:4"), folder.path(), false, &mut Stops::never());
+    let other = plan(&["naive"], "plain,recycling:5");
+    let error =
+        Runner::prepare(other, prompts(), folder.path(), true, &registry(), &mut Stops::never()).unwrap_err();
+    assert!(
+        error.to_string().contains("recycling:4") && error.to_string().contains("measured apart"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_arm_without_a_snapshot_cannot_start_from_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan { matrix: MatrixState::Snapshot, ..plan(&["naive"], "plain,mixed:2") };
+    let error =
+        Runner::prepare(plan, prompts(), folder.path(), false, &registry(), &mut Stops::never()).unwrap_err();
+    assert!(error.to_string().contains("naive mixed:2 has no snapshot"), "{error}");
+}

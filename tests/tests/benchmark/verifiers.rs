@@ -1,0 +1,92 @@
+//! A verifier whose faults are known.
+
+use upcycle_backends::Source;
+use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_testkit::NaiveVerifier;
+use upcycle_text::Tokenizer;
+
+/// The model says only the first of its tokens: with so few, its text repeats itself, and drafts have branches.
+const SAID: usize = 24;
+
+/// The naive verifier behind a real tokenizer, with few words; and, where asked for, with rounding or a sudden end.
+pub(crate) struct Known {
+    inner: NaiveVerifier,
+    /// How far it moves a logit at most, by the size of the pass, as a product that is not row-invariant does.
+    jitter: f32,
+    /// What it states of that.
+    states: f32,
+    /// Commits after which it fails.
+    luck: usize,
+    rows: usize,
+    row: Vec<f32>,
+}
+
+impl Known {
+    /// An exact one, as wide as the tokenizer of `source`.
+    pub(crate) fn new(source: &Source<'_>) -> Self {
+        let vocab = Tokenizer::from_gguf(source.gguf).map_or(SAID, |tokenizer| tokenizer.vocab_size());
+        let inner = NaiveVerifier::new(vocab, 7);
+        Self { inner, jitter: 0.0, states: 0.0, luck: usize::MAX, rows: 0, row: Vec::new() }
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(NaiveVerifier) -> NaiveVerifier) -> Self {
+        self.inner = change(self.inner);
+        self
+    }
+
+    pub(crate) fn jittery(mut self, jitter: f32, states: f32) -> Self {
+        (self.jitter, self.states) = (jitter, states);
+        self
+    }
+
+    pub(crate) fn failing_after(mut self, commits: usize) -> Self {
+        self.luck = commits;
+        self
+    }
+}
+
+impl Verifier for Known {
+    fn limits(&self) -> &Limits {
+        self.inner.limits()
+    }
+    fn row_tolerance(&self) -> f32 {
+        self.states
+    }
+    fn open(&mut self) -> Result<SeqId, VerifyError> {
+        self.inner.open()
+    }
+    fn close(&mut self, seq: SeqId) {
+        self.inner.close(seq);
+    }
+    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.inner.forward(steps, top)?;
+        self.rows = steps.iter().map(|step| step.tree.len()).sum();
+        for step in 0..steps.len() {
+            for node in top.nodes(step) {
+                let row = Row { step, node };
+                let logits = self.logits(row)?.to_vec();
+                top.rank(row, &logits)?;
+            }
+        }
+        Ok(())
+    }
+    fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
+        let right = self.inner.logits(row)?;
+        self.row.clear();
+        self.row.extend(right.iter().enumerate().map(|(token, logit)| {
+            let sign = if (token * 7 + self.rows * 5).is_multiple_of(3) { 1.0 } else { -1.0 };
+            if token < SAID { logit + sign * self.jitter } else { logit - 100.0 }
+        }));
+        Ok(&self.row)
+    }
+    fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
+        let Some(luck) = self.luck.checked_sub(1) else {
+            return Err(VerifyError::backend("failing", "go on", "out of luck"));
+        };
+        self.luck = luck;
+        self.inner.commit(commits)
+    }
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
+        self.inner.truncate(seq, len)
+    }
+}
