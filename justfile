@@ -12,9 +12,13 @@ test:
 lint:
     ./scripts/lint.sh
 
-# What a pass costs on this machine, by rows
+# Drafters and peers beside plain decoding, in one run
 bench *ARGS:
     ./scripts/bench.sh {{ARGS}}
+
+# What drafting, accepting and ranking cost by themselves
+bench-micro *ARGS:
+    cargo bench --package upcycle-bench --no-default-features --bench micro -- {{ARGS}}
 
 # The documentation of all crates
 docs:

@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
-cargo clippy -p upcycle-backends --no-default-features --locked -- -D warnings
+cargo clippy -p upcycle-backends -p upcycle-bench --no-default-features --locked -- -D warnings

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that a change is checked by: formatting, lints, tests (the real model and a real browser among them),
-# documentation, and the README's own commands. Installs what it needs and says so. About 15 minutes on 2 cores from
+# documentation, and the README's own commands. Installs what it needs and says so. About 25 minutes on 2 cores from
 # nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +20,8 @@ say "formatting and lints"
 ./scripts/lint.sh
 say "tests"
 cargo test --workspace --locked
+say "micro-benchmarks, a second each"
+cargo bench --locked --package upcycle-bench --no-default-features --bench micro -- --min-time 0.1 --max-time 0.8
 say "documentation"
 ./scripts/docs.sh
 say "licences and sources of dependencies"

@@ -2,6 +2,7 @@
 //! called within its margin, and what is wrong is called wrong.
 #![cfg(test)]
 
+mod page;
 mod verifiers;
 
 use std::path::Path;
@@ -61,7 +62,7 @@ fn registry() -> Registry {
     registry
 }
 
-fn plan(backends: &[&str], arms: &str) -> Plan {
+pub(crate) fn plan(backends: &[&str], arms: &str) -> Plan {
     let model = upcycle_tests::model::path().display().to_string();
     let setup = |backend: &&str| SetupPlan {
         name: (*backend).to_owned(),
@@ -102,7 +103,7 @@ fn run(plan: Plan, folder: &Path, resume: bool, watch: &mut Stops) -> Finished {
     runner.run(watch).unwrap()
 }
 
-fn results(plan: Plan) -> Results {
+pub(crate) fn results(plan: Plan) -> Results {
     let folder = tempfile::tempdir().unwrap();
     run(plan, folder.path(), false, &mut Stops::never()).results
 }

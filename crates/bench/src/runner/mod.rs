@@ -115,6 +115,10 @@ impl Runner {
             self.wait_for_quiet(round, watch);
             if !self.costs.contains_key(&round) {
                 let costs = self.measure_costs(watch);
+                if watch.interrupted() {
+                    complete = false;
+                    break;
+                }
                 self.journal.write(&Line::Costs { round, costs: costs.clone() });
                 self.costs.insert(round, costs);
             }

@@ -206,9 +206,12 @@ pub fn warnings(
         warnings.push("the run was stopped before its end".to_owned());
     }
     if settings.rounds_done < 3 {
+        let rounds = match settings.rounds_done {
+            1 => "1 whole round was".to_owned(),
+            rounds => format!("{rounds} whole rounds were"),
+        };
         warnings.push(format!(
-            "{} whole rounds were measured; with fewer than three a median is no protection from a slow moment",
-            settings.rounds_done
+            "{rounds} measured; with fewer than three a median is no protection from a slow moment"
         ));
     }
     if let Some(load) = machine.load_start.filter(|load| load[0] > 0.5) {
