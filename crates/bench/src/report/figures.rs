@@ -204,8 +204,7 @@ pub(crate) fn costs(costs: &[Cost]) -> Result<Figure, ReportError> {
     Ok(Figure {
         id: "costs",
         title: "A pass over n rows, in passes over one",
-        note: "Drafting pays where it wins more tokens than its \
-               rows cost.",
+        note: "Drafting pays where it wins more tokens than its rows cost.",
         legend,
         panels: if chart.lines.is_empty() { Vec::new() } else { vec![chart.panel()?] },
     })

@@ -1,12 +1,10 @@
 //! What a reader should know first: what each setup won, and what lost.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use crate::results::EqualityCount;
 
-use super::numbers::{count, one_line, rate, ratio};
+use super::numbers::{one_line, rate, ratio};
 use super::table::Tone;
 use super::tables::equality;
 use super::view::{ArmView, Outcome, Setup, View};
@@ -76,9 +74,9 @@ fn best(setup: &Setup<'_>) -> Option<Best> {
         1 => "the only drafting arm".to_owned(),
         several => format!("the fastest of {several} drafting arms"),
     };
-    let left_out = setup.drafts().count() - candidates.len();
-    if left_out > 0 {
-        let _ = write!(among, "; {left_out} that failed or was wrong left out");
+    if candidates.len() < setup.drafts().count() {
+        let sound = summary.equality.wrong == 0;
+        among.push_str(if sound { " that ran through without a wrong answer" } else { " that ran through" });
     }
     let (answers, answers_tone) = answers(summary.equality);
     Some(Best {
@@ -101,38 +99,4 @@ fn answers(judged: EqualityCount) -> (String, Tone) {
         return (format!("All {} answers equal plain decoding's to the token.", judged.exact), Tone::Good);
     }
     (format!("Answers against plain decoding's: {said}."), tone)
-}
-
-/// What must be read before any figure: that the run is not complete, that nothing was measured, that an answer is
-/// wrong.
-pub(crate) fn notices(view: &View<'_>) -> Vec<String> {
-    let settings = &view.results.settings;
-    let mut notices = Vec::new();
-    let mut say = |text: String| notices.push(text);
-    if !view.results.complete {
-        say(format!(
-            "Incomplete: the run was stopped after {} of {}. The figures are of what was measured by then.",
-            settings.rounds_done,
-            count(settings.rounds, "round", "rounds"),
-        ));
-    }
-    if !view.is_measured() {
-        say("No arm was measured, so there is no figure to show.".to_owned());
-    }
-    let wrong = view.wrong();
-    if !wrong.is_empty() {
-        let arms: Vec<String> = wrong
-            .iter()
-            .map(|(arm, summary)| {
-                let prompts = count(summary.prompts, "prompt", "prompts");
-                format!("{} ({} of {prompts})", arm.arm.name, summary.equality.wrong)
-            })
-            .collect();
-        say(one_line(&format!(
-            "Answers are WRONG, not what plain decoding says, and rounding does not explain it: {}. Do not trust the \
-             speed of these arms.",
-            arms.join(", "),
-        )));
-    }
-    notices
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::facts::{self, Fact};
-use super::headline::notices;
+use super::notices::notices;
 use super::numbers::one_line;
 use super::table::{Table, escaped};
 use super::tables;

@@ -16,6 +16,7 @@ mod facts;
 mod figures;
 mod headline;
 mod markdown;
+mod notices;
 mod numbers;
 mod page;
 mod sheet;

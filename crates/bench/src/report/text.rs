@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::facts;
-use super::headline::notices;
+use super::notices::notices;
 use super::numbers::one_line;
 use super::table::{Table, paragraph};
 use super::tables;

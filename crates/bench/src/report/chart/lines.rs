@@ -124,7 +124,8 @@ impl Lines<'_> {
         for (place, line) in self.lines.iter().enumerate() {
             // Intervals at one count stand beside each other.
             let middle = self.lines.len().saturating_sub(1) as f64 / 2.0;
-            let aside = if self.has_intervals() { 0.15 * room * (place as f64 - middle) } else { 0.0 };
+            let aside = if self.has_intervals() { 0.15 * (place as f64 - middle) } else { 0.0 };
+            let aside = room * aside.clamp(-0.9, 0.9);
             let at = |point: &Point| self.scale.place(point.count) + aside;
             let points: Vec<_> = line.points.iter().filter_map(|p| Some((p, drawable(p.value)?))).collect();
             let path = points.iter().map(|(point, value)| (at(point), *value));
