@@ -54,8 +54,9 @@ pub enum ArmError {
 }
 
 impl ArmSpec {
-    /// What is measured where nothing else is asked for: plain decoding, the configured drafter, and prompt lookup.
-    pub const USUAL: &str = "plain,configured,prompt-lookup";
+    /// What is measured where nothing else is asked for: plain decoding, the configured drafter, prompt lookup, and the
+    /// peer's plain decoding; where there is no peer, the report says so.
+    pub const USUAL: &str = "plain,configured,prompt-lookup,llama.cpp";
 
     /// Reads one arm.
     ///

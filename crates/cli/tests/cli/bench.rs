@@ -86,6 +86,25 @@ fn a_run_leaves_figures_a_table_and_a_page_and_says_which_peer_is_absent() {
 }
 
 #[test]
+fn a_run_that_names_no_arms_says_that_the_peer_is_absent() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = stdout(&mut bench(&folder, &[]));
+    assert!(table.contains("get-peers.sh"), "{table}");
+    let results = results(&folder);
+    let states: Vec<&str> = results["arms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|arm| arm["state"]["state"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        states,
+        ["measured", "measured", "measured", "absent"],
+        "plain, configured, prompt lookup, the peer"
+    );
+}
+
+#[test]
 fn sampling_is_held_to_the_same_equality() {
     let folder = tempfile::tempdir().unwrap();
     succeed(&mut bench(&folder, &["--arms", "mixed:3", "--sampling", "--matrix", "carried"]));
