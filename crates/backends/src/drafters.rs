@@ -1,18 +1,22 @@
 //! From a choice in the configuration to a drafter.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use upcycle_core::mixed::{Copying, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, TokenRows};
 use upcycle_core::snapshot::Fingerprint;
 use upcycle_core::{
-    AdjacencyMatrix, Context, DraftTree, Drafter, Footprint, MatrixError, NullDrafter, Outcome, PromptLookup,
-    Rows, SnapshotError, TokenRecycling,
+    AdjacencyMatrix, Context, CostError, DraftTree, Drafter, Footprint, MatrixError, NullDrafter, Outcome,
+    PromptLookup, Rows, SnapshotError, TokenRecycling,
 };
 
 use crate::{DEFAULT_K, DrafterChoice, Recycling, SourceName};
 
 /// Prompt lookup matches at most this many tokens, as the original does.
 const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
+
+/// Tokens that prompt lookup copies where the budget chooses how many of them are scored.
+const LOOKUP: usize = 16;
 
 /// The drafter that a configuration asks for.
 ///
@@ -40,6 +44,33 @@ pub enum DrafterError {
     /// The snapshot is there and cannot be used.
     #[error("the matrix snapshot cannot be used; remove it to start anew, or name another file")]
     Snapshot(#[from] SnapshotError),
+    /// The file of costs is there and cannot be used.
+    #[error("{path} holds no costs of passes; `upcycle bench cost` writes such a file", path = path.display())]
+    Costs {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: CostFileError,
+    },
+    /// Sizes are to come from saved costs, and there are none.
+    #[error(
+        "drafter.deterministic needs the costs of passes and none could be timed: name a file of `upcycle bench cost` as \
+         drafter.costs, or set drafter.budget to a number"
+    )]
+    NoCosts,
+}
+
+/// Why a file of costs cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CostFileError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
+    /// It is no cost curve.
+    #[error(transparent)]
+    Curve(#[from] CostError),
 }
 
 impl AnyDrafter {
@@ -84,7 +115,7 @@ impl AnyDrafter {
                 Self::Mixed(Box::new(mixed.with_prompt_rows(Rows::All)))
             }
             DrafterChoice::PromptLookup { budget } => {
-                Self::PromptLookup(PromptLookup::new(MAX_NGRAM, *budget))
+                Self::PromptLookup(PromptLookup::new(MAX_NGRAM, budget.nodes().unwrap_or(LOOKUP)))
             }
             DrafterChoice::None => Self::None(NullDrafter),
         })

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use upcycle_core::{Decoder, Request, TokenId, Verifier};
+use upcycle_core::{CostCurve, Decoder, Request, TokenId, Verifier};
 use upcycle_gguf::{Gguf, GgufError};
 use upcycle_text::{ChatTemplate, Message, Specials, StopStrings, TextError, Tokenizer};
 
+use crate::costs::{cost_key, model_key, named};
 use crate::{
-    AnyDrafter, BuildError, Config, Decode, DrafterChoice, DrafterError, OnProgress, Registry, Source,
+    AnyDrafter, Budget, BuildError, Config, CostCache, Decode, DrafterChoice, DrafterError, OnProgress,
+    Registry, Source,
 };
 
 /// The decoder that a configuration makes.
@@ -21,6 +23,8 @@ pub struct Engine {
     pub verifier: Box<dyn Verifier>,
     /// The name of the backend.
     pub backend: String,
+    /// What the costs of its passes hold for.
+    pub cost_key: String,
 }
 
 /// A model's tokenizer and chat template.
@@ -112,18 +116,40 @@ impl Engine {
         if tokenizer > model {
             return Err(LoadError::OtherTokenizer { tokenizer, model });
         }
-        Ok(Self { text, verifier, backend: config.backend().name.clone() })
+        let backend = config.backend().name.clone();
+        let cost_key = cost_key(&model_key(&gguf), config, &*verifier);
+        Ok(Self { text, verifier, backend, cost_key })
     }
 
-    /// A decoder over this model, and its text layer.
+    /// A decoder over this model, and its text layer. Where the budget is `auto`, what passes cost comes from the file
+    /// that the configuration names, or from `costs`.
     ///
     /// # Errors
     /// [`DrafterError`].
-    pub fn into_decoder(self, choice: &DrafterChoice) -> Result<(AnyDecoder, Text), DrafterError> {
+    pub fn into_decoder(
+        mut self,
+        choice: &DrafterChoice,
+        costs: &CostCache,
+    ) -> Result<(AnyDecoder, Text), DrafterError> {
         let fingerprint = self.text.tokenizer.fingerprint();
         let drafter = AnyDrafter::build(choice, self.verifier.limits().vocab, &fingerprint)?;
-        let decoder = Decoder::new(self.verifier, drafter).with_budget(choice.budget());
+        let saved = self.costs(choice.budget(), costs)?;
+        let decoder = choice.budget().apply(Decoder::new(self.verifier, drafter), saved);
         Ok((decoder, self.text))
+    }
+
+    /// What passes cost, as far as `budget` asks for it.
+    ///
+    /// # Errors
+    /// [`DrafterError::Costs`], [`DrafterError::NoCosts`].
+    pub fn costs(&mut self, budget: &Budget, cache: &CostCache) -> Result<Option<CostCurve>, DrafterError> {
+        let Budget::Auto { deterministic, costs } = budget else { return Ok(None) };
+        let named = costs.as_deref().map(|path| named(path, &self.cost_key)).transpose()?.flatten();
+        let curve = named.or_else(|| cache.curve(&self.cost_key, &mut *self.verifier));
+        if *deterministic && curve.is_none() {
+            return Err(DrafterError::NoCosts);
+        }
+        Ok(curve)
     }
 }
 

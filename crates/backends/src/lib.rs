@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use upcycle_backends::{Engine, Layers, PromptStyle, Registry};
+//! use upcycle_backends::{CostCache, Engine, Layers, PromptStyle, Registry};
 //!
 //! let registry = Registry::builtin();
 //! let mut layers = Layers::new();
@@ -15,7 +15,7 @@
 //! let config = layers.load(&registry.names())?;
 //!
 //! let engine = Engine::load(&config, &registry, &mut |_| {})?;
-//! let (mut decoder, text) = engine.into_decoder(config.drafter())?;
+//! let (mut decoder, text) = engine.into_decoder(config.drafter(), &CostCache::of_user())?;
 //! let stop = text.stop_strings(config.decode())?;
 //! let prompt = text.encode("Why is the sky blue?", PromptStyle::Chat)?;
 //! let mut detokenizer = text.tokenizer.detokenizer();
@@ -29,17 +29,19 @@
 #[cfg(feature = "candle")]
 mod candle;
 mod config;
+mod costs;
 mod drafters;
 mod engine;
 mod registry;
 
 pub use config::{
-    BackendChoice, CandleChoice, Config, ConfigError, DEFAULT_BUDGET, DEFAULT_K, DEFAULT_MAX_TOKENS, Decode,
-    Device, DrafterChoice, Kernels, Layers, LogLevel, ModelFiles, Origin, PAPER_80, Preset, Problem, Raw,
-    RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel, Recycling, SourceName, Tree,
+    BackendChoice, Budget, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS, Decode, Device,
+    DrafterChoice, Kernels, Layers, LogLevel, ModelFiles, Origin, PAPER_80, Preset, Problem, Raw, RawBackend,
+    RawBudget, RawCandle, RawDecode, RawDrafter, RawLog, RawModel, Recycling, SourceName, Tree,
     TreeFileError, Weights,
 };
-pub use drafters::{AnyDrafter, DrafterError};
+pub use costs::CostCache;
+pub use drafters::{AnyDrafter, CostFileError, DrafterError};
 pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text};
 pub use registry::{
     Availability, BackendInfo, BuildError, Builder, Built, OnProgress, Progress, Registry, Source,

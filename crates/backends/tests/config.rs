@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use upcycle_backends::{
-    Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, SourceName, Weights,
+    Budget, Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, RawBudget,
+    SourceName, Weights,
 };
 
 const BACKENDS: [&str; 3] = ["candle", "ort", "llama-cpp"];
@@ -191,13 +192,45 @@ fn a_tree_file_is_read_and_refused_with_its_line() {
 }
 
 #[test]
-fn a_small_tree_lowers_the_default_budget_and_no_written_one() {
+fn a_written_budget_fits_the_tree() {
     let folder = tempfile::tempdir().unwrap();
     let tree = folder.path().join("tree.toml");
     fs::write(&tree, "name = \"one\"\nnodes = [\"0\"]\n").unwrap();
     let written = format!("[drafter]\ntree = {:?}\n", tree.display().to_string());
-    assert_eq!(load(&written).unwrap().drafter().budget(), 1);
+    assert_eq!(*load(&written).unwrap().drafter().budget(), Budget::default());
+    assert_eq!(*load(&format!("{written}budget = 1")).unwrap().drafter().budget(), Budget::Nodes(1));
     assert!(message(&format!("{written}budget = 2")).contains("at most 1"));
+}
+
+#[test]
+fn a_budget_is_a_number_or_auto() {
+    let drafter =
+        |rest: &str| load(&format!("[drafter]\nname = \"mixed\"\n{rest}")).unwrap().drafter().clone();
+    assert_eq!(*drafter("").budget(), Budget::default());
+    assert_eq!(*drafter("budget = \"auto\"").budget(), Budget::default());
+    assert_eq!(*drafter("budget = 0").budget(), Budget::Nodes(0));
+    assert_eq!(*drafter("deterministic = true").budget(), Budget::Auto { deterministic: true, costs: None });
+    assert_eq!(*drafter("deterministic = true\nbudget = 3").budget(), Budget::Nodes(3));
+    for wrong in ["-1", "1.5", "true", "[1]"] {
+        let error = message(&format!("drafter.budget = {wrong}"));
+        assert!(error.contains("`drafter.budget` must be a whole number, 0 or more, or \"auto\""), "{error}");
+    }
+    assert_eq!(
+        message("drafter.budget = \"outo\""),
+        "test.toml:1:18: `drafter.budget` is \"outo\"; expected a whole number, or \"auto\""
+    );
+    assert!(message("drafter.deterministic = 1").contains("must be true or false"));
+    assert!(message("drafter.costs = \"/nowhere/costs.toml\"").contains("`drafter.costs`"));
+}
+
+#[test]
+fn an_automatic_budget_needs_no_quotes_outside_files() {
+    let mut layers = Layers::new();
+    layers.text(Path::new("f.toml"), "drafter.budget = 3").unwrap();
+    layers.assignment("--set", "drafter.budget=auto").unwrap();
+    layers.variables([("UPCYCLE_DRAFTER__DETERMINISTIC".into(), "true".into())]).unwrap();
+    let config = layers.load(&BACKENDS).unwrap();
+    assert_eq!(*config.drafter().budget(), Budget::Auto { deterministic: true, costs: None });
 }
 
 #[test]
@@ -209,7 +242,7 @@ fn the_mixed_drafter_has_sources_each_once() {
     };
     assert_eq!(
         (budget, &sources[..]),
-        (200, &SourceName::DEFAULT[..]),
+        (Budget::Nodes(200), &SourceName::DEFAULT[..]),
         "the paper's tree is no bound for it"
     );
     let config = load(&mixed("sources = [\"suffix\", \"runners-up\"]")).unwrap();
@@ -225,10 +258,15 @@ fn the_paper_preset_fixes_its_keys() {
     let paper = "[drafter]\npreset = \"paper\"\n";
     let config = load(paper).unwrap();
     let DrafterChoice::Recycling(recycling) = config.drafter() else { panic!("{config:?}") };
-    assert_eq!((recycling.k, recycling.budget, recycling.tree.template.name()), (8, 80, "paper-80"));
+    assert_eq!(
+        (recycling.k, &recycling.budget, recycling.tree.template.name()),
+        (8, &Budget::Nodes(80), "paper-80")
+    );
     let same = format!("{paper}k = 8\nbudget = 80\ntree = \"paper-80\"\nname = \"recycling\"\n");
     assert_eq!(load(&same).unwrap(), config, "what the preset says may be said again");
-    for (key, value) in [("k", "4"), ("budget", "8"), ("name", "\"none\""), ("tree", "\"x.toml\"")] {
+    for (key, value) in
+        [("k", "4"), ("budget", "8"), ("budget", "\"auto\""), ("name", "\"none\""), ("tree", "\"x.toml\"")]
+    {
         let error = message(&format!("{paper}{key} = {value}"));
         assert!(error.starts_with("test.toml:3:"), "{error}");
         assert!(
@@ -254,7 +292,7 @@ fn a_preset_on_a_flag_overrules_the_file() {
     let mut layers = Layers::new();
     layers.text(Path::new("f.toml"), "[drafter]\nname = \"none\"\nbudget = 8\n").unwrap();
     layers.assignment("--set", "drafter.preset=paper").unwrap();
-    assert_eq!(layers.load(&BACKENDS).unwrap().drafter().budget(), 80);
+    assert_eq!(*layers.load(&BACKENDS).unwrap().drafter().budget(), Budget::Nodes(80));
 }
 
 #[test]
@@ -350,7 +388,11 @@ fn raw() -> impl Strategy<Value = Raw> {
     let drafter = (
         proptest::option::of("recycling|prompt-lookup|none"),
         proptest::option::of(1_usize..=32),
-        proptest::option::of(0_usize..=80),
+        proptest::option::of(prop_oneof![
+            (0_usize..=80).prop_map(RawBudget::Nodes),
+            Just(RawBudget::Name("auto".to_owned())),
+        ]),
+        proptest::option::of(any::<bool>()),
         any::<bool>(),
     );
     let sampling = (0.001_f32..=100.0, 0.01_f32..=1.0, 0.0_f32..=1.0, 0.1_f32..=10.0, 0..=i64::MAX as u64);
@@ -358,11 +400,12 @@ fn raw() -> impl Strategy<Value = Raw> {
         (proptest::collection::vec(".+", 0..3), proptest::option::of(1_usize..=1024), 0_usize..1 << 40);
     (drafter, sampling, rest).prop_map(|(drafter, sampling, (stop, threads, max_tokens))| {
         let mut raw = Raw::default();
-        let (name, k, budget, paper) = drafter;
+        let (name, k, budget, deterministic, paper) = drafter;
         if paper {
             raw.drafter.preset = Some("paper".to_owned());
         } else {
             (raw.drafter.name, raw.drafter.k, raw.drafter.budget) = (name, k, budget);
+            raw.drafter.deterministic = deterministic;
         }
         let (temperature, top_p, min_p, penalty, seed) = sampling;
         raw.decode.temperature = Some(temperature);

@@ -10,7 +10,7 @@ use crate::peers::{PeerSpec, PeerSpecError};
 /// What is measured of a configuration, or a peer.
 ///
 /// Written `plain`, `configured`, `paper`, or a drafter with the nodes and the tree that it is given:
-/// `recycling:8`, `recycling:16@trees/mine.toml`, `mixed:2`, `prompt-lookup:4`. Peers begin with `llama.cpp`.
+/// `recycling:8`, `recycling:16@trees/mine.toml`, `mixed:2`, `mixed:auto`, `prompt-lookup:4`. Peers begin with `llama.cpp`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArmSpec {
     /// Plain decoding.
@@ -39,7 +39,7 @@ pub enum ArmError {
     /// No arm has such a name.
     #[error(
         "{found:?} is no arm: expected `plain`, `configured`, `paper`, a drafter as `NAME[:NODES][@TREE]` (recycling, \
-         mixed, prompt-lookup), or a peer as `llama.cpp[:TYPE[:N:M]]`"
+         mixed, prompt-lookup; NODES may be auto), or a peer as `llama.cpp[:TYPE[:N:M]]`"
     )]
     Unknown {
         /// What was written.
@@ -205,12 +205,13 @@ mod tests {
             .text(Path::new("x.toml"), "[drafter]\nname = \"mixed\"\nbudget = 3\n[decode]\nseed = 7\n")
             .unwrap();
         let config = |arm: &str| ArmSpec::parse(arm).unwrap().configure(&layers, &["candle"]).unwrap();
-        let drafter = |arm| (config(arm).drafter().name(), config(arm).drafter().budget());
-        assert_eq!(drafter("plain"), ("none", 0));
-        assert_eq!(drafter("configured"), ("mixed", 3));
-        assert_eq!(drafter("recycling:8"), ("recycling", 8));
-        assert_eq!(drafter("prompt-lookup"), ("prompt-lookup", 3));
-        assert_eq!(drafter("paper"), ("recycling", 80));
+        let drafter = |arm| (config(arm).drafter().name(), config(arm).drafter().budget().nodes());
+        assert_eq!(drafter("plain"), ("none", Some(0)));
+        assert_eq!(drafter("configured"), ("mixed", Some(3)));
+        assert_eq!(drafter("recycling:8"), ("recycling", Some(8)));
+        assert_eq!(drafter("prompt-lookup"), ("prompt-lookup", Some(3)));
+        assert_eq!(drafter("mixed:auto"), ("mixed", None));
+        assert_eq!(drafter("paper"), ("recycling", Some(80)));
         assert_eq!(config("mixed:5").decode().sampling.config().seed, 7);
         let error = ArmSpec::parse("mixed:many").unwrap().configure(&layers, &["candle"]).unwrap_err();
         assert!(error.to_string().starts_with("--arms mixed:many: "), "{error}");

@@ -1,7 +1,7 @@
 //! One prompt answered: tokens in, text out as it comes.
 
 use upcycle_backends::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
-use upcycle_core::{DecodeError, Drafter, Finish, Footprint, Stats, TokenId};
+use upcycle_core::{DecodeError, Drafter, Finish, Footprint, Reliability, Stats, TokenId};
 use upcycle_text::StopStrings;
 
 use crate::failure::Failure;
@@ -23,6 +23,19 @@ pub(crate) struct Answer {
     pub(crate) stats: Stats,
     /// The drafter's tables after the answer.
     pub(crate) footprint: Footprint,
+    /// The drafter's sources, where it has several.
+    pub(crate) sources: Vec<&'static str>,
+    /// What chose the sizes of the drafts, where they were chosen.
+    pub(crate) budget: Option<Chosen>,
+}
+
+/// How the sizes of drafts were chosen, over all that the decoder answered.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    /// The share of passes that were run to learn what they cost.
+    pub(crate) trials: f64,
+    /// How well the chances of nodes were foretold, by tenths.
+    pub(crate) reliability: [Reliability; 10],
 }
 
 impl Answer {
@@ -90,8 +103,12 @@ impl<'a> Speaker<'a> {
         let finish = generation.finish().unwrap_or(Finish::Cancelled);
         let (tokens, stats) = (generation.session().output().to_vec(), generation.stats().clone());
         drop(generation);
-        let footprint = decoder.drafter().footprint();
-        Ok(Answer { text, tokens, prompt_tokens: prompt.len(), finish, stats, footprint })
+        let budget = decoder.auto_budget().map(|budget| Chosen {
+            trials: budget.probe_share(),
+            reliability: decoder.calibration().reliability(),
+        });
+        let (footprint, sources) = (decoder.drafter().footprint(), decoder.drafter().sources());
+        Ok(Answer { text, tokens, prompt_tokens: prompt.len(), finish, stats, footprint, sources, budget })
     }
 }
 

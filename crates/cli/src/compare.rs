@@ -62,6 +62,8 @@ mod tests {
             finish: Finish::MaxTokens,
             stats: Stats::default(),
             footprint: Footprint::default(),
+            sources: Vec::new(),
+            budget: None,
         }
     }
 

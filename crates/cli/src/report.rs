@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use upcycle_core::{Stats, TokenId};
+use upcycle_core::{Reliability, Stats, TokenId};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Chosen};
 
 /// The object of `--json`: times in seconds.
 #[derive(Debug, Serialize)]
@@ -27,13 +27,43 @@ pub(crate) struct Report<'a> {
 struct Numbers<'a> {
     steps: usize,
     drafted: usize,
+    drafted_per_step: f64,
     accepted_per_step: f64,
     accept_lengths: &'a [u32],
+    draft_sizes: &'a [u32],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<Source>,
     tokens_per_second: f64,
     prefill_tokens_per_second: f64,
     time: Seconds,
     matrix_bytes: usize,
     matrix_rows: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<Sizes>,
+}
+
+/// What one source of the drafter proposed.
+#[derive(Debug, Serialize)]
+struct Source {
+    name: &'static str,
+    drafted: u64,
+    accepted: u64,
+    accepted_per_node: f64,
+}
+
+/// How the sizes of drafts were chosen.
+#[derive(Debug, Serialize)]
+struct Sizes {
+    trials: f64,
+    reliability: Vec<Tenth>,
+}
+
+/// Nodes of about the same chance.
+#[derive(Debug, Serialize)]
+struct Tenth {
+    tested: u64,
+    predicted: f64,
+    accepted: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,8 +95,11 @@ impl<'a> Report<'a> {
             stats: Numbers {
                 steps: stats.steps(),
                 drafted: stats.drafted,
+                drafted_per_step: stats.drafted_per_step(),
                 accepted_per_step: stats.accepted_per_step(),
                 accept_lengths: &stats.emitted,
+                draft_sizes: &stats.nodes,
+                sources: sources(answer),
                 tokens_per_second: stats.tokens_per_second(),
                 prefill_tokens_per_second: stats.prefill_tokens_per_second(),
                 time: Seconds {
@@ -79,9 +112,36 @@ impl<'a> Report<'a> {
                 },
                 matrix_bytes: answer.footprint.bytes,
                 matrix_rows: answer.footprint.rows,
+                budget: answer.budget.as_ref().map(|budget| Sizes {
+                    trials: budget.trials,
+                    reliability: tested(budget)
+                        .map(|&Reliability { tested, predicted, accepted }| Tenth {
+                            tested,
+                            predicted,
+                            accepted,
+                        })
+                        .collect(),
+                }),
             },
         }
     }
+}
+
+/// What each source proposed; nothing where there is one alone.
+fn sources(answer: &Answer) -> Vec<Source> {
+    let counts = answer.stats.drafted_by_source.iter().zip(&answer.stats.accepted_by_source);
+    let source = |(&name, (&drafted, &accepted)): (&&'static str, _)| Source {
+        name,
+        drafted,
+        accepted,
+        accepted_per_node: accepted as f64 / u64::max(drafted, 1) as f64,
+    };
+    answer.sources.iter().zip(counts).map(source).collect()
+}
+
+/// The tenths in which any node was put to the test.
+fn tested(budget: &Chosen) -> impl Iterator<Item = &Reliability> {
+    budget.reliability.iter().filter(|tenth| tenth.tested > 0)
 }
 
 /// `--stats`.
@@ -92,7 +152,7 @@ pub(crate) fn for_people(answer: &Answer, (backend, drafter): (&str, &str)) -> S
         "backend {backend}, drafter {drafter}, finish {}\n\
          prompt   {} tokens, {:.1} tokens/s\n\
          answer   {} tokens in {} steps, {:.1} tokens/s\n\
-         accepted {:.3} tokens a step; {} nodes drafted, {} kept\n",
+         accepted {:.3} tokens a step; {} nodes drafted ({:.2} a step), {} kept\n",
         answer.finish,
         answer.prompt_tokens,
         stats.prefill_tokens_per_second(),
@@ -101,6 +161,7 @@ pub(crate) fn for_people(answer: &Answer, (backend, drafter): (&str, &str)) -> S
         stats.tokens_per_second(),
         stats.accepted_per_step(),
         stats.drafted,
+        stats.drafted_per_step(),
         stats.accepted,
     );
     let _ = writeln!(text, "steps    {}", histogram(stats));
@@ -117,6 +178,20 @@ pub(crate) fn for_people(answer: &Answer, (backend, drafter): (&str, &str)) -> S
         share(time.accept),
     );
     let _ = writeln!(text, "matrix   {} rows, {} bytes", answer.footprint.rows, answer.footprint.bytes);
+    let sources: Vec<String> = sources(answer)
+        .iter()
+        .map(|source| format!("{} {}/{}", source.name, source.accepted, source.drafted))
+        .collect();
+    if !sources.is_empty() {
+        let _ = writeln!(text, "sources  {} (kept/drafted)", sources.join(", "));
+    }
+    if let Some(budget) = &answer.budget {
+        let tenths: Vec<String> = tested(budget)
+            .map(|tenth| format!("{:.2}->{:.2} ({})", tenth.predicted, tenth.accepted, tenth.tested))
+            .collect();
+        let _ = writeln!(text, "chances  {} (predicted->came true, of nodes tested)", tenths.join(", "));
+        let _ = writeln!(text, "trials   {:.1} % of the passes", 100.0 * budget.trials);
+    }
     text
 }
 

@@ -1,7 +1,7 @@
 //! `upcycle run`.
 
 use upcycle_backends::{
-    AnyDecoder, AnyDrafter, Config, DrafterChoice, Engine, PromptStyle, Recycling, Registry, Text,
+    AnyDecoder, AnyDrafter, Config, CostCache, DrafterChoice, Engine, PromptStyle, Recycling, Registry, Text,
 };
 use upcycle_core::{TokenId, Verifier};
 
@@ -33,7 +33,8 @@ pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
     let prompts = Prompts::read(arguments.prompt)?;
 
     let engine = load(&config, &registry)?;
-    let (mut decoder, text) = engine.into_decoder(config.drafter()).map_err(Failure::failed)?;
+    let (mut decoder, text) =
+        engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
     let speaker = Speaker::new(&config, &text)?;
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let names = (config.backend().name.as_str(), config.drafter().name());

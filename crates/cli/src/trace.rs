@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
-use upcycle_backends::{Progress, PromptStyle, Registry};
+use upcycle_backends::{CostCache, Progress, PromptStyle, Registry};
 use upcycle_bench::trace::{About, Recorded, TraceError, collect, page};
-use upcycle_core::{Decoder, Finish, Session};
+use upcycle_core::{Finish, Session};
 
 use crate::args::Trace;
 use crate::failure::Failure;
@@ -24,9 +24,9 @@ pub(crate) fn trace(arguments: Trace, output: &mut Output) -> Result<(), Failure
     let prompt = prompts::one(arguments.prompt, arguments.prompt_file)?;
 
     let engine = run::load(&config, &registry)?;
-    let (decoder, text) = engine.into_decoder(config.drafter()).map_err(Failure::failed)?;
-    let (verifier, drafter) = decoder.into_parts();
-    let mut decoder = Decoder::new(verifier, Recorded::new(drafter)).with_budget(config.drafter().budget());
+    let (decoder, text) =
+        engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
+    let mut decoder = decoder.map_drafter(Recorded::new);
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let prompt = text.encode(&prompt, style).map_err(Failure::usage)?;
     let stop = text.stop_strings(config.decode()).map_err(Failure::usage)?;

@@ -139,7 +139,11 @@ impl Session {
             walk: Walk::default(),
             verdict: Verdict::default(),
             finish: None,
-            stats: Stats { emitted: Vec::with_capacity(output), ..Stats::default() },
+            stats: Stats {
+                emitted: Vec::with_capacity(output),
+                nodes: Vec::with_capacity(output),
+                ..Stats::default()
+            },
         };
         session.restart(prompt);
         session
@@ -265,6 +269,7 @@ impl Session {
         self.stats.drafted += self.tree.drafted();
         self.stats.accepted += accepted;
         self.stats.emitted.push(emit as u32);
+        self.stats.nodes.push(self.tree.drafted() as u32);
         for &depth in &self.tree.depths()[1..] {
             add_at(&mut self.stats.drafted_by_depth, depth as usize - 1, 1);
         }

@@ -38,6 +38,8 @@ pub struct Stats {
     pub accepted: usize,
     /// Tokens emitted in each step, `[steps]`.
     pub emitted: Vec<u32>,
+    /// Draft nodes scored in each step, `[steps]`.
+    pub nodes: Vec<u32>,
     /// Draft nodes scored, by depth: the first entry is depth 1.
     pub drafted_by_depth: Vec<u64>,
     /// Draft nodes kept, by depth: the first entry is depth 1.
@@ -83,6 +85,16 @@ impl Stats {
         counts
     }
 
+    /// How many steps scored n draft nodes, for n = 0, 1, 2, …
+    #[must_use]
+    pub fn sizes(&self) -> Vec<u64> {
+        let mut counts = Vec::new();
+        for &n in &self.nodes {
+            add_at(&mut counts, n as usize, 1);
+        }
+        counts
+    }
+
     /// Tokens per second of decoding, prefill (and the token that it gives) left out; 0 before the first step.
     #[must_use]
     pub fn tokens_per_second(&self) -> f64 {
@@ -101,6 +113,7 @@ impl Stats {
         self.drafted += other.drafted;
         self.accepted += other.accepted;
         self.emitted.extend_from_slice(&other.emitted);
+        self.nodes.extend_from_slice(&other.nodes);
         for (depth, &n) in other.drafted_by_depth.iter().enumerate() {
             add_at(&mut self.drafted_by_depth, depth, n);
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use upcycle_core::{
-    AutoBudget, Commit, Context, Decoder, DraftTree, Drafter, Limits, NodeId, NullDrafter, Request, Row,
-    SeqId, Step, TokenId, TopK, Verifier, VerifyError,
+    AutoBudget, Commit, Context, CostCurve, Decoder, DraftTree, Drafter, Limits, NodeId, NullDrafter,
+    Request, Row, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
 };
 use upcycle_testkit::{AdversarialDrafter, ManualClock, NaiveVerifier};
 
@@ -90,6 +90,10 @@ enum Size {
 
 /// Seconds that the text took, without its prompt, and the mean size.
 fn run(seed: u64, cost: Cost, drafter: impl Drafter, size: Size) -> (f64, f64) {
+    run_for(TOKENS, seed, cost, drafter, size)
+}
+
+fn run_for(tokens: usize, seed: u64, cost: Cost, drafter: impl Drafter, size: Size) -> (f64, f64) {
     let clock = ManualClock::default();
     let inner = NaiveVerifier::new(64, seed);
     let verifier = Costed { inner, clock: clock.clone(), cost, passes: 0 };
@@ -98,12 +102,12 @@ fn run(seed: u64, cost: Cost, drafter: impl Drafter, size: Size) -> (f64, f64) {
         Size::Fixed(nodes) => decoder.with_budget(nodes),
         Size::Auto(budget) => decoder.with_auto_budget(*budget),
     };
-    let mut generation = decoder.generate(&[1, 2, 3], Request::greedy(TOKENS)).unwrap();
+    let mut generation = decoder.generate(&[1, 2, 3], Request::greedy(tokens)).unwrap();
     let text: Result<Vec<_>, _> = generation.by_ref().collect();
     let (time, mean) =
         (generation.stats().time.decode().as_secs_f64(), generation.stats().drafted_per_step());
     drop(generation);
-    assert_eq!(text.unwrap(), plain_text(seed)[3..], "no size changes the text");
+    assert_eq!(text.unwrap(), plain_text(seed)[3..3 + tokens], "no size changes the text");
     (time, mean)
 }
 
@@ -156,6 +160,20 @@ fn drafts_that_are_always_wrong_cost_next_to_nothing() {
         let text = plain_text(5);
         let drafter = AdversarialDrafter::new(vec![text], 64);
         let (auto, mean) = run(5, cost, drafter, Size::Auto(Box::new(AutoBudget::new(None))));
+        println!("{name:30} auto {mean:.2} {:.3}", auto / plain);
+        assert!(auto <= plain * 1.05, "{name}: {:.3} of plain", auto / plain);
+    }
+}
+
+#[test]
+fn drafts_that_are_always_wrong_cost_little_in_a_short_first_answer_too() {
+    for (name, cost) in COSTS {
+        let points = [1, 2, 4, 8, 16].map(|rows| (rows, cost(rows, 0)));
+        let saved = CostCurve::new(String::new(), vec![(32, points.to_vec())]).unwrap();
+        let plain = run_for(96, 5, cost, NullDrafter, Size::Fixed(0)).0;
+        let drafter = AdversarialDrafter::new(vec![plain_text(5)], 64);
+        let budget = Size::Auto(Box::new(AutoBudget::new(Some(saved))));
+        let (auto, mean) = run_for(96, 5, cost, drafter, budget);
         println!("{name:30} auto {mean:.2} {:.3}", auto / plain);
         assert!(auto <= plain * 1.05, "{name}: {:.3} of plain", auto / plain);
     }

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use upcycle_backends::{Engine, Layers, PromptStyle, Registry};
+use upcycle_backends::{CostCache, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::trace::{About, Learns, Recorded, Trace, collect};
 use upcycle_core::{AdjacencyMatrix, Decoder, Request, Session, TokenRecycling, TreeTemplate};
 use upcycle_gguf::write::GgufWriter;
@@ -31,9 +31,8 @@ pub(crate) static REAL: LazyLock<Trace> = LazyLock::new(|| {
     }
     let config = layers.load(&registry.names()).unwrap();
     let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
-    let (decoder, text) = engine.into_decoder(config.drafter()).unwrap();
-    let (verifier, drafter) = decoder.into_parts();
-    let mut decoder = Decoder::new(verifier, Recorded::new(drafter)).with_budget(12);
+    let (decoder, text) = engine.into_decoder(config.drafter(), &CostCache::nowhere()).unwrap();
+    let mut decoder = decoder.map_drafter(Recorded::new);
     let prompt = text.encode(PROMPT, PromptStyle::Raw).unwrap();
     let request = text.request(config.decode(), &text.stop_strings(config.decode()).unwrap());
     let mut watch = |_: &Session| ControlFlow::Continue(());

@@ -5,14 +5,10 @@ use std::path::PathBuf;
 use upcycle_core::TreeTemplate;
 use upcycle_core::template::MAX_RANKS;
 
+use super::budget::Budget;
 use super::choices::{existing_file, names, one_of, out_of_range, writable_file};
 use super::error::{Problem, TreeFileError};
-use super::raw::RawDrafter;
-
-/// Draft nodes for each step where the configuration does not say.
-///
-/// Small, because it must pay on a CPU, where every row of a pass costs; on a GPU set more.
-pub const DEFAULT_BUDGET: usize = 2;
+use super::raw::{RawBudget, RawDrafter};
 
 /// Candidates kept for each token where the configuration does not say: the paper's k.
 pub const DEFAULT_K: usize = 8;
@@ -50,7 +46,11 @@ impl Preset {
         differs("drafter.name", raw.name.clone(), Self::DRAFTER)?;
         differs("drafter.k", raw.k.map(|k| k.to_string()), "8")?;
         differs("drafter.tree", raw.tree.clone(), PAPER_80)?;
-        differs("drafter.budget", raw.budget.map(|budget| budget.to_string()), "80")
+        let budget = raw.budget.clone().map(|budget| match budget {
+            RawBudget::Nodes(nodes) => nodes.to_string(),
+            RawBudget::Name(name) => format!("{name:?}"),
+        });
+        differs("drafter.budget", budget, "80")
     }
 }
 
@@ -62,14 +62,14 @@ pub enum DrafterChoice {
     /// The most probable nodes of several sources, best first.
     Mixed {
         /// Draft nodes for each step.
-        budget: usize,
+        budget: Budget,
         /// Who proposes them; none twice.
         sources: Vec<SourceName>,
     },
     /// A chain copied from prompt and output.
     PromptLookup {
         /// Draft tokens for each step.
-        budget: usize,
+        budget: Budget,
     },
     /// Nobody: plain decoding.
     None,
@@ -89,11 +89,11 @@ impl DrafterChoice {
 
     /// Draft nodes for each step, at most.
     #[must_use]
-    pub fn budget(&self) -> usize {
+    pub fn budget(&self) -> &Budget {
         match self {
-            DrafterChoice::Recycling(recycling) => recycling.budget,
-            DrafterChoice::Mixed { budget, .. } | DrafterChoice::PromptLookup { budget } => *budget,
-            DrafterChoice::None => 0,
+            DrafterChoice::Recycling(recycling) => &recycling.budget,
+            DrafterChoice::Mixed { budget, .. } | DrafterChoice::PromptLookup { budget } => budget,
+            DrafterChoice::None => &Budget::Nodes(0),
         }
     }
 }
@@ -151,7 +151,7 @@ pub struct Recycling {
     /// The tree.
     pub tree: Tree,
     /// Draft nodes for each step: the most valuable ones of the tree.
-    pub budget: usize,
+    pub budget: Budget,
     /// Where the matrix is read from, if the file is there, and kept afterwards.
     pub snapshot: Option<PathBuf>,
 }
@@ -182,12 +182,12 @@ impl RawDrafter {
         let tree = Tree::open(self.tree)?;
         let snapshot = self.snapshot.map(|path| writable_file("drafter.snapshot", path)).transpose()?;
         let budget = match preset {
-            Some(Preset::Paper) => tree.template.len(),
-            None => self.budget.unwrap_or(DEFAULT_BUDGET),
+            Some(Preset::Paper) => Budget::Nodes(tree.template.len()),
+            None => Budget::check(self.budget, self.deterministic.unwrap_or_default(), self.costs)?,
         };
         let sources = SourceName::parse_all(self.sources)?;
         match name {
-            "mixed" if budget > MAX_MIXED => {
+            "mixed" if budget.nodes() > Some(MAX_MIXED) => {
                 let expected = format!("at most {MAX_MIXED} for the mixed drafter");
                 return Err(out_of_range("drafter.budget", &budget, &expected));
             }
@@ -197,11 +197,11 @@ impl RawDrafter {
             _ => {}
         }
         let most = tree.template.len();
-        if self.budget.is_some() && budget > most {
+        if budget.nodes() > Some(most) {
             let expected = format!("at most {most}, the nodes of the tree {:?}", tree.template.name());
             return Err(out_of_range("drafter.budget", &budget, &expected));
         }
-        Ok(DrafterChoice::Recycling(Recycling { preset, k, tree, budget: budget.min(most), snapshot }))
+        Ok(DrafterChoice::Recycling(Recycling { preset, k, tree, budget, snapshot }))
     }
 }
 

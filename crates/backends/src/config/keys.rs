@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     Whole,
     Number,
     Texts,
+    Size,
+    Flag,
 }
 
 impl Kind {
@@ -25,6 +27,10 @@ impl Kind {
             (Kind::Whole, Value::Integer(number)) => *number >= 0,
             (Kind::Number, Value::Float(_)) => true,
             (Kind::Number, &Value::Integer(number)) => return Ok(Value::Float(number as f64)),
+            (Kind::Size, Value::Integer(number)) => *number >= 0,
+            // Which names there are is checked with the rest.
+            (Kind::Size, Value::String(_)) => true,
+            (Kind::Flag, Value::Boolean(_)) => true,
             (Kind::Texts, Value::Array(entries)) => entries.iter().all(Value::is_str),
             _ => false,
         };
@@ -35,6 +41,7 @@ impl Kind {
         match specimen {
             Value::Integer(_) => Kind::Whole,
             Value::Float(_) => Kind::Number,
+            Value::Boolean(_) => Kind::Flag,
             Value::Array(_) => Kind::Texts,
             _ => Kind::Text,
         }
@@ -48,6 +55,8 @@ impl fmt::Display for Kind {
             Kind::Whole => "a whole number, 0 or more",
             Kind::Number => "a number",
             Kind::Texts => "a list of strings",
+            Kind::Flag => "true or false",
+            Kind::Size => "a whole number, 0 or more, or \"auto\"",
         })
     }
 }
@@ -65,14 +74,20 @@ fn collect(table: &Table, prefix: &str, keys: &mut BTreeMap<String, Kind>) {
         let key = join(prefix, name);
         match value {
             Value::Table(inner) => collect(inner, &key, keys),
-            value => drop(keys.insert(key, Kind::of(value))),
+            value => {
+                let kind = if SIZES.contains(&&*key) { Kind::Size } else { Kind::of(value) };
+                keys.insert(key, kind);
+            }
         }
     }
 }
 
+/// The keys whose values are a number or `auto`.
+const SIZES: [&str; 1] = ["drafter.budget"];
+
 /// The keys whose values are paths: relative ones in a file are relative to the file's folder.
-pub(crate) const PATHS: [&str; 5] =
-    ["model.path", "model.tokenizer", "model.template", "drafter.tree", "drafter.snapshot"];
+pub(crate) const PATHS: [&str; 6] =
+    ["model.path", "model.tokenizer", "model.template", "drafter.tree", "drafter.costs", "drafter.snapshot"];
 
 /// `prefix.name`, or `name` alone at the top.
 pub(crate) fn join(prefix: &str, name: &str) -> String {

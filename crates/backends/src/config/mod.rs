@@ -1,5 +1,6 @@
 //! The configuration: written as [`Raw`], checked once into [`Config`], gathered by [`Layers`].
 
+mod budget;
 mod choices;
 mod drafter;
 mod error;
@@ -12,11 +13,12 @@ use std::path::PathBuf;
 
 use upcycle_core::{Sampling, SamplingConfig};
 
-pub use drafter::{DEFAULT_BUDGET, DEFAULT_K, DrafterChoice, PAPER_80, Preset, Recycling, SourceName, Tree};
+pub use budget::Budget;
+pub use drafter::{DEFAULT_K, DrafterChoice, PAPER_80, Preset, Recycling, SourceName, Tree};
 pub use error::{ConfigError, Origin, Problem, TreeFileError};
 pub(crate) use keys::nearest;
 pub use layers::Layers;
-pub use raw::{Raw, RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel};
+pub use raw::{Raw, RawBackend, RawBudget, RawCandle, RawDecode, RawDrafter, RawLog, RawModel};
 
 use choices::{existing_file, names, out_of_range};
 
@@ -257,14 +259,14 @@ impl From<&Config> for Raw {
                 raw.preset = preset.map(|preset| preset.name().to_owned());
                 raw.k = Some(k);
                 raw.tree = Some(tree.path.map_or(PAPER_80.to_owned(), |path| path.display().to_string()));
-                raw.budget = Some(budget);
+                raw.set_budget(budget);
                 raw.snapshot = snapshot;
             }
             DrafterChoice::Mixed { budget, sources } => {
-                raw.budget = Some(budget);
+                raw.set_budget(budget);
                 raw.sources = Some(sources.iter().map(|source| source.name().to_owned()).collect());
             }
-            DrafterChoice::PromptLookup { budget } => raw.budget = Some(budget),
+            DrafterChoice::PromptLookup { budget } => raw.set_budget(budget),
             DrafterChoice::None => {}
         }
         Self {

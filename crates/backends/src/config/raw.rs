@@ -68,12 +68,26 @@ pub struct RawDrafter {
     pub k: Option<usize>,
     /// `paper-80`, or a tree file.
     pub tree: Option<String>,
-    /// Draft nodes for each step.
-    pub budget: Option<usize>,
+    /// Draft nodes for each step, or `auto`.
+    pub budget: Option<RawBudget>,
+    /// Whether `auto` goes by saved costs alone, never by a clock.
+    pub deterministic: Option<bool>,
+    /// The costs that `auto` starts from, as `upcycle bench cost` writes them.
+    pub costs: Option<PathBuf>,
     /// Where the matrix is read from, if the file is there, and kept afterwards.
     pub snapshot: Option<PathBuf>,
     /// Who proposes nodes to the mixed drafter.
     pub sources: Option<Vec<String>>,
+}
+
+/// `drafter.budget`: a number of nodes, or `auto`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RawBudget {
+    /// Draft nodes for each step.
+    Nodes(usize),
+    /// `auto`
+    Name(String),
 }
 
 /// `[decode]`: how tokens are chosen and when the text ends.
@@ -122,7 +136,9 @@ impl Raw {
                 name: text(),
                 k: Some(0),
                 tree: text(),
-                budget: Some(0),
+                budget: Some(RawBudget::Nodes(0)),
+                deterministic: Some(false),
+                costs: path(),
                 snapshot: path(),
                 sources: Some(Vec::new()),
             },

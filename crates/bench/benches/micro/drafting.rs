@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use divan::Bencher;
-use upcycle_backends::{AnyDrafter, DrafterChoice, SourceName};
+use upcycle_backends::{AnyDrafter, Budget, DrafterChoice, SourceName};
 use upcycle_core::{
     AdjacencyMatrix, Context, DraftTree, Drafter, Room, SeqId, TokenId, TokenRecycling, TreeTemplate,
 };
@@ -27,7 +27,7 @@ pub(crate) fn recycling(vocab: usize) -> Reading<TokenRecycling> {
 
 /// The mixed drafter as it is configured by default, at work and warm.
 fn mixed(vocab: usize) -> Reading<AnyDrafter> {
-    let choice = DrafterChoice::Mixed { budget: PAPER, sources: SourceName::DEFAULT.to_vec() };
+    let choice = DrafterChoice::Mixed { budget: Budget::Nodes(PAPER), sources: SourceName::DEFAULT.to_vec() };
     let drafter = AnyDrafter::cold(&choice, vocab).expect("a size in use");
     Reading::new(drafter, vocab).warmed(WARM)
 }
@@ -112,7 +112,8 @@ pub(crate) fn probe(vocab: usize) {
             &format!("rec {vocab} {warm}"),
             Reading::new(TokenRecycling::new(m, TreeTemplate::paper_80()), vocab).warmed(warm),
         );
-        let choice = DrafterChoice::Mixed { budget: PAPER, sources: SourceName::DEFAULT.to_vec() };
+        let choice =
+            DrafterChoice::Mixed { budget: Budget::Nodes(PAPER), sources: SourceName::DEFAULT.to_vec() };
         let d = || AnyDrafter::cold(&choice, vocab).unwrap();
         look(&format!("mix80 {vocab} {warm}"), Reading::new(d(), vocab).warmed(warm));
         look(&format!("mix8 {vocab} {warm}"), Reading::new(d(), vocab).warmed(warm).with_nodes(8));

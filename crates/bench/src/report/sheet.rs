@@ -58,7 +58,7 @@ const COLUMNS: &[Column] = &[
     ("wrong", |line| of(line, |summary| Some(whole(summary.equality.wrong)))),
     ("differs", |line| of(line, |summary| Some(whole(summary.equality.differs)))),
     ("unknown", |line| of(line, |summary| Some(whole(summary.equality.unknown)))),
-    ("predicted_nodes", |line| predicted(line, |prediction| Some(whole(prediction.nodes)))),
+    ("predicted_nodes", |line| predicted(line, |prediction| prediction.nodes.map(whole))),
     ("predicted_accepted_per_step", |line| predicted(line, |prediction| real(prediction.accepted_per_step))),
     ("predicted_cost_ratio", |line| predicted(line, |prediction| real(prediction.cost_ratio))),
     ("predicted_quotient", |line| predicted(line, |prediction| real(prediction.quotient))),

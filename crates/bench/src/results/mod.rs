@@ -137,7 +137,7 @@ pub struct Arm {
     pub model_sha256: String,
     /// `none`, `recycling`, `mixed`, `prompt-lookup`; a peer's own name of its drafter.
     pub drafter: String,
-    /// Draft nodes for each step, at most.
+    /// Draft nodes for each step, at most; none for plain decoding, and where their number is chosen step by step.
     pub nodes: Option<usize>,
     /// Threads.
     pub threads: Option<usize>,
@@ -249,6 +249,9 @@ pub struct Steps {
     pub drafted: usize,
     /// Draft nodes kept.
     pub accepted: usize,
+    /// How many steps scored n draft nodes, for n = 0, 1, 2, …
+    #[serde(default)]
+    pub nodes: Vec<u64>,
     /// Draft nodes scored, by depth: the first entry is depth 1.
     pub drafted_by_depth: Vec<u64>,
     /// Draft nodes kept, by depth.
@@ -393,9 +396,9 @@ pub struct EqualityCount {
 pub struct Prediction {
     /// Mean tokens emitted in a step, MAT(n).
     pub accepted_per_step: f64,
-    /// Draft nodes for each step, n.
-    pub nodes: usize,
-    /// t(n + 1) / t(1) by the cost curve, at the run's mean context.
+    /// Draft nodes for each step, n; none where their number was chosen step by step.
+    pub nodes: Option<usize>,
+    /// t(n + 1) / t(1) by the cost curve, at the run's mean context; the mean over all steps where n was chosen.
     pub cost_ratio: f64,
     /// MAT(n) / (t(n + 1) / t(1)).
     pub quotient: f64,

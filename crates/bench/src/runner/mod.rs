@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use upcycle_backends::Progress;
-use upcycle_core::Sampling;
+use upcycle_core::cost::Timing;
+use upcycle_core::{Sampling, SystemClock};
 
 use crate::cost;
 use crate::machine::{self, Usage};
@@ -122,6 +123,7 @@ impl Runner {
                 self.journal.write(&Line::Costs { round, costs: costs.clone() });
                 self.costs.insert(round, costs);
             }
+            self.know_costs(round);
             for lane in &mut self.lanes {
                 lane.restart(&self.setups, self.plan.matrix)?;
             }
@@ -190,9 +192,9 @@ impl Runner {
             let tokens: usize = setup.prompts.iter().map(Vec::len).sum();
             let context = tokens / setup.prompts.len().max(1) + self.plan.max_tokens / 2;
             let Some(verifier) = &mut setup.verifier else { continue };
-            let sizes = cost::rows(&more);
-            match cost::measure(&mut **verifier, &[context], &sizes, SWEEPS, &|| watch.interrupted()) {
-                Ok(points) => costs.extend(points.into_iter().map(|point| point.named(&setup.name))),
+            let timing = Timing { contexts: &[context], rows: &cost::rows(&more), sweeps: SWEEPS };
+            match timing.run(&mut **verifier, &SystemClock::default(), &mut || watch.interrupted()) {
+                Ok(timed) => costs.extend(timed.into_iter().map(|timed| cost::named(timed, &setup.name))),
                 // The arms of this setup will say the same, each for itself.
                 Err(error) => {
                     watch.say(&format!("{}: no cost of passes: {}", setup.name, lane::chain(&error)));
@@ -200,6 +202,15 @@ impl Runner {
             }
         }
         costs
+    }
+
+    /// Automatic budgets start a round from what passes cost when it began.
+    fn know_costs(&mut self, round: usize) {
+        let costs = self.costs.get(&round).map(Vec::as_slice).unwrap_or_default();
+        for setup in &mut self.setups {
+            let own: Vec<Cost> = costs.iter().filter(|cost| cost.setup == setup.name).cloned().collect();
+            setup.curve = cost::curve(setup.name.clone(), &own).ok();
+        }
     }
 
     /// All arms on one prompt, one of `total` cells; none if it was interrupted.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use upcycle_backends::{Config, Engine, Layers, Progress, PromptStyle, Registry, Text};
-use upcycle_core::{Limits, TokenId, Verifier};
+use upcycle_core::{CostCurve, Limits, TokenId, Verifier};
 use upcycle_gguf::Gguf;
 
 use super::BenchError;
@@ -42,6 +42,8 @@ pub(super) struct Setup {
     pub(super) model_sha256: String,
     /// What the process grew by when the model was loaded.
     pub(super) memory: u64,
+    /// What its passes cost, as measured last: what automatic budgets start from.
+    pub(super) curve: Option<CostCurve>,
 }
 
 impl Setup {
@@ -54,7 +56,7 @@ impl Setup {
         let layers = plan.layers()?;
         let config: Config = layers.load(&registry.names())?;
         let before = machine::resident_memory().unwrap_or(0);
-        let Engine { text, verifier, backend } = Engine::load(&config, registry, progress)?;
+        let Engine { text, verifier, backend, .. } = Engine::load(&config, registry, progress)?;
         let memory = machine::resident_memory().unwrap_or(0).saturating_sub(before);
         let path = config.model().path.as_deref().unwrap_or(Path::new(""));
         Ok(Self {
@@ -71,6 +73,7 @@ impl Setup {
             model: crate::plan::file_name(path),
             model_sha256: sha256(path)?,
             memory,
+            curve: None,
         })
     }
 }

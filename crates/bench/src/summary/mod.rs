@@ -40,10 +40,9 @@ pub fn summarize(arms: &[Arm], groups: &[String], records: &[Record], costs: &[C
                         costs.iter().filter(|cost| cost.setup == arm.setup).cloned().collect();
                     let plain = counted(&both.iter().map(|(_, base)| (*base).clone()).collect::<Vec<_>>());
                     let drafted = counted(&both.iter().map(|(own, _)| (*own).clone()).collect::<Vec<_>>());
-                    summary.prediction =
-                        cost::curve(String::new(), &costs).ok().zip(arm.nodes).and_then(|(curve, nodes)| {
-                            predict::predict(&curve, costs[0].context, nodes, &drafted, &plain, speedup.value)
-                        });
+                    summary.prediction = cost::curve(String::new(), &costs).ok().and_then(|curve| {
+                        predict::predict(&curve, costs[0].context, arm.nodes, &drafted, &plain, speedup.value)
+                    });
                 }
             }
             summaries.push(summary);
@@ -100,6 +99,7 @@ fn add(sum: &mut Steps, more: &Steps) {
     sum.drafted += more.drafted;
     sum.accepted += more.accepted;
     for (counts, more) in [
+        (&mut sum.nodes, &more.nodes),
         (&mut sum.drafted_by_depth, &more.drafted_by_depth),
         (&mut sum.accepted_by_depth, &more.accepted_by_depth),
     ] {

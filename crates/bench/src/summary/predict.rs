@@ -15,12 +15,12 @@ pub(super) fn decoding(steps: &Steps) -> f64 {
     time.draft + time.forward + time.accept + time.commit + time.observe
 }
 
-/// The prediction for trees of `nodes` nodes, from what was `drafted` and what `plain` decoding took for the same
+/// The prediction for trees of `nodes` nodes (or of those that were chosen step by step), from what was `drafted` and what `plain` decoding took for the same
 /// prompts; none if one of them has no steps.
 pub(super) fn predict(
     curve: &CostCurve,
     context: usize,
-    nodes: usize,
+    nodes: Option<usize>,
     drafted: &Steps,
     plain: &Steps,
     measured: f64,
@@ -28,20 +28,21 @@ pub(super) fn predict(
     if drafted.count == 0 || plain.count == 0 || plain.emitted == 0 {
         return None;
     }
-    let seconds = |rows: f64| {
-        let below = curve.seconds(rows.floor() as usize, context);
-        let above = curve.seconds(rows.ceil() as usize, context);
-        below + (above - below) * rows.fract()
-    };
+    let seconds = |nodes: usize| curve.seconds(nodes + 1, context);
     let accepted_per_step = drafted.emitted as f64 / drafted.count as f64;
     let mean_nodes = drafted.drafted as f64 / drafted.count as f64;
-    let cost_ratio = seconds(nodes as f64 + 1.0) / seconds(1.0);
+    // The curve bends, so that the mean cost is not the cost of the mean.
+    let sized: u64 = drafted.nodes.iter().sum();
+    let total: f64 = (0..).zip(&drafted.nodes).map(|(nodes, &steps)| seconds(nodes) * steps as f64).sum();
+    let mean = if sized > 0 { total / sized as f64 } else { seconds(mean_nodes.round() as usize) };
+    let cost = nodes.map_or(mean, seconds);
+    let cost_ratio = cost / seconds(0);
     let quotient = accepted_per_step / cost_ratio;
     // Seconds of a step, and of its pass.
     let per_step = |steps: &Steps| decoding(steps) / steps.count as f64;
     let pass = |steps: &Steps| steps.time.forward / steps.count as f64;
-    let trees = seconds(nodes as f64 + 1.0) / seconds(mean_nodes + 1.0);
-    let passes = (seconds(mean_nodes + 1.0) / pass(drafted)) / (seconds(1.0) / pass(plain));
+    let trees = cost / mean;
+    let passes = (mean / pass(drafted)) / (seconds(0) / pass(plain));
     let overhead = (pass(drafted) / per_step(drafted)) / (pass(plain) / per_step(plain));
     let figures = [cost_ratio, quotient, trees, passes, overhead];
     if !figures.iter().all(|figure| figure.is_finite() && *figure > 0.0) {
@@ -72,7 +73,8 @@ fn explain(prediction: &Prediction, mean_nodes: f64) -> Option<String> {
     let percent = |factor: f64| format!("{:+.0} %", 100.0 * (factor - 1.0));
     let mut parts = Vec::new();
     if (trees - 1.0).abs() > WORTH_SAYING {
-        parts.push(format!("{}: trees held {mean_nodes:.1} of {nodes} nodes on average", percent(trees)));
+        let most = nodes.unwrap_or_default();
+        parts.push(format!("{}: trees held {mean_nodes:.1} of {most} nodes on average", percent(trees)));
     }
     if (passes - 1.0).abs() > WORTH_SAYING {
         let how = if passes > 1.0 { "cheaper" } else { "dearer" };

@@ -7,7 +7,8 @@ use upcycle_backends::{Engine, Registry};
 use upcycle_bench::results;
 use upcycle_bench::runner::BenchError;
 use upcycle_bench::{cost, machine, output, report, runner};
-use upcycle_core::Verifier;
+use upcycle_core::cost::{Timed, Timing};
+use upcycle_core::{SystemClock, Verifier};
 
 use super::args::Cost;
 use super::plan;
@@ -70,23 +71,16 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
     let mut curves = Vec::new();
     for (setup, config) in setups.iter().zip(&configs) {
         let bar = Bar::new("loading the model");
-        let Engine { mut verifier, backend, .. } =
+        let Engine { mut verifier, backend, cost_key: key, .. } =
             Engine::load(config, &registry, &mut |progress| bar.set(progress))?;
         drop(bar);
-        let points =
-            cost::measure(&mut *verifier, &contexts, &rows, arguments.rounds, &|| interrupt::requested());
-        let points = points.map_err(|source| BenchError::Cost { setup: setup.name.clone(), source })?;
+        let timing = Timing { contexts: &contexts, rows: &rows, sweeps: arguments.rounds };
+        let timed = timing.run(&mut *verifier, &SystemClock::default(), &mut interrupt::requested);
+        let timed = timed.map_err(|source| BenchError::Cost { setup: setup.name.clone(), source })?;
         let path = config.model().path.clone().unwrap_or_default();
         let model_sha256 = runner::sha256(&path)?;
         let threads = verifier.threads();
-        let key = format!(
-            "{} {backend} {} {} threads {}",
-            &model_sha256[..16],
-            verifier.engine(),
-            threads.map_or_else(|| "?".to_owned(), |threads| threads.to_string()),
-            machine.cpu,
-        );
-        let named: Vec<_> = points.iter().cloned().map(|point| point.named(&setup.name)).collect();
+        let named: Vec<_> = timed.iter().cloned().map(|timed| cost::named(timed, &setup.name)).collect();
         let caption = format!("{backend}, {}, {}", verifier.engine(), machine.cpu);
         let curve = cost::curve(key.clone(), &named).map_err(Failure::failed)?;
         for (ending, text) in [
@@ -104,8 +98,8 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
         if !arguments.json {
             let threads = threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
             output.line(&format!("\n{}: {backend}, {}{threads}", setup.name, verifier.engine()))?;
-            for point in &points {
-                output.line(&table(point))?;
+            for timed in &timed {
+                output.line(&table(timed))?;
             }
         }
         curves.push(Curve {
@@ -116,9 +110,9 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
             threads,
             model: upcycle_bench::plan::file_name(&path),
             model_sha256,
-            contexts: points
+            contexts: timed
                 .into_iter()
-                .map(|cost::Point { context, rows, seconds }| Line { context, rows, seconds })
+                .map(|Timed { context, rows, seconds }| Line { context, rows, seconds })
                 .collect(),
         });
     }
@@ -129,7 +123,7 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
 }
 
 /// One context's times for people.
-fn table(point: &cost::Point) -> String {
+fn table(point: &Timed) -> String {
     let mut text = format!("over {} tokens\n{:>6} {:>10} {:>10}\n", point.context, "rows", "ms", "t(n)/t(1)");
     let one = point.rows.iter().position(|&rows| rows == 1).map(|index| point.seconds[index]);
     for (rows, seconds) in point.rows.iter().zip(&point.seconds) {

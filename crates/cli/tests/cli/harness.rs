@@ -13,6 +13,8 @@ pub(crate) fn upcycle() -> Command {
             command.env_remove(name);
         }
     }
+    // What passes cost is kept among the tests' own files, not in the user's cache.
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

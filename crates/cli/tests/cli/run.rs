@@ -37,13 +37,16 @@ fn the_report_is_whole_and_adds_up() {
     let stats = [
         "steps",
         "drafted",
+        "drafted_per_step",
         "accepted_per_step",
         "accept_lengths",
+        "draft_sizes",
         "tokens_per_second",
         "prefill_tokens_per_second",
         "time",
         "matrix_bytes",
         "matrix_rows",
+        "budget",
     ];
     assert_eq!(keys("/stats"), stats.map(str::to_owned));
     let times = ["prefill", "draft", "forward", "accept", "commit", "observe"];
@@ -55,6 +58,10 @@ fn the_report_is_whole_and_adds_up() {
     let emitted: u64 = lengths.iter().sum();
     assert_eq!(emitted as usize + 1, tokens.len(), "the prompt gives the first token, the steps the others");
     assert_eq!(number(&report, "/stats/steps") as usize, lengths.len());
+    assert_eq!(
+        numbers(&report, "/stats/draft_sizes").iter().sum::<u64>() as f64,
+        number(&report, "/stats/drafted")
+    );
     let mean = emitted as f64 / lengths.len() as f64;
     assert!((number(&report, "/stats/accepted_per_step") - mean).abs() < 1e-9);
     for positive in
@@ -76,12 +83,46 @@ fn every_drafter_gives_the_same_text() {
         assert_eq!((steps, drafted), (plain.len() as f64 - 1.0, 0.0));
         assert_eq!(tokens(&["-s", "drafter.budget=0"]).0, plain);
         let mixed = ["--drafter", "mixed", "-s", "drafter.budget=12"];
-        for other in [&mixed[..], &["--drafter", "prompt-lookup"], &["-s", "drafter.preset=paper"], &[]] {
+        let lookup = ["--drafter", "prompt-lookup", "-s", "drafter.budget=2"];
+        let recycling = ["--drafter", "recycling", "-s", "drafter.budget=2"];
+        for other in [&mixed[..], &lookup, &["-s", "drafter.preset=paper"], &recycling] {
             let (text, _, drafted) = tokens(other);
             assert_eq!(text, plain, "{other:?}");
             assert!(drafted > 0.0, "{other:?} was to draft something, or this shows nothing");
         }
+        for drafter in ["recycling", "mixed", "prompt-lookup"] {
+            assert_eq!(tokens(&["--drafter", drafter, "-s", "drafter.budget=auto"]).0, plain, "{drafter}");
+        }
     }
+}
+
+#[test]
+fn saved_costs_fix_the_sizes_of_drafts() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let rows = ["--rows", "1,2,4,8", "--contexts", "16", "--rounds", "1", "--out", out];
+    stdout(upcycle().args(["bench", "cost", "--model", model().to_str().unwrap()]).args(rows));
+    let file = folder.path().join("default.cost.toml");
+    let costs = format!("drafter.costs={}", file.display());
+    let story =
+        ["--raw", "--prompt", "one two three one two three one two", "-n", "24", "--drafter", "mixed"];
+    let deterministic = ["-s", "drafter.deterministic=true", "-s", &costs];
+    let sizes = || numbers(&json(run(&story).arg("--json").args(deterministic)), "/stats/draft_sizes");
+    assert_eq!(sizes(), sizes());
+
+    let stats = |arguments: &[&str]| {
+        let output = succeed(run(&story).args(["--stats", "-s", "log.level=warn"]).args(arguments));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let good = stats(&deterministic);
+    assert!(good.contains("chances ") && good.contains("sources ") && !good.contains("costs of"), "{good}");
+    // Of another machine: said, and timed anew.
+    let text = fs::read_to_string(&file).unwrap().replacen("key = \"", "key = \"another ", 1);
+    fs::write(&file, text).unwrap();
+    assert!(stats(&deterministic).contains("costs of something else"));
+    fs::write(&file, "nonsense").unwrap();
+    let error = fail(run(&story).args(["-s", &costs]), 1);
+    assert!(error.contains("holds no costs of passes"), "{error}");
 }
 
 #[test]

@@ -28,7 +28,10 @@ pub(crate) fn predictions(view: &View<'_>, full: bool) -> Table {
         }
         table.section(setup.name);
         for (arm, prediction) in rows {
-            let mut cells = vec![Cell::new(arm.marked()), Cell::new(prediction.nodes.to_string())];
+            let mut cells = vec![
+                Cell::new(arm.marked()),
+                Cell::new(prediction.nodes.map_or_else(|| "auto".to_owned(), |nodes| nodes.to_string())),
+            ];
             cells.extend(predicted(prediction, full));
             table.row(cells);
         }

@@ -249,6 +249,7 @@ fn steps(nodes: Option<usize>, drafter: &str) -> Steps {
     Steps {
         count,
         emitted: count + accepted,
+        nodes: Vec::new(),
         drafted: count * nodes,
         accepted,
         drafted_by_depth: vec![(count * nodes / depth) as u64; depth],
@@ -265,7 +266,7 @@ fn prediction(nodes: usize, measured: f64) -> Prediction {
                        and 2 % of the time went to drafting";
     Prediction {
         accepted_per_step: quotient * 1.3,
-        nodes,
+        nodes: Some(nodes),
         cost_ratio: 1.3,
         quotient,
         measured,

@@ -58,7 +58,7 @@ pub(in crate::runner) fn arms(
                 model: setup.model.clone(),
                 model_sha256: setup.model_sha256.clone(),
                 drafter: config.drafter().name().to_owned(),
-                nodes: (!is_plain).then(|| config.drafter().budget()),
+                nodes: config.drafter().budget().nodes().filter(|_| !is_plain),
                 threads: setup.threads,
                 config: config.to_toml().unwrap_or_else(|error| format!("# {error}")),
                 state: ArmState::Measured,
@@ -113,7 +113,8 @@ fn decoder(
         MatrixState::Cold | MatrixState::Carried => AnyDrafter::cold(choice, vocab),
     };
     let fault = |source: DrafterError| BenchError::Drafter { arm: arm.to_owned(), source };
-    Ok(Decoder::new(Seat::empty(setup.limits.clone()), drafter.map_err(fault)?).with_budget(choice.budget()))
+    let decoder = Decoder::new(Seat::empty(setup.limits.clone()), drafter.map_err(fault)?);
+    Ok(choice.budget().apply(decoder, setup.curve.clone()))
 }
 
 impl Ours {
@@ -178,6 +179,7 @@ impl Ours {
             emitted: stats.emitted.iter().map(|&n| n as usize).sum(),
             drafted: stats.drafted,
             accepted: stats.accepted,
+            nodes: stats.sizes(),
             drafted_by_depth: stats.drafted_by_depth.clone(),
             accepted_by_depth: stats.accepted_by_depth.clone(),
             sources: sources.collect(),

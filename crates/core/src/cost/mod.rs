@@ -1,6 +1,10 @@
 //! What a pass costs on this machine: seconds for n rows, by context.
 
+mod timing;
+
 use serde::{Deserialize, Serialize};
+
+pub use timing::{Timed, Timing};
 
 /// Seconds that one pass takes, as a function of its rows and of the tokens already cached.
 ///

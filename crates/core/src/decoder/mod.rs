@@ -1,5 +1,8 @@
 //! The decoding loop: draft, forward, accept, commit, observe.
 
+mod generation;
+mod size;
+
 use std::fmt;
 use std::mem;
 use std::time::Duration;
@@ -13,7 +16,9 @@ use crate::drafter::{Context, Drafter, Outcome, Phase};
 use crate::session::{Request, Session, Verdict};
 use crate::stats::Stats;
 use crate::verifier::{Commit, Step, Verifier, VerifyError};
-use crate::{Finish, NodeId, Room, Row, Rows, Shape, TokenId, TopK};
+use crate::{NodeId, Room, Row, Rows, Shape, TokenId, TopK};
+
+pub use generation::Generation;
 
 /// Why nothing could be decoded. After an error every session's text and statistics are as they were, and it may be
 /// stepped again; [`Session::tree`] and [`Session::walk`] show the pass that failed.
@@ -62,7 +67,8 @@ pub struct Decoder<V, D> {
     calibration: Calibration,
     /// What the drafts of a pass offer, reused from pass to pass.
     offers: Vec<Offer>,
-    paths: Vec<f32>,
+    /// The chance of each node's path, and what its children left of their common chance.
+    paths: Vec<(f32, f32)>,
     prefill_chunk: usize,
     top: TopK,
     /// Kept for their memory alone; both are empty between steps.
@@ -163,6 +169,38 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// The verifier and the drafter.
     pub fn into_parts(self) -> (V, D) {
         (self.verifier, self.drafter)
+    }
+
+    /// The same decoder with another drafter, made of this one: what the budget and the calibration know is kept.
+    pub fn map_drafter<E: Drafter>(self, make: impl FnOnce(D) -> E) -> Decoder<V, E> {
+        let Self {
+            verifier,
+            drafter,
+            clock,
+            budget,
+            calibration,
+            offers,
+            paths,
+            prefill_chunk,
+            steps,
+            commits,
+            ..
+        } = self;
+        let drafter = make(drafter);
+        let top = TopK::new(drafter.k());
+        Decoder {
+            verifier,
+            drafter,
+            clock,
+            budget,
+            calibration,
+            offers,
+            paths,
+            prefill_chunk,
+            top,
+            steps,
+            commits,
+        }
     }
 
     fn check_prompt(&self, prompt: &[TokenId]) -> Result<(), DecodeError> {
@@ -331,50 +369,6 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         Ok(())
     }
 
-    /// Cuts the drafts of a pass to what pays. Gives the context of a pass whose cost can be learned from: one of
-    /// drafts alone, since a prompt's rows cost less than theirs.
-    fn choose_size(&mut self, sessions: &mut [Session], count: usize) -> Option<usize> {
-        let Budget::Auto(budget) = &mut self.budget else { return None };
-        self.offers.clear();
-        let (mut rows, mut decoding, mut context) = (0, 0, 0);
-        let active = |session: &&mut Session| session.finish.is_none();
-        for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
-            context += session.committed;
-            if session.phase() == Phase::Prefill {
-                rows += session.tree.len();
-                continue;
-            }
-            rows += 1;
-            decoding += 1;
-            self.paths.clear();
-            self.paths.push(1.0);
-            for node in session.tree.nodes().skip(1) {
-                let above = self.paths[session.tree.parents()[node.index()] as usize];
-                let path = above * self.calibration.chance(&session.tree, node);
-                self.paths.push(path);
-                self.offers.push(Offer { path, tree: index as u32, node });
-            }
-        }
-        if decoding == 0 {
-            return None;
-        }
-        let context = context / count;
-        let nodes = budget.choose(&mut self.offers, (rows, decoding), context);
-        // Of each tree the chosen nodes are those before the first offer that was not taken, in the order of offers.
-        let taken = &mut self.offers[..nodes];
-        taken.sort_unstable_by_key(|offer| (offer.tree, offer.node));
-        for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
-            if session.phase() == Phase::Prefill {
-                continue;
-            }
-            session.uncut.copy_from(&session.tree);
-            let first = taken.partition_point(|offer| (offer.tree as usize) < index);
-            let mut own = taken[first..].iter().filter(|offer| offer.tree as usize == index).peekable();
-            session.tree.retain(|node| own.next_if(|offer| offer.node == node).is_some());
-        }
-        (decoding == count).then_some(context)
-    }
-
     /// Makes the tree of a session's next pass, one of `count` in it.
     fn draft(&mut self, session: &mut Session, count: usize) {
         let start = self.clock.now();
@@ -477,80 +471,5 @@ impl<V: fmt::Debug, D: fmt::Debug> fmt::Debug for Decoder<V, D> {
             .field("drafter", &self.drafter)
             .field("budget", &self.budget)
             .finish_non_exhaustive()
-    }
-}
-
-/// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
-///
-/// After an error it may be asked again; it ends when the text does.
-#[derive(Debug)]
-pub struct Generation<'a, V: Verifier, D: Drafter> {
-    decoder: &'a mut Decoder<V, D>,
-    session: [Session; 1],
-    next: usize,
-}
-
-impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
-    /// The session: its output so far, its statistics.
-    pub fn session(&self) -> &Session {
-        &self.session[0]
-    }
-
-    /// Why it ended; none while it goes on.
-    #[must_use]
-    pub fn finish(&self) -> Option<Finish> {
-        self.session[0].finish()
-    }
-
-    /// What it took so far.
-    #[must_use]
-    pub fn stats(&self) -> &Stats {
-        self.session[0].stats()
-    }
-
-    /// Ends it: tokens already accepted still come, and no step follows.
-    pub fn cancel(&mut self) {
-        self.session[0].cancel();
-    }
-
-    /// One step, for callers who want to work between steps: the tokens that it emitted (none for a chunk of the
-    /// prompt), or `None` at the end. Do not mix with the iterator.
-    ///
-    /// # Errors
-    /// As [`Decoder::step`].
-    pub fn step(&mut self) -> Result<Option<&[TokenId]>, DecodeError> {
-        if self.finish().is_some() {
-            return Ok(None);
-        }
-        self.decoder.step(&mut self.session)?;
-        self.next = self.session[0].tokens.len();
-        Ok(Some(self.session[0].fresh()))
-    }
-}
-
-impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
-    type Item = Result<TokenId, DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(&token) = self.session[0].tokens.get(self.next) {
-                self.next += 1;
-                return Some(Ok(token));
-            }
-            if self.finish().is_some() {
-                return None;
-            }
-            if let Err(error) = self.decoder.step(&mut self.session) {
-                return Some(Err(error));
-            }
-        }
-    }
-}
-
-impl<V: Verifier, D: Drafter> Drop for Generation<'_, V, D> {
-    fn drop(&mut self) {
-        let seq = self.session[0].seq;
-        self.decoder.verifier.close(seq);
-        self.decoder.drafter.forget(seq);
     }
 }

@@ -1,0 +1,190 @@
+//! What passes cost here: timed once when a model is first loaded, and kept in the user's cache.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use etcetera::BaseStrategy;
+use upcycle_core::cost::Timing;
+use upcycle_core::{CostCurve, SystemClock, Verifier};
+use upcycle_gguf::Gguf;
+
+use crate::{Config, DrafterError, Raw};
+
+/// The passes that are timed: what a CPU can afford. More rows are only extrapolated, until a budget dares to try them.
+const ROWS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+/// Tokens cached meanwhile: few, since reading them costs too. Costs over more are learned while decoding.
+const CONTEXT: usize = 32;
+const SWEEPS: usize = 5;
+/// How long it may take in all.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Where cost curves are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CostCache {
+    folder: Option<PathBuf>,
+}
+
+impl CostCache {
+    /// In the user's cache folder (`$XDG_CACHE_HOME/upcycle/costs` on Linux), or nowhere if there is none.
+    #[must_use]
+    pub fn of_user() -> Self {
+        let base = etcetera::choose_base_strategy().ok();
+        Self { folder: base.map(|base| base.cache_dir().join("upcycle").join("costs")) }
+    }
+
+    /// Nowhere: what is timed is not kept.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { folder: None }
+    }
+
+    /// In this folder, which is made when a curve is first kept.
+    #[must_use]
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: Some(folder.into()) }
+    }
+
+    /// The curve for `key` and `verifier`: the kept one, or one timed now (less than two seconds) and kept. None if passes
+    /// fail, which the first answer will tell better; a cache that cannot be read or written is said and passed over.
+    pub fn curve(&self, key: &str, verifier: &mut dyn Verifier) -> Option<CostCurve> {
+        let path = self.folder.as_ref().map(|folder| folder.join(file_name(key)));
+        if let Some(curve) = path.as_deref().and_then(|path| kept(path, key)) {
+            return Some(curve);
+        }
+        let start = Instant::now();
+        let timing = Timing { contexts: &[CONTEXT], rows: &ROWS, sweeps: SWEEPS };
+        let timed = timing.run(verifier, &SystemClock::default(), &mut || start.elapsed() >= LIMIT);
+        let curve = CostCurve::of(key.to_owned(), &timed.ok()?).ok()?;
+        tracing::info!(seconds = start.elapsed().as_secs_f64(), key, "timed what passes cost here");
+        if let Some(path) = path
+            && let Err(error) = keep(&path, &curve)
+        {
+            tracing::warn!(path = %path.display(), %error, "the costs of passes are not kept");
+        }
+        Some(curve)
+    }
+}
+
+/// What a cost curve holds for: the model, what computes it and with which options, and the processor.
+pub(crate) fn cost_key(model: &str, config: &Config, verifier: &dyn Verifier) -> String {
+    let threads = verifier.threads().map_or_else(|| "?".to_owned(), |threads| threads.to_string());
+    let options = toml::to_string(&Raw::from(config).backend).unwrap_or_default();
+    format!(
+        "{model} | {} {} {:016x} | {threads} threads | {}",
+        config.backend().name,
+        verifier.engine(),
+        hash(&options),
+        processor()
+    )
+}
+
+/// What a model costs depends on the shapes and types of its tensors, not on their values.
+pub(crate) fn model_key(gguf: &Gguf) -> String {
+    let mut text = String::new();
+    for tensor in gguf.tensors() {
+        let _ = write!(text, "{} {:?} {:?};", tensor.name, tensor.dtype, tensor.shape);
+    }
+    format!("{} tensors, {} bytes, {:016x}", gguf.tensors().len(), gguf.file_len(), hash(&text))
+}
+
+/// The name of this machine's processor, as far as the system tells.
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = ["model name", "Processor", "CPU part"].iter().find_map(|field| {
+        let line = info.lines().find(|line| line.starts_with(field))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    });
+    named.filter(|name| !name.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// The costs in a file that the configuration names, if they hold for `key`; those of something else are said and passed
+/// over.
+pub(crate) fn named(path: &Path, key: &str) -> Result<Option<CostCurve>, DrafterError> {
+    let read = || Ok(CostCurve::parse(&fs::read_to_string(path)?)?);
+    let curve = read().map_err(|source| DrafterError::Costs { path: path.to_owned(), source })?;
+    if curve.key() == key {
+        return Ok(Some(curve));
+    }
+    tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "costs of something else: not used");
+    Ok(None)
+}
+
+/// Reads a curve that was kept; one for another key, or a damaged one, is said and passed over.
+fn kept(path: &Path, key: &str) -> Option<CostCurve> {
+    let text = fs::read_to_string(path).ok()?;
+    match CostCurve::parse(&text) {
+        Ok(curve) if curve.key() == key => Some(curve),
+        Ok(curve) => {
+            tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "costs of something else: timing anew");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "damaged costs: timing anew");
+            None
+        }
+    }
+}
+
+fn keep(path: &Path, curve: &CostCurve) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    // Whole or not at all, whoever else writes it.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(curve.to_toml().as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// A file name for a key; the key itself stands in the file.
+fn file_name(key: &str) -> String {
+    format!("{:016x}.toml", hash(key))
+}
+
+/// FNV-1a (Fowler, Noll and Vo): enough to tell a handful of keys apart, and the same on every machine.
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use upcycle_testkit::NaiveVerifier;
+
+    use super::*;
+
+    #[test]
+    fn a_curve_is_timed_once_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CostCache::at(folder.path().join("new"));
+        let mut verifier = NaiveVerifier::new(32, 1);
+        let key = cost_key("model", &Config::try_from(Raw::default()).unwrap(), &verifier);
+        let first = cache.curve(&key, &mut verifier).unwrap();
+        // A second timing would not give the same to the last bit.
+        assert_eq!(cache.curve(&key, &mut verifier).unwrap(), first);
+        assert_ne!(cache.curve("another key", &mut verifier).unwrap(), first);
+    }
+
+    #[test]
+    fn a_curve_of_something_else_or_a_damaged_one_is_timed_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CostCache::at(folder.path());
+        let mut verifier = NaiveVerifier::new(32, 1);
+        let path = folder.path().join(file_name("key"));
+        for text in ["not a curve", "key = \"other\"\n[[context]]\ntokens = 1\nrows = [1]\nseconds = [1.0]\n"]
+        {
+            fs::write(&path, text).unwrap();
+            assert_eq!(cache.curve("key", &mut verifier).unwrap().key(), "key");
+            assert_eq!(CostCurve::parse(&fs::read_to_string(&path).unwrap()).unwrap().key(), "key");
+        }
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_passed_over() {
+        let mut verifier = NaiveVerifier::new(32, 1);
+        let cache = CostCache::at("/dev/null/costs");
+        assert!(cache.curve("key", &mut verifier).is_some());
+    }
+}

@@ -1,0 +1,177 @@
+//! Times passes: what a [`CostCurve`] is made of.
+
+use crate::{
+    Clock, Commit, CostCurve, CostError, DraftTree, NodeId, Room, Rows, SeqId, Shape, Step, TokenId, TopK,
+    Verifier, VerifyError,
+};
+
+/// Candidates ranked for each row, as the paper's drafter wants them.
+const K: usize = 8;
+/// Rows of a chunk while a context is read.
+const CHUNK: usize = 512;
+
+/// Which passes are timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing<'a> {
+    /// Tokens cached; cut to what leaves room for the widest pass.
+    pub contexts: &'a [usize],
+    /// Rows of the passes; those beyond the backend's limits are left out.
+    pub rows: &'a [usize],
+    /// How often each size is timed at each context, one more at the start not counted.
+    pub sweeps: usize,
+}
+
+/// The times of all sizes over one context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timed {
+    /// Tokens cached.
+    pub context: usize,
+    /// Rows of a pass, in the order in which they were asked for.
+    pub rows: Vec<usize>,
+    /// Median seconds of a pass of each, `[rows]`.
+    pub seconds: Vec<f64>,
+}
+
+impl Timing<'_> {
+    /// Times the passes, sizes interleaved so that a slow moment of the machine falls on all alike. `stop` is asked
+    /// before each pass; after it, what was timed so far is what there is (the first sweep included, where it is the only
+    /// one).
+    ///
+    /// The tree of a pass is a binary one, so that it has as many leaves as draft trees have; a chain where the backend
+    /// takes no trees. It runs in a sequence of its own, which is closed in any case.
+    ///
+    /// # Errors
+    /// Whatever the passes fail with.
+    pub fn run<V: Verifier + ?Sized>(
+        &self,
+        verifier: &mut V,
+        clock: &dyn Clock,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Timed>, VerifyError> {
+        let seq = verifier.open()?;
+        let timed = self.run_in(verifier, seq, clock, stop);
+        verifier.close(seq);
+        timed
+    }
+
+    fn run_in<V: Verifier + ?Sized>(
+        &self,
+        verifier: &mut V,
+        seq: SeqId,
+        clock: &dyn Clock,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Timed>, VerifyError> {
+        let limits = verifier.limits().clone();
+        let shape = limits.support.shape();
+        let most = limits.max_rows.min(limits.max_context.saturating_sub(1));
+        let leaves = |rows: usize| if shape == Shape::Tree { rows.div_ceil(2) } else { 1 };
+        let fits = |&rows: &usize| rows > 0 && rows <= most && leaves(rows) <= limits.max_leaves;
+        let rows: Vec<usize> = self.rows.iter().copied().filter(fits).collect();
+        let widest = rows.iter().copied().max().unwrap_or(1);
+        let trees: Vec<DraftTree> = rows.iter().map(|&rows| tree(rows, limits.vocab, shape)).collect();
+        let mut top = TopK::new(K);
+        let (mut all, mut committed) = (Vec::new(), 0);
+        for &context in self.contexts {
+            let context = context.min(limits.max_context.saturating_sub(widest));
+            if context < committed {
+                verifier.truncate(seq, 0)?;
+                committed = 0;
+            }
+            while committed < context {
+                let end = context.min(committed + limits.max_rows.min(CHUNK));
+                let chunk: Vec<TokenId> = (committed..end).map(|at| token(at, limits.vocab)).collect();
+                let tree = DraftTree::chain(&chunk);
+                verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut top)?;
+                let path: Vec<NodeId> = tree.nodes().collect();
+                verifier.commit(&[Commit { seq, path: &path }])?;
+                committed = end;
+            }
+            let mut times = vec![Vec::with_capacity(self.sweeps + 1); rows.len()];
+            'sweeps: for _ in 0..=self.sweeps {
+                for (tree, times) in trees.iter().zip(&mut times) {
+                    if stop() {
+                        break 'sweeps;
+                    }
+                    let start = clock.now();
+                    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut top)?;
+                    times.push(clock.now().saturating_sub(start).as_secs_f64());
+                }
+            }
+            let timed = rows.iter().zip(times).filter_map(|(&rows, times)| Some((rows, settled(times)?)));
+            let (rows, seconds) = timed.unzip();
+            all.push(Timed { context, rows, seconds });
+        }
+        Ok(all)
+    }
+}
+
+/// The median of all times but the first, which is the only one where there is no other.
+fn settled(mut times: Vec<f64>) -> Option<f64> {
+    if times.len() > 1 {
+        times.remove(0);
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    times.get(times.len().checked_sub(1)? / 2).copied()
+}
+
+/// Some token that differs from its neighbours.
+fn token(at: usize, vocab: usize) -> TokenId {
+    (at.wrapping_mul(7919).wrapping_add(13) % vocab.max(1)) as TokenId
+}
+
+/// A tree of `rows` nodes, each with up to two children; or a chain.
+fn tree(rows: usize, vocab: usize, shape: Shape) -> DraftTree {
+    let mut tree = DraftTree::new();
+    tree.restart(token(0, vocab), Room::UNBOUNDED);
+    for node in 1..rows {
+        let parent = if shape == Shape::Tree { (node - 1) / 2 } else { node - 1 };
+        let mut at = node;
+        // In a tiny vocabulary siblings may collide: try the next token then.
+        while tree.len() == node && at < node + vocab {
+            let _ = tree.push(NodeId::new(parent), token(at, vocab), None);
+            at += 1;
+        }
+    }
+    tree
+}
+
+impl CostCurve {
+    /// A curve of what was timed. `key` says what it holds for: model, backend, options, CPU.
+    ///
+    /// # Errors
+    /// [`CostError`] if nothing was timed, or a clock stood still.
+    pub fn of(key: String, timed: &[Timed]) -> Result<Self, CostError> {
+        let points = |timed: &Timed| {
+            let mut points: Vec<(usize, f64)> =
+                timed.rows.iter().copied().zip(timed.seconds.iter().copied()).collect();
+            points.sort_unstable_by_key(|&(rows, _)| rows);
+            points.dedup_by_key(|&mut (rows, _)| rows);
+            (timed.context, points)
+        };
+        let mut lines: Vec<_> = timed.iter().filter(|timed| !timed.rows.is_empty()).map(points).collect();
+        lines.sort_by_key(|&(context, _)| context);
+        lines.dedup_by_key(|&mut (context, _)| context);
+        Self::new(key, lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_have_the_nodes_that_were_asked_for() {
+        for rows in [1, 2, 9, 81] {
+            assert_eq!(tree(rows, 7, Shape::Tree).len(), rows);
+            assert_eq!(tree(rows, 7, Shape::Chain).len(), rows);
+            assert_eq!(tree(rows, 7, Shape::Chain).leaves(), 1);
+        }
+    }
+
+    #[test]
+    fn the_first_of_several_times_is_dropped() {
+        assert_eq!(settled(vec![9.0, 1.0, 3.0, 2.0]), Some(2.0));
+        assert_eq!(settled(vec![9.0]), Some(9.0));
+        assert_eq!(settled(vec![]), None);
+    }
+}

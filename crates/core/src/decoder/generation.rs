@@ -1,0 +1,79 @@
+//! One prompt at a time.
+
+use super::{DecodeError, Decoder};
+use crate::{Drafter, Finish, Session, Stats, TokenId, Verifier};
+
+/// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
+///
+/// After an error it may be asked again; it ends when the text does.
+#[derive(Debug)]
+pub struct Generation<'a, V: Verifier, D: Drafter> {
+    pub(super) decoder: &'a mut Decoder<V, D>,
+    pub(super) session: [Session; 1],
+    pub(super) next: usize,
+}
+
+impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
+    /// The session: its output so far, its statistics.
+    pub fn session(&self) -> &Session {
+        &self.session[0]
+    }
+
+    /// Why it ended; none while it goes on.
+    #[must_use]
+    pub fn finish(&self) -> Option<Finish> {
+        self.session[0].finish()
+    }
+
+    /// What it took so far.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        self.session[0].stats()
+    }
+
+    /// Ends it: tokens already accepted still come, and no step follows.
+    pub fn cancel(&mut self) {
+        self.session[0].cancel();
+    }
+
+    /// One step, for callers who want to work between steps: the tokens that it emitted (none for a chunk of the
+    /// prompt), or `None` at the end. Do not mix with the iterator.
+    ///
+    /// # Errors
+    /// As [`Decoder::step`].
+    pub fn step(&mut self) -> Result<Option<&[TokenId]>, DecodeError> {
+        if self.finish().is_some() {
+            return Ok(None);
+        }
+        self.decoder.step(&mut self.session)?;
+        self.next = self.session[0].tokens.len();
+        Ok(Some(self.session[0].fresh()))
+    }
+}
+
+impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
+    type Item = Result<TokenId, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(&token) = self.session[0].tokens.get(self.next) {
+                self.next += 1;
+                return Some(Ok(token));
+            }
+            if self.finish().is_some() {
+                return None;
+            }
+            if let Err(error) = self.decoder.step(&mut self.session) {
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+impl<V: Verifier, D: Drafter> Drop for Generation<'_, V, D> {
+    fn drop(&mut self) {
+        let seq = self.session[0].seq;
+        self.decoder.verifier.close(seq);
+        self.decoder.drafter.forget(seq);
+    }
+}

@@ -1,0 +1,69 @@
+//! What an automatic budget costs where nothing pays: plain decoding beside a drafter that is always wrong, interleaved,
+//! on the models and backends of the configurations that are named.
+//!
+//! `cargo run --release -p upcycle-tests --example worst_case -- configs/candle-cpu.toml`
+
+use std::error::Error;
+use std::path::Path;
+
+use upcycle_backends::{Budget, CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle_bench::prompts::PromptSet;
+use upcycle_core::{CostCurve, Decoder, Drafter, NullDrafter, Request, TokenId, Verifier};
+use upcycle_testkit::AdversarialDrafter;
+
+const ROUNDS: usize = 5;
+const TOKENS: usize = 96;
+/// One of each group of the project's own prompts.
+const EACH: usize = 1;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("time per token over plain decoding's, {ROUNDS} interleaved rounds: median (least to most)");
+    for file in std::env::args().skip(1) {
+        let registry = Registry::builtin();
+        let mut layers = Layers::new();
+        layers.file(Path::new(&file))?;
+        let config = layers.load(&registry.names())?;
+        let mut engine = Engine::load(&config, &registry, &mut |_| {})?;
+        let costs = engine.costs(&Budget::default(), &CostCache::of_user())?;
+        let Engine { text, mut verifier, .. } = engine;
+        let asked: Vec<Vec<TokenId>> = PromptSet::own()
+            .first_of_each_group(EACH)
+            .into_iter()
+            .map(|prompt| text.encode(prompt.first_turn(), PromptStyle::Chat))
+            .collect::<Result<_, _>>()?;
+
+        let vocab = verifier.limits().vocab;
+        let plain_texts = asked
+            .iter()
+            .map(|prompt| Ok([prompt.clone(), answer(&mut *verifier, NullDrafter, None, prompt)?.0].concat()))
+            .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            let (mut plain, mut wrong) = (0.0, 0.0);
+            for prompt in &asked {
+                plain += answer(&mut *verifier, NullDrafter, None, prompt)?.1;
+                let drafter = AdversarialDrafter::new(plain_texts.clone(), vocab);
+                let budget = Some((Budget::default(), costs.clone()));
+                wrong += answer(&mut *verifier, drafter, budget, prompt)?.1;
+            }
+            ratios.push(wrong / plain);
+        }
+        ratios.sort_unstable_by(f64::total_cmp);
+        println!("{file}: {:.3} ({:.3} to {:.3})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+    }
+    Ok(())
+}
+
+/// The answer to a prompt, and the seconds of its steps; without a budget nothing is drafted.
+fn answer(
+    verifier: &mut dyn Verifier,
+    drafter: impl Drafter,
+    budget: Option<(Budget, Option<CostCurve>)>,
+    prompt: &[TokenId],
+) -> Result<(Vec<TokenId>, f64), Box<dyn Error>> {
+    let (budget, costs) = budget.unwrap_or((Budget::Nodes(0), None));
+    let mut decoder = budget.apply(Decoder::new(verifier, drafter), costs);
+    let mut generation = decoder.generate(prompt, Request::greedy(TOKENS))?;
+    let tokens = generation.by_ref().collect::<Result<_, _>>()?;
+    Ok((tokens, generation.stats().time.decode().as_secs_f64()))
+}

@@ -1,0 +1,57 @@
+//! Any sources, any budget, any seed: the text of plain decoding, on the real model.
+
+use upcycle_backends::{AnyDrafter, Config, CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle_bench::prompts::PromptSet;
+use upcycle_core::{Decoder, NullDrafter, Request, Sampling, SamplingConfig, TokenId, Verifier};
+
+const PROMPTS: usize = 20;
+const TOKENS: usize = 32;
+
+fn engine(drafter: &str) -> (Engine, Config) {
+    let registry = Registry::builtin();
+    let mut layers = Layers::new();
+    let model = upcycle_tests::model::path().display().to_string();
+    for (key, value) in
+        [("model.path", model.as_str()), ("drafter.name", drafter), ("drafter.budget", "auto")]
+    {
+        layers.flag("a test", key, value).unwrap();
+    }
+    let config = layers.load(&registry.names()).unwrap();
+    (Engine::load(&config, &registry, &mut |_| {}).unwrap(), config)
+}
+
+#[test]
+fn an_automatic_budget_gives_the_text_of_plain_decoding() {
+    let (mut engine, config) = engine("mixed");
+    let costs = engine.costs(config.drafter().budget(), &CostCache::nowhere()).unwrap();
+    let own = PromptSet::own();
+    let prompts = own.first_of_each_group(PROMPTS.div_ceil(7)).into_iter().take(PROMPTS);
+    let prompts: Vec<Vec<TokenId>> =
+        prompts.map(|prompt| engine.text.encode(prompt.first_turn(), PromptStyle::Chat).unwrap()).collect();
+    assert_eq!(prompts.len(), PROMPTS);
+    let vocab = engine.verifier.limits().vocab;
+    let mut drafted = 0;
+    for temperature in [0.0, 0.7] {
+        let sampling = SamplingConfig { temperature, seed: 11, ..SamplingConfig::default() };
+        let sampling = Sampling::new(sampling).unwrap();
+        // One drafter for all prompts: what it learned must not show in the text either.
+        let drafter = AnyDrafter::cold(config.drafter(), vocab).unwrap();
+        let mut auto =
+            config.drafter().budget().apply(Decoder::new(&mut *engine.verifier, drafter), costs.clone());
+        let mut drafts = |prompt: &[TokenId]| {
+            let request = Request { sampling, ..Request::greedy(TOKENS) };
+            let mut generation = auto.generate(prompt, request).unwrap();
+            let text: Vec<TokenId> = generation.by_ref().map(Result::unwrap).collect();
+            drafted += generation.stats().drafted;
+            text
+        };
+        let with: Vec<_> = prompts.iter().map(|prompt| drafts(prompt)).collect();
+        let mut plain = Decoder::new(&mut *engine.verifier, NullDrafter);
+        for (prompt, with) in prompts.iter().zip(with) {
+            let request = Request { sampling, ..Request::greedy(TOKENS) };
+            let text: Vec<TokenId> = plain.generate(prompt, request).unwrap().map(Result::unwrap).collect();
+            assert_eq!(with, text, "temperature {temperature}");
+        }
+    }
+    println!("{drafted} nodes were drafted");
+}
