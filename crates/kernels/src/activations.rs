@@ -140,14 +140,13 @@ lanes::dispatch! {
             // An inverse of a denormal overflows; such a block is as good as zero.
             let inverse = if inverse < f32::INFINITY { inverse } else { 0.0 };
             let mut sums = [0_i32; 2];
-            for (half, sum) in sums.iter_mut().enumerate() {
-                for column in half * 16..half * 16 + 16 {
-                    // The sum with 1.5 * 2^23 leaves the rounded integer in the low bits.
-                    let rounded = x[column] * inverse + 12_582_912.0;
-                    let quant = rounded.to_bits() as i32 - 0x4B40_0000;
-                    quants[column] = quant as i8;
-                    *sum += i32::from(quant as i8);
-                }
+            let halves = x.as_chunks::<LANES>().0.iter().zip(quants.as_chunks_mut::<LANES>().0);
+            for ((x, quants), sum) in halves.zip(&mut sums) {
+                // The sum with 1.5 * 2^23 leaves the rounded integer in the low bits. A NaN or an infinity leaves any.
+                let rounded =
+                    x.map(|x| i32::from(((x * inverse + 12_582_912.0).to_bits() as i32 - 0x4B40_0000) as i8));
+                *quants = rounded.map(|quant| quant as i8);
+                *sum = rounded.iter().sum();
             }
             let scale = highest / 127.0 + lanes::sum(poison);
             *meta = BlockMeta { scale, scaled_sum: scale * (sums[0] + sums[1]) as f32, sums };

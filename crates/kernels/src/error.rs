@@ -54,6 +54,16 @@ pub enum PackError {
         /// Bytes given.
         found: usize,
     },
+    /// No memory for what is packed.
+    #[error(
+        "no memory for the {bytes} packed bytes of tensor {tensor}; choose a smaller model, or free memory"
+    )]
+    Memory {
+        /// The tensor.
+        tensor: String,
+        /// Bytes needed.
+        bytes: usize,
+    },
     /// A scale or a weight that is NaN or infinite.
     #[error("tensor {tensor} has a value that is not finite in row {row}; the file is damaged")]
     NotFinite {

@@ -57,7 +57,7 @@ impl Layout {
 }
 
 /// A weight matrix `[rows, cols]` (output x input), packed once for the kernels.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Matrix {
     format: Format,
     rows: usize,
@@ -74,7 +74,7 @@ impl Matrix {
     /// `threads` threads (0 counts as 1).
     ///
     /// # Errors
-    /// [`PackError`], which names the tensor: an empty or huge shape, rows that are not whole blocks, another number of
+    /// [`PackError`], which names the tensor: no memory, an empty or huge shape, rows that are not whole blocks, another number of
     /// bytes than the shape asks for, a scale (or float weight) that is not finite.
     pub fn pack(
         name: &str,
@@ -105,7 +105,8 @@ impl Matrix {
         let scales = cols.checked_div(layout.unit).unwrap_or(0) * layout.scales;
         let stride = (quants + scales).next_multiple_of(64);
         let tiles = rows.div_ceil(TILE);
-        let mut data = Buffer::zeroed(tiles * stride);
+        let mut data = Buffer::zeroed(tiles * stride)
+            .map_err(|_| PackError::Memory { tensor: tensor(), bytes: tiles * stride })?;
 
         let each = tiles.div_ceil(threads.max(1));
         let pack = |first: usize, part: &mut [u8]| {

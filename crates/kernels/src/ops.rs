@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use crate::lanes::{self, LANES};
 use crate::matrix::TILE;
-use crate::product::product_tile;
+use crate::product::{parts, product_tile};
 use crate::{Activations, Kernels, Matrix};
 
 /// Rows that several threads write to at disjoint places.
@@ -62,8 +62,8 @@ pub struct Product<'a> {
 /// Tiles that a thread takes at a time: enough work to be worth the taking, few enough to balance.
 const TILES: usize = 2;
 
-/// Rows whose products with one tile are on the stack at a time.
-const STACK_ROWS: usize = 16;
+/// Rows whose products with one tile are on the stack at a time: those that share one decoding of the weights.
+const STACK_ROWS: usize = 8;
 
 /// Activations (n x cols) from which on rows are prepared by all threads.
 const PARALLEL: usize = 16 * 1024;
@@ -94,7 +94,11 @@ impl Kernels {
                     // SAFETY: every tile is one task's, and its columns are no other tile's.
                     let out = unsafe { out.slice(row, tile * TILE, width) };
                     match store {
-                        Store::Set => out.copy_from_slice(&values[..width]),
+                        // All but a matrix's last tile are whole: a copy of known size is two instructions.
+                        Store::Set => match <&mut [f32; TILE]>::try_from(&mut *out) {
+                            Ok(out) => *out = *values,
+                            Err(_) => out.copy_from_slice(&values[..width]),
+                        },
                         Store::Add => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
                     }
                 });
@@ -175,8 +179,8 @@ impl Kernels {
     /// Computes one tile for all rows of `x` and hands each row its 16 outputs.
     fn tile(&self, matrix: &Matrix, x: &Activations, tile: usize, mut each: impl FnMut(usize, &[f32; TILE])) {
         let mut stack = [[0.0; TILE]; STACK_ROWS];
-        for start in (0..x.n()).step_by(STACK_ROWS) {
-            let out = &mut stack[..STACK_ROWS.min(x.n() - start)];
+        for (start, end) in parts(x.n(), STACK_ROWS) {
+            let out = &mut stack[..end - start];
             product_tile(self.path(), matrix, x, tile, start, out);
             for (row, values) in out.iter().enumerate() {
                 each(start + row, values);
@@ -189,8 +193,14 @@ lanes::dispatch! {
     /// `x / rms(x) * weight`; the squares are summed in sixteen lanes.
     fn normalise(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
         let mut sums = [0.0_f32; LANES];
-        for (index, &x) in x.iter().enumerate() {
-            sums[index % LANES] = x.mul_add(x, sums[index % LANES]);
+        let (blocks, rest) = x.as_chunks::<LANES>();
+        for block in blocks {
+            for lane in 0..LANES {
+                sums[lane] = block[lane].mul_add(block[lane], sums[lane]);
+            }
+        }
+        for (sum, x) in sums.iter_mut().zip(rest) {
+            *sum = x.mul_add(*x, *sum);
         }
         let scale = 1.0 / (lanes::sum(sums) / x.len() as f32 + epsilon).sqrt();
         for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {

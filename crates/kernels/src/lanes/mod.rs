@@ -23,12 +23,16 @@ pub(crate) fn sum(mut lanes: [f32; LANES]) -> f32 {
 
 /// The highest of all lanes; NaN is passed over.
 #[inline(always)]
-pub(crate) fn max(lanes: [f32; LANES]) -> f32 {
-    let mut highest = lanes[0];
-    for lane in lanes {
-        highest = if lane > highest { lane } else { highest };
+pub(crate) fn max(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            let (a, b) = (lanes[lane], lanes[lane + width]);
+            lanes[lane] = if b > a || a.is_nan() { b } else { a };
+        }
+        width /= 2;
     }
-    highest
+    lanes[0]
 }
 
 /// Declares a function whose body is compiled once for each path; the first argument, a [`Path`](crate::Path), picks the

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
+use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts, prefetch};
 use crate::activations::BlockMeta;
 use crate::matrix::BLOCK;
 use crate::{Activations, Format, Matrix};
@@ -213,6 +213,9 @@ macro_rules! quantized_kernel {
                     // quants and its meta at `index`.
                     unsafe {
                         let block = quants.as_ptr().add(index * F::QUANTS);
+                        if half == 0 {
+                            prefetch::block::<F>(quants.as_ptr(), scales.as_ptr(), index);
+                        }
                         let dots: [(__m256i, __m256i); N] = $block::<F, N>(block, half, index, &rows);
                         let (scale, min, halves) = scales_of::<F>(scales.as_ptr(), index, half);
                         for r in 0..N {
@@ -394,6 +397,9 @@ unsafe fn floats<F: Floats, const N: usize>(
         unsafe {
             let base = quants.as_ptr().add(half * HALF * F::BYTES);
             for column in (0..cols).step_by(2) {
+                if half == 0 {
+                    prefetch::ahead(base.add(column * column_bytes), 2 * column_bytes);
+                }
                 let a = F::load(base.add(column * column_bytes));
                 for r in 0..N {
                     even[r] = _mm256_fmadd_ps(a, _mm256_set1_ps(*rows[r].add(column)), even[r]);

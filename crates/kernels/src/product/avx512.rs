@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
+use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts, prefetch};
 use crate::activations::BlockMeta;
 use crate::matrix::BLOCK;
 use crate::{Activations, Format, Matrix};
@@ -125,6 +125,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
         // its meta at `index`.
         unsafe {
             let block = quants.as_ptr().add(index * F::QUANTS);
+            prefetch::block::<F>(quants.as_ptr(), scales.as_ptr(), index);
             let split = matches!(F::FORMAT, Format::Q6K);
             let mut low = [_mm512_setzero_si512(); N];
             let mut high = [_mm512_setzero_si512(); N];
@@ -257,6 +258,7 @@ unsafe fn floats<F: Floats, const N: usize>(
     // SAFETY: columns 0..cols exist in the tile and in each row.
     unsafe {
         for column in (0..cols).step_by(2) {
+            prefetch::ahead(quants.as_ptr().add(column * F::BYTES), 2 * F::BYTES);
             let a = F::load(quants.as_ptr().add(column * F::BYTES));
             for r in 0..N {
                 even[r] = _mm512_fmadd_ps(a, _mm512_set1_ps(*rows[r].add(column)), even[r]);

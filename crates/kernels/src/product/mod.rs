@@ -5,6 +5,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod prefetch;
 
 use crate::matrix::TILE;
 use crate::{Activations, Format, Isa, Matrix, Path};
@@ -51,7 +53,7 @@ pub(crate) fn product_tile(
 }
 
 /// Splits `n` rows into the fewest equal parts of at most `most`: every part decodes the weights once more.
-fn parts(n: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn parts(n: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = n.div_ceil(most);
     (0..count).map(move |part| (part * n / count, (part + 1) * n / count))
 }
@@ -61,6 +63,7 @@ pub(crate) trait Quantized {
     const FORMAT: Format;
     const QUANTS: usize = crate::matrix::Layout::of(Self::FORMAT).quants;
     const SCALES: usize = crate::matrix::Layout::of(Self::FORMAT).scales;
+    const UNIT: usize = crate::matrix::Layout::of(Self::FORMAT).unit;
     const OFFSET: i32 = crate::pack::offset(Self::FORMAT);
     const HAS_MIN: bool = matches!(Self::FORMAT, Format::Q4_1 | Format::Q5_1 | Format::Q4K);
     const HAS_FIFTH: bool = matches!(Self::FORMAT, Format::Q5_0 | Format::Q5_1);
