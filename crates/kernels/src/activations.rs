@@ -1,9 +1,9 @@
 //! The rows that a product multiplies: quantized to int8 by blocks of 32, or kept as f32.
 
-use crate::Path;
 use crate::lanes::{self, LANES};
 use crate::matrix::BLOCK;
 use crate::ops::Columns;
+use crate::{Isa, Path};
 
 /// `n` activation rows of `cols` columns, kept in the form that the kernels read. Reused from product to product.
 ///
@@ -121,35 +121,87 @@ impl Rows<'_> {
     }
 }
 
-lanes::dispatch! {
-    /// Quantizes `x` by blocks of 32.
-    fn quantize(x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) {
-        let xs = x.as_chunks::<BLOCK>().0.iter();
-        for ((x, quants), meta) in xs.zip(quants.as_chunks_mut::<BLOCK>().0).zip(blocks) {
-            let mut highest = [0.0_f32; LANES];
-            let mut poison = [0.0_f32; LANES];
-            for half in x.as_chunks::<LANES>().0 {
-                for lane in 0..LANES {
-                    let size = half[lane].abs();
-                    highest[lane] = if size > highest[lane] { size } else { highest[lane] };
-                    poison[lane] += half[lane] * 0.0;
-                }
-            }
-            let highest = lanes::max(highest);
-            let inverse = if highest > 0.0 { 127.0 / highest } else { 0.0 };
-            // An inverse of a denormal overflows; such a block is as good as zero.
-            let inverse = if inverse < f32::INFINITY { inverse } else { 0.0 };
-            let mut sums = [0_i32; 2];
-            let halves = x.as_chunks::<LANES>().0.iter().zip(quants.as_chunks_mut::<LANES>().0);
-            for ((x, quants), sum) in halves.zip(&mut sums) {
-                // The sum with 1.5 * 2^23 leaves the rounded integer in the low bits. A NaN or an infinity leaves any.
-                let rounded =
-                    x.map(|x| i32::from(((x * inverse + 12_582_912.0).to_bits() as i32 - 0x4B40_0000) as i8));
-                *quants = rounded.map(|quant| quant as i8);
-                *sum = rounded.iter().sum();
-            }
-            let scale = highest / 127.0 + lanes::sum(poison);
-            *meta = BlockMeta { scale, scaled_sum: scale * (sums[0] + sums[1]) as f32, sums };
-        }
+/// Quantizes `x` by blocks of 32.
+fn quantize(path: Path, x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) {
+    let each = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0).zip(blocks);
+    match path.isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni => each.for_each(|((x, quants), meta)| {
+            // SAFETY: a `Path` is only made for instructions that the processor has.
+            *meta = unsafe { avx512(x, quants) };
+        }),
+        _ => each.for_each(|((x, quants), meta)| *meta = block(path, x, quants)),
     }
+}
+
+/// What makes quants of numbers whose largest magnitude is `highest`.
+#[inline(always)]
+fn inverse_of(highest: f32) -> f32 {
+    let inverse = if highest > 0.0 { 127.0 / highest } else { 0.0 };
+    // An inverse of a denormal overflows; such a block is as good as zero.
+    if inverse < f32::INFINITY { inverse } else { 0.0 }
+}
+
+/// `poison` is NaN where a number was not finite, else 0.
+#[inline(always)]
+fn meta_of(highest: f32, poison: f32, sums: [i32; 2]) -> BlockMeta {
+    let scale = highest / 127.0 + poison;
+    BlockMeta { scale, scaled_sum: scale * (sums[0] + sums[1]) as f32, sums }
+}
+
+lanes::dispatch! {
+    fn block(x: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> BlockMeta {
+        let mut highest = [0.0_f32; LANES];
+        let mut poison = [0.0_f32; LANES];
+        for half in x.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                let size = half[lane].abs();
+                highest[lane] = if size > highest[lane] { size } else { highest[lane] };
+                poison[lane] += half[lane] * 0.0;
+            }
+        }
+        let highest = lanes::max(highest);
+        let inverse = inverse_of(highest);
+        let mut sums = [0_i32; 2];
+        let halves = x.as_chunks::<LANES>().0.iter().zip(quants.as_chunks_mut::<LANES>().0);
+        for ((x, quants), sum) in halves.zip(&mut sums) {
+            // The sum with 1.5 * 2^23 leaves the rounded integer in the low bits.
+            let rounded =
+                x.map(|x| i32::from(((x * inverse + 12_582_912.0).to_bits() as i32 - 0x4B40_0000) as i8));
+            *quants = rounded.map(|quant| quant as i8);
+            *sum = rounded.iter().sum();
+        }
+        meta_of(highest, lanes::sum(poison), sums)
+    }
+}
+
+/// The same with AVX-512, to the bit; of a block that is not finite only the scale, which is NaN.
+///
+/// # Safety
+/// The processor has AVX-512 F and BW.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn avx512(x: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> BlockMeta {
+    use std::arch::x86_64::*;
+
+    // SAFETY: both halves are 16 numbers.
+    let (a, b) = unsafe { (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(LANES))) };
+    // A NaN or an infinity times 0 is NaN, which no sum loses.
+    let zero = _mm512_setzero_ps();
+    let poison = _mm512_add_ps(_mm512_mul_ps(a, zero), _mm512_mul_ps(b, zero));
+    if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(poison, poison) != 0 {
+        *quants = [0; BLOCK];
+        return meta_of(0.0, f32::NAN, [0; 2]);
+    }
+    let highest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+    let inverse = _mm512_set1_ps(inverse_of(highest));
+    // The conversion rounds to even, as the sum with 1.5 * 2^23 does.
+    let (a, b) =
+        (_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)), _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse)));
+    // SAFETY: both halves are 16 bytes.
+    unsafe {
+        _mm_storeu_si128(quants.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(a));
+        _mm_storeu_si128(quants.as_mut_ptr().add(LANES).cast(), _mm512_cvtepi32_epi8(b));
+    }
+    meta_of(highest, 0.0, [_mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b)])
 }
