@@ -149,6 +149,30 @@ impl ChatTemplate {
         }
     }
 
+    /// Compiles the template of a folder as Hugging Face writes them: `chat_template.jinja`, else what a
+    /// `tokenizer_config.json` has. `None` where the folder has none.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file); a folder without a template is no error.
+    pub fn from_folder(folder: impl AsRef<Path>, tokens: &TemplateTokens) -> Result<Option<Self>, TextError> {
+        let [own, config] =
+            ["chat_template.jinja", "tokenizer_config.json"].map(|name| folder.as_ref().join(name));
+        if own.exists() {
+            return Self::from_file(own, tokens).map(Some);
+        }
+        if !config.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&config)
+            .map_err(|source| TextError::Read { path: config.clone(), source })?;
+        let json: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|error| TextError::Json { path: config.clone(), reason: error.to_string() })?;
+        match json.get("chat_template") {
+            None | Some(serde_json::Value::Null) => Ok(None),
+            Some(_) => Self::from_file(config, tokens).map(Some),
+        }
+    }
+
     /// Renders a conversation. `add_generation_prompt` ends it with the beginning of the assistant's answer.
     ///
     /// Encode the result with [`Specials::Parse`](crate::Specials::Parse). What a user typed is part of it: special

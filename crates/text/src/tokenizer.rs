@@ -3,11 +3,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedVocabulary, Model, ModelWrapper, OffsetType, PreTokenizer};
 use upcycle_gguf::Gguf;
 
 use crate::vocabulary::{PARTS_NOT_END, TokenKind, Vocabulary, is_end_name};
-use crate::{Detokenizer, TemplateTokens, TextError, byte_level, gguf_vocab, json_vocab};
+use crate::{ChatTemplate, Detokenizer, TemplateTokens, TextError, byte_level, gguf_vocab, json_vocab};
 
 /// The longest run of whitespace that [`Tokenizer::encode`] takes, in characters.
 ///
@@ -260,6 +261,33 @@ impl Tokenizer {
     #[must_use]
     pub fn detokenizer(&self) -> Detokenizer {
         Detokenizer::new(Arc::clone(&self.inner.vocabulary))
+    }
+
+    /// The tokenizer as the contents of a `tokenizer.json`, and its special tokens and `template` as those of the
+    /// `tokenizer_config.json` to stand beside it: [`from_file`](Self::from_file) reads the same tokenizer back.
+    ///
+    /// An id without a use in a GGUF file (types 5 and 6) comes back as an ordinary token of its text.
+    ///
+    /// # Errors
+    /// [`TextError::Tokenizer`].
+    pub fn to_json(&self, template: Option<&ChatTemplate>) -> Result<(String, String), TextError> {
+        let failed = |reason: String| TextError::Tokenizer { reason };
+        let mut encoder = self.inner.encoder.clone();
+        if encoder.get_decoder().is_none() {
+            encoder.with_decoder(Some(ByteLevel::default()));
+        }
+        let tokens = encoder.to_string(false).map_err(|error| failed(error.to_string()))?;
+        let TemplateTokens { bos, eos } = self.template_tokens();
+        let mut config = serde_json::Map::new();
+        let mut put = |key: &str, value: Option<&str>| {
+            config.extend(value.map(|value| (key.to_owned(), serde_json::Value::from(value))));
+        };
+        put("bos_token", bos.as_deref());
+        put("eos_token", eos.as_deref());
+        put("chat_template", template.map(ChatTemplate::source));
+        config.insert("add_bos_token".to_owned(), self.add_bos().into());
+        let config = serde_json::to_string_pretty(&config).map_err(|error| failed(error.to_string()))?;
+        Ok((tokens, config))
     }
 
     pub(crate) fn vocabulary(&self) -> &Arc<Vocabulary> {

@@ -1,0 +1,34 @@
+//! Language models as ONNX graphs that score draft trees: from a GGUF file to a folder that ONNX Runtime runs.
+//!
+//! The folder holds the graph and its weights in the layout of [`upcycle_onnx::layout`], `tokenizer.json`,
+//! `tokenizer_config.json` with the chat template, and `upcycle.toml`, a configuration that runs it. It is written under
+//! another name and renamed at the end, so that a folder is there as a whole or not at all. Tensors go through memory some
+//! rows at a time; scales of one matrix are held until it is written.
+//!
+//! Architectures: `llama`, `qwen2`, `qwen3`. Tensor types: those of [`upcycle_kernels::Format`].
+//!
+//! ```no_run
+//! use upcycle_export::{Options, Weights, export};
+//!
+//! let mut options = Options::default();
+//! options.weights = Weights::Int4;
+//! let exported = export("model.gguf".as_ref(), "model-onnx".as_ref(), options, &mut |_, _| ())?;
+//! println!("{} bytes", exported.bytes);
+//! # Ok::<(), upcycle_export::ExportError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod architecture;
+mod checkpoint;
+mod data;
+mod error;
+mod folder;
+mod graph;
+mod linear;
+mod model;
+mod nbits;
+mod options;
+
+pub use error::ExportError;
+pub use folder::{CONFIG_FILE, Exported, export};
+pub use options::{Options, Weights};

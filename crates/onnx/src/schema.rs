@@ -1,0 +1,245 @@
+//! Messages of `onnx.proto`, under their field numbers; fields that nothing here needs are left out, and skipped when a
+//! file has them.
+//!
+//! The schema: <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>.
+
+pub use prost::{DecodeError, Message};
+
+/// The newest version of the default operator set that the exporter writes.
+pub const OPSET: i64 = 23;
+/// The version of the format itself.
+pub const IR_VERSION: i64 = 10;
+/// The domain of ONNX Runtime's own operators.
+pub const MICROSOFT: &str = "com.microsoft";
+
+/// `ModelProto`: a file.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Model {
+    /// Version of the format.
+    #[prost(int64, tag = "1")]
+    pub ir_version: i64,
+    /// What wrote it.
+    #[prost(string, tag = "2")]
+    pub producer_name: String,
+    /// The version of what wrote it.
+    #[prost(string, tag = "3")]
+    pub producer_version: String,
+    /// The graph.
+    #[prost(message, optional, tag = "7")]
+    pub graph: Option<Graph>,
+    /// The operator sets that its nodes belong to.
+    #[prost(message, repeated, tag = "8")]
+    pub opsets: Vec<OperatorSet>,
+    /// Keys and values of the writer's own.
+    #[prost(message, repeated, tag = "14")]
+    pub metadata: Vec<Entry>,
+}
+
+/// `OperatorSetIdProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OperatorSet {
+    /// The domain; empty for ONNX's own.
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    /// The version.
+    #[prost(int64, tag = "2")]
+    pub version: i64,
+}
+
+/// `StringStringEntryProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Entry {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// The value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// `GraphProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Graph {
+    /// Nodes, each after those whose outputs it takes.
+    #[prost(message, repeated, tag = "1")]
+    pub nodes: Vec<Node>,
+    /// The graph's name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Constants.
+    #[prost(message, repeated, tag = "5")]
+    pub initializers: Vec<Tensor>,
+    /// Inputs.
+    #[prost(message, repeated, tag = "11")]
+    pub inputs: Vec<ValueInfo>,
+    /// Outputs.
+    #[prost(message, repeated, tag = "12")]
+    pub outputs: Vec<ValueInfo>,
+}
+
+/// `NodeProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Node {
+    /// Names of the values that it takes; an empty name leaves out an optional one.
+    #[prost(string, repeated, tag = "1")]
+    pub inputs: Vec<String>,
+    /// Names of the values that it makes.
+    #[prost(string, repeated, tag = "2")]
+    pub outputs: Vec<String>,
+    /// The node's name.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// The operator.
+    #[prost(string, tag = "4")]
+    pub operator: String,
+    /// Its attributes.
+    #[prost(message, repeated, tag = "5")]
+    pub attributes: Vec<Attribute>,
+    /// The operator's domain.
+    #[prost(string, tag = "7")]
+    pub domain: String,
+}
+
+/// `AttributeProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Attribute {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The value of a [`FLOAT`](Self::FLOAT).
+    #[prost(float, tag = "2")]
+    pub float: f32,
+    /// The value of an [`INT`](Self::INT).
+    #[prost(int64, tag = "3")]
+    pub int: i64,
+    /// The value of [`INTS`](Self::INTS).
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub ints: Vec<i64>,
+    /// Which of these it is.
+    #[prost(int32, tag = "20")]
+    pub kind: i32,
+}
+
+impl Attribute {
+    /// A number with a fraction.
+    pub const FLOAT: i32 = 1;
+    /// A whole number.
+    pub const INT: i32 = 2;
+    /// Whole numbers.
+    pub const INTS: i32 = 7;
+}
+
+/// `TensorProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Tensor {
+    /// The shape, outermost dimension first.
+    #[prost(int64, repeated, packed = "false", tag = "1")]
+    pub dims: Vec<i64>,
+    /// The type of its elements: an [`Element`].
+    #[prost(enumeration = "Element", tag = "2")]
+    pub element: i32,
+    /// Its name.
+    #[prost(string, tag = "8")]
+    pub name: String,
+    /// Its elements, little-endian, unless they stand in another file.
+    #[prost(bytes = "vec", tag = "9")]
+    pub raw: Vec<u8>,
+    /// `location`, `offset` and `length` of its elements in another file.
+    #[prost(message, repeated, tag = "13")]
+    pub external: Vec<Entry>,
+    /// Whether they stand in another file: [`EXTERNAL`](Self::EXTERNAL).
+    #[prost(int32, tag = "14")]
+    pub location: i32,
+}
+
+impl Tensor {
+    /// The elements stand in another file.
+    pub const EXTERNAL: i32 = 1;
+}
+
+/// `TensorProto.DataType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Element {
+    /// Nothing that is known here.
+    Undefined = 0,
+    /// `f32`
+    Float = 1,
+    /// `u8`
+    Uint8 = 2,
+    /// `i64`
+    Int64 = 7,
+    /// IEEE half precision.
+    Float16 = 10,
+}
+
+impl Element {
+    /// Bytes of one element.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::Undefined => 0,
+            Element::Float => 4,
+            Element::Uint8 => 1,
+            Element::Int64 => 8,
+            Element::Float16 => 2,
+        }
+    }
+}
+
+/// `ValueInfoProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ValueInfo {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its type.
+    #[prost(message, optional, tag = "2")]
+    pub kind: Option<Kind>,
+}
+
+/// `TypeProto`, of tensors.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Kind {
+    /// A tensor's.
+    #[prost(message, optional, tag = "1")]
+    pub tensor: Option<TensorKind>,
+}
+
+/// `TypeProto.Tensor`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TensorKind {
+    /// The type of its elements.
+    #[prost(enumeration = "Element", tag = "1")]
+    pub element: i32,
+    /// Its shape.
+    #[prost(message, optional, tag = "2")]
+    pub shape: Option<Shape>,
+}
+
+/// `TensorShapeProto`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Shape {
+    /// The dimensions, outermost first.
+    #[prost(message, repeated, tag = "1")]
+    pub dims: Vec<Dimension>,
+}
+
+/// `TensorShapeProto.Dimension`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Dimension {
+    /// Its size or its name.
+    #[prost(oneof = "Extent", tags = "1, 2")]
+    pub extent: Option<Extent>,
+}
+
+/// What is known of a dimension.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Extent {
+    /// Its size.
+    #[prost(int64, tag = "1")]
+    Value(i64),
+    /// The name of a size that differs from pass to pass.
+    #[prost(string, tag = "2")]
+    Name(String),
+}

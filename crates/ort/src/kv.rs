@@ -1,0 +1,83 @@
+//! The keys and values that a sequence has committed.
+
+use std::collections::TryReserveError;
+
+/// Rows that a cache has room for at first.
+const START: usize = 256;
+
+/// Committed rows: for each layer and part one buffer, `[rows, kv_heads * head]`, whose prefix the runtime reads in place.
+#[derive(Debug)]
+pub(crate) struct KvCache {
+    /// Keys and values of each layer.
+    buffers: Vec<Vec<f32>>,
+    /// Numbers of a row.
+    row: usize,
+    capacity: usize,
+}
+
+impl KvCache {
+    /// A cache without rows, for `buffers` buffers of rows of `row` numbers.
+    pub(crate) fn new(buffers: usize, row: usize) -> Self {
+        Self { buffers: vec![Vec::new(); buffers], row, capacity: 0 }
+    }
+
+    /// Makes room for `rows` rows; what is there stays. Room is doubled, so that few of the calls move anything.
+    pub(crate) fn reserve(&mut self, rows: usize) -> Result<(), TryReserveError> {
+        if rows <= self.capacity {
+            return Ok(());
+        }
+        let capacity = rows.max(2 * self.capacity).max(START);
+        for buffer in &mut self.buffers {
+            buffer.try_reserve_exact(capacity * self.row - buffer.len())?;
+        }
+        self.capacity = capacity;
+        Ok(())
+    }
+
+    /// The first `rows` rows of a buffer.
+    pub(crate) fn prefix(&self, buffer: usize, rows: usize) -> &[f32] {
+        &self.buffers[buffer][..rows * self.row]
+    }
+
+    /// Forgets the rows from `rows` on.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        for buffer in &mut self.buffers {
+            buffer.truncate(rows * self.row);
+        }
+    }
+
+    /// Adds row `from` of `rows`, `[n, kv_heads * head]`, to the end of a buffer; the bytes copied.
+    pub(crate) fn push(&mut self, buffer: usize, rows: &[f32], from: usize) -> usize {
+        let row = &rows[from * self.row..][..self.row];
+        self.buffers[buffer].extend_from_slice(row);
+        size_of_val(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stay_in_order_through_growth_and_rollback() -> Result<(), TryReserveError> {
+        let mut cache = KvCache::new(2, 3);
+        let source: Vec<f32> = (0..6000).map(|x| x as f32).collect();
+        let mut expected = Vec::new();
+        for step in 0..900 {
+            cache.reserve(expected.len() / 3 + 1)?;
+            let from = step * 7 % 2000;
+            for buffer in 0..2 {
+                assert_eq!(cache.push(buffer, &source, from), 12);
+            }
+            expected.extend_from_slice(&source[from * 3..][..3]);
+            if step % 100 == 99 {
+                expected.truncate(expected.len() - 30);
+                cache.truncate(expected.len() / 3);
+            }
+        }
+        for buffer in 0..2 {
+            assert_eq!(cache.prefix(buffer, expected.len() / 3), expected);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! The backend on ONNX Runtime's library, which `scripts/setup-ort.sh` fetches: laws, texts, what is copied, refusals.
+
+mod copies;
+mod python;
+mod real;
+mod refusals;
+mod support;
+mod tiny;

@@ -1,0 +1,76 @@
+//! The exported graph in the hands of others: ONNX's own checker, and Python's onnxruntime on the same tokens.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
+use upcycle_export::Weights;
+use upcycle_ort::{Model, OrtVerifier};
+
+use crate::support::{Folder, Tiny, exported, load, real_model};
+
+const SKIPPED: i32 = 77;
+
+/// The logits of the last token of a text.
+fn last(model: &Arc<Model>, text: &[u32]) -> Vec<f32> {
+    let mut verifier = OrtVerifier::new(Arc::clone(model));
+    let seq = verifier.open().expect("room for one");
+    let tree = DraftTree::chain(text);
+    let step = Step { seq, tree: &tree, rows: Rows::Last };
+    verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
+    verifier.logits(Row { step: 0, node: text.len() - 1 }).expect("asked for").to_vec()
+}
+
+/// Compares a folder's logits with Python's; `tolerance` is what a sum in another order may move.
+fn compare(folder: &Folder, texts: &[Vec<u32>], tolerance: f32) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let tokens = folder.path.join("tokens.json");
+    std::fs::write(&tokens, serde_json::to_string(texts).expect("numbers")).expect("to write");
+    let output = Command::new("python3")
+        .arg(root.join("tests/compare_onnx.py"))
+        .args([&folder.path, &tokens])
+        .env("PYTHONPATH", root.join(".cache/ort/python"))
+        .output();
+    let output = match output {
+        Ok(output) if output.status.code() != Some(SKIPPED) => output,
+        Ok(output) => return println!("{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => return println!("skipped: python3: {error}"),
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(lines.lines().count(), texts.len());
+    let model = load(&folder.path);
+    for (line, text) in lines.lines().zip(texts) {
+        let runs: Vec<Vec<f32>> = serde_json::from_str(line).expect("two lists of logits");
+        let own = last(&model, text);
+        for (run, name) in runs.iter().zip(["whole", "in two parts"]) {
+            assert_eq!(run.len(), own.len());
+            let most = own.iter().zip(run).fold(0.0_f32, |most, (a, b)| (a - b).abs().max(most));
+            println!("{} tokens {name}: logits differ by at most {most:.1e}", text.len());
+            assert!(most < tolerance, "{} tokens {name}: {most}", text.len());
+        }
+    }
+}
+
+fn texts(vocab: u32) -> Vec<Vec<u32>> {
+    let text = |len: u32| (0..len).map(|at| (at * 7919 + len * 31) % vocab).collect();
+    [2, 3, 9, 30, 64].map(text).to_vec()
+}
+
+#[test]
+fn tiny_models_pass_the_checker_and_score_the_same_in_python() {
+    for architecture in ["llama", "qwen2", "qwen3"] {
+        let tiny = Tiny { architecture, ..Tiny::default() };
+        for (weights, tolerance) in
+            [(Weights::F32, 1e-3), (Weights::F16, 1e-3), (Weights::Int8, 0.5), (Weights::Int4, 0.5)]
+        {
+            compare(&tiny.export(weights), &texts(96), tolerance);
+        }
+    }
+}
+
+#[test]
+fn the_real_model_passes_the_checker_and_scores_the_same_in_python() {
+    compare(&exported(&real_model(), Weights::F32), &texts(40_000), 1e-3);
+}

@@ -1,0 +1,223 @@
+//! Graphs and folders that cannot be run: each gives an error that says what was looked for and what was found.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use upcycle_export::Weights;
+use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
+use upcycle_onnx::schema::{Dimension, Extent, Message, Model as Onnx};
+use upcycle_ort::{GraphError, LibraryError, LoadError, Model, Options, Provider};
+
+use crate::support::{Folder, Tiny, chain, load, options};
+
+fn exported() -> Folder {
+    Tiny::default().export(Weights::F32)
+}
+
+fn refusal(path: &Path) -> LoadError {
+    match Model::load(path, &options()) {
+        Ok(_) => panic!("the model was loaded"),
+        Err(error) => {
+            println!("{}", chain(&error));
+            error
+        }
+    }
+}
+
+/// The refusal of the tiny model with its graph changed.
+fn changed(change: impl FnOnce(&mut Onnx)) -> LoadError {
+    let folder = exported();
+    let path = folder.path.join(MODEL_FILE);
+    let mut model = Onnx::decode(&fs::read(&path).expect("written")[..]).expect("a model");
+    change(&mut model);
+    fs::write(&path, model.encode_to_vec()).expect("to write");
+    refusal(&folder.path)
+}
+
+fn graph_error(change: impl FnOnce(&mut Onnx)) -> GraphError {
+    match changed(change) {
+        LoadError::Graph { source, .. } => source,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The first dimension of an input.
+fn first_dimension(model: &mut Onnx, name: &str, size: i64) {
+    let graph = model.graph.as_mut().expect("a graph");
+    let input = graph.inputs.iter_mut().find(|input| input.name == name).expect("the input");
+    let shape = input.kind.as_mut().and_then(|kind| kind.tensor.as_mut()?.shape.as_mut()).expect("a shape");
+    shape.dims[0] = Dimension { extent: Some(Extent::Value(size)) };
+}
+
+#[test]
+fn a_folder_and_the_graph_in_it_are_the_same_model() {
+    let folder = exported();
+    for path in [folder.path.clone(), folder.path.join(MODEL_FILE)] {
+        let model = load(&path);
+        assert_eq!((model.vocab(), model.max_context(), model.threads()), (96, 160, 2));
+        assert_eq!(model.provider(), Provider::Cpu);
+        assert!(model.engine().starts_with("ONNX Runtime") && model.engine().ends_with(", cpu"));
+    }
+}
+
+#[test]
+fn files_that_are_no_graphs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str, bytes: &[u8]| -> PathBuf {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("to write");
+        path
+    };
+    assert!(matches!(refusal("no-such-folder".as_ref()), LoadError::File { .. }));
+    assert!(matches!(refusal(folder.path()), LoadError::File { .. }));
+    let gguf = refusal(&path("model.gguf", b"GGUF\x03\0\0\0"));
+    assert!(matches!(gguf, LoadError::Gguf { .. }) && gguf.to_string().contains("upcycle export"));
+    for bytes in [&b""[..], b"{}", b"no protobuf, but text", &[0xff; 64]] {
+        assert!(matches!(refusal(&path("model.onnx", bytes)), LoadError::NotOnnx { .. }));
+    }
+    let whole = fs::read(exported().path.join(MODEL_FILE)).expect("written");
+    for len in [1, whole.len() / 3, whole.len() - 1] {
+        let error = refusal(&path("model.onnx", &whole[..len]));
+        assert!(matches!(error, LoadError::NotOnnx { .. } | LoadError::Graph { .. }), "{len}: {error:?}");
+    }
+}
+
+#[test]
+fn a_protobuf_of_two_gibibytes_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(MODEL_FILE);
+    // Sparse: it takes no room.
+    fs::File::create(&path).and_then(|file| file.set_len(1 << 31)).expect("to write");
+    assert!(matches!(refusal(&path), LoadError::TooLarge { bytes: 2_147_483_648, .. }));
+}
+
+#[test]
+fn weights_that_are_missing_or_cut_short_are_named_with_their_file() {
+    let folder = exported();
+    let data = folder.path.join(DATA_FILE);
+    let len = fs::metadata(&data).expect("written").len();
+    fs::File::options().write(true).open(&data).and_then(|file| file.set_len(len - 1)).expect("to cut");
+    assert!(matches!(
+        refusal(&folder.path),
+        LoadError::ExternalData { found: Some(found), .. } if found == len - 1
+    ));
+    fs::remove_file(&data).expect("to remove");
+    assert!(matches!(refusal(&folder.path), LoadError::ExternalData { found: None, .. }));
+}
+
+#[test]
+fn a_graph_without_outputs_for_keys_and_values() {
+    let error = graph_error(|model| model.graph.as_mut().expect("a graph").outputs.truncate(1));
+    assert!(matches!(error, GraphError::NoCache { .. }));
+    let error = graph_error(|model| {
+        model.graph.as_mut().expect("a graph").outputs.pop();
+    });
+    assert!(matches!(error, GraphError::Missing { kind: "output", .. }));
+}
+
+#[test]
+fn a_graph_with_other_names() {
+    let error = graph_error(|model| model.graph.as_mut().expect("a graph").inputs[0].name = "tokens".into());
+    assert!(matches!(&error, GraphError::Missing { kind: "input", name, .. } if name == "input_ids"));
+    assert!(error.to_string().contains("`tokens`"));
+    let error = graph_error(|model| {
+        let graph = model.graph.as_mut().expect("a graph");
+        let mut extra = graph.inputs[0].clone();
+        extra.name = "beam".into();
+        graph.inputs.push(extra);
+    });
+    assert!(matches!(&error, GraphError::Unknown { kind: "input", name } if name == "beam"));
+}
+
+#[test]
+fn a_standard_export_is_recognised_and_the_reason_given() {
+    for name in ["attention_mask", "past_key_values.0.key"] {
+        let error = graph_error(|model| {
+            let graph = model.graph.as_mut().expect("a graph");
+            graph.inputs[2].name = name.into();
+        });
+        assert!(matches!(&error, GraphError::Standard { marker } if marker == name));
+        assert!(error.to_string().contains("siblings"));
+    }
+}
+
+#[test]
+fn a_graph_with_a_fixed_sequence_length() {
+    for (input, size) in [("input_ids", 1), ("past.1.value", 128), ("attn_bias", 4)] {
+        let error = graph_error(|model| first_dimension(model, input, size));
+        assert!(matches!(&error, GraphError::Shape { name, .. } if name == input), "{error}");
+        assert!(error.to_string().contains(&format!("[{size}")), "{error}");
+    }
+}
+
+#[test]
+fn metadata_that_are_missing_or_wrong() {
+    for index in 0..2 {
+        let error = graph_error(|model| drop(model.metadata.remove(index)));
+        assert!(matches!(&error, GraphError::Metadata { found, .. } if found == "none"));
+        let error = graph_error(|model| model.metadata[index].value = "0".into());
+        assert!(matches!(&error, GraphError::Metadata { found, .. } if found == "`0`"));
+    }
+}
+
+#[test]
+fn a_newer_operator_set_is_refused_with_its_number() {
+    let error = changed(|model| model.opsets[0].version = 999);
+    assert!(
+        matches!(&error, LoadError::Refused { opsets, .. } if opsets.contains("ai.onnx 999")),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn an_operator_that_the_runtime_lacks() {
+    let error = changed(|model| model.graph.as_mut().expect("a graph").nodes[0].operator = "Abacus".into());
+    assert!(matches!(&error, LoadError::Refused { reason, .. } if reason.contains("Abacus")), "{error:?}");
+}
+
+#[test]
+fn a_provider_that_is_absent_is_an_error_and_never_passed_over_in_silence() {
+    let folder = exported();
+    let mut wanted = Options { providers: vec![Provider::Cuda, Provider::Cpu], ..options() };
+    if upcycle_ort::providers(None).is_ok_and(|providers| providers.contains(&Provider::Cuda)) {
+        println!("skipped: this library has CUDA");
+        return;
+    }
+    let error = Model::load(&folder.path, &wanted).unwrap_err();
+    assert!(matches!(error, LoadError::ProviderAbsent { provider: "cuda", .. }), "{error}");
+    wanted.fallback = true;
+    let model = Model::load(&folder.path, &wanted).expect("the CPU is there");
+    assert_eq!(model.provider(), Provider::Cpu);
+}
+
+#[test]
+fn another_library_than_the_loaded_one_is_an_error() {
+    let folder = exported();
+    load(&folder.path);
+    let wanted = Options { library: Some("other/libonnxruntime.so".into()), ..options() };
+    let error = Model::load(&folder.path, &wanted).unwrap_err();
+    assert!(matches!(error, LoadError::Library(LibraryError::Another { .. })), "{error}");
+}
+
+#[test]
+fn every_optimization_level_and_switch_gives_a_model_that_runs() {
+    use upcycle_ort::GraphOptimization::{All, Basic, Disable, Extended};
+    let folder = exported();
+    for graph_optimization in [Disable, Basic, Extended, All] {
+        let wanted = Options {
+            graph_optimization,
+            arena: graph_optimization == All,
+            inter_threads: 2.try_into().ok(),
+            profiling: (graph_optimization == Basic).then(|| folder.path.join("trace")),
+            ..options()
+        };
+        let model = Model::load(&folder.path, &wanted).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let mut verifier = upcycle_ort::OrtVerifier::new(model);
+        let agreement = upcycle_core::Verifier::open(&mut verifier);
+        assert!(agreement.is_ok());
+    }
+    let traces = fs::read_dir(&folder.path).expect("the folder").flatten();
+    let trace =
+        traces.map(|entry| entry.file_name()).find(|name| name.to_string_lossy().starts_with("trace"));
+    assert!(trace.is_some(), "the runtime wrote its trace");
+}

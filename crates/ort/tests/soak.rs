@@ -1,0 +1,61 @@
+//! Whether anything piles up: alone in its process, so that nothing else moves its memory.
+#![cfg(target_os = "linux")]
+
+#[path = "it/support.rs"]
+mod support;
+
+use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_export::Weights;
+use upcycle_ort::OrtVerifier;
+
+use support::{Tiny, load};
+
+/// A root with three children and a grandchild.
+fn tree() -> DraftTree {
+    let mut tree = DraftTree::new();
+    tree.restart(5, Room::UNBOUNDED);
+    let mut push = |parent, token| tree.push(parent, token, None).expect("there is room");
+    let child = push(NodeId::ROOT, 6);
+    push(NodeId::ROOT, 7);
+    push(NodeId::ROOT, 8);
+    push(child, 9);
+    tree
+}
+
+/// Scores the tree and keeps its longest path.
+fn step(verifier: &mut OrtVerifier, seq: SeqId, tree: &DraftTree) -> Result<(), VerifyError> {
+    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(4))?;
+    let path = [NodeId::ROOT, NodeId::new(1), NodeId::new(4)];
+    verifier.commit(&[Commit { seq, path: &path }])
+}
+
+/// The pages that this process has in memory.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("pages")
+}
+
+#[test]
+fn ten_thousand_steps_leave_the_memory_as_it_was() -> Result<(), VerifyError> {
+    let folder = Tiny::default().export(Weights::F32);
+    let mut verifier = OrtVerifier::new(load(&folder.path));
+    let tree = tree();
+    let mut pages = Vec::new();
+    for round in 0..100 {
+        let seq = verifier.open()?;
+        for _ in 0..100 {
+            if verifier.committed(seq).is_some_and(|committed| committed > 120) {
+                verifier.truncate(seq, 20)?;
+            }
+            step(&mut verifier, seq, &tree)?;
+        }
+        verifier.close(seq);
+        if round % 10 == 9 {
+            pages.push(resident());
+        }
+    }
+    // 4 MiB: half a kilobyte for each of the steps between.
+    let (first, last) = (pages[1], pages[pages.len() - 1]);
+    assert!(last < first + 1024, "pages after each thousand steps: {pages:?}");
+    Ok(())
+}
