@@ -5,3 +5,4 @@ cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p upcycle-backends -p upcycle-bench --no-default-features --locked -- -D warnings
+cargo clippy -p upcycle -p upcycle-bench --all-targets --features ort --locked -- -D warnings

@@ -16,10 +16,14 @@ say "model"
 UPCYCLE_TEST_MODEL=$(realpath "$(./scripts/get-model.sh)")
 export UPCYCLE_TEST_MODEL
 
+say "ONNX Runtime"
+./scripts/setup-ort.sh --python
+
 say "formatting and lints"
 ./scripts/lint.sh
 say "tests"
 cargo test --workspace --locked
+cargo test --locked -p upcycle --features ort --test ort
 say "micro-benchmarks, a second each"
 cargo bench --locked --package upcycle-bench --no-default-features --bench micro -- --min-time 0.1 --max-time 0.8
 say "documentation"

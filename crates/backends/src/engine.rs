@@ -12,6 +12,9 @@ use crate::{
     Registry, Source,
 };
 
+/// The graph in a folder that `upcycle export` wrote.
+pub(crate) const GRAPH_FILE: &str = "model.onnx";
+
 /// The decoder that a configuration makes.
 pub type AnyDecoder = Decoder<Box<dyn Verifier>, AnyDrafter>;
 
@@ -109,9 +112,14 @@ impl Engine {
     pub fn load(config: &Config, registry: &Registry, progress: OnProgress<'_>) -> Result<Self, LoadError> {
         let path = config.model().path.as_deref().ok_or(LoadError::NoModel)?;
         registry.check(&config.backend().name)?;
-        let gguf = Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?;
-        let text = Text::load(config, path, &gguf)?;
-        let verifier = registry.build(Source { path, gguf: &gguf, config }, progress)?;
+        let gguf = match folder_of(path) {
+            Some(_) => None,
+            None => {
+                Some(Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?)
+            }
+        };
+        let text = Text::load(config, path, gguf.as_ref())?;
+        let verifier = registry.build(Source { path, gguf: gguf.as_ref(), config }, progress)?;
         let (tokenizer, model) = (text.tokenizer.vocab_size(), verifier.limits().vocab);
         if tokenizer > model {
             return Err(LoadError::OtherTokenizer { tokenizer, model });
@@ -153,6 +161,14 @@ impl Engine {
     }
 }
 
+/// The folder of a model that is a graph with files beside it; none for a GGUF file.
+fn folder_of(path: &Path) -> Option<&Path> {
+    if path.is_dir() {
+        return Some(path);
+    }
+    path.parent().filter(|_| path.extension().is_some_and(|extension| extension == "onnx"))
+}
+
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine")
@@ -163,26 +179,38 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Text {
-    /// The text layer of the model at `path`, without its weights.
+    /// The text layer of the model at `path`, without its weights: from the header of a GGUF file, or, if there is none, from
+    /// the files beside a graph.
     ///
     /// # Errors
     /// [`LoadError::Text`].
-    pub fn load(config: &Config, path: &Path, gguf: &Gguf) -> Result<Self, LoadError> {
+    pub fn load(config: &Config, path: &Path, gguf: Option<&Gguf>) -> Result<Self, LoadError> {
         let files = config.model();
+        let folder = folder_of(path).unwrap_or(path);
         let from = |what, path: &Path| {
             let path = path.to_owned();
             move |source| LoadError::Text { what, path, source }
         };
         let tokenizer = match &files.tokenizer {
             Some(file) => Tokenizer::from_file(file).map_err(from("tokenizer", file))?,
-            None => Tokenizer::from_gguf(gguf).map_err(from("tokenizer", path))?,
+            None => match gguf {
+                Some(gguf) => Tokenizer::from_gguf(gguf).map_err(from("tokenizer", path))?,
+                None => {
+                    let file = folder.join("tokenizer.json");
+                    Tokenizer::from_file(&file).map_err(from("tokenizer", &file))?
+                }
+            },
         };
         let template = match &files.template {
             Some(file) => Some(
                 ChatTemplate::from_file(file, tokenizer.template_tokens())
                     .map_err(from("chat template", file))?,
             ),
-            None => ChatTemplate::from_gguf(gguf).map_err(from("chat template", path))?,
+            None => match gguf {
+                Some(gguf) => ChatTemplate::from_gguf(gguf).map_err(from("chat template", path))?,
+                None => ChatTemplate::from_folder(folder, tokenizer.template_tokens())
+                    .map_err(from("chat template", folder))?,
+            },
         };
         Ok(Self { tokenizer, template })
     }

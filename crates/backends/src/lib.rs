@@ -32,13 +32,15 @@ mod config;
 mod costs;
 mod drafters;
 mod engine;
+#[cfg(feature = "ort")]
+mod ort;
 mod registry;
 
 pub use config::{
     BackendChoice, Budget, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS, Decode, Device,
-    DrafterChoice, Kernels, Layers, LogLevel, ModelFiles, Origin, PAPER_80, Preset, Problem, Raw, RawBackend,
-    RawBudget, RawCandle, RawDecode, RawDrafter, RawLog, RawModel, Recycling, SourceName, Tree,
-    TreeFileError, Weights,
+    DrafterChoice, GraphOptimization, Kernels, Layers, LogLevel, ModelFiles, Origin, OrtChoice, OrtProvider,
+    OrtProviderOption, PAPER_80, Preset, Problem, Raw, RawBackend, RawBudget, RawCandle, RawDecode, RawDrafter,
+    RawLog, RawModel, RawOrt, Recycling, SourceName, Tree, TreeFileError, Weights,
 };
 pub use costs::CostCache;
 pub use drafters::{AnyDrafter, CostFileError, DrafterError};

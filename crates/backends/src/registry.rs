@@ -15,8 +15,8 @@ use crate::config::nearest;
 pub struct Source<'a> {
     /// The model file.
     pub path: &'a Path,
-    /// Its header.
-    pub gguf: &'a Gguf,
+    /// Its header, if it is a GGUF file.
+    pub gguf: Option<&'a Gguf>,
     /// The configuration; each backend reads its own table.
     pub config: &'a Config,
 }
@@ -73,8 +73,10 @@ pub struct BackendInfo {
     pub availability: Availability,
     /// The cargo feature that compiles it in; none for a backend that a program has registered.
     pub feature: Option<&'static str>,
-    /// Devices it can run on.
+    /// Devices it can run on. For a backend whose library is loaded at run time, [`Registry::probe`] fills them in.
     pub devices: Vec<String>,
+    /// What stands in its way on this machine, once [`Registry::probe`] has asked.
+    pub obstacle: Option<String>,
 }
 
 /// Backends by name.
@@ -89,7 +91,7 @@ pub struct BackendInfo {
 /// let mut registry = Registry::builtin();
 /// registry.register("mine", "an example", &["cpu"], |_source, _progress| Err("no model today".into()));
 /// assert!(registry.names().contains(&"mine"));
-/// let info = registry.info().find(|backend| backend.name == "ort").unwrap();
+/// let info = registry.info().find(|backend| backend.name == "llama-cpp").unwrap();
 /// assert_ne!(info.availability, Availability::Ready);
 /// ```
 pub struct Registry {
@@ -145,9 +147,22 @@ impl Registry {
         registry.mention("candle", "llama-architecture GGUF files in pure Rust", Availability::NotCompiled);
         #[cfg(feature = "candle")]
         registry.compiled_in("candle", &["cpu"], crate::candle::build);
-        registry.mention("ort", "ONNX Runtime", Availability::Planned);
+        registry.mention("ort", "exported models on ONNX Runtime", Availability::NotCompiled);
+        #[cfg(feature = "ort")]
+        registry.compiled_in("ort", &[], crate::ort::build);
         registry.mention("llama-cpp", "llama.cpp", Availability::Planned);
         registry
+    }
+
+    /// Asks the libraries that backends load at run time what they can run on here.
+    pub fn probe(&mut self) {
+        #[cfg(feature = "ort")]
+        if let Some((info, Some(_))) = self.entries.iter_mut().find(|(info, _)| info.name == "ort") {
+            match crate::ort::devices() {
+                Ok(devices) => info.devices = devices,
+                Err(obstacle) => info.obstacle = Some(obstacle),
+            }
+        }
     }
 
     /// Adds a backend, or replaces the one of that name.
@@ -164,6 +179,7 @@ impl Registry {
             availability: Availability::Ready,
             feature: None,
             devices: devices.iter().map(|&device| device.to_owned()).collect(),
+            obstacle: None,
         };
         self.insert(info, Some(Box::new(build)));
     }
@@ -171,13 +187,13 @@ impl Registry {
     /// Adds a backend of this workspace, which has the feature of its name, without a builder.
     fn mention(&mut self, name: &'static str, about: &str, availability: Availability) {
         let (feature, devices) = (Some(name), Vec::new());
-        let info =
-            BackendInfo { name: name.to_owned(), about: about.to_owned(), availability, feature, devices };
+        let (name, about) = (name.to_owned(), about.to_owned());
+        let info = BackendInfo { name, about, availability, feature, devices, obstacle: None };
         self.insert(info, None);
     }
 
     /// Gives a mentioned backend its builder.
-    #[cfg(feature = "candle")]
+    #[cfg(any(feature = "candle", feature = "ort"))]
     fn compiled_in(
         &mut self,
         name: &'static str,
@@ -292,7 +308,7 @@ mod tests {
         registry.mention("cuda", "an example", Availability::NotCompiled);
         let message = |name| registry.check(name).unwrap_err().to_string();
         assert!(message("cuda").contains("--features cuda"));
-        assert!(message("ort").contains("planned and not part of this version"));
+        assert!(message("llama-cpp").contains("planned and not part of this version"));
         assert!(message("candel").contains("did you mean `candle`?"));
         assert!(!message("xyzzy").contains("did you mean"));
     }

@@ -435,3 +435,38 @@ proptest! {
         let _ = Layers::new().variables([(format!("UPCYCLE_{text}").into(), text.into())]);
     }
 }
+
+#[test]
+fn options_of_onnx_runtime_are_checked_by_name_and_range() {
+    assert_eq!(
+        message("[backend.ort]\nproviders = [\"cuda\", \"gpu\"]").split_once("; expected").unwrap().0,
+        "test.toml:2:13: `backend.ort.providers` is \"gpu\""
+    );
+    assert_eq!(
+        message("[backend.ort]\nfallback = 1"),
+        "test.toml:2:12: `backend.ort.fallback` must be true or false, found 1"
+    );
+    assert!(message("backend.ort.intra_threads = 0").contains("expected 1 to 1024"));
+    assert!(message("backend.ort.graph_optimization = \"al\"").contains("did you mean `all`?"));
+    assert!(message("backend.ort.library = \"gone.so\"").contains("there is no file"));
+    for wrong in ["cuda", "cuda.device_id", "cuda.=1", "abacus.beads=3"] {
+        let text = message(&format!("backend.ort.provider_options = [\"{wrong}\"]"));
+        assert!(text.contains("backend.ort.provider_options"), "{text}");
+    }
+    let text = "[backend.ort]\nproviders = [\"tensorrt\", \"cpu\"]\nprovider_options = [\"tensorrt.a=b=c\"]\narena = false";
+    let config = load(text).unwrap();
+    let ort = &config.backend().ort;
+    let option = &ort.provider_options[0];
+    assert_eq!((option.provider.name(), &*option.key, &*option.value), ("tensorrt", "a", "b=c"));
+    assert!(!ort.arena && ort.spinning && !ort.fallback);
+    assert_eq!(reread(&config), config);
+}
+
+#[test]
+fn a_model_may_be_a_folder_with_a_graph_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    assert!(message(&format!("model.path = '{path}'")).contains("that is a folder"));
+    fs::write(folder.path().join("model.onnx"), "").unwrap();
+    assert_eq!(load(&format!("model.path = '{path}'")).unwrap().model().path.as_deref(), Some(folder.path()));
+}

@@ -38,6 +38,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a model as an ONNX graph that scores draft trees, for the backend `ort`
+    #[cfg(feature = "ort")]
+    Export(Export),
     /// Work with configuration files
     Config {
         #[command(subcommand)]
@@ -58,6 +61,23 @@ pub(crate) enum ConfigCommand {
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
+}
+
+#[cfg(feature = "ort")]
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// The GGUF file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: PathBuf,
+    /// The folder to write; it must not be there yet
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) to: PathBuf,
+    /// How weights are held
+    #[arg(long, default_value = "f32", value_parser = ["f32", "f16", "int8", "int4"])]
+    pub(crate) weights: String,
+    /// Of int8 and int4: weights that share a scale (16, 32, 64, 128 or 256)
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub(crate) block: usize,
 }
 
 const PRECEDENCE: &str = "\
@@ -129,7 +149,7 @@ pub(crate) struct Settings {
     /// The configuration file (TOML)
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// The model, a GGUF file [key: model.path]
+    /// The model, a GGUF file or an exported folder [key: model.path]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     /// The backend; see `upcycle backends` [key: backend.name]

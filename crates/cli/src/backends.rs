@@ -7,13 +7,17 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 pub(crate) fn list(json: bool, output: &mut Output) -> Result<(), Failure> {
-    let registry = Registry::builtin();
+    let mut registry = Registry::builtin();
+    registry.probe();
     if json {
         return output.json(&registry.info().map(object).collect::<Vec<_>>());
     }
     for backend in registry.info() {
         let state = match backend.availability {
-            Availability::Ready => format!("ready, on {}", backend.devices.join(", ")),
+            Availability::Ready => match &backend.obstacle {
+                Some(obstacle) => format!("compiled in, but {obstacle}"),
+                None => format!("ready, on {}", backend.devices.join(", ")),
+            },
             Availability::NotCompiled => {
                 format!("not compiled in: build with --features {}", backend.feature.unwrap_or("?"))
             }
@@ -32,5 +36,6 @@ fn object(backend: &BackendInfo) -> serde_json::Value {
         "state": backend.availability.name(),
         "feature": backend.feature,
         "devices": backend.devices,
+        "obstacle": backend.obstacle,
     })
 }

@@ -95,7 +95,7 @@ impl Model {
             let key = format!("{}.{name}", architecture.as_deref()?);
             Some((name, gguf.get_u64(&key).ok().flatten()?))
         };
-        let text = Text::load(config, path, gguf);
+        let text = Text::load(config, path, Some(gguf));
         let template = text.as_ref().ok().and_then(|text| text.template.as_ref());
         Self {
             path: path.display().to_string(),
@@ -114,7 +114,7 @@ impl Model {
                 fingerprint: hex(&text.tokenizer.fingerprint()),
             }),
             text_error: text.as_ref().err().map(|error| chain(error)),
-            backends: backends(Source { path, gguf, config }, registry),
+            backends: backends(Source { path, gguf: Some(gguf), config }, registry),
             architecture,
         }
     }

@@ -1,4 +1,5 @@
-//! The command line of Upcycle: `upcycle run`, `trace`, `bench`, `backends`, `inspect`, `config check`, `completions`.
+//! The command line of Upcycle: `upcycle run`, `trace`, `bench`, `backends`, `inspect`, `export`, `config check`,
+//! `completions`.
 //!
 //! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 130 after Ctrl-C.
 #![forbid(unsafe_code)]
@@ -9,6 +10,8 @@ mod backends;
 mod bench;
 mod compare;
 mod config;
+#[cfg(feature = "ort")]
+mod export;
 mod failure;
 mod inspect;
 mod interrupt;
@@ -42,6 +45,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Trace(trace) => trace::trace(*trace, &mut output),
         Command::Backends { json } => backends::list(json, &mut output),
         Command::Inspect { model, json } => inspect::inspect(&model, json, &mut output),
+        #[cfg(feature = "ort")]
+        Command::Export(arguments) => export::export(&arguments, &mut output),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file, &mut output),
         Command::Completions { shell } => {
             // Into memory first: the generator panics where it cannot write.

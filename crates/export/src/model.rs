@@ -79,8 +79,8 @@ fn declare(writer: &mut Writer, model: &Architecture) {
     for layer in 0..model.layers {
         for part in Part::ALL {
             let row = [Size(model.kv_heads), Size(model.head)];
-            graph.input(&part.past(layer), Element::Float, &[Name(PAST), row[0], row[1]]);
-            graph.output(&part.new(layer), Element::Float, &[Name(ROWS), row[0], row[1]]);
+            graph.input(&part.past_name(layer), Element::Float, &[Name(PAST), row[0], row[1]]);
+            graph.output(&part.new_name(layer), Element::Float, &[Name(ROWS), row[0], row[1]]);
         }
     }
 }
@@ -159,8 +159,8 @@ fn attention(
     let k = turned(writer, model, shared, (layer, "k", &k, model.kv_heads))?;
 
     let graph = &mut writer.graph;
-    let k = graph.reshape(&Part::Key.new(layer), &k, &[-1, kv_heads, head]);
-    let v = graph.reshape(&Part::Value.new(layer), &v, &[-1, kv_heads, head]);
+    let k = graph.reshape(&Part::Key.new_name(layer), &k, &[-1, kv_heads, head]);
+    let v = graph.reshape(&Part::Value.new_name(layer), &v, &[-1, kv_heads, head]);
     // The heads that share keys go together: [kv heads, group * rows, head].
     let q = graph.reshape(&at("q.heads"), &q, &[-1, kv_heads, model.heads as i64 / kv_heads, head]);
     let q = graph.transpose(&at("q.groups"), &q, &[1, 2, 0, 3]);
@@ -171,7 +171,7 @@ fn attention(
         let columns = graph.transpose(&at(&format!("{name}.columns")), keys, &[1, 2, 0]);
         graph.node("MatMul", &at(&format!("{name}.scores")), &[&q, &columns], &[])
     };
-    let past = scores(graph, "past", &Part::Key.past(layer));
+    let past = scores(graph, "past", &Part::Key.past_name(layer));
     let new = scores(graph, "new", &k);
     let last = [("axis", Value::Int(2))];
     let all = graph.node("Concat", &at("scores"), &[&past, &new], &last);
@@ -184,7 +184,7 @@ fn attention(
         let rows = graph.transpose(&at(&format!("{name}.values")), values, &[1, 0, 2]);
         graph.node("MatMul", &at(&format!("{name}.mixed")), &[shares, &rows], &[])
     };
-    let past = mixed(graph, "past", &past, &Part::Value.past(layer));
+    let past = mixed(graph, "past", &past, &Part::Value.past_name(layer));
     let new = mixed(graph, "new", &new, &v);
     let mixed = graph.node("Add", &at("mixed"), &[&past, &new], &[]);
     let mixed =

@@ -65,13 +65,13 @@ impl Part {
 
     /// The input with the committed rows of a layer, f32 `[past, kv_heads, head]`.
     #[must_use]
-    pub fn past(self, layer: usize) -> String {
+    pub fn past_name(self, layer: usize) -> String {
         format!("past.{layer}.{}", self.name())
     }
 
     /// The output with a layer's rows of this pass, f32 `[n, kv_heads, head]`.
     #[must_use]
-    pub fn new(self, layer: usize) -> String {
+    pub fn new_name(self, layer: usize) -> String {
         format!("new.{layer}.{}", self.name())
     }
 }

@@ -102,7 +102,7 @@ fn recognise(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {
     if !graph.outputs.iter().any(|output| output.name != LOGITS) {
         return Err(GraphError::NoCache { found: names(&graph.outputs) });
     }
-    let layers = (0..).take_while(|&layer| has(&graph.inputs, &Part::Key.past(layer))).count();
+    let layers = (0..).take_while(|&layer| has(&graph.inputs, &Part::Key.past_name(layer))).count();
     let vector = |name| check(find("input", &graph.inputs, name)?, Element::Int64, &[None]);
     for name in [INPUT_IDS, POSITION_IDS, OUTPUT_ROWS] {
         vector(name)?;
@@ -112,7 +112,7 @@ fn recognise(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {
     let logits = find("output", &graph.outputs, LOGITS)?;
     let vocab = size(logits, 2, 1)?;
     check(logits, Element::Float, &[None, Some(vocab)])?;
-    let first = find("input", &graph.inputs, &Part::Key.past(0))?;
+    let first = find("input", &graph.inputs, &Part::Key.past_name(0))?;
     let (kv_heads, head) = (size(first, 3, 1)?, size(first, 3, 2)?);
     if kv_heads * head > MAX_WIDTH {
         let (name, expected) = (first.name.clone(), format!("rows of at most {MAX_WIDTH} numbers"));
@@ -121,13 +121,15 @@ fn recognise(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {
     for layer in 0..layers {
         for part in Part::ALL {
             let row = [None, Some(kv_heads), Some(head)];
-            check(find("input", &graph.inputs, &part.past(layer))?, Element::Float, &row)?;
-            check(find("output", &graph.outputs, &part.new(layer))?, Element::Float, &row)?;
+            check(find("input", &graph.inputs, &part.past_name(layer))?, Element::Float, &row)?;
+            check(find("output", &graph.outputs, &part.new_name(layer))?, Element::Float, &row)?;
         }
     }
     // What is left over would not be fed.
     let known = |name: &str| {
-        let layer = |layer| Part::ALL.iter().any(|part| part.past(layer) == name || part.new(layer) == name);
+        let layer = |layer| {
+            Part::ALL.iter().any(|part| part.past_name(layer) == name || part.new_name(layer) == name)
+        };
         [INPUT_IDS, POSITION_IDS, OUTPUT_ROWS, ATTN_BIAS, PAST_BIAS].contains(&name) || (0..layers).any(layer)
     };
     if let Some(other) = graph.inputs.iter().find(|input| !known(&input.name)) {

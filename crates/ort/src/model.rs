@@ -50,7 +50,7 @@ impl Model {
         let (mut builder, provider) = providers::register(builder, options, &runtime.path)?;
         let session = builder.commit_from_file(&graph.path).map_err(refused)?;
         let buffers = (0..graph.layers).flat_map(|layer| Part::ALL.map(|part| (part, layer)));
-        let (past, new) = buffers.map(|(part, layer)| (part.past(layer), part.new(layer))).unzip();
+        let (past, new) = buffers.map(|(part, layer)| (part.past_name(layer), part.new_name(layer))).unzip();
         let runtime = runtime.name();
         Ok(Arc::new(Self { session: Mutex::new(session), graph, past, new, threads, provider, runtime }))
     }

@@ -24,7 +24,10 @@ pub(crate) struct Known {
 impl Known {
     /// An exact one, as wide as the tokenizer of `source`.
     pub(crate) fn new(source: &Source<'_>) -> Self {
-        let vocab = Tokenizer::from_gguf(source.gguf).map_or(SAID, |tokenizer| tokenizer.vocab_size());
+        let vocab = source
+            .gguf
+            .and_then(|gguf| Tokenizer::from_gguf(gguf).ok())
+            .map_or(SAID, |tokenizer| tokenizer.vocab_size());
         let inner = NaiveVerifier::new(vocab, 7);
         Self { inner, jitter: 0.0, states: 0.0, luck: usize::MAX, rows: 0, row: Vec::new() }
     }

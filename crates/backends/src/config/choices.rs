@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Problem;
 use super::keys::nearest;
+use crate::engine::GRAPH_FILE;
 
 /// Checks that a value is one of `names`.
 pub(crate) fn one_of<'a>(key: &'static str, found: &str, names: &[&'a str]) -> Result<&'a str, Problem> {
@@ -69,6 +70,14 @@ pub(crate) fn existing_file(key: &'static str, path: PathBuf) -> Result<PathBuf,
         }
     };
     Err(Problem::NoSuchFile { key, path, hint })
+}
+
+/// A model: a file, or a folder with a graph in it.
+pub(crate) fn existing_model(key: &'static str, path: PathBuf) -> Result<PathBuf, Problem> {
+    if path.join(GRAPH_FILE).is_file() {
+        return Ok(path);
+    }
+    existing_file(key, path)
 }
 
 /// A file that may be written: it is there, or its folder is.

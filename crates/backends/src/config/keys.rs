@@ -86,8 +86,16 @@ fn collect(table: &Table, prefix: &str, keys: &mut BTreeMap<String, Kind>) {
 const SIZES: [&str; 1] = ["drafter.budget"];
 
 /// The keys whose values are paths: relative ones in a file are relative to the file's folder.
-pub(crate) const PATHS: [&str; 6] =
-    ["model.path", "model.tokenizer", "model.template", "drafter.tree", "drafter.costs", "drafter.snapshot"];
+pub(crate) const PATHS: [&str; 8] = [
+    "model.path",
+    "model.tokenizer",
+    "model.template",
+    "backend.ort.library",
+    "backend.ort.profiling",
+    "drafter.tree",
+    "drafter.costs",
+    "drafter.snapshot",
+];
 
 /// `prefix.name`, or `name` alone at the top.
 pub(crate) fn join(prefix: &str, name: &str) -> String {
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn the_key_names_come_by_table() {
         assert_eq!(names_below(""), ["backend", "decode", "drafter", "log", "model"]);
-        assert_eq!(names_below("backend"), ["candle", "name"]);
+        assert_eq!(names_below("backend"), ["candle", "name", "ort"]);
         assert!(is_table("backend.candle") && !is_table("backend.can") && !is_table("log.level"));
     }
 }

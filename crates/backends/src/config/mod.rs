@@ -6,6 +6,7 @@ mod drafter;
 mod error;
 mod keys;
 mod layers;
+mod ort;
 mod raw;
 
 use std::num::NonZeroUsize;
@@ -18,9 +19,10 @@ pub use drafter::{DEFAULT_K, DrafterChoice, PAPER_80, Preset, Recycling, SourceN
 pub use error::{ConfigError, Origin, Problem, TreeFileError};
 pub(crate) use keys::nearest;
 pub use layers::Layers;
+pub use ort::{GraphOptimization, OrtChoice, OrtProvider, OrtProviderOption, RawOrt};
 pub use raw::{Raw, RawBackend, RawBudget, RawCandle, RawDecode, RawDrafter, RawLog, RawModel};
 
-use choices::{existing_file, names, out_of_range};
+use choices::{existing_file, existing_model, names, out_of_range};
 
 /// Tokens emitted at most where the configuration does not say.
 pub const DEFAULT_MAX_TOKENS: usize = 256;
@@ -40,7 +42,7 @@ pub struct Config {
 /// The files of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelFiles {
-    /// The GGUF file; none where the configuration leaves it to the command line.
+    /// The GGUF file, or a folder that `upcycle export` wrote, or its graph; none where the configuration leaves it to the command line.
     pub path: Option<PathBuf>,
     /// A tokenizer instead of the one in the GGUF file.
     pub tokenizer: Option<PathBuf>,
@@ -55,6 +57,8 @@ pub struct BackendChoice {
     pub name: String,
     /// Options of the candle backend, whichever is chosen.
     pub candle: CandleChoice,
+    /// Options of the ONNX Runtime backend, whichever is chosen.
+    pub ort: OrtChoice,
 }
 
 /// Options of the candle backend.
@@ -178,13 +182,14 @@ impl TryFrom<Raw> for Config {
         let level = log.level.map(|level| LogLevel::parse("log.level", &level)).transpose()?;
         Ok(Self {
             model: ModelFiles {
-                path: file("model.path", model.path)?,
+                path: model.path.map(|path| existing_model("model.path", path)).transpose()?,
                 tokenizer: file("model.tokenizer", model.tokenizer)?,
                 template: file("model.template", model.template)?,
             },
             backend: BackendChoice {
                 name: backend.name.unwrap_or_else(|| "candle".to_owned()),
                 candle: backend.candle.check()?,
+                ort: backend.ort.check()?,
             },
             drafter: drafter.check()?,
             decode: decode.check()?,
@@ -279,6 +284,7 @@ impl From<&Config> for Raw {
                     kernels: Some(backend.candle.kernels.name().to_owned()),
                     threads: backend.candle.threads.map(NonZeroUsize::get),
                 },
+                ort: backend.ort.into(),
             },
             drafter: raw,
             decode: RawDecode {

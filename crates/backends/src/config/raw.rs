@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ort::RawOrt;
+
 /// The configuration as written in TOML. [`Config`](crate::Config) is the checked form.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -24,7 +26,7 @@ pub struct Raw {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawModel {
-    /// The GGUF file.
+    /// The GGUF file, or a folder that `upcycle export` wrote.
     pub path: Option<PathBuf>,
     /// A `tokenizer.json`, instead of the tokenizer in the GGUF file.
     pub tokenizer: Option<PathBuf>,
@@ -40,6 +42,8 @@ pub struct RawBackend {
     pub name: Option<String>,
     /// `[backend.candle]`
     pub candle: RawCandle,
+    /// `[backend.ort]`
+    pub ort: RawOrt,
 }
 
 /// `[backend.candle]`
@@ -130,6 +134,7 @@ impl Raw {
             backend: RawBackend {
                 name: text(),
                 candle: RawCandle { device: text(), weights: text(), kernels: text(), threads: Some(0) },
+                ort: RawOrt::specimen(),
             },
             drafter: RawDrafter {
                 preset: text(),

@@ -29,7 +29,7 @@ fn the_backends_are_listed() {
         list.as_array().unwrap().iter().map(|backend| backend["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["candle", "ort", "llama-cpp"]);
     assert_eq!((&list[0]["compiled"], &list[0]["devices"][0]), (&true.into(), &"cpu".into()));
-    assert_eq!((&list[1]["compiled"], &list[1]["state"]), (&false.into(), &"planned".into()));
+    assert_eq!((&list[1]["compiled"], &list[1]["state"]), (&false.into(), &"not-compiled".into()));
     let text = stdout(upcycle().arg("backends"));
     assert_eq!(text.lines().count(), 3, "{text}");
 }

@@ -21,6 +21,8 @@ struct Loaded {
 
 type Shared = LazyLock<Loaded>;
 
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
 fn real(weights: Weights) -> Loaded {
     let folder = exported(&real_model(), weights);
     let model = load(&folder.path);
@@ -80,7 +82,7 @@ fn references() -> Vec<Reference> {
 }
 
 #[test]
-fn greedy_texts_in_f32_equal_those_of_another_engine() -> Result<(), Box<dyn std::error::Error>> {
+fn greedy_texts_in_f32_equal_those_of_another_engine() -> Fallible<()> {
     let mut decoder = Decoder::new(OrtVerifier::new(Arc::clone(&F32.model)), NullDrafter);
     let references = references();
     assert_eq!(references.len(), 10);
@@ -104,7 +106,7 @@ fn parting(
     model: &Arc<Model>,
     sampling: Sampling,
     (prompt, plain): (&[TokenId], &[TokenId]),
-) -> Result<Option<(usize, Vec<f32>)>, Box<dyn std::error::Error>> {
+) -> Fallible<Option<(usize, Vec<f32>)>> {
     let matrix = AdjacencyMatrix::new(model.vocab(), 8)?;
     let drafter = TokenRecycling::new(matrix, TreeTemplate::paper_80());
     let mut decoder = Decoder::new(OrtVerifier::new(Arc::clone(model)), drafter).with_budget(24);
@@ -130,7 +132,7 @@ fn plainly(
     sampling: Sampling,
     prompt: &[TokenId],
     len: usize,
-) -> Result<(Vec<TokenId>, Vec<f32>), Box<dyn std::error::Error>> {
+) -> Fallible<(Vec<TokenId>, Vec<f32>)> {
     let mut decoder = Decoder::new(OrtVerifier::new(Arc::clone(model)), NullDrafter);
     let request = Request { sampling, ..Request::greedy(len) };
     let mut session = [decoder.open(prompt, request)?];
@@ -144,7 +146,7 @@ fn plainly(
 }
 
 #[test]
-fn texts_with_trees_are_plain_ones_or_within_the_margin() -> Result<(), Box<dyn std::error::Error>> {
+fn texts_with_trees_are_plain_ones_or_within_the_margin() -> Fallible<()> {
     let model = &F32.model;
     let cap = OrtVerifier::new(Arc::clone(model)).row_tolerance();
     let warm = SamplingConfig { temperature: 0.8, seed: 3, ..SamplingConfig::default() };
@@ -167,7 +169,7 @@ fn texts_with_trees_are_plain_ones_or_within_the_margin() -> Result<(), Box<dyn 
 }
 
 /// The largest difference of any logit between a text in chunks of `n` rows and the same text in chunks of one.
-fn difference(model: &Arc<Model>, text: &[TokenId], n: usize) -> Result<f32, Box<dyn std::error::Error>> {
+fn difference(model: &Arc<Model>, text: &[TokenId], n: usize) -> Fallible<f32> {
     let mut verifier = OrtVerifier::new(Arc::clone(model));
     let mut rows: [Vec<Vec<f32>>; 2] = [Vec::new(), Vec::new()];
     for (chunk, rows) in [1, n].into_iter().zip(&mut rows) {
@@ -189,8 +191,7 @@ fn difference(model: &Arc<Model>, text: &[TokenId], n: usize) -> Result<f32, Box
 }
 
 #[test]
-fn logits_move_with_the_rows_of_a_pass_by_less_than_the_backend_states()
--> Result<(), Box<dyn std::error::Error>> {
+fn logits_move_with_the_rows_of_a_pass_by_less_than_the_backend_states() -> Fallible<()> {
     let reference = &references()[0];
     let text = [&reference.prompt[..], &reference.output].concat();
     for (name, shared) in [("f32", &F32), ("int8", &INT8), ("int4", &INT4)] {
@@ -205,7 +206,7 @@ fn logits_move_with_the_rows_of_a_pass_by_less_than_the_backend_states()
 }
 
 #[test]
-fn few_bits_agree_with_f32_on_nearly_every_token() -> Result<(), Box<dyn std::error::Error>> {
+fn few_bits_agree_with_f32_on_nearly_every_token() -> Fallible<()> {
     for (name, shared) in [("int8", &INT8), ("int4", &INT4)] {
         let (mut agree, mut all) = (0, 0);
         for reference in references().iter().take(3) {

@@ -1,0 +1,32 @@
+//! `upcycle export`.
+
+use upcycle_backends::Progress;
+use upcycle_export::{CONFIG_FILE, Options, Weights};
+
+use crate::args::Export;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::progress::Bar;
+
+pub(crate) fn export(arguments: &Export, output: &mut Output) -> Result<(), Failure> {
+    let mut options = Options::default();
+    let weights = Weights::ALL.into_iter().find(|weights| weights.name() == arguments.weights);
+    // The flag takes these names alone.
+    options.weights = weights.unwrap_or(options.weights);
+    options.block = arguments.block;
+    let bar = Bar::new("exporting the model");
+    let exported = upcycle_export::export(&arguments.model, &arguments.to, options, &mut |done, total| {
+        bar.set(Progress { done, total });
+    })
+    .map_err(Failure::failed)?;
+    drop(bar);
+    output.line(&format!(
+        "{}: {} with weights in {}, {:.1} MB, {} nodes; try `upcycle run --config {}`",
+        arguments.to.display(),
+        exported.architecture,
+        options.weights.name(),
+        exported.bytes as f64 / 1e6,
+        exported.nodes,
+        arguments.to.join(CONFIG_FILE).display(),
+    ))
+}
