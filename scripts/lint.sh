@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p upcycle-backends -p upcycle-bench --no-default-features --locked -- -D warnings
-cargo clippy -p upcycle -p upcycle-bench --all-targets --features ort --locked -- -D warnings
+# The same features of all other crates, so that none of them is built again.
+cargo clippy --workspace --all-targets --features upcycle/ort --locked -- -D warnings

@@ -23,7 +23,8 @@ say "formatting and lints"
 ./scripts/lint.sh
 say "tests"
 cargo test --workspace --locked
-cargo test --locked -p upcycle --features ort --test ort
+# The same features of all other crates, so that none of them is built again.
+cargo test --workspace --locked --features upcycle/ort --test ort
 say "micro-benchmarks, a second each"
 cargo bench --locked --package upcycle-bench --no-default-features --bench micro -- --min-time 0.1 --max-time 0.8
 say "documentation"

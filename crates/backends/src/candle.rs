@@ -1,10 +1,26 @@
 //! The candle backend as the registry builds it.
 
+use std::path::PathBuf;
+
 use upcycle_candle::{CandleVerifier, Model, Options};
 
 use crate::{Built, CandleChoice, Device, Kernels, OnProgress, Progress, Source, Weights};
 
+/// A graph where a GGUF file is wanted.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path} is a graph for ONNX Runtime, and this backend reads GGUF files; set backend.name = \"ort\", or name the file that \
+     the graph was exported from",
+    path = path.display()
+)]
+struct GraphGiven {
+    path: PathBuf,
+}
+
 pub(crate) fn build(source: Source<'_>, progress: OnProgress<'_>) -> Built {
+    if source.gguf.is_none() {
+        return Err(GraphGiven { path: source.path.to_owned() }.into());
+    }
     let options = options(source.config.backend().candle);
     let model = Model::load_with_progress(source.path, &options, &mut |done, total| {
         progress(Progress { done, total });

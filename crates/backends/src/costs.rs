@@ -11,6 +11,7 @@ use upcycle_core::cost::Timing;
 use upcycle_core::{CostCurve, SystemClock, Verifier};
 use upcycle_gguf::Gguf;
 
+use crate::engine::GRAPH_FILE;
 use crate::{Config, DrafterError, Raw};
 
 /// The passes that are timed: what a CPU can afford. More rows are only extrapolated, until a budget dares to try them.
@@ -90,6 +91,14 @@ pub(crate) fn model_key(gguf: &Gguf) -> String {
     format!("{} tensors, {} bytes, {:016x}", gguf.tensors().len(), gguf.file_len(), hash(&text))
 }
 
+/// The same of a graph, whose file beside the weights has their shapes and types.
+pub(crate) fn graph_key(path: &Path) -> String {
+    let file = if path.is_dir() { path.join(GRAPH_FILE) } else { path.to_owned() };
+    // It has been loaded; if it went away since, its costs are those of no graph.
+    let graph = fs::read(file).unwrap_or_default();
+    format!("graph, {} bytes, {:016x}", graph.len(), hash(&graph))
+}
+
 /// The name of this machine's processor, as far as the system tells.
 fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -144,9 +153,9 @@ fn file_name(key: &str) -> String {
 }
 
 /// FNV-1a (Fowler, Noll and Vo): enough to tell a handful of keys apart, and the same on every machine.
-fn hash(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+fn hash(bytes: impl AsRef<[u8]>) -> u64 {
+    let fold = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.as_ref().iter().fold(0xcbf2_9ce4_8422_2325, fold)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use upcycle_core::{CostCurve, Decoder, Request, TokenId, Verifier};
 use upcycle_gguf::{Gguf, GgufError};
 use upcycle_text::{ChatTemplate, Message, Specials, StopStrings, TextError, Tokenizer};
 
-use crate::costs::{cost_key, model_key, named};
+use crate::costs::{cost_key, graph_key, model_key, named};
 use crate::{
     AnyDrafter, Budget, BuildError, Config, CostCache, Decode, DrafterChoice, DrafterError, OnProgress,
     Registry, Source,
@@ -112,7 +112,7 @@ impl Engine {
     pub fn load(config: &Config, registry: &Registry, progress: OnProgress<'_>) -> Result<Self, LoadError> {
         let path = config.model().path.as_deref().ok_or(LoadError::NoModel)?;
         registry.check(&config.backend().name)?;
-        let gguf = match folder_of(path) {
+        let gguf = match graph_folder(path) {
             Some(_) => None,
             None => {
                 Some(Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?)
@@ -125,7 +125,8 @@ impl Engine {
             return Err(LoadError::OtherTokenizer { tokenizer, model });
         }
         let backend = config.backend().name.clone();
-        let cost_key = cost_key(&model_key(&gguf), config, &*verifier);
+        let model = gguf.as_ref().map_or_else(|| graph_key(path), model_key);
+        let cost_key = cost_key(&model, config, &*verifier);
         Ok(Self { text, verifier, backend, cost_key })
     }
 
@@ -161,12 +162,15 @@ impl Engine {
     }
 }
 
-/// The folder of a model that is a graph with files beside it; none for a GGUF file.
-fn folder_of(path: &Path) -> Option<&Path> {
+/// The folder of a model that is a graph with files beside it: `path`, or what the graph `path` lies in. None for any other
+/// file.
+#[must_use]
+pub fn graph_folder(path: &Path) -> Option<&Path> {
     if path.is_dir() {
         return Some(path);
     }
-    path.parent().filter(|_| path.extension().is_some_and(|extension| extension == "onnx"))
+    let parent = path.parent().filter(|_| path.extension().is_some_and(|extension| extension == "onnx"))?;
+    Some(if parent == Path::new("") { Path::new(".") } else { parent })
 }
 
 impl std::fmt::Debug for Engine {
@@ -186,7 +190,7 @@ impl Text {
     /// [`LoadError::Text`].
     pub fn load(config: &Config, path: &Path, gguf: Option<&Gguf>) -> Result<Self, LoadError> {
         let files = config.model();
-        let folder = folder_of(path).unwrap_or(path);
+        let folder = graph_folder(path).unwrap_or(path);
         let from = |what, path: &Path| {
             let path = path.to_owned();
             move |source| LoadError::Text { what, path, source }

@@ -39,12 +39,12 @@ mod registry;
 pub use config::{
     BackendChoice, Budget, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS, Decode, Device,
     DrafterChoice, GraphOptimization, Kernels, Layers, LogLevel, ModelFiles, Origin, OrtChoice, OrtProvider,
-    OrtProviderOption, PAPER_80, Preset, Problem, Raw, RawBackend, RawBudget, RawCandle, RawDecode, RawDrafter,
-    RawLog, RawModel, RawOrt, Recycling, SourceName, Tree, TreeFileError, Weights,
+    OrtProviderOption, PAPER_80, Preset, Problem, Raw, RawBackend, RawBudget, RawCandle, RawDecode,
+    RawDrafter, RawLog, RawModel, RawOrt, Recycling, SourceName, Tree, TreeFileError, Weights,
 };
 pub use costs::CostCache;
 pub use drafters::{AnyDrafter, CostFileError, DrafterError};
-pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text};
+pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text, graph_folder};
 pub use registry::{
     Availability, BackendInfo, BuildError, Builder, Built, OnProgress, Progress, Registry, Source,
 };

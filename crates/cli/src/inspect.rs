@@ -72,7 +72,8 @@ const SIZES: [&str; 6] = [
 
 pub(crate) fn inspect(path: &Path, json: bool, output: &mut Output) -> Result<(), Failure> {
     if !path.is_file() {
-        return Err(Failure::usage(format!("there is no file {}", path.display())));
+        let what = if path.is_dir() { "is a folder; name a GGUF file" } else { "is not there" };
+        return Err(Failure::usage(format!("{} {what}", path.display())));
     }
     let gguf = Gguf::open(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     let registry = Registry::builtin();

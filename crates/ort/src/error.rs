@@ -103,10 +103,10 @@ pub enum LoadError {
     },
     /// A weight's file is missing or too short.
     #[error(
-        "tensor `{tensor}` stands in {path} at byte {offset}, {length} bytes long, and that file has {found}; fetch or export \
-         the model again, with all files of its folder",
+        "tensor `{tensor}` stands in {path} at byte {offset}, {length} bytes long, and that file {found}; fetch or export the \
+         model again, with all files of its folder",
         path = path.display(),
-        found = found.map_or("is not there".to_owned(), |bytes| format!("{bytes} bytes"))
+        found = found.map_or("is not there".to_owned(), |bytes| format!("has only {bytes}"))
     )]
     ExternalData {
         /// The tensor.

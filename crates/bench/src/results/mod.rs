@@ -133,7 +133,7 @@ pub struct Arm {
     pub engine_version: Option<String>,
     /// File name of the model.
     pub model: String,
-    /// SHA-256 of the model file, in hex.
+    /// SHA-256 of the model file, in hex; of a folder with a graph, of the files in it one after the other, by name.
     pub model_sha256: String,
     /// `none`, `recycling`, `mixed`, `prompt-lookup`; a peer's own name of its drafter.
     pub drafter: String,

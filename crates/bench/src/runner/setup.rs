@@ -1,11 +1,11 @@
 //! One configuration of a run: an engine with one model, and the prompts as its tokens.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use upcycle_backends::{Config, Engine, Layers, Progress, PromptStyle, Registry, Text};
+use upcycle_backends::{Config, Engine, Layers, Progress, PromptStyle, Registry, Text, graph_folder};
 use upcycle_core::{CostCurve, Limits, TokenId, Verifier};
 use upcycle_gguf::Gguf;
 
@@ -119,21 +119,39 @@ pub(super) fn fitting(asked: &[Asked], lengths: &[Vec<usize>], context: usize) -
     (kept, skipped)
 }
 
-/// SHA-256 of a file, in hex.
+/// SHA-256 of a model, in hex: of its file, or, if it is a graph in a folder, of the files there one after the other, by
+/// name.
 ///
 /// # Errors
 /// [`BenchError::Io`].
 pub fn sha256(path: &Path) -> Result<String, BenchError> {
     let hash = || -> io::Result<String> {
-        let (mut file, mut hash, mut chunk) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            match file.read(&mut chunk)? {
-                0 => return Ok(hex(&hash.finalize())),
-                read => hash.update(&chunk[..read]),
+        let files = match graph_folder(path) {
+            Some(folder) => files_of(folder)?,
+            None => vec![path.to_owned()],
+        };
+        let (mut hash, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
+        for path in files {
+            let mut file = File::open(path)?;
+            loop {
+                match file.read(&mut chunk)? {
+                    0 => break,
+                    read => hash.update(&chunk[..read]),
+                }
             }
         }
+        Ok(hex(&hash.finalize()))
     };
     hash().map_err(|source| BenchError::Io { doing: "read", path: path.to_owned(), source })
+}
+
+/// The files in a folder, by name; not those in folders below.
+fn files_of(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut files = entries.collect::<io::Result<Vec<_>>>()?;
+    files.retain(|path| path.is_file());
+    files.sort();
+    Ok(files)
 }
 
 /// Bytes as hex digits.
@@ -164,6 +182,22 @@ mod tests {
             reasons,
             ["the prompt has no tokens", "the prompt has 10 tokens and the context holds 10"]
         );
+    }
+
+    #[test]
+    fn the_hash_of_a_graph_covers_what_lies_beside_it() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let place = |name: &str| folder.path().join(name);
+        for (name, text) in [("model.onnx", "b"), ("a.json", "a"), ("model.onnx.data", "c")] {
+            fs::write(place(name), text)?;
+        }
+        fs::create_dir(place("below"))?;
+        let whole = hex(&Sha256::digest("abc"));
+        assert_eq!(sha256(folder.path())?, whole);
+        assert_eq!(sha256(&place("model.onnx"))?, whole);
+        assert_eq!(sha256(&place("a.json"))?, hex(&Sha256::digest("a")));
+        assert!(sha256(&place("gone")).is_err());
+        Ok(())
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub(crate) struct Setups {
     /// A configuration file (TOML); may be repeated
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Vec<PathBuf>,
-    /// The model, a GGUF file [key: model.path]
+    /// The model, a GGUF file or an exported folder [key: model.path]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     /// Any key of the configuration, for all of them; may be repeated
