@@ -20,7 +20,7 @@ use crate::{LoadError, Options};
 ///
 /// Passes of verifiers that share a model wait for each other.
 pub struct Model {
-    pub(crate) session: Mutex<Session>,
+    session: Mutex<Session>,
     pub(crate) graph: TreeReady,
     /// Names of inputs and outputs for keys and values, by buffer: layer after layer, keys before values.
     pub(crate) past: Vec<String>,
@@ -53,6 +53,12 @@ impl Model {
         let (past, new) = buffers.map(|(part, layer)| (part.past_name(layer), part.new_name(layer))).unzip();
         let runtime = runtime.name();
         Ok(Arc::new(Self { session: Mutex::new(session), graph, past, new, threads, provider, runtime }))
+    }
+
+    /// The runtime's session, for what verifiers do not offer. A pass waits while it is locked.
+    #[must_use]
+    pub fn session(&self) -> &Mutex<Session> {
+        &self.session
     }
 
     /// Tokens in the vocabulary.

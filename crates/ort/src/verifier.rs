@@ -205,7 +205,7 @@ impl Pass<'_> {
             let view = TensorRef::from_array_view(([committed, kv_heads, head], rows))?;
             values.push((name.into(), view.into()));
         }
-        let mut session = model.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = model.session().lock().unwrap_or_else(PoisonError::into_inner);
         let mut outputs = session.run(values)?;
         let mut take = |name: &str| {
             outputs.remove(name).ok_or_else(|| ort::Error::new(format!("the graph gave no output `{name}`")))
