@@ -23,6 +23,8 @@ fn upcycle(arguments: &[&str]) -> Output {
             command.env_remove(name);
         }
     }
+    // What passes cost is kept among the tests' own files, not in the user's cache.
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command.args(arguments).output().unwrap()
 }
 
@@ -80,6 +82,15 @@ fn an_exported_folder_runs_with_the_configuration_in_it() {
     fs::remove_file(&file).unwrap();
     let missing = error(&["run", "--config", &config, "--prompt", "x"]);
     assert!(missing.contains("no tokenizer") && missing.contains("tokenizer.json"), "{missing}");
+}
+
+#[test]
+fn the_ready_files_are_sound() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    for name in ["ort-cpu.toml", "ort-cuda.toml"] {
+        let text = stdout(&["config", "check", &folder.join(name).display().to_string()]);
+        assert!(text.contains("name = \"ort\"") && text.contains("[backend.ort]"), "{text}");
+    }
 }
 
 #[test]

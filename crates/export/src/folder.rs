@@ -145,7 +145,7 @@ fn configuration(options: Options) -> String {
          \n\
          [drafter]\n\
          name = \"mixed\"\n\
-         budget = 4\n",
+         budget = \"auto\"\n",
         weights = options.weights.name(),
     )
 }

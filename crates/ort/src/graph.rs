@@ -38,8 +38,10 @@ pub(crate) struct TreeReady {
 pub(crate) enum Rounding {
     /// In `f32`.
     Float,
-    /// Activations to eight bits.
+    /// In eight bits; activations are rounded to eight bits too.
     Int8,
+    /// In four bits, and activations rounded to eight.
+    Int4,
 }
 
 impl TreeReady {
@@ -145,7 +147,8 @@ fn recognise(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {
         metadata(MAX_CONTEXT).and_then(|value| value.parse().ok()).filter(|&context| context > 0);
     let rounding = match metadata(WEIGHTS) {
         Some("f32" | "f16") => Rounding::Float,
-        Some("int8" | "int4") => Rounding::Int8,
+        Some("int8") => Rounding::Int8,
+        Some("int4") => Rounding::Int4,
         _ => return Err(wrong(WEIGHTS, "`f32`, `f16`, `int8` or `int4`")),
     };
     Ok(TreeReady {

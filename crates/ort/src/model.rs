@@ -92,10 +92,15 @@ impl Model {
     }
 
     /// How far a logit may move when its row stands beside others.
+    ///
+    /// The most that was seen on 810 tokens of ten answers of a model with 135 M weights, in passes of 2, 9 and 81 rows on
+    /// AVX-512 with VNNI, was 1e-4, 1.9 and 3.3. Twice that for few bits, where one activation that rounds the other way moves
+    /// all that follows; ten times for `f32`, since longer sums round more and a fault moves logits by far more than 1e-3.
     pub(crate) fn row_tolerance(&self) -> f32 {
         match self.graph.rounding {
             Rounding::Float => 1e-3,
             Rounding::Int8 => 4.0,
+            Rounding::Int4 => 7.0,
         }
     }
 }

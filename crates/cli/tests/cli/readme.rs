@@ -1,4 +1,5 @@
-//! The README's commands, run as they stand there.
+//! The README's commands, run as they stand there: those in `sh` blocks. A `bash` block needs a cargo feature; `tests/ort.rs` runs
+//! the same.
 
 use std::path::Path;
 use std::process::Command;
