@@ -5,6 +5,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+/// A setting for tests that count steps: sizes chosen by a clock are not the same on every run.
+pub(crate) const SIZE: &str = "drafter.budget=8";
+
 /// The binary, without the keys that the environment of the test may hold.
 pub(crate) fn upcycle() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_upcycle"));

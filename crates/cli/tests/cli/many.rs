@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{fail, number, numbers, run, stdout};
+use crate::harness::{SIZE, fail, number, numbers, run, stdout};
 
 fn lines(file: &Path, more: &[&str]) -> Vec<Value> {
-    let text = stdout(run(&["-n", "12", "--prompts", file.to_str().unwrap()]).args(more));
+    let text = stdout(run(&["-n", "12", "-s", SIZE, "--prompts", file.to_str().unwrap()]).args(more));
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::harness::{fail, json, model, number, numbers, run, stdout, succeed, upcycle};
+use crate::harness::{SIZE, fail, json, model, number, numbers, run, stdout, succeed, upcycle};
 
 const FRANCE: [&str; 2] = ["--prompt", "What is the capital of France?"];
 
@@ -202,7 +202,7 @@ fn a_snapshot_is_carried_to_the_next_run() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("matrix.snapshot");
     let snapshot = format!("drafter.snapshot={}", file.display());
-    let arguments = ["-n", "12", "--json", "-s", &snapshot];
+    let arguments = ["-n", "12", "--json", "-s", &snapshot, "-s", SIZE];
     let (first, second) = (json(&mut france(&arguments)), json(&mut france(&arguments)));
     assert_eq!(first["tokens"], second["tokens"]);
     let steps = |report| number(report, "/stats/steps");

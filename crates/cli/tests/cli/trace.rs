@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{fail, json, model, numbers, run, stdout, upcycle};
+use crate::harness::{SIZE, fail, json, model, numbers, run, stdout, upcycle};
 
 const STORY: [&str; 3] = ["--raw", "--prompt", "one two three one two three one two"];
 
@@ -46,7 +46,7 @@ fn a_page_shows_the_steps_of_the_text_that_run_gives() {
     let file = folder.path().join("page.html");
     let out = file.to_str().unwrap();
     for drafter in ["recycling", "mixed", "prompt-lookup", "none"] {
-        let settings = ["-n", "16", "--drafter", drafter];
+        let settings = ["-n", "16", "--drafter", drafter, "-s", SIZE];
         let expected = json(run(&STORY).args(settings).arg("--json"));
         // The second to the fourth replace the page before them.
         assert_eq!(stdout(trace(&STORY).args(settings).args(["--out", out])), format!("{out}\n"));
@@ -77,7 +77,7 @@ fn a_snapshot_is_read_and_left_as_it_is() {
     let file = folder.path().join("matrix.snapshot");
     let out = folder.path().join("page.html");
     let snapshot = format!("drafter.snapshot={}", file.display());
-    let settings = ["-n", "12", "--drafter", "recycling", "-s", &snapshot];
+    let settings = ["-n", "12", "--drafter", "recycling", "-s", &snapshot, "-s", SIZE];
     let page = |settings: &[&str]| {
         stdout(trace(&STORY).args(settings).arg("--out").arg(&out));
         trace_in(&out)["steps"].as_array().unwrap().len()
