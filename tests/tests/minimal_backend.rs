@@ -3,7 +3,7 @@
 
 use upcycle_core::views::{AncestorSets, positions};
 use upcycle_core::{
-    Commit, Limits, NodeId, Row, SeqId, Step, Support, TokenId, TopK, Verifier, VerifyError, check_path,
+    Commit, Limits, NodeId, Row, SeqId, Step, Support, TokenId, TopK, Verifier, VerifyError, check_commits,
 };
 use upcycle_testkit::Subject;
 
@@ -167,14 +167,10 @@ impl Verifier for Minimal {
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        for (index, &Commit { seq, path }) in commits.iter().enumerate() {
+        check_commits(commits, |seq| {
             let sequence = self.find(seq).ok_or(VerifyError::UnknownSequence { seq })?;
-            if commits[..index].iter().any(|other| other.seq == seq) {
-                return Err(VerifyError::TwiceInOnePass { seq });
-            }
-            let pending = sequence.pending.as_ref().ok_or(VerifyError::NothingToCommit { seq })?;
-            check_path(seq, path, &pending.parents)?;
-        }
+            Ok(&sequence.pending.as_ref().ok_or(VerifyError::NothingToCommit { seq })?.parents)
+        })?;
         for commit in commits {
             let Some(sequence) = self.find_mut(commit.seq) else { continue };
             let Some(pending) = sequence.pending.take() else { continue };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tracing::debug_span;
 use upcycle_core::{
-    Commit, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_path, views,
+    Commit, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_commits, views,
 };
 
 use crate::activations::NotFinite;
@@ -307,15 +307,10 @@ impl Verifier for CandleVerifier {
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        for (number, commit) in commits.iter().enumerate() {
-            let sequence = &self.sequences[self.index(commit.seq)?];
-            if commits[..number].iter().any(|other| other.seq == commit.seq) {
-                return Err(VerifyError::TwiceInOnePass { seq: commit.seq });
-            }
-            let pending =
-                sequence.pending.as_ref().ok_or(VerifyError::NothingToCommit { seq: commit.seq })?;
-            check_path(commit.seq, commit.path, &pending.parents)?;
-        }
+        check_commits(commits, |seq| {
+            let pending = self.sequences[self.index(seq)?].pending.as_ref();
+            Ok(&pending.ok_or(VerifyError::NothingToCommit { seq })?.parents)
+        })?;
         for commit in commits {
             let index = self.index(commit.seq)?;
             let sequence = &mut self.sequences[index];

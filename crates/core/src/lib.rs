@@ -65,4 +65,4 @@ pub use template::{TemplateError, TemplateNode, TreeTemplate};
 pub use token::{Row, SeqId, TokenId};
 pub use top::{Candidates, Rows, TopK};
 pub use tree::{DraftTree, Full, NodeId, Room, Shape};
-pub use verifier::{Commit, Limits, Step, Support, Verifier, VerifyError, check_path};
+pub use verifier::{Commit, Limits, Step, Support, Verifier, VerifyError, check_commits, check_path};

@@ -169,6 +169,26 @@ pub fn check_path(seq: SeqId, path: &[NodeId], parents: &[u32]) -> Result<(), Ve
     Ok(())
 }
 
+/// Checks all commits of a pass, before the first of them is kept. `parents` gives the parents of the tree that a
+/// sequence's last forward scored, or says why there is none ([`VerifyError::UnknownSequence`],
+/// [`VerifyError::NothingToCommit`]).
+///
+/// # Errors
+/// What `parents` says; [`VerifyError::TwiceInOnePass`]; [`VerifyError::NotAPath`].
+pub fn check_commits<'a>(
+    commits: &[Commit<'_>],
+    mut parents: impl FnMut(SeqId) -> Result<&'a [u32], VerifyError>,
+) -> Result<(), VerifyError> {
+    for (index, &Commit { seq, path }) in commits.iter().enumerate() {
+        let parents = parents(seq)?;
+        if commits[..index].iter().any(|other| other.seq == seq) {
+            return Err(VerifyError::TwiceInOnePass { seq });
+        }
+        check_path(seq, path, parents)?;
+    }
+    Ok(())
+}
+
 /// A backend: it runs a model over trees and keeps the KV of accepted paths. It never samples.
 ///
 /// Object-safe. The laws that every verifier keeps are functions of the crate `upcycle-testkit`; its `conformance!`

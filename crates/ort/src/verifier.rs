@@ -8,7 +8,7 @@ use ort::session::SessionInputValue;
 use ort::value::{DynValue, TensorRef};
 use tracing::debug_span;
 use upcycle_core::{
-    Commit, DraftTree, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_path, views,
+    Commit, DraftTree, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_commits, views,
 };
 use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
 
@@ -300,17 +300,13 @@ impl Verifier for OrtVerifier {
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        for (number, commit) in commits.iter().enumerate() {
-            let sequence = &self.sequences[self.index(commit.seq)?];
-            if commits[..number].iter().any(|other| other.seq == commit.seq) {
-                return Err(VerifyError::TwiceInOnePass { seq: commit.seq });
-            }
-            let pending =
-                sequence.pending.as_ref().ok_or(VerifyError::NothingToCommit { seq: commit.seq })?;
-            check_path(commit.seq, commit.path, &pending.parents)?;
+        check_commits(commits, |seq| {
+            let pending = self.sequences[self.index(seq)?].pending.as_ref();
+            let pending = pending.ok_or(VerifyError::NothingToCommit { seq })?;
             // So that no output turns out unreadable when half of them have been taken.
             pending.new.iter().try_for_each(|value| numbers(value).map(drop))?;
-        }
+            Ok(&pending.parents)
+        })?;
         for commit in commits {
             let index = self.index(commit.seq)?;
             let sequence = &mut self.sequences[index];

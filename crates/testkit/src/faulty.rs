@@ -1,7 +1,8 @@
 //! Faults put between a law and a verifier that is right, to see that the law notices.
 
 use upcycle_core::{
-    Commit, DraftTree, Limits, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError, check_path,
+    Commit, DraftTree, Limits, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError,
+    check_commits,
 };
 
 use crate::law::Law;
@@ -184,17 +185,12 @@ impl<V: Verifier> Faulty<V> {
         found.ok_or(VerifyError::UnknownSequence { seq })
     }
 
-    fn check_commits(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        for (index, commit) in commits.iter().enumerate() {
-            let seq = commit.seq;
-            let scored = &self.tracked(seq)?.scored;
-            if commits[..index].iter().any(|other| other.seq == seq) {
-                return Err(VerifyError::TwiceInOnePass { seq });
-            }
-            let scored = scored.as_ref().ok_or(VerifyError::NothingToCommit { seq })?;
-            check_path(seq, commit.path, scored.tree.parents())?;
-        }
-        Ok(())
+    fn check(&self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
+        check_commits(commits, |seq| {
+            let tracked = self.open.iter().find(|tracked| tracked.outer == seq);
+            let scored = &tracked.ok_or(VerifyError::UnknownSequence { seq })?.scored;
+            Ok(scored.as_ref().ok_or(VerifyError::NothingToCommit { seq })?.tree.parents())
+        })
     }
 
     /// Where a row of the last forward, which was asked for, is read.
@@ -270,7 +266,7 @@ impl<V: Verifier> Faulty<V> {
     }
 
     fn try_commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        self.check_commits(commits)?;
+        self.check(commits)?;
         let mut paths = Vec::new();
         for commit in commits {
             let Some(tracked) = self.open.iter().find(|tracked| tracked.outer == commit.seq) else {

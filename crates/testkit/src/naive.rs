@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use upcycle_core::{
-    Commit, Limits, Row, Rows, SeqId, Step, Support, TokenId, TopK, Verifier, VerifyError, check_path,
+    Commit, Limits, Row, Rows, SeqId, Step, Support, TokenId, TopK, Verifier, VerifyError, check_commits,
 };
 
 use crate::attention::{Attention, Seen, ancestors};
@@ -344,16 +344,10 @@ impl Verifier for NaiveVerifier {
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         let call = self.commits;
         self.commits += 1;
-        for (index, commit) in commits.iter().enumerate() {
-            let sequence = &self.sequences[self.place(commit.seq)?];
-            if commits[..index].iter().any(|other| other.seq == commit.seq) {
-                return Err(VerifyError::TwiceInOnePass { seq: commit.seq });
-            }
-            if !sequence.scored {
-                return Err(VerifyError::NothingToCommit { seq: commit.seq });
-            }
-            check_path(commit.seq, commit.path, &sequence.parents)?;
-        }
+        check_commits(commits, |seq| {
+            let sequence = &self.sequences[self.place(seq)?];
+            if sequence.scored { Ok(&sequence.parents) } else { Err(VerifyError::NothingToCommit { seq }) }
+        })?;
         if self.is_due(Failure::Commit, call) {
             return Err(VerifyError::backend("naive", "commit", Told));
         }

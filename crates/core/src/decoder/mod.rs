@@ -1,7 +1,8 @@
 //! The decoding loop: draft, forward, accept, commit, observe.
 
+mod draft;
+mod error;
 mod generation;
-mod size;
 
 use std::fmt;
 use std::mem;
@@ -12,42 +13,14 @@ use crate::budget::{AutoBudget, Offer};
 use crate::calibration::Calibration;
 use crate::choose::Sampler;
 use crate::clock::{Clock, SystemClock};
-use crate::drafter::{Context, Drafter, Outcome, Phase};
+use crate::drafter::{Drafter, Outcome, Phase};
 use crate::session::{Request, Session, Verdict};
 use crate::stats::Stats;
 use crate::verifier::{Commit, Step, Verifier, VerifyError};
 use crate::{NodeId, Room, Row, Rows, Shape, TokenId, TopK};
 
+pub use error::DecodeError;
 pub use generation::Generation;
-
-/// Why nothing could be decoded. After an error every session's text and statistics are as they were, and it may be
-/// stepped again; [`Session::tree`] and [`Session::walk`] show the pass that failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// Nothing to continue.
-    #[error("the prompt is empty; give at least one token, such as the beginning-of-sequence token")]
-    EmptyPrompt,
-    /// The prompt does not fit.
-    #[error("the prompt has {len} tokens and the context holds {max}; shorten it")]
-    PromptTooLong {
-        /// Tokens of the prompt.
-        len: usize,
-        /// The context.
-        max: usize,
-    },
-    /// A prompt token that the vocabulary lacks.
-    #[error("prompt token {token} is outside the vocabulary of {vocab}; is this the model's own tokenizer?")]
-    TokenOutOfRange {
-        /// The token.
-        token: TokenId,
-        /// The size of the vocabulary.
-        vocab: usize,
-    },
-    /// The backend refused or failed.
-    #[error(transparent)]
-    Verify(#[from] VerifyError),
-}
 
 /// Decodes any number of sequences over one verifier with one drafter.
 ///
@@ -173,34 +146,8 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
 
     /// The same decoder with another drafter, made of this one: what the budget and the calibration know is kept.
     pub fn map_drafter<E: Drafter>(self, make: impl FnOnce(D) -> E) -> Decoder<V, E> {
-        let Self {
-            verifier,
-            drafter,
-            clock,
-            budget,
-            calibration,
-            offers,
-            paths,
-            prefill_chunk,
-            steps,
-            commits,
-            ..
-        } = self;
-        let drafter = make(drafter);
-        let top = TopK::new(drafter.k());
-        Decoder {
-            verifier,
-            drafter,
-            clock,
-            budget,
-            calibration,
-            offers,
-            paths,
-            prefill_chunk,
-            top,
-            steps,
-            commits,
-        }
+        let Self { verifier, drafter, clock, budget, calibration, prefill_chunk, .. } = self;
+        Decoder { clock, budget, calibration, prefill_chunk, ..Decoder::new(verifier, make(drafter)) }
     }
 
     fn check_prompt(&self, prompt: &[TokenId]) -> Result<(), DecodeError> {
@@ -367,32 +314,6 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             budget.learn(rows, context, forward.as_secs_f64(), around.as_secs_f64());
         }
         Ok(())
-    }
-
-    /// Makes the tree of a session's next pass, one of `count` in it.
-    fn draft(&mut self, session: &mut Session, count: usize) {
-        let start = self.clock.now();
-        let limits = self.verifier.limits();
-        match session.phase() {
-            Phase::Prefill => {
-                let rows = (limits.max_rows / count).min(self.prefill_chunk).max(1);
-                let end = session.prompt_len.min(session.committed + rows);
-                let chunk = &session.tokens[session.committed..end];
-                session.tree.restart_chain(chunk[0], &chunk[1..]);
-            }
-            Phase::Decode => {
-                let budget = match &self.budget {
-                    Budget::Fixed(room) => *room,
-                    Budget::Auto(budget) => Room { nodes: budget.most(), ..Room::UNBOUNDED },
-                };
-                let room = limits.room(session.committed, count).and(budget);
-                session.tree.restart(session.tokens[session.committed], room);
-                let context =
-                    Context { seq: session.seq, tokens: &session.tokens, prompt_len: session.prompt_len };
-                self.drafter.draft(context, &mut session.tree);
-                session.stats.time.draft += self.since(start);
-            }
-        }
     }
 
     /// Draws a session's tokens down its tree, step `index` of the pass, and decides what to emit.

@@ -1,9 +1,9 @@
-//! Cuts drafts to the size that pays.
+//! Makes drafts, and cuts them to the size that pays.
 
 use super::{Budget, Decoder};
 use crate::budget::Offer;
-use crate::drafter::Phase;
-use crate::{Drafter, Session, Verifier};
+use crate::drafter::{Context, Phase};
+use crate::{Drafter, Room, Session, Verifier};
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Cuts the drafts of a pass to what pays. Gives the context of a pass whose cost can be learned from: one of
@@ -51,5 +51,31 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             session.tree.retain(|node| own.next_if(|offer| offer.node == node).is_some());
         }
         (decoding == count).then_some(context)
+    }
+
+    /// Makes the tree of a session's next pass, one of `count` in it.
+    pub(super) fn draft(&mut self, session: &mut Session, count: usize) {
+        let start = self.clock.now();
+        let limits = self.verifier.limits();
+        match session.phase() {
+            Phase::Prefill => {
+                let rows = (limits.max_rows / count).min(self.prefill_chunk).max(1);
+                let end = session.prompt_len.min(session.committed + rows);
+                let chunk = &session.tokens[session.committed..end];
+                session.tree.restart_chain(chunk[0], &chunk[1..]);
+            }
+            Phase::Decode => {
+                let budget = match &self.budget {
+                    Budget::Fixed(room) => *room,
+                    Budget::Auto(budget) => Room { nodes: budget.most(), ..Room::UNBOUNDED },
+                };
+                let room = limits.room(session.committed, count).and(budget);
+                session.tree.restart(session.tokens[session.committed], room);
+                let context =
+                    Context { seq: session.seq, tokens: &session.tokens, prompt_len: session.prompt_len };
+                self.drafter.draft(context, &mut session.tree);
+                session.stats.time.draft += self.since(start);
+            }
+        }
     }
 }
