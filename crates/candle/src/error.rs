@@ -1,8 +1,8 @@
 //! Why a model cannot be loaded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use upcycle_gguf::{GgmlType, GgufError};
+use upcycle_gguf::{GgmlType, GgufError, HyperparameterError};
 use upcycle_kernels::{IsaError, PackError};
 
 /// Why a model cannot be loaded.
@@ -145,4 +145,18 @@ pub enum LoadError {
         /// What rayon said.
         source: rayon::ThreadPoolBuildError,
     },
+}
+
+impl LoadError {
+    /// What is wrong with the metadata of the file `path`.
+    pub(crate) fn of_metadata(path: &Path, error: HyperparameterError) -> Self {
+        match error {
+            HyperparameterError::Gguf(source) => Self::Gguf { path: path.to_owned(), source },
+            HyperparameterError::UnknownArchitecture { found, known } => {
+                Self::UnknownArchitecture { found, known }
+            }
+            HyperparameterError::Metadata { key, expected, found } => Self::Metadata { key, expected, found },
+            HyperparameterError::Shape { tensor, expected, found } => Self::Shape { tensor, expected, found },
+        }
+    }
 }

@@ -186,7 +186,8 @@ fn types_that_candle_lacks_or_cannot_pair_are_refused() {
     let writer = writer
         .metadata("general.architecture", "llama")
         .metadata("llama.attention.layer_norm_rms_epsilon", 1e-5_f32)
-        .tensor("token_embd.weight", GgmlType::Iq4Nl, &[64, 96], vec![0; 64 * 96 / 32 * 18]);
+        .tensor("token_embd.weight", GgmlType::Iq4Nl, &[64, 96], vec![0; 64 * 96 / 32 * 18])
+        .tensor("output_norm.weight", GgmlType::F32, &[64], vec![0; 4 * 64]);
     for weights in [Weights::File, Weights::F32] {
         match refusal(&writer, weights) {
             LoadError::Type { tensor, found, .. } => {

@@ -92,8 +92,9 @@ impl Checkpoint {
             return Err(ExportError::Gguf { path: self.path.clone(), source });
         };
         if place.shape != expected {
-            let found = place.shape.iter().map(|&dimension| dimension as u64).collect();
-            return Err(ExportError::Shape { tensor: name.to_owned(), expected: expected.to_vec(), found });
+            let wide = |shape: &[usize]| shape.iter().map(|&dimension| dimension as u64).collect();
+            let (expected, found) = (wide(expected), wide(&place.shape));
+            return Err(ExportError::Shape { tensor: name.to_owned(), expected, found });
         }
         self.unread.remove(name);
         Ok(place.clone())

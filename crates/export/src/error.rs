@@ -1,9 +1,9 @@
 //! Why a model was not exported.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use upcycle_gguf::GgufError;
+use upcycle_gguf::{GgufError, HyperparameterError};
 use upcycle_kernels::PackError;
 use upcycle_text::TextError;
 
@@ -51,7 +51,7 @@ pub enum ExportError {
         /// The tensor.
         tensor: String,
         /// The shape that follows from the metadata.
-        expected: Vec<usize>,
+        expected: Vec<u64>,
         /// The shape in the file.
         found: Vec<u64>,
     },
@@ -118,4 +118,22 @@ pub enum ExportError {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl ExportError {
+    /// What is wrong with the metadata of the file `path`.
+    pub(crate) fn of_metadata(path: &Path, error: HyperparameterError) -> Self {
+        match error {
+            HyperparameterError::Gguf(source) => Self::Gguf { path: path.to_owned(), source },
+            HyperparameterError::UnknownArchitecture { found, known } => {
+                Self::UnknownArchitecture { found, known }
+            }
+            HyperparameterError::Metadata { key, expected, found } => Self::Metadata { key, expected, found },
+            HyperparameterError::Shape { tensor, mut expected, mut found } => {
+                expected.reverse();
+                found.reverse();
+                Self::Shape { tensor, expected, found }
+            }
+        }
+    }
 }

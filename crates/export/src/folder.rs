@@ -8,7 +8,7 @@ use upcycle_onnx::layout::{DATA_FILE, MAX_CONTEXT, MODEL_FILE, WEIGHTS};
 use upcycle_onnx::schema::{Entry, IR_VERSION, MICROSOFT, Message, Model, OPSET, OperatorSet};
 use upcycle_text::{ChatTemplate, Tokenizer};
 
-use crate::architecture::Architecture;
+use crate::architecture;
 use crate::checkpoint::Checkpoint;
 use crate::data::DataFile;
 use crate::graph::Builder;
@@ -46,7 +46,7 @@ pub fn export(
         return Err(ExportError::Exists { path: to.to_owned() });
     }
     let gguf = Gguf::open(path).map_err(|source| ExportError::Gguf { path: path.to_owned(), source })?;
-    let architecture = Architecture::gguf(path, &gguf)?;
+    let hyperparameters = architecture::read(path, &gguf)?;
     let tokenizer = Tokenizer::from_gguf(&gguf)?;
     let template = ChatTemplate::from_gguf(&gguf)?;
     let source = Checkpoint::gguf(path, &gguf)?;
@@ -67,11 +67,11 @@ pub fn export(
     let data_path = place(DATA_FILE);
     let data = DataFile::new(File::create(&data_path).map_err(failed(&data_path))?);
     let mut writer = Writer { source, graph: Builder::default(), data, path: data_path.clone(), options };
-    model::build(&mut writer, &architecture, &mut |written| progress(written, expected))?;
+    model::build(&mut writer, &hyperparameters, &mut |written| progress(written, expected))?;
     let bytes = writer.data.len();
     writer.data.finish().map_err(failed(&data_path))?;
 
-    let graph = writer.graph.finish(architecture.name);
+    let graph = writer.graph.finish(hyperparameters.architecture);
     let nodes = graph.nodes.len();
     let opset = |domain: &str, version| OperatorSet { domain: domain.to_owned(), version };
     let entry = |key: &str, value: String| Entry { key: key.to_owned(), value };
@@ -82,7 +82,7 @@ pub fn export(
         graph: Some(graph),
         opsets: vec![opset("", OPSET), opset(MICROSOFT, 1)],
         metadata: vec![
-            entry(MAX_CONTEXT, architecture.context.to_string()),
+            entry(MAX_CONTEXT, hyperparameters.context.to_string()),
             entry(WEIGHTS, options.weights.name().to_owned()),
         ],
     }
@@ -98,7 +98,7 @@ pub fn export(
     write(CONFIG_FILE, configuration(options).as_bytes())?;
     publish(folder, to)?;
     progress(bytes, bytes);
-    Ok(Exported { architecture: architecture.name, nodes, bytes: bytes + model.len() as u64 })
+    Ok(Exported { architecture: hyperparameters.architecture, nodes, bytes: bytes + model.len() as u64 })
 }
 
 /// Gives the folder its name.

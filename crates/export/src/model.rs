@@ -1,10 +1,11 @@
 //! The graph of a model of the llama family, and its weights.
 
+use upcycle_gguf::Hyperparameters;
 use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS, Part};
 use upcycle_onnx::schema::Element;
 
 use crate::ExportError;
-use crate::architecture::Architecture;
+use crate::architecture::{angles, interleaved};
 use crate::graph::Extents::{Name, Size};
 use crate::graph::Value;
 use crate::linear::{Matrix, Writer};
@@ -35,7 +36,7 @@ struct Shared {
 /// A tensor is missing, of another shape, or left over; the weights cannot be written.
 pub(crate) fn build(
     writer: &mut Writer,
-    model: &Architecture,
+    model: &Hyperparameters,
     done: &mut dyn FnMut(u64),
 ) -> Result<(), ExportError> {
     declare(writer, model);
@@ -62,13 +63,13 @@ pub(crate) fn build(
     match writer.source.unread() {
         None => Ok(()),
         Some(tensor) => {
-            Err(ExportError::UnknownTensor { tensor: tensor.to_owned(), architecture: model.name })
+            Err(ExportError::UnknownTensor { tensor: tensor.to_owned(), architecture: model.architecture })
         }
     }
 }
 
 /// Inputs and outputs.
-fn declare(writer: &mut Writer, model: &Architecture) {
+fn declare(writer: &mut Writer, model: &Hyperparameters) {
     let graph = &mut writer.graph;
     graph.input(INPUT_IDS, Element::Int64, &[Name(ROWS)]);
     graph.input(POSITION_IDS, Element::Int64, &[Name(ROWS)]);
@@ -85,13 +86,13 @@ fn declare(writer: &mut Writer, model: &Architecture) {
     }
 }
 
-fn shared(writer: &mut Writer, model: &Architecture) -> Result<Shared, ExportError> {
-    let pairs = model.rotated() / 2;
+fn shared(writer: &mut Writer, model: &Hyperparameters) -> Result<Shared, ExportError> {
+    let pairs = model.rotated / 2;
     let divisors = match writer.source.has("rope_freqs.weight") {
         true => writer.source.vector("rope_freqs.weight", pairs)?,
         false => vec![1.0; pairs],
     };
-    let [cosines, sines] = model.angles(&divisors);
+    let [cosines, sines] = angles(model, &divisors);
     let table = [model.context, pairs];
     let cosines = writer.constant("cosines", &table, &cosines)?;
     let sines = writer.constant("sines", &table, &sines)?;
@@ -118,7 +119,7 @@ fn shared(writer: &mut Writer, model: &Architecture) -> Result<Shared, ExportErr
 /// RMS normalization of rows of `input`, whose last dimension is `len`, with the weights `weight`.
 fn norm(
     writer: &mut Writer,
-    model: &Architecture,
+    model: &Hyperparameters,
     (name, weight): (&str, &str),
     (input, len): (&str, usize),
 ) -> Result<String, ExportError> {
@@ -130,7 +131,7 @@ fn norm(
 /// Normalization, queries, keys, values, attention, output product, residual.
 fn attention(
     writer: &mut Writer,
-    model: &Architecture,
+    model: &Hyperparameters,
     shared: &Shared,
     (layer, stream): (usize, &str),
 ) -> Result<String, ExportError> {
@@ -202,7 +203,7 @@ fn attention(
 /// `[1, rows, heads * head]`.
 fn turned(
     writer: &mut Writer,
-    model: &Architecture,
+    model: &Hyperparameters,
     shared: &Shared,
     (layer, which, input, heads): (usize, &str, &str, usize),
 ) -> Result<String, ExportError> {
@@ -215,9 +216,9 @@ fn turned(
     }
     let rows = writer.graph.reshape(&at("batch"), &input, &[1, -1, (heads * model.head) as i64]);
     let mut attributes =
-        vec![("num_heads", Value::Int(heads as i64)), ("interleaved", Value::Int(model.interleaved.into()))];
-    if model.rotated() < model.head {
-        attributes.push(("rotary_embedding_dim", Value::Int(model.rotated() as i64)));
+        vec![("num_heads", Value::Int(heads as i64)), ("interleaved", Value::Int(interleaved(model).into()))];
+    if model.rotated < model.head {
+        attributes.push(("rotary_embedding_dim", Value::Int(model.rotated as i64)));
     }
     let inputs: [&str; 4] = [&rows, &shared.cosines, &shared.sines, &shared.positions];
     Ok(writer.graph.node("RotaryEmbedding", &at("turned"), &inputs, &attributes))
@@ -226,7 +227,7 @@ fn turned(
 /// Normalization, gates and ups, SwiGLU, down product, residual.
 fn feed_forward(
     writer: &mut Writer,
-    model: &Architecture,
+    model: &Hyperparameters,
     (layer, stream): (usize, &str),
 ) -> Result<String, ExportError> {
     let at = |part: &str| format!("layer.{layer}.{part}");

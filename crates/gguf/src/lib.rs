@@ -33,6 +33,7 @@
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod error;
+mod hyperparameters;
 mod metadata;
 mod read;
 mod tensor;
@@ -43,6 +44,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 pub use error::GgufError;
+pub use hyperparameters::{HyperparameterError, Hyperparameters};
 pub use read::HEADER_LIMIT;
 pub use tensor::{GgmlType, MAX_DIMENSIONS, TensorInfo};
 pub use value::{Array, StringArray, Value, ValueType};
