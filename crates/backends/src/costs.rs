@@ -48,8 +48,8 @@ impl CostCache {
         Self { folder: Some(folder.into()) }
     }
 
-    /// The curve for `key` and `verifier`: the kept one, or one timed now (less than two seconds) and kept. None if passes
-    /// fail, which the first answer will tell better; a cache that cannot be read or written is said and passed over.
+    /// The curve for `key` and `verifier`: the kept one, or one timed now and kept. Timing ends after the pass that is at
+    /// hand when a second is over, so that a slow model has fewer sizes. None if there is not one, or passes fail, which the first answer will tell better; a cache that cannot be read or written is said and passed over.
     pub fn curve(&self, key: &str, verifier: &mut dyn Verifier) -> Option<CostCurve> {
         let path = self.folder.as_ref().map(|folder| folder.join(file_name(key)));
         if let Some(curve) = path.as_deref().and_then(|path| kept(path, key)) {

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use upcycle_kernels::{Fresh, Isa, Kernels, KvCache, KvElement, KvShape, Path, Sight};
 
-const SHAPE: KvShape = KvShape { layers: 2, kv_heads: 2, head_dim: 32 };
+/// Heads of four vectors and one more, so that both kinds of columns run.
+const SHAPE: KvShape = KvShape { layers: 2, kv_heads: 2, head_dim: 80 };
 const HEADS: usize = 6;
 const KV: usize = SHAPE.kv_heads * SHAPE.head_dim;
 const WIDTH: usize = HEADS * SHAPE.head_dim;
@@ -100,6 +101,37 @@ proptest! {
     ) {
         check_tree::<f32>(prefix, &parents);
         check_tree::<half::f16>(prefix, &parents);
+    }
+}
+
+#[test]
+fn rows_of_several_sequences_and_prefixes_do_not_mix() {
+    let lines: Vec<Vec<u64>> =
+        [3_u64, 40, 70].map(|len| (0..len).map(|token| token + 100 * len).collect()).into();
+    let caches: Vec<KvCache<f32>> = lines.iter().map(|line| cache(&line[..line.len() - 1])).collect();
+    // Two rows of each sequence, and one that sees less of its prefix.
+    let rows: Vec<(usize, usize)> =
+        vec![(0, 2), (0, 2), (1, 39), (1, 39), (2, 69), (2, 30), (2, 69), (0, 2), (1, 20)];
+    let last = |&(line, prefix): &(usize, usize)| lines[line][prefix];
+    let concat = |kind, width| rows.iter().flat_map(|at| row(kind, last(at), width)).collect::<Vec<_>>();
+    let (queries, keys, values) = (concat(0, WIDTH), concat(1, KV), concat(2, KV));
+    let tails: Vec<[u32; 1]> = (0..rows.len() as u32).map(|row| [row]).collect();
+    let sights: Vec<_> = rows
+        .iter()
+        .zip(&tails)
+        .map(|(&(line, prefix), tail)| Sight { cache: &caches[line], prefix, tail })
+        .collect();
+    for kernels in kernels() {
+        let mut out = vec![0.0; rows.len() * WIDTH];
+        kernels.attention(1, HEADS, &queries, &sights, Fresh { keys: &keys, values: &values }, &mut out);
+        for (&(line, prefix), out) in rows.iter().zip(out.chunks(WIDTH)) {
+            let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
+            assert_eq!(
+                sequential::<f32>(&kernels, &lines[line][..=prefix]),
+                bits,
+                "{kernels:?}, {line}, {prefix}"
+            );
+        }
     }
 }
 

@@ -69,43 +69,45 @@ pub(super) unsafe fn score_page(
     stride: usize,
     scores: &mut [f32],
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match keys {
+            Numbers::F32(keys) => score_blocks(head_dim, queries, keys, stride, scores),
+            Numbers::F16(keys) => score_blocks(head_dim, queries, keys, stride, scores),
+        }
+    }
+}
+
+/// The same for keys of one type.
+///
+/// # Safety
+/// AVX-512 F, F16C.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,f16c,fma")]
+unsafe fn score_blocks<E: Load>(
+    head_dim: usize,
+    queries: &[f32],
+    keys: &[E],
+    stride: usize,
+    scores: &mut [f32],
+) {
     let count = queries.len() / head_dim;
-    let len = match keys {
-        Numbers::F32(keys) => keys.len(),
-        Numbers::F16(keys) => keys.len(),
-    };
-    let blocks = len / (KEYS * head_dim);
+    let blocks = keys.len() / (KEYS * head_dim);
     assert!(count == 0 || (count - 1) * stride + blocks * KEYS <= scores.len(), "room for all scores");
     assert!(head_dim.is_multiple_of(PARTS), "dimensions in fours");
-    let (query, out) = (queries.as_ptr(), scores.as_mut_ptr());
     for block in 0..blocks {
-        let at = block * KEYS * head_dim;
         // SAFETY: block `block` of the keys exists, so do the queries `first..first + N`, and 16 scores for each of them
         // at the block's place, by the assertion.
         unsafe {
-            let out = out.add(block * KEYS);
-            match keys {
-                Numbers::F32(keys) => {
-                    let keys = keys.as_ptr().add(at);
-                    together!(count, |first| score(
-                        query.add(first * head_dim),
-                        keys,
-                        head_dim,
-                        out.add(first * stride),
-                        stride
-                    ));
-                }
-                Numbers::F16(keys) => {
-                    let keys = keys.as_ptr().add(at);
-                    together!(count, |first| score(
-                        query.add(first * head_dim),
-                        keys,
-                        head_dim,
-                        out.add(first * stride),
-                        stride
-                    ));
-                }
-            }
+            let keys = keys.as_ptr().add(block * KEYS * head_dim);
+            let out = scores.as_mut_ptr().add(block * KEYS);
+            together!(count, |first| score(
+                queries.as_ptr().add(first * head_dim),
+                keys,
+                head_dim,
+                out.add(first * stride),
+                stride
+            ));
         }
     }
 }
@@ -157,38 +159,36 @@ pub(super) unsafe fn add_page(
     weights: &[f32],
     out: &mut [f32],
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match values {
+            Numbers::F32(values) => add_rows(head_dim, values, stride, weights, out),
+            Numbers::F16(values) => add_rows(head_dim, values, stride, weights, out),
+        }
+    }
+}
+
+/// The same for values of one type.
+///
+/// # Safety
+/// AVX-512 F, F16C.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,f16c,fma")]
+unsafe fn add_rows<E: Load>(head_dim: usize, values: &[E], stride: usize, weights: &[f32], out: &mut [f32]) {
     let count = out.len() / head_dim;
-    let len = match values {
-        Numbers::F32(values) => values.len(),
-        Numbers::F16(values) => values.len(),
-    };
-    let positions = len / head_dim;
+    let positions = values.len() / head_dim;
     assert!(count == 0 || (count - 1) * stride + positions <= weights.len(), "a weight for each position");
     assert!(head_dim.is_multiple_of(KEYS), "whole vectors");
-    let (weight, sums) = (weights.as_ptr(), out.as_mut_ptr());
     // SAFETY: `positions` rows of values exist, so do the sums of queries `first..first + N`, and their weights by the
     // assertion.
     unsafe {
-        match values {
-            Numbers::F32(values) => {
-                together!(count, |first| add(
-                    values.as_ptr(),
-                    (positions, head_dim),
-                    weight.add(first * stride),
-                    stride,
-                    sums.add(first * head_dim)
-                ));
-            }
-            Numbers::F16(values) => {
-                together!(count, |first| add(
-                    values.as_ptr(),
-                    (positions, head_dim),
-                    weight.add(first * stride),
-                    stride,
-                    sums.add(first * head_dim)
-                ));
-            }
-        }
+        together!(count, |first| add(
+            values.as_ptr(),
+            (positions, head_dim),
+            weights.as_ptr().add(first * stride),
+            stride,
+            out.as_mut_ptr().add(first * head_dim)
+        ));
     }
 }
 
