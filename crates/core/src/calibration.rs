@@ -12,7 +12,7 @@ const BY_RANK: [f32; RANKS] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
 /// Observations after which old ones fade.
 const MEMORY: f32 = 400.0;
 /// How many observations a claim is worth before anything was seen.
-const PRIOR: f32 = 6.0;
+const PRIOR: f32 = 4.0;
 /// No draft is certain.
 const CEILING: f32 = 0.99;
 

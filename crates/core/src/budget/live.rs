@@ -21,6 +21,18 @@ struct Knot {
     times: u32,
     /// The step at which it was last timed.
     at: u64,
+    /// What the last two times were, in predictions.
+    last: [f64; 2],
+}
+
+/// A knot that was never timed.
+const UNKNOWN: Knot = Knot { seconds: 0.0, times: 0, at: 0, last: [1.0; 2] };
+
+/// The middle one of a ratio and the two before it, so that one outlier counts for nothing; remembers it.
+fn median(ratio: f64, last: &mut [f64; 2]) -> f64 {
+    let [a, b] = *last;
+    *last = [b, ratio];
+    ratio.max(a.min(b)).min(a.max(b))
 }
 
 /// A running estimate of seconds by rows, one line for each range of contexts.
@@ -139,32 +151,31 @@ impl LiveCost {
         let Some(line) = &mut self.lines[range] else { return };
         let knot = &mut line[at];
         if !known {
-            *knot = Knot { seconds, times: 1, at: steps };
+            *knot = Knot { seconds, times: 1, at: steps, ..UNKNOWN };
             self.speed = 1.0;
             return;
         }
         let ratio = seconds / predicted;
         if knot.times == 0 {
             // The first time here: as it is, brought from the rows to the knot by the curve so far.
-            *knot = Knot { seconds: at_knot * ratio / speed, times: 1, at: steps };
+            *knot = Knot { seconds: at_knot * ratio / speed, times: 1, at: steps, ..UNKNOWN };
             return;
         }
         let ratio = ratio.clamp(0.2, 5.0);
-        let [a, b] = self.last;
-        let median = ratio.max(a.min(b)).min(a.max(b));
-        self.last = [b, ratio];
-        // A cost timed once may be an outlier: it is corrected faster.
-        knot.seconds *= median.powf(SHAPE_RATE.max(0.5 / f64::from(knot.times + 1)));
+        // A size is held against its own past, or a single pass of it among others would always be an outlier. A cost timed
+        // once may be one: it is corrected faster.
+        let own = median(ratio, &mut knot.last);
+        knot.seconds *= own.powf(SHAPE_RATE.max(0.5 / f64::from(knot.times + 1)));
         knot.times = knot.times.saturating_add(1);
         knot.at = steps;
-        self.speed *= median.powf(SPEED_RATE);
+        self.speed *= median(ratio, &mut self.last).powf(SPEED_RATE);
     }
 
     fn saved_line(&self, context: usize) -> [Knot; KNOTS.len()] {
-        let mut line = [Knot { seconds: 0.0, times: 0, at: 0 }; KNOTS.len()];
+        let mut line = [UNKNOWN; KNOTS.len()];
         if let Some(saved) = &self.saved {
             for (knot, rows) in line.iter_mut().zip(KNOTS) {
-                *knot = Knot { seconds: saved.seconds(rows, context), times: 4, at: self.steps };
+                *knot = Knot { seconds: saved.seconds(rows, context), times: 4, at: self.steps, ..UNKNOWN };
             }
         }
         line

@@ -11,6 +11,9 @@ pub const MAX_NODES: usize = 256;
 /// The share of the time that may go into passes that are run to learn their cost.
 const PROBE_SHARE: f64 = 0.02;
 
+/// A cost last timed this many steps ago may be all wrong; one timed a tenth of them ago, a tenth too high.
+const DOUBT: f64 = 2000.0;
+
 /// A node that may be scored: the chance that it is on the accepted path, the tree it is of, and its place there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Offer {
@@ -174,8 +177,8 @@ impl AutoBudget {
                 plan = Plan { nodes, tokens, seconds, probe: false };
             }
             // What was timed long ago, or never, may be cheaper than it is held to be, though not than no node.
-            let doubt = age.map_or(0.3, |age| (age as f64 / 2000.0).min(0.5));
-            let hoped = (seconds * (1.0 - doubt)).max(plain);
+            let doubt = age.map_or(0.3, |age| (age as f64 / DOUBT).min(0.5));
+            let hoped = (seconds * (1.0 - doubt)).max(if nodes == 0 { 0.0 } else { plain });
             let pace = tokens / (hoped + self.overhead);
             if pace > hopeful.1 * 1.0001 {
                 hopeful = (nodes, pace);
