@@ -18,7 +18,7 @@ model=$(./scripts/get-model.sh)
 cargo build --release --locked --package upcycle
 upcycle="${CARGO_TARGET_DIR:-target}/release/upcycle"
 
-ours=plain,configured,recycling:1,recycling:2,recycling:4,recycling:16,paper,mixed:2,mixed:4,prompt-lookup:2
+ours=plain,configured,recycling:auto,prompt-lookup:auto,recycling:1,recycling:2,recycling:4,recycling:16,paper,mixed:2,mixed:4,prompt-lookup:2
 peers=llama.cpp,llama.cpp:ngram-simple,llama.cpp:ngram-simple:3:4,llama.cpp:ngram-map-k:3:4,llama.cpp:ngram-map-k4v:3:4,llama.cpp:ngram-mod
 server=()
 if [ -x .peers/native/bin/llama-server ]; then

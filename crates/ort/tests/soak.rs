@@ -4,30 +4,11 @@
 #[path = "it/support.rs"]
 mod support;
 
-use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{Verifier, VerifyError};
 use upcycle_export::Weights;
 use upcycle_ort::OrtVerifier;
 
-use support::{Tiny, load};
-
-/// A root with three children and a grandchild.
-fn tree() -> DraftTree {
-    let mut tree = DraftTree::new();
-    tree.restart(5, Room::UNBOUNDED);
-    let mut push = |parent, token| tree.push(parent, token, None).expect("there is room");
-    let child = push(NodeId::ROOT, 6);
-    push(NodeId::ROOT, 7);
-    push(NodeId::ROOT, 8);
-    push(child, 9);
-    tree
-}
-
-/// Scores the tree and keeps its longest path.
-fn step(verifier: &mut OrtVerifier, seq: SeqId, tree: &DraftTree) -> Result<(), VerifyError> {
-    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(4))?;
-    let path = [NodeId::ROOT, NodeId::new(1), NodeId::new(4)];
-    verifier.commit(&[Commit { seq, path: &path }])
-}
+use support::{Tiny, load, step, tree};
 
 /// The pages that this process has in memory.
 fn resident() -> usize {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{
+    Commit, DraftTree, Limits, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError,
+};
 use upcycle_export::{Weights, export};
 use upcycle_gguf::write::GgufWriter;
 use upcycle_gguf::{GgmlType, StringArray};
@@ -202,6 +204,25 @@ fn random(name: &str, shape: &[usize]) -> Vec<f32> {
         middle + spread * ((state >> 40) as f32 / (1 << 23) as f32 - 1.0)
     };
     (0..shape.iter().product()).map(|_| next()).collect()
+}
+
+/// A root with three children and a grandchild.
+pub(crate) fn tree() -> DraftTree {
+    let mut tree = DraftTree::new();
+    tree.restart(5, Room::UNBOUNDED);
+    let mut push = |parent, token| tree.push(parent, token, None).expect("there is room");
+    let child = push(NodeId::ROOT, 6);
+    push(NodeId::ROOT, 7);
+    push(NodeId::ROOT, 8);
+    push(child, 9);
+    tree
+}
+
+/// Scores [`tree`] and keeps its longest path.
+pub(crate) fn step(verifier: &mut OrtVerifier, seq: SeqId, tree: &DraftTree) -> Result<(), VerifyError> {
+    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(4))?;
+    let path = [NodeId::ROOT, NodeId::new(1), NodeId::new(4)];
+    verifier.commit(&[Commit { seq, path: &path }])
 }
 
 /// A verifier with less context than its model, so that the end of it can be walked up to.
