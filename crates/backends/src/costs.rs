@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use etcetera::BaseStrategy;
-use upcycle_core::cost::Timing;
+use upcycle_core::cost::{Timing, time_prompt_rows};
 use upcycle_core::{CostCurve, SystemClock, Verifier};
 use upcycle_gguf::Gguf;
 
@@ -49,7 +49,9 @@ impl CostCache {
     }
 
     /// The curve for `key` and `verifier`: the kept one, or one timed now and kept. Timing ends after the pass that is at
-    /// hand when a second is over, so that a slow model has fewer sizes. None if there is not one, or passes fail, which the first answer will tell better; a cache that cannot be read or written is said and passed over.
+    /// hand when a second is over, so that a slow model has fewer sizes; eight passes over a prompt's rows follow. None if
+    /// there is not one size, or passes fail, which the first answer will tell better; a cache that cannot be read or
+    /// written is said and passed over.
     pub fn curve(&self, key: &str, verifier: &mut dyn Verifier) -> Option<CostCurve> {
         let path = self.folder.as_ref().map(|folder| folder.join(file_name(key)));
         if let Some(curve) = path.as_deref().and_then(|path| kept(path, key)) {
@@ -59,6 +61,8 @@ impl CostCache {
         let timing = Timing { contexts: &[CONTEXT], rows: &ROWS, sweeps: SWEEPS };
         let timed = timing.run(verifier, &SystemClock::default(), &mut || start.elapsed() >= LIMIT);
         let curve = CostCurve::of(key.to_owned(), &timed.ok()?).ok()?;
+        let share = time_prompt_rows(verifier, &SystemClock::default()).ok()?;
+        let curve = curve.with_prompt_rows(share).ok()?;
         tracing::info!(seconds = start.elapsed().as_secs_f64(), key, "timed what passes cost here");
         if let Some(path) = path
             && let Err(error) = keep(&path, &curve)

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use upcycle_core::mixed::{Copying, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, TokenRows};
 use upcycle_core::snapshot::Fingerprint;
 use upcycle_core::{
-    AdjacencyMatrix, Context, CostError, DraftTree, Drafter, Footprint, MatrixError, NullDrafter, Outcome,
-    PromptLookup, Rows, SnapshotError, TokenRecycling,
+    AdjacencyMatrix, Context, CostCurve, CostError, DraftTree, Drafter, Footprint, MatrixError, NullDrafter,
+    Outcome, PromptLookup, Rows, SnapshotError, TokenRecycling,
 };
 
-use crate::{DEFAULT_K, DrafterChoice, Recycling, SourceName};
+use crate::{DrafterChoice, Mixed, Recycling, SourceName};
 
 /// Prompt lookup matches at most this many tokens, as the original does.
 const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -74,8 +74,8 @@ pub enum CostFileError {
 }
 
 impl AnyDrafter {
-    /// The drafter of `choice` for a model of `vocab` tokens whose tokenizer has this fingerprint. Recycling starts
-    /// from its snapshot if that file is there, else from an empty matrix.
+    /// The drafter of `choice` for a model of `vocab` tokens whose tokenizer has this fingerprint, on a machine of these
+    /// costs. Its matrix is that of its snapshot if that file is there, else an empty one.
     ///
     /// # Errors
     /// [`DrafterError`]: a snapshot that is there and damaged, or of another model, is never passed over.
@@ -83,42 +83,71 @@ impl AnyDrafter {
         choice: &DrafterChoice,
         vocab: usize,
         fingerprint: &Fingerprint,
+        costs: Option<&CostCurve>,
     ) -> Result<Self, DrafterError> {
-        let DrafterChoice::Recycling(recycling) = choice else { return Self::cold(choice, vocab) };
-        let matrix = match &recycling.snapshot {
+        let k = choice.k();
+        let matrix = match choice.snapshot() {
             Some(path) if path.exists() => {
-                let matrix = AdjacencyMatrix::load(path, vocab, recycling.k, fingerprint)?;
+                let matrix = AdjacencyMatrix::load(path, vocab, k, fingerprint)?;
                 tracing::info!(path = %path.display(), rows = matrix.rows(), "matrix read from its snapshot");
                 matrix
             }
             Some(path) => {
                 tracing::info!(path = %path.display(), "no snapshot yet: starting with an empty matrix");
-                AdjacencyMatrix::new(vocab, recycling.k)?
+                AdjacencyMatrix::new(vocab, k)?
             }
-            None => AdjacencyMatrix::new(vocab, recycling.k)?,
+            None => AdjacencyMatrix::new(vocab, k)?,
         };
-        Ok(Self::Recycling(TokenRecycling::new(matrix, recycling.tree.template.clone())))
+        Ok(Self::over(matrix, choice, costs))
     }
 
     /// As [`build`](Self::build), but with an empty matrix whatever the configuration says.
     ///
     /// # Errors
     /// [`DrafterError::Matrix`].
-    pub fn cold(choice: &DrafterChoice, vocab: usize) -> Result<Self, DrafterError> {
-        Ok(match choice {
-            DrafterChoice::Recycling(Recycling { k, tree, .. }) => {
-                Self::Recycling(TokenRecycling::new(AdjacencyMatrix::new(vocab, *k)?, tree.template.clone()))
+    pub fn cold(
+        choice: &DrafterChoice,
+        vocab: usize,
+        costs: Option<&CostCurve>,
+    ) -> Result<Self, DrafterError> {
+        Ok(Self::over(AdjacencyMatrix::new(vocab, choice.k())?, choice, costs))
+    }
+
+    /// The drafter of `choice` over `matrix`, which those without one have no use for.
+    fn over(matrix: AdjacencyMatrix, choice: &DrafterChoice, costs: Option<&CostCurve>) -> Self {
+        match choice {
+            DrafterChoice::Recycling(Recycling { tree, prompt_rows, .. }) => {
+                let drafter = TokenRecycling::new(matrix, tree.template.clone());
+                Self::Recycling(drafter.with_prompt_rows(prompt_rows.rows(costs)))
             }
-            DrafterChoice::Mixed { sources, .. } => {
-                let sources = sources.iter().map(|&source| mixed_source(source, vocab));
-                let mixed = MixedDrafter::new(sources.collect::<Result<_, _>>()?);
-                Self::Mixed(Box::new(mixed.with_prompt_rows(Rows::All)))
+            DrafterChoice::Mixed(mixed) => {
+                let drafter = MixedDrafter::new(mixed_sources(mixed, matrix));
+                Self::Mixed(Box::new(drafter.with_prompt_rows(mixed.prompt_rows.rows(costs))))
             }
             DrafterChoice::PromptLookup { budget } => {
                 Self::PromptLookup(PromptLookup::new(MAX_NGRAM, budget.nodes().unwrap_or(LOOKUP)))
             }
             DrafterChoice::None => Self::None(NullDrafter),
-        })
+        }
+    }
+
+    /// Forgets everything that it learned.
+    pub fn clear(&mut self) {
+        match self {
+            Self::Recycling(drafter) => drafter.matrix_mut().clear(),
+            Self::Mixed(drafter) => drafter.clear(),
+            Self::PromptLookup(_) | Self::None(_) => {}
+        }
+    }
+
+    /// Its adjacency matrix, if it has one.
+    #[must_use]
+    pub fn matrix(&self) -> Option<&AdjacencyMatrix> {
+        match self {
+            Self::Recycling(drafter) => Some(drafter.matrix()),
+            Self::Mixed(drafter) => drafter.matrix(),
+            Self::PromptLookup(_) | Self::None(_) => None,
+        }
     }
 
     /// Keeps the matrix in the configured snapshot; does nothing where none is configured.
@@ -126,10 +155,9 @@ impl AnyDrafter {
     /// # Errors
     /// [`SnapshotError::Io`]; a snapshot that was there before is then untouched.
     pub fn save(&self, choice: &DrafterChoice, fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
-        let DrafterChoice::Recycling(Recycling { snapshot: Some(path), .. }) = choice else { return Ok(()) };
-        let Self::Recycling(drafter) = self else { return Ok(()) };
-        drafter.matrix().save(path, fingerprint)?;
-        tracing::info!(path = %path.display(), rows = drafter.matrix().rows(), "matrix kept in its snapshot");
+        let (Some(path), Some(matrix)) = (choice.snapshot(), self.matrix()) else { return Ok(()) };
+        matrix.save(path, fingerprint)?;
+        tracing::info!(path = %path.display(), rows = matrix.rows(), "matrix kept in its snapshot");
         Ok(())
     }
 
@@ -176,16 +204,20 @@ impl Drafter for AnyDrafter {
     }
 }
 
-/// Memory of each table of the mixed drafter that is keyed by several tokens.
-const TABLE_BYTES: usize = 2 << 20;
-
-fn mixed_source(name: SourceName, vocab: usize) -> Result<Box<dyn Source>, MatrixError> {
-    Ok(match name {
-        SourceName::Recycling => Box::new(TokenRows::new(AdjacencyMatrix::new(vocab, DEFAULT_K)?)),
-        SourceName::Bigram => Box::new(HashedRows::new(2, TABLE_BYTES)),
-        SourceName::Trigram => Box::new(HashedRows::new(3, TABLE_BYTES)),
-        SourceName::Suffix => Box::new(Copying::default()),
-        SourceName::RunnersUp => Box::new(RunnersUp::default()),
-        SourceName::Frequent => Box::new(Frequent::new(vocab)),
-    })
+/// The sources of the mixed drafter; the matrix goes to the one that recycles by single tokens.
+fn mixed_sources(mixed: &Mixed, matrix: AdjacencyMatrix) -> Vec<Box<dyn Source>> {
+    let (vocab, bytes) = (matrix.vocab(), mixed.table_mib << 20);
+    let mut matrix = Some(matrix);
+    let source = |&name: &SourceName| -> Option<Box<dyn Source>> {
+        Some(match name {
+            SourceName::Recycling => Box::new(TokenRows::new(matrix.take()?)),
+            SourceName::Bigram => Box::new(HashedRows::new(2, bytes)),
+            SourceName::Trigram => Box::new(HashedRows::new(3, bytes)),
+            SourceName::Suffix => Box::new(Copying::default()),
+            SourceName::RunnersUp => Box::new(RunnersUp::default()),
+            SourceName::Frequent => Box::new(Frequent::new(vocab)),
+        })
+    };
+    // No source stands twice in a configuration, so the matrix is taken once.
+    mixed.sources.iter().filter_map(source).collect()
 }

@@ -141,8 +141,8 @@ impl Engine {
         costs: &CostCache,
     ) -> Result<(AnyDecoder, Text), DrafterError> {
         let fingerprint = self.text.tokenizer.fingerprint();
-        let drafter = AnyDrafter::build(choice, self.verifier.limits().vocab, &fingerprint)?;
         let saved = self.costs(choice.budget(), costs)?;
+        let drafter = AnyDrafter::build(choice, self.verifier.limits().vocab, &fingerprint, saved.as_ref())?;
         let decoder = choice.budget().apply(Decoder::new(self.verifier, drafter), saved);
         Ok((decoder, self.text))
     }

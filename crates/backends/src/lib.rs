@@ -37,10 +37,11 @@ mod ort;
 mod registry;
 
 pub use config::{
-    BackendChoice, Budget, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS, Decode, Device,
-    DrafterChoice, GraphOptimization, Kernels, Layers, LogLevel, ModelFiles, Origin, OrtChoice, OrtProvider,
-    OrtProviderOption, PAPER_80, Preset, Problem, Raw, RawBackend, RawBudget, RawCandle, RawDecode,
-    RawDrafter, RawLog, RawModel, RawOrt, Recycling, SourceName, Tree, TreeFileError, Weights,
+    BackendChoice, Budget, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS,
+    DEFAULT_TABLE_MIB, Decode, Device, DrafterChoice, GraphOptimization, Kernels, Layers, LogLevel, Mixed,
+    ModelFiles, Origin, OrtChoice, OrtProvider, OrtProviderOption, PAPER_80, Preset, Problem, PromptRows,
+    Raw, RawAmount, RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel, RawOrt, Recycling,
+    SourceName, Tree, TreeFileError, Weights,
 };
 pub use costs::CostCache;
 pub use drafters::{AnyDrafter, CostFileError, DrafterError};

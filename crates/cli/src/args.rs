@@ -19,6 +19,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Answer a prompt, streaming to standard output
     Run(Box<Run>),
+    /// Answer a file of prompts and keep what the drafter learned, so that later answers start warm
+    Warm(Box<Warm>),
     /// Measure drafters and backends beside plain decoding and peers, in one run
     Bench(Box<Bench>),
     /// Answer a prompt and show how, step by step, as one HTML page
@@ -112,6 +114,31 @@ pub(crate) struct Run {
     /// Answer twice, with the drafter and by plain decoding, and print how they compare
     #[arg(long, conflicts_with_all = ["json", "prompts"], help_heading = "Output")]
     pub(crate) compare: bool,
+}
+
+const WARM: &str = "\
+A run whose drafter.snapshot names the file starts with what was learned. A snapshot that is there is carried on. Rows of \
+prompts are learned too, whatever drafter.prompt_rows says, except with the paper's preset.
+
+Settings and exit codes are those of `upcycle run`; Ctrl-C ends the answer after the step at hand and keeps what was \
+learned so far.";
+
+#[derive(Args, Debug)]
+#[command(after_help = WARM)]
+pub(crate) struct Warm {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+
+    /// A file of many prompts, one JSON object a line: {"question_id": 1, "turns": ["…"]}; the first turns are answered
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Prompt")]
+    pub(crate) prompts: PathBuf,
+    /// Prompt with the text as it stands, without the model's chat template
+    #[arg(long, help_heading = "Prompt")]
+    pub(crate) raw: bool,
+
+    /// The snapshot to write [key: drafter.snapshot]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
+    pub(crate) out: String,
 }
 
 const TRACE: &str = "\

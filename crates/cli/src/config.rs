@@ -11,6 +11,11 @@ use crate::output::Output;
 
 /// The checked configuration.
 pub(crate) fn load(settings: &Settings, registry: &Registry) -> Result<Config, Failure> {
+    Ok(layers(settings)?.load(&registry.names())?)
+}
+
+/// All that was written, still unchecked.
+pub(crate) fn layers(settings: &Settings) -> Result<Layers, Failure> {
     let mut layers = Layers::new();
     if let Some(file) = &settings.config {
         layers.file(file)?;
@@ -32,7 +37,7 @@ pub(crate) fn load(settings: &Settings, registry: &Registry) -> Result<Config, F
             layers.flag(flag, key, value)?;
         }
     }
-    Ok(layers.load(&registry.names())?)
+    Ok(layers)
 }
 
 /// Logs to standard error from now on.

@@ -1,4 +1,4 @@
-//! The command line of Upcycle: `upcycle run`, `trace`, `bench`, `backends`, `inspect`, `export`, `config check`,
+//! The command line of Upcycle: `upcycle run`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`, `config check`,
 //! `completions`.
 //!
 //! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 130 after Ctrl-C.
@@ -21,6 +21,7 @@ mod prompts;
 mod report;
 mod run;
 mod trace;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Run(run) => run::run(*run, &mut output),
         Command::Bench(arguments) => bench::bench(*arguments, &mut output),
+        Command::Warm(arguments) => warm::warm(*arguments, &mut output),
         Command::Trace(trace) => trace::trace(*trace, &mut output),
         Command::Backends { json } => backends::list(json, &mut output),
         Command::Inspect { model, json } => inspect::inspect(&model, json, &mut output),

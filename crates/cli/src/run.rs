@@ -1,8 +1,6 @@
 //! `upcycle run`.
 
-use upcycle_backends::{
-    AnyDecoder, AnyDrafter, Config, CostCache, DrafterChoice, Engine, PromptStyle, Recycling, Registry, Text,
-};
+use upcycle_backends::{AnyDecoder, Config, CostCache, DrafterChoice, Engine, PromptStyle, Registry, Text};
 use upcycle_core::{TokenId, Verifier};
 
 use crate::answer::Speaker;
@@ -18,9 +16,7 @@ pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
     let registry = Registry::builtin();
     let config = config::load(&arguments.settings, &registry)?;
     config::start_log(config.log_level());
-    if arguments.cold
-        && matches!(config.drafter(), DrafterChoice::Recycling(Recycling { snapshot: Some(_), .. }))
-    {
+    if arguments.cold && config.drafter().snapshot().is_some() {
         return Err(Failure::usage(
             "--cold empties the matrix that drafter.snapshot is to keep; leave out one of the two",
         ));
@@ -62,9 +58,7 @@ pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
             let prompts = encode_all(&speaker, &questions, style, decoder.verifier().limits().max_context)?;
             for (question, prompt) in questions.iter().zip(&prompts) {
                 if arguments.cold {
-                    let vocab = decoder.verifier().limits().vocab;
-                    *decoder.drafter_mut() =
-                        AnyDrafter::cold(config.drafter(), vocab).map_err(Failure::failed)?;
+                    decoder.drafter_mut().clear();
                 }
                 let answer = speaker.answer(&mut decoder, prompt, &mut |_| Ok(()))?;
                 output.json(&Report::new(&answer, names, Some(&question.id)))?;
@@ -88,7 +82,7 @@ pub(crate) fn load(config: &Config, registry: &Registry) -> Result<Engine, Failu
 }
 
 /// Every prompt's tokens, so that a prompt which cannot be answered is known before anything runs.
-fn encode_all(
+pub(crate) fn encode_all(
     speaker: &Speaker<'_>,
     questions: &[Question],
     style: PromptStyle,
@@ -110,6 +104,6 @@ fn encode_all(
 }
 
 /// Keeps the matrix, where a snapshot is configured.
-fn keep(decoder: &AnyDecoder, config: &Config, text: &Text) -> Result<(), Failure> {
+pub(crate) fn keep(decoder: &AnyDecoder, config: &Config, text: &Text) -> Result<(), Failure> {
     decoder.drafter().save(config.drafter(), &text.tokenizer.fingerprint()).map_err(Failure::failed)
 }

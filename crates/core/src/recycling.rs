@@ -1,7 +1,7 @@
 //! Token Recycling, the paper's drafter (Luo et al., arXiv 2408.08696, section 3).
 
 use crate::drafter::{Context, Drafter, Footprint, Outcome, Phase};
-use crate::{AdjacencyMatrix, DraftTree, Full, NodeId, Room, TokenId, TreeTemplate};
+use crate::{AdjacencyMatrix, DraftTree, Full, NodeId, Room, Rows, TokenId, TreeTemplate};
 
 /// Drafts the static tree of a template from the adjacency matrix, and refreshes the matrix from every row scored.
 ///
@@ -12,6 +12,7 @@ use crate::{AdjacencyMatrix, DraftTree, Full, NodeId, Room, TokenId, TreeTemplat
 pub struct TokenRecycling {
     matrix: AdjacencyMatrix,
     template: TreeTemplate,
+    prompt_rows: Rows,
     /// For each template node: the token it would hold now, and what becomes of it.
     plan: Vec<Planned>,
 }
@@ -32,7 +33,15 @@ impl TokenRecycling {
     pub fn new(matrix: AdjacencyMatrix, template: TreeTemplate) -> Self {
         let vacant = Planned { token: None, chosen: false, has_child: false, node: NodeId::ROOT };
         let plan = vec![vacant; template.len()];
-        Self { matrix, template, plan }
+        Self { matrix, template, prompt_rows: Rows::Last, plan }
+    }
+
+    /// Learns from these rows of the prompt too. The default is [`Rows::Last`], with which it learns nothing of the prompt,
+    /// as in the paper.
+    #[must_use]
+    pub fn with_prompt_rows(mut self, rows: Rows) -> Self {
+        self.prompt_rows = rows;
+        self
     }
 
     /// The matrix.
@@ -102,7 +111,7 @@ impl Drafter for TokenRecycling {
     }
 
     fn observe(&mut self, outcome: &Outcome<'_>) {
-        if outcome.phase == Phase::Prefill {
+        if outcome.phase == Phase::Prefill && self.prompt_rows == Rows::Last {
             return;
         }
         let tokens = outcome.tree.tokens();
@@ -118,6 +127,10 @@ impl Drafter for TokenRecycling {
 
     fn k(&self) -> usize {
         self.matrix.k()
+    }
+
+    fn prompt_rows(&self) -> Rows {
+        self.prompt_rows
     }
 
     fn footprint(&self) -> Footprint {

@@ -7,7 +7,7 @@ use upcycle_core::{AutoBudget, CostCurve, Decoder, Drafter, Verifier};
 
 use super::choices::{existing_file, out_of_range};
 use super::error::Problem;
-use super::raw::{RawBudget, RawDrafter};
+use super::raw::{RawAmount, RawDrafter};
 
 /// The name of an automatic budget.
 const AUTO: &str = "auto";
@@ -34,19 +34,19 @@ impl Default for Budget {
 
 impl Budget {
     pub(super) fn check(
-        budget: Option<RawBudget>,
+        budget: Option<RawAmount>,
         deterministic: bool,
         costs: Option<PathBuf>,
     ) -> Result<Self, Problem> {
         // What is written for an automatic budget must be sound beside a number too, which may be a flag's.
         let costs = costs.map(|path| existing_file("drafter.costs", path)).transpose()?;
         match budget {
-            Some(RawBudget::Nodes(nodes)) => Ok(Self::Nodes(nodes)),
-            Some(RawBudget::Name(name)) if name != AUTO => {
+            Some(RawAmount::Number(nodes)) => Ok(Self::Nodes(nodes)),
+            Some(RawAmount::Name(name)) if name != AUTO => {
                 let expected = format!("a whole number, or {AUTO:?}");
                 Err(out_of_range("drafter.budget", &format!("{name:?}"), &expected))
             }
-            Some(RawBudget::Name(_)) | None => Ok(Self::Auto { deterministic, costs }),
+            Some(RawAmount::Name(_)) | None => Ok(Self::Auto { deterministic, costs }),
         }
     }
 
@@ -94,10 +94,10 @@ impl RawDrafter {
     pub(super) fn set_budget(&mut self, budget: Budget) {
         match budget {
             Budget::Auto { deterministic, costs } => {
-                self.budget = Some(RawBudget::Name(AUTO.to_owned()));
+                self.budget = Some(RawAmount::Name(AUTO.to_owned()));
                 (self.deterministic, self.costs) = (Some(deterministic), costs);
             }
-            Budget::Nodes(nodes) => self.budget = Some(RawBudget::Nodes(nodes)),
+            Budget::Nodes(nodes) => self.budget = Some(RawAmount::Number(nodes)),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! `[drafter]`: who guesses, and how much.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use upcycle_core::TreeTemplate;
 use upcycle_core::template::MAX_RANKS;
+use upcycle_core::{Rows, TreeTemplate};
 
 use super::budget::Budget;
 use super::choices::{existing_file, names, one_of, out_of_range, writable_file};
 use super::error::{Problem, TreeFileError};
-use super::raw::{RawBudget, RawDrafter};
+use super::prompt_rows::PromptRows;
+use super::raw::{RawAmount, RawDrafter};
 
 /// Candidates kept for each token where the configuration does not say: the paper's k.
 pub const DEFAULT_K: usize = 8;
@@ -31,7 +32,7 @@ impl Preset {
 
     /// Whether presets say what this key is.
     pub(super) fn fixes(key: &str) -> bool {
-        ["drafter.name", "drafter.k", "drafter.tree", "drafter.budget"].contains(&key)
+        ["drafter.name", "drafter.k", "drafter.tree", "drafter.budget", "drafter.prompt_rows"].contains(&key)
     }
 
     /// Refuses what is written beside it and differs.
@@ -46,11 +47,14 @@ impl Preset {
         differs("drafter.name", raw.name.clone(), Self::DRAFTER)?;
         differs("drafter.k", raw.k.map(|k| k.to_string()), "8")?;
         differs("drafter.tree", raw.tree.clone(), PAPER_80)?;
-        let budget = raw.budget.clone().map(|budget| match budget {
-            RawBudget::Nodes(nodes) => nodes.to_string(),
-            RawBudget::Name(name) => format!("{name:?}"),
-        });
-        differs("drafter.budget", budget, "80")
+        let written = |amount: &Option<RawAmount>| {
+            amount.clone().map(|amount| match amount {
+                RawAmount::Number(number) => number.to_string(),
+                RawAmount::Name(name) => name,
+            })
+        };
+        differs("drafter.budget", written(&raw.budget), "80")?;
+        differs("drafter.prompt_rows", written(&raw.prompt_rows), "last")
     }
 }
 
@@ -60,12 +64,7 @@ pub enum DrafterChoice {
     /// Token Recycling.
     Recycling(Recycling),
     /// The most probable nodes of several sources, best first.
-    Mixed {
-        /// Draft nodes for each step.
-        budget: Budget,
-        /// Who proposes them; none twice.
-        sources: Vec<SourceName>,
-    },
+    Mixed(Mixed),
     /// A chain copied from prompt and output.
     PromptLookup {
         /// Draft tokens for each step.
@@ -81,7 +80,7 @@ impl DrafterChoice {
     pub fn name(&self) -> &'static str {
         match self {
             DrafterChoice::Recycling(_) => "recycling",
-            DrafterChoice::Mixed { .. } => "mixed",
+            DrafterChoice::Mixed(_) => "mixed",
             DrafterChoice::PromptLookup { .. } => "prompt-lookup",
             DrafterChoice::None => "none",
         }
@@ -92,11 +91,52 @@ impl DrafterChoice {
     pub fn budget(&self) -> &Budget {
         match self {
             DrafterChoice::Recycling(recycling) => &recycling.budget,
-            DrafterChoice::Mixed { budget, .. } | DrafterChoice::PromptLookup { budget } => budget,
+            DrafterChoice::Mixed(mixed) => &mixed.budget,
+            DrafterChoice::PromptLookup { budget } => budget,
             DrafterChoice::None => &Budget::Nodes(0),
         }
     }
+
+    /// Candidates of each row of its matrix.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        match self {
+            DrafterChoice::Recycling(recycling) => recycling.k,
+            _ => DEFAULT_K,
+        }
+    }
+
+    /// Where its matrix is read from, if the file is there, and kept afterwards.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Path> {
+        match self {
+            DrafterChoice::Recycling(recycling) => recycling.snapshot.as_deref(),
+            DrafterChoice::Mixed(mixed) => mixed.snapshot.as_deref(),
+            DrafterChoice::PromptLookup { .. } | DrafterChoice::None => None,
+        }
+    }
 }
+
+/// The settings of the mixed drafter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixed {
+    /// Draft nodes for each step.
+    pub budget: Budget,
+    /// Who proposes them; none twice.
+    pub sources: Vec<SourceName>,
+    /// MiB of each table that is keyed by several tokens, 1 to 1024.
+    pub table_mib: usize,
+    /// The rows of a prompt that are learned from.
+    pub prompt_rows: PromptRows,
+    /// Where the matrix of its `recycling` is read from, if the file is there, and kept afterwards.
+    pub snapshot: Option<PathBuf>,
+}
+
+/// MiB of each table that is keyed by several tokens, where the configuration does not say.
+pub const DEFAULT_TABLE_MIB: usize = 2;
+
+/// The most of them: rows of earlier texts than fit there are of little use.
+const MAX_TABLE_MIB: usize = 1024;
 
 /// The most nodes that the mixed drafter is asked for: past some hundreds no tree earns anything.
 const MAX_MIXED: usize = 512;
@@ -152,6 +192,8 @@ pub struct Recycling {
     pub tree: Tree,
     /// Draft nodes for each step: the most valuable ones of the tree.
     pub budget: Budget,
+    /// The rows of a prompt that are learned from.
+    pub prompt_rows: PromptRows,
     /// Where the matrix is read from, if the file is there, and kept afterwards.
     pub snapshot: Option<PathBuf>,
 }
@@ -186,12 +228,25 @@ impl RawDrafter {
             None => Budget::check(self.budget, self.deterministic.unwrap_or_default(), self.costs)?,
         };
         let sources = SourceName::parse_all(self.sources)?;
+        let prompt_rows = PromptRows::check(self.prompt_rows)?;
+        let table_mib = self.table_mib.unwrap_or(DEFAULT_TABLE_MIB);
+        if !(1..=MAX_TABLE_MIB).contains(&table_mib) {
+            return Err(out_of_range("drafter.table_mib", &table_mib, &format!("1 to {MAX_TABLE_MIB}")));
+        }
         match name {
             "mixed" if budget.nodes() > Some(MAX_MIXED) => {
                 let expected = format!("at most {MAX_MIXED} for the mixed drafter");
                 return Err(out_of_range("drafter.budget", &budget, &expected));
             }
-            "mixed" => return Ok(DrafterChoice::Mixed { budget, sources }),
+            "mixed" if snapshot.is_some() && !sources.contains(&SourceName::Recycling) => {
+                let expected = "`recycling` among them, whose matrix drafter.snapshot keeps";
+                let names: Vec<_> = sources.iter().map(|source| source.name()).collect();
+                return Err(out_of_range("drafter.sources", &format!("{names:?}"), expected));
+            }
+            "mixed" => {
+                let prompt_rows = prompt_rows.unwrap_or(PromptRows::Auto);
+                return Ok(DrafterChoice::Mixed(Mixed { budget, sources, table_mib, prompt_rows, snapshot }));
+            }
             "none" => return Ok(DrafterChoice::None),
             "prompt-lookup" => return Ok(DrafterChoice::PromptLookup { budget }),
             _ => {}
@@ -201,7 +256,9 @@ impl RawDrafter {
             let expected = format!("at most {most}, the nodes of the tree {:?}", tree.template.name());
             return Err(out_of_range("drafter.budget", &budget, &expected));
         }
-        Ok(DrafterChoice::Recycling(Recycling { preset, k, tree, budget, snapshot }))
+        // The paper learns nothing from prompts.
+        let prompt_rows = prompt_rows.unwrap_or(PromptRows::Fixed(Rows::Last));
+        Ok(DrafterChoice::Recycling(Recycling { preset, k, tree, budget, prompt_rows, snapshot }))
     }
 }
 

@@ -82,8 +82,8 @@ fn collect(table: &Table, prefix: &str, keys: &mut BTreeMap<String, Kind>) {
     }
 }
 
-/// The keys whose values are a number or `auto`.
-const SIZES: [&str; 1] = ["drafter.budget"];
+/// The keys whose values are a number or a name that stands for one.
+const SIZES: [&str; 2] = ["drafter.budget", "drafter.prompt_rows"];
 
 /// The keys whose values are paths: relative ones in a file are relative to the file's folder.
 pub(crate) const PATHS: [&str; 8] = [

@@ -7,6 +7,7 @@ mod error;
 mod keys;
 mod layers;
 mod ort;
+mod prompt_rows;
 mod raw;
 
 use std::num::NonZeroUsize;
@@ -15,12 +16,15 @@ use std::path::PathBuf;
 use upcycle_core::{Sampling, SamplingConfig};
 
 pub use budget::Budget;
-pub use drafter::{DEFAULT_K, DrafterChoice, PAPER_80, Preset, Recycling, SourceName, Tree};
+pub use drafter::{
+    DEFAULT_K, DEFAULT_TABLE_MIB, DrafterChoice, Mixed, PAPER_80, Preset, Recycling, SourceName, Tree,
+};
 pub use error::{ConfigError, Origin, Problem, TreeFileError};
 pub(crate) use keys::nearest;
 pub use layers::Layers;
 pub use ort::{GraphOptimization, OrtChoice, OrtProvider, OrtProviderOption, RawOrt};
-pub use raw::{Raw, RawBackend, RawBudget, RawCandle, RawDecode, RawDrafter, RawLog, RawModel};
+pub use prompt_rows::PromptRows;
+pub use raw::{Raw, RawAmount, RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel};
 
 use choices::{existing_file, existing_model, names, out_of_range};
 
@@ -260,15 +264,19 @@ impl From<&Config> for Raw {
         let sampling = *decode.sampling.config();
         let mut raw = RawDrafter { name: Some(drafter.name().to_owned()), ..RawDrafter::default() };
         match drafter {
-            DrafterChoice::Recycling(Recycling { preset, k, tree, budget, snapshot }) => {
+            DrafterChoice::Recycling(Recycling { preset, k, tree, budget, prompt_rows, snapshot }) => {
                 raw.preset = preset.map(|preset| preset.name().to_owned());
                 raw.k = Some(k);
                 raw.tree = Some(tree.path.map_or(PAPER_80.to_owned(), |path| path.display().to_string()));
                 raw.set_budget(budget);
+                raw.prompt_rows = Some(prompt_rows.into());
                 raw.snapshot = snapshot;
             }
-            DrafterChoice::Mixed { budget, sources } => {
+            DrafterChoice::Mixed(Mixed { budget, sources, table_mib, prompt_rows, snapshot }) => {
                 raw.set_budget(budget);
+                raw.prompt_rows = Some(prompt_rows.into());
+                raw.table_mib = Some(table_mib);
+                raw.snapshot = snapshot;
                 raw.sources = Some(sources.iter().map(|source| source.name().to_owned()).collect());
             }
             DrafterChoice::PromptLookup { budget } => raw.set_budget(budget),

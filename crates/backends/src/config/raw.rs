@@ -73,24 +73,28 @@ pub struct RawDrafter {
     /// `paper-80`, or a tree file.
     pub tree: Option<String>,
     /// Draft nodes for each step, or `auto`.
-    pub budget: Option<RawBudget>,
+    pub budget: Option<RawAmount>,
     /// Whether `auto` goes by saved costs alone, never by a clock.
     pub deterministic: Option<bool>,
     /// The costs that `auto` starts from, as `upcycle bench cost` writes them.
     pub costs: Option<PathBuf>,
+    /// The rows of a prompt that are learned from: `auto`, `all`, `last`, or every so many-th.
+    pub prompt_rows: Option<RawAmount>,
+    /// MiB of each of the mixed drafter's tables that are keyed by several tokens.
+    pub table_mib: Option<usize>,
     /// Where the matrix is read from, if the file is there, and kept afterwards.
     pub snapshot: Option<PathBuf>,
     /// Who proposes nodes to the mixed drafter.
     pub sources: Option<Vec<String>>,
 }
 
-/// `drafter.budget`: a number of nodes, or `auto`.
+/// A number, or a name that stands for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum RawBudget {
-    /// Draft nodes for each step.
-    Nodes(usize),
-    /// `auto`
+pub enum RawAmount {
+    /// The number.
+    Number(usize),
+    /// The name.
     Name(String),
 }
 
@@ -141,9 +145,11 @@ impl Raw {
                 name: text(),
                 k: Some(0),
                 tree: text(),
-                budget: Some(RawBudget::Nodes(0)),
+                budget: Some(RawAmount::Number(0)),
                 deterministic: Some(false),
                 costs: path(),
+                prompt_rows: Some(RawAmount::Number(0)),
+                table_mib: Some(0),
                 snapshot: path(),
                 sources: Some(Vec::new()),
             },

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use upcycle_backends::{Budget, DrafterChoice, Layers, SourceName};
+use upcycle_backends::{Budget, DrafterChoice, Layers, Mixed, PromptRows, Recycling, SourceName};
+use upcycle_core::Rows;
 
 use super::{BACKENDS, load, message};
 
@@ -52,7 +53,8 @@ fn an_automatic_budget_needs_no_quotes_outside_files() {
 #[test]
 fn the_mixed_drafter_has_sources_each_once() {
     let mixed = |rest: &str| format!("[drafter]\nname = \"mixed\"\n{rest}");
-    let DrafterChoice::Mixed { budget, sources } = load(&mixed("budget = 200")).unwrap().drafter().clone()
+    let DrafterChoice::Mixed(Mixed { budget, sources, .. }) =
+        load(&mixed("budget = 200")).unwrap().drafter().clone()
     else {
         panic!("mixed was asked for")
     };
@@ -70,6 +72,44 @@ fn the_mixed_drafter_has_sources_each_once() {
 }
 
 #[test]
+fn prompt_rows_are_a_name_or_a_stride() {
+    let rows = |name: &str, rest: &str| {
+        let config = load(&format!("[drafter]\nname = \"{name}\"\n{rest}")).unwrap();
+        assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
+        match config.drafter().clone() {
+            DrafterChoice::Mixed(Mixed { prompt_rows, .. })
+            | DrafterChoice::Recycling(Recycling { prompt_rows, .. }) => prompt_rows,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(rows("mixed", ""), PromptRows::Auto);
+    assert_eq!(rows("recycling", ""), PromptRows::Fixed(Rows::Last), "as in the paper");
+    assert_eq!(rows("recycling", "prompt_rows = \"auto\""), PromptRows::Auto);
+    assert_eq!(rows("mixed", "prompt_rows = \"all\""), PromptRows::Fixed(Rows::All));
+    assert_eq!(rows("mixed", "prompt_rows = 1"), PromptRows::Fixed(Rows::All));
+    assert_eq!(rows("mixed", "prompt_rows = 3"), PromptRows::Fixed(Rows::Every(3)));
+    for wrong in ["0", "\"some\""] {
+        let error = message(&format!("drafter.prompt_rows = {wrong}"));
+        assert!(error.contains("`drafter.prompt_rows`") && error.contains("every so many-th"), "{error}");
+    }
+}
+
+#[test]
+fn tables_and_snapshots_of_the_mixed_drafter_are_checked() {
+    let mixed = |rest: &str| format!("[drafter]\nname = \"mixed\"\n{rest}");
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = format!("snapshot = {:?}\n", folder.path().join("m.snapshot").display().to_string());
+    let config = load(&mixed(&format!("{snapshot}table_mib = 8"))).unwrap();
+    assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
+    assert!(config.drafter().snapshot().is_some_and(|path| path.ends_with("m.snapshot")));
+    for wrong in ["0", "1025"] {
+        assert!(message(&mixed(&format!("table_mib = {wrong}"))).contains("1 to 1024"));
+    }
+    let error = message(&mixed(&format!("{snapshot}sources = [\"suffix\"]")));
+    assert!(error.contains("`recycling` among them"), "{error}");
+}
+
+#[test]
 fn the_paper_preset_fixes_its_keys() {
     let paper = "[drafter]\npreset = \"paper\"\n";
     let config = load(paper).unwrap();
@@ -80,9 +120,14 @@ fn the_paper_preset_fixes_its_keys() {
     );
     let same = format!("{paper}k = 8\nbudget = 80\ntree = \"paper-80\"\nname = \"recycling\"\n");
     assert_eq!(load(&same).unwrap(), config, "what the preset says may be said again");
-    for (key, value) in
-        [("k", "4"), ("budget", "8"), ("budget", "\"auto\""), ("name", "\"none\""), ("tree", "\"x.toml\"")]
-    {
+    for (key, value) in [
+        ("k", "4"),
+        ("budget", "8"),
+        ("budget", "\"auto\""),
+        ("prompt_rows", "\"all\""),
+        ("name", "\"none\""),
+        ("tree", "\"x.toml\""),
+    ] {
         let error = message(&format!("{paper}{key} = {value}"));
         assert!(error.starts_with("test.toml:3:"), "{error}");
         assert!(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use upcycle_backends::{
-    Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, RawBudget, Weights,
+    Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, RawAmount, Weights,
 };
 
 const BACKENDS: [&str; 3] = ["candle", "ort", "llama-cpp"];
@@ -286,8 +286,8 @@ fn raw() -> impl Strategy<Value = Raw> {
         proptest::option::of("recycling|prompt-lookup|none"),
         proptest::option::of(1_usize..=32),
         proptest::option::of(prop_oneof![
-            (0_usize..=80).prop_map(RawBudget::Nodes),
-            Just(RawBudget::Name("auto".to_owned())),
+            (0_usize..=80).prop_map(RawAmount::Number),
+            Just(RawAmount::Name("auto".to_owned())),
         ]),
         proptest::option::of(any::<bool>()),
         any::<bool>(),

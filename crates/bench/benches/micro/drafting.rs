@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 
 use divan::Bencher;
-use upcycle_backends::{AnyDrafter, Budget, DrafterChoice, SourceName};
+use upcycle_backends::{AnyDrafter, Budget, DEFAULT_TABLE_MIB, DrafterChoice, Mixed, PromptRows, SourceName};
 use upcycle_core::{
-    AdjacencyMatrix, Context, DraftTree, Drafter, Room, SeqId, TokenId, TokenRecycling, TreeTemplate,
+    AdjacencyMatrix, Context, DraftTree, Drafter, Room, Rows, SeqId, TokenId, TokenRecycling, TreeTemplate,
 };
 
 use crate::VOCABS;
@@ -25,10 +25,21 @@ pub(crate) fn recycling(vocab: usize) -> Reading<TokenRecycling> {
     Reading::new(TokenRecycling::new(matrix, TreeTemplate::paper_80()), vocab).warmed(WARM)
 }
 
+/// The mixed drafter's default configuration, with a budget of the paper's size.
+fn mixed_choice() -> DrafterChoice {
+    DrafterChoice::Mixed(Mixed {
+        budget: Budget::Nodes(PAPER),
+        sources: SourceName::DEFAULT.to_vec(),
+        table_mib: DEFAULT_TABLE_MIB,
+        prompt_rows: PromptRows::Fixed(Rows::All),
+        snapshot: None,
+    })
+}
+
 /// The mixed drafter as it is configured by default, at work and warm.
 fn mixed(vocab: usize) -> Reading<AnyDrafter> {
-    let choice = DrafterChoice::Mixed { budget: Budget::Nodes(PAPER), sources: SourceName::DEFAULT.to_vec() };
-    let drafter = AnyDrafter::cold(&choice, vocab).expect("a size in use");
+    let choice = mixed_choice();
+    let drafter = AnyDrafter::cold(&choice, vocab, None).expect("a size in use");
     Reading::new(drafter, vocab).warmed(WARM)
 }
 
@@ -87,36 +98,4 @@ fn observe(bencher: Bencher<'_, '_>, mut reading: Reading<impl Drafter>) {
             reading.drafter.observe(&pass.outcome());
         }
     });
-}
-
-pub(crate) fn probe(vocab: usize) {
-    fn look<D: Drafter>(name: &str, mut r: Reading<D>) {
-        let mut full = [0usize; 64];
-        let mut acc = 0;
-        for f in &mut full {
-            *f = r.draft();
-            r.verify();
-            acc += r.walk_len();
-            r.learn();
-        }
-        println!(
-            "{name}: drafted mean {:.1} min {} accepted {:.2}",
-            full.iter().sum::<usize>() as f64 / 64.0,
-            full.iter().min().unwrap(),
-            acc as f64 / 64.0
-        );
-    }
-    for warm in [1, 100, 400] {
-        let m = AdjacencyMatrix::new(vocab, K).unwrap();
-        look(
-            &format!("rec {vocab} {warm}"),
-            Reading::new(TokenRecycling::new(m, TreeTemplate::paper_80()), vocab).warmed(warm),
-        );
-        let choice =
-            DrafterChoice::Mixed { budget: Budget::Nodes(PAPER), sources: SourceName::DEFAULT.to_vec() };
-        let d = || AnyDrafter::cold(&choice, vocab).unwrap();
-        look(&format!("mix80 {vocab} {warm}"), Reading::new(d(), vocab).warmed(warm));
-        look(&format!("mix8 {vocab} {warm}"), Reading::new(d(), vocab).warmed(warm).with_nodes(8));
-        look(&format!("mix32 {vocab} {warm}"), Reading::new(d(), vocab).warmed(warm).with_nodes(32));
-    }
 }

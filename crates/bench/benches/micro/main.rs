@@ -17,8 +17,5 @@ mod trees;
 const VOCABS: [usize; 2] = [49_152, 152_064];
 
 fn main() {
-    for vocab in VOCABS {
-        drafting::probe(vocab);
-    }
     divan::main();
 }

@@ -115,10 +115,6 @@ impl<D: Drafter> Reading<D> {
             self.begin();
         }
     }
-
-    pub(crate) fn walk_len(&self) -> usize {
-        self.pass.walk.drawn.len()
-    }
     /// The passes of the next `steps` steps.
     pub(crate) fn passes(&mut self, steps: u32) -> Vec<Pass> {
         let mut step = || {

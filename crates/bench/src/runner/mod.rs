@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use upcycle_backends::Progress;
-use upcycle_core::cost::Timing;
+use upcycle_core::cost::{Timing, time_prompt_rows};
 use upcycle_core::{Sampling, SystemClock};
 
 use crate::cost;
@@ -193,7 +193,9 @@ impl Runner {
             let context = tokens / setup.prompts.len().max(1) + self.plan.max_tokens / 2;
             let Some(verifier) = &mut setup.verifier else { continue };
             let timing = Timing { contexts: &[context], rows: &cost::rows(&more), sweeps: SWEEPS };
-            match timing.run(&mut **verifier, &SystemClock::default(), &mut || watch.interrupted()) {
+            let clock = SystemClock::default();
+            setup.prompt_rows = time_prompt_rows(&mut **verifier, &clock).ok();
+            match timing.run(&mut **verifier, &clock, &mut || watch.interrupted()) {
                 Ok(timed) => costs.extend(timed.into_iter().map(|timed| cost::named(timed, &setup.name))),
                 // The arms of this setup will say the same, each for itself.
                 Err(error) => {
@@ -209,7 +211,12 @@ impl Runner {
         let costs = self.costs.get(&round).map(Vec::as_slice).unwrap_or_default();
         for setup in &mut self.setups {
             let own: Vec<Cost> = costs.iter().filter(|cost| cost.setup == setup.name).cloned().collect();
-            setup.curve = cost::curve(setup.name.clone(), &own).ok();
+            let curve = cost::curve(setup.name.clone(), &own).ok();
+            setup.curve = curve.map(|curve| match setup.prompt_rows {
+                // A share that was timed is always one that a curve takes.
+                Some(share) => curve.clone().with_prompt_rows(share).unwrap_or(curve),
+                None => curve,
+            });
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Setup {
     pub(super) memory: u64,
     /// What its passes cost, as measured last: what automatic budgets start from.
     pub(super) curve: Option<CostCurve>,
+    /// What ranking every row of a prompt adds to reading it, as timed last.
+    pub(super) prompt_rows: Option<f64>,
 }
 
 impl Setup {
@@ -74,6 +76,7 @@ impl Setup {
             model_sha256: sha256(path)?,
             memory,
             curve: None,
+            prompt_rows: None,
         })
     }
 }

@@ -11,8 +11,8 @@ mod recorded;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use upcycle_backends::{Config, DrafterChoice};
-use upcycle_core::TokenId;
+use upcycle_backends::{Config, DrafterChoice, PromptRows};
+use upcycle_core::{Rows, TokenId};
 
 use crate::results::TimeSplit;
 
@@ -149,8 +149,13 @@ impl About {
             backend: config.backend().name.clone(),
             drafter: config.drafter().name().to_owned(),
             learns: match config.drafter() {
-                DrafterChoice::Recycling(_) => Learns::Matrix,
-                DrafterChoice::Mixed { .. } => Learns::Rows,
+                DrafterChoice::Recycling(recycling)
+                    if recycling.prompt_rows == PromptRows::Fixed(Rows::Last) =>
+                {
+                    Learns::Matrix
+                }
+                DrafterChoice::Recycling(_) => Learns::Rows,
+                DrafterChoice::Mixed(_) => Learns::Rows,
                 DrafterChoice::PromptLookup { .. } | DrafterChoice::None => Learns::Nothing,
             },
         }

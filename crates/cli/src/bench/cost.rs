@@ -7,7 +7,7 @@ use upcycle_backends::{Engine, Registry};
 use upcycle_bench::results;
 use upcycle_bench::runner::BenchError;
 use upcycle_bench::{cost, machine, output, report, runner};
-use upcycle_core::cost::{Timed, Timing};
+use upcycle_core::cost::{Timed, Timing, time_prompt_rows};
 use upcycle_core::{SystemClock, Verifier};
 
 use super::args::Cost;
@@ -38,6 +38,8 @@ struct Curve {
     engine: String,
     kernels: String,
     threads: Option<usize>,
+    /// What ranking every row of a prompt adds to reading it, as a share.
+    prompt_rows: f64,
     model: String,
     model_sha256: String,
     contexts: Vec<Line>,
@@ -76,13 +78,16 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
         drop(bar);
         let timing = Timing { contexts: &contexts, rows: &rows, sweeps: arguments.rounds };
         let timed = timing.run(&mut *verifier, &SystemClock::default(), &mut interrupt::requested);
-        let timed = timed.map_err(|source| BenchError::Cost { setup: setup.name.clone(), source })?;
+        let fault = |source| BenchError::Cost { setup: setup.name.clone(), source };
+        let timed = timed.map_err(fault)?;
+        let prompt_rows = time_prompt_rows(&mut *verifier, &SystemClock::default()).map_err(fault)?;
         let path = config.model().path.clone().unwrap_or_default();
         let model_sha256 = runner::sha256(&path)?;
         let threads = verifier.threads();
         let named: Vec<_> = timed.iter().cloned().map(|timed| cost::named(timed, &setup.name)).collect();
         let caption = format!("{backend}, {}, {}", verifier.engine(), machine.cpu);
         let curve = cost::curve(key.clone(), &named).map_err(Failure::failed)?;
+        let curve = curve.with_prompt_rows(prompt_rows).map_err(Failure::failed)?;
         for (ending, text) in [
             ("toml", curve.to_toml()),
             ("svg", report::cost_svg(&named, &caption).map_err(BenchError::from)?),
@@ -101,6 +106,9 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
             for timed in &timed {
                 output.line(&table(timed))?;
             }
+            let percent = 100.0 * prompt_rows;
+            output
+                .line(&format!("\nranking every row of a prompt makes reading it {percent:.0} % longer"))?;
         }
         curves.push(Curve {
             setup: setup.name.clone(),
@@ -108,6 +116,7 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
             engine: backend,
             kernels: verifier.engine(),
             threads,
+            prompt_rows,
             model: upcycle_bench::plan::file_name(&path),
             model_sha256,
             contexts: timed

@@ -215,6 +215,39 @@ fn a_snapshot_is_carried_to_the_next_run() {
 }
 
 #[test]
+fn a_warm_drafter_needs_fewer_steps_for_the_same_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = folder.path().join("prompts.jsonl");
+    fs::write(&prompts, "{\"question_id\": 1, \"turns\": [\"What is the capital of France?\"]}\n").unwrap();
+    for drafter in ["mixed", "recycling"] {
+        let file = folder.path().join(drafter);
+        let warm = |more: &[&str]| {
+            let mut command = upcycle();
+            command.args(["warm", "-n", "12", "--drafter", drafter, "-s", SIZE]);
+            command.args(["-s", "backend.candle.weights=f32", "--model"]).arg(model());
+            command.arg("--prompts").arg(&prompts).arg("--out").arg(&file).args(more);
+            command
+        };
+        let said = stdout(&mut warm(&[]));
+        assert!(said.contains(" rows, after "), "{said}");
+        let snapshot = format!("drafter.snapshot={}", file.display());
+        let arguments = ["-n", "12", "--json", "--drafter", drafter, "-s", SIZE];
+        let cold = json(&mut france(&arguments));
+        let started = json(france(&arguments).args(["-s", &snapshot]));
+        assert_eq!(cold["tokens"], started["tokens"]);
+        let steps = |report| number(report, "/stats/steps");
+        assert!(steps(&started) < steps(&cold), "{drafter}: {} of {}", steps(&started), steps(&cold));
+        // Carried on, it knows the answer already.
+        let again = stdout(&mut warm(&[]));
+        assert_ne!(said, again, "fewer steps");
+    }
+    let mut none = upcycle();
+    none.args(["warm", "--drafter", "none", "--model"]).arg(model());
+    let error = fail(none.arg("--prompts").arg(&prompts).args(["--out", "m"]), 2);
+    assert!(error.contains("has no matrix to keep"), "{error}");
+}
+
+#[test]
 fn a_closed_pipe_is_quiet() {
     let mut child = run(&["--raw", "--prompt", "Once upon a time", "-n", "200"])
         .stdout(Stdio::piped())

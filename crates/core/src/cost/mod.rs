@@ -1,9 +1,11 @@
 //! What a pass costs on this machine: seconds for n rows, by context.
 
+mod prompt;
 mod timing;
 
 use serde::{Deserialize, Serialize};
 
+pub use prompt::time_prompt_rows;
 pub use timing::{Timed, Timing};
 
 /// Seconds that one pass takes, as a function of its rows and of the tokens already cached.
@@ -27,6 +29,7 @@ pub use timing::{Timed, Timing};
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostCurve {
     key: String,
+    prompt_rows: Option<f64>,
     contexts: Vec<Line>,
 }
 
@@ -44,6 +47,8 @@ struct Line {
 #[serde(deny_unknown_fields)]
 struct Raw {
     key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prompt_rows: Option<f64>,
     context: Vec<Line>,
 }
 
@@ -65,6 +70,12 @@ pub enum CostError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The share of ranking a prompt's rows is none.
+    #[error("the cost curve has prompt_rows = {found}; expected a finite number, 0 or more")]
+    PromptRows {
+        /// What stands there.
+        found: String,
+    },
 }
 
 impl CostCurve {
@@ -85,7 +96,7 @@ impl CostCurve {
             let (rows, seconds) = points.into_iter().unzip();
             Line { tokens, rows, seconds }
         };
-        Self::check(Raw { key, context: contexts.into_iter().map(line).collect() })
+        Self::check(Raw { key, prompt_rows: None, context: contexts.into_iter().map(line).collect() })
     }
 
     /// Reads a curve from TOML: `key`, and one `[[context]]` with `tokens`, `rows`, `seconds` for each context.
@@ -123,13 +134,17 @@ impl CostCurve {
             }
             before = Some(line.tokens);
         }
-        Ok(Self { key: raw.key, contexts: raw.context })
+        if let Some(found) = raw.prompt_rows.filter(|share| !(share.is_finite() && *share >= 0.0)) {
+            return Err(CostError::PromptRows { found: found.to_string() });
+        }
+        Ok(Self { key: raw.key, prompt_rows: raw.prompt_rows, contexts: raw.context })
     }
 
     /// The curve as TOML; [`parse`](Self::parse) reads it back.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        toml::to_string(&Raw { key: self.key.clone(), context: self.contexts.clone() })
+        let (key, context) = (self.key.clone(), self.contexts.clone());
+        toml::to_string(&Raw { key, prompt_rows: self.prompt_rows, context })
             .expect("strings and finite numbers are always TOML")
     }
 
@@ -137,6 +152,21 @@ impl CostCurve {
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// What ranking every row of a prompt adds to reading it, as a share of reading it with the last row ranked alone
+    /// (0.3 is 30 % longer); none where it was not timed.
+    #[must_use]
+    pub fn prompt_rows(&self) -> Option<f64> {
+        self.prompt_rows
+    }
+
+    /// The same curve, with what ranking every row of a prompt adds to reading it.
+    ///
+    /// # Errors
+    /// [`CostError::PromptRows`] for a share that is negative or not finite.
+    pub fn with_prompt_rows(self, share: f64) -> Result<Self, CostError> {
+        Self::check(Raw { key: self.key, prompt_rows: Some(share), context: self.contexts })
     }
 
     /// The seconds of a pass of `rows` rows (0 counts as 1) over `context` cached tokens.
@@ -178,10 +208,13 @@ mod tests {
             times in prop::collection::vec(1e-4_f64..1.0, 1..12),
             rows in 0_usize..200,
             context in 0_usize..2000,
+            share in 0.0_f64..4.0,
         ) {
             let points: Vec<_> = times.iter().enumerate().map(|(i, &t)| (1 + i * i, t)).collect();
             let twice = points.iter().map(|&(n, t)| (n, t * 2.0)).collect();
             let curve = CostCurve::new("key".into(), vec![(100, points), (1000, twice)]).unwrap();
+            prop_assert_eq!(CostCurve::parse(&curve.to_toml()).unwrap(), curve.clone());
+            let curve = curve.with_prompt_rows(share).unwrap();
             prop_assert!(curve.seconds(rows, context) <= curve.seconds(rows + 1, context) + 1e-12);
             prop_assert!(curve.seconds(rows, context) <= curve.seconds(rows, context + 1) + 1e-12);
             prop_assert_eq!(CostCurve::parse(&curve.to_toml()).unwrap(), curve);
@@ -201,5 +234,9 @@ mod tests {
         let falling = "key = \"\"\n[[context]]\ntokens = 1\nrows = [1, 2]\nseconds = [2.0, 1.0]";
         assert!(matches!(CostCurve::parse(falling), Err(CostError::NotACurve { tokens: 1, .. })));
         assert!(matches!(CostCurve::parse("key = 1"), Err(CostError::Syntax(_))));
+        for share in [-0.1, f64::NAN, f64::INFINITY] {
+            let curve = points(&[(1, 1.0)]).unwrap();
+            assert!(matches!(curve.with_prompt_rows(share), Err(CostError::PromptRows { .. })), "{share}");
+        }
     }
 }

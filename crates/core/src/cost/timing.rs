@@ -106,7 +106,7 @@ impl Timing<'_> {
 }
 
 /// The median of all times but the first, which is the only one where there is no other.
-fn settled(mut times: Vec<f64>) -> Option<f64> {
+pub(super) fn settled(mut times: Vec<f64>) -> Option<f64> {
     if times.len() > 1 {
         times.remove(0);
     }
@@ -117,6 +117,11 @@ fn settled(mut times: Vec<f64>) -> Option<f64> {
 /// Some token that differs from its neighbours.
 fn token(at: usize, vocab: usize) -> TokenId {
     (at.wrapping_mul(7919).wrapping_add(13) % vocab.max(1)) as TokenId
+}
+
+/// A chain of `rows` tokens.
+pub(super) fn chain(rows: usize, vocab: usize) -> DraftTree {
+    tree(rows, vocab, Shape::Chain)
 }
 
 /// A tree of `rows` nodes, each with up to two children; or a chain.

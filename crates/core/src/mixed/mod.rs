@@ -17,7 +17,10 @@ pub use rows::{HashedRows, TokenRows, WIDTH};
 pub use runners_up::RunnersUp;
 pub use source::{MAX_SOURCES, Place, Proposals, Scored, Source, WINDOW};
 
-use crate::{Context, DraftTree, Drafter, Footprint, Full, NodeId, Outcome, Phase, Rows, SeqId, TokenId};
+use crate::{
+    AdjacencyMatrix, Context, DraftTree, Drafter, Footprint, Full, NodeId, Outcome, Phase, Rows, SeqId,
+    TokenId,
+};
 
 /// A place in the heap: a token that may be drafted below a node that is.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +89,21 @@ impl MixedDrafter {
     pub fn with_prompt_rows(mut self, rows: Rows) -> Self {
         self.prompt_rows = rows;
         self
+    }
+
+    /// The adjacency matrix among its sources, if there is one.
+    #[must_use]
+    pub fn matrix(&self) -> Option<&AdjacencyMatrix> {
+        self.sources.iter().find_map(|source| source.matrix())
+    }
+
+    /// Forgets everything that it learned, as if it were new.
+    pub fn clear(&mut self) {
+        for source in &mut self.sources {
+            source.clear();
+        }
+        self.mixer = Mixer::new(&self.sources);
+        self.tails.clear();
     }
 
     /// What follows `place`, with probabilities, into `menu`.

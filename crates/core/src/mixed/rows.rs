@@ -82,12 +82,6 @@ impl TokenRows {
             self.scores[token as usize].scores = TYPICAL;
         }
     }
-
-    /// The matrix, to save it.
-    #[must_use]
-    pub fn matrix(&self) -> &AdjacencyMatrix {
-        &self.matrix
-    }
 }
 
 impl Source for TokenRows {
@@ -129,6 +123,10 @@ impl Source for TokenRows {
     fn clear(&mut self) {
         self.matrix.clear();
         self.scores.fill(RowScores::VACANT);
+    }
+
+    fn matrix(&self) -> Option<&AdjacencyMatrix> {
+        Some(&self.matrix)
     }
 
     fn bytes(&self) -> usize {

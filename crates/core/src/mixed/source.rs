@@ -1,6 +1,6 @@
 //! The contract of a source: what may come next, and how sure such a guess was in the past.
 
-use crate::{Candidates, Context, NodeId, Outcome, Phase, SeqId, TokenId};
+use crate::{AdjacencyMatrix, Candidates, Context, NodeId, Outcome, Phase, SeqId, TokenId};
 
 /// How many tokens before and at a node a source sees.
 pub const WINDOW: usize = 16;
@@ -145,6 +145,11 @@ pub trait Source: Send {
 
     /// Forgets everything.
     fn clear(&mut self);
+
+    /// Its adjacency matrix, if it is one: what a snapshot keeps.
+    fn matrix(&self) -> Option<&AdjacencyMatrix> {
+        None
+    }
 
     /// The bytes of its tables.
     fn bytes(&self) -> usize;

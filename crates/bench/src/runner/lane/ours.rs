@@ -96,8 +96,7 @@ fn label(choice: &DrafterChoice) -> String {
 fn has_snapshot(choice: &DrafterChoice) -> bool {
     match choice {
         DrafterChoice::None => true,
-        DrafterChoice::Recycling(Recycling { snapshot: Some(path), .. }) => path.is_file(),
-        _ => false,
+        choice => choice.snapshot().is_some_and(Path::is_file),
     }
 }
 
@@ -107,10 +106,10 @@ fn decoder(
     setup: &Setup,
     matrix: MatrixState,
 ) -> Result<Decoder<Seat, AnyDrafter>, BenchError> {
-    let (choice, vocab) = (config.drafter(), setup.limits.vocab);
+    let (choice, vocab, costs) = (config.drafter(), setup.limits.vocab, setup.curve.as_ref());
     let drafter = match matrix {
-        MatrixState::Snapshot => AnyDrafter::build(choice, vocab, &setup.text.tokenizer.fingerprint()),
-        MatrixState::Cold | MatrixState::Carried => AnyDrafter::cold(choice, vocab),
+        MatrixState::Snapshot => AnyDrafter::build(choice, vocab, &setup.text.tokenizer.fingerprint(), costs),
+        MatrixState::Cold | MatrixState::Carried => AnyDrafter::cold(choice, vocab, costs),
     };
     let fault = |source: DrafterError| BenchError::Drafter { arm: arm.to_owned(), source };
     let decoder = Decoder::new(Seat::empty(setup.limits.clone()), drafter.map_err(fault)?);

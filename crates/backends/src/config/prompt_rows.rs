@@ -1,0 +1,105 @@
+//! `drafter.prompt_rows`: what is learned from reading a prompt.
+
+use std::fmt;
+
+use upcycle_core::{CostCurve, Rows};
+
+use super::choices::out_of_range;
+use super::error::Problem;
+use super::raw::RawAmount;
+
+const KEY: &str = "drafter.prompt_rows";
+const AUTO: &str = "auto";
+const ALL: &str = "all";
+const LAST: &str = "last";
+
+/// The share of a prompt's time that ranking its rows may take.
+const SHARE: f64 = 0.1;
+/// Rows that are further apart teach too little to be ranked at all.
+const FURTHEST: usize = 16;
+/// The stride where no cost is known.
+const STRIDE: usize = 4;
+
+/// The rows of a prompt that the drafter's tables learn from. Ranking a row costs the model's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptRows {
+    /// As many, evenly spread, as lengthen the reading of a prompt by a tenth at most.
+    Auto,
+    /// These.
+    Fixed(Rows),
+}
+
+impl PromptRows {
+    pub(super) fn check(raw: Option<RawAmount>) -> Result<Option<Self>, Problem> {
+        let expected = "`auto`, `all`, `last`, or a number from 1 for every so many-th row";
+        raw.map(|raw| match raw {
+            RawAmount::Number(0) => Err(out_of_range(KEY, &0, expected)),
+            RawAmount::Number(1) => Ok(Self::Fixed(Rows::All)),
+            RawAmount::Number(stride) => Ok(Self::Fixed(Rows::Every(stride))),
+            RawAmount::Name(name) => match &*name {
+                AUTO => Ok(Self::Auto),
+                ALL => Ok(Self::Fixed(Rows::All)),
+                LAST => Ok(Self::Fixed(Rows::Last)),
+                _ => Err(out_of_range(KEY, &format!("{name:?}"), expected)),
+            },
+        })
+        .transpose()
+    }
+
+    /// The rows, by what `costs` say of ranking them; every fourth one where they say nothing, as beside a budget that is a
+    /// number.
+    #[must_use]
+    pub fn rows(self, costs: Option<&CostCurve>) -> Rows {
+        if let Self::Fixed(rows) = self {
+            return rows;
+        }
+        let Some(share) = costs.and_then(CostCurve::prompt_rows) else { return Rows::Every(STRIDE) };
+        let stride = (share / SHARE).ceil();
+        if stride <= 1.0 {
+            Rows::All
+        } else if stride <= FURTHEST as f64 {
+            Rows::Every(stride as usize)
+        } else {
+            Rows::Last
+        }
+    }
+}
+
+impl From<PromptRows> for RawAmount {
+    fn from(rows: PromptRows) -> Self {
+        match rows {
+            PromptRows::Fixed(Rows::Every(stride)) => Self::Number(stride),
+            rows => Self::Name(rows.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for PromptRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str(AUTO),
+            Self::Fixed(Rows::All) => f.write_str(ALL),
+            Self::Fixed(Rows::Last) => f.write_str(LAST),
+            Self::Fixed(Rows::Every(stride)) => write!(f, "{stride}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranking_a_prompts_rows_takes_a_tenth_at_most() {
+        let curve = || CostCurve::new(String::new(), vec![(0, vec![(1, 1.0)])]).unwrap();
+        let rows = |share| PromptRows::Auto.rows(Some(&curve().with_prompt_rows(share).unwrap()));
+        assert_eq!(rows(0.0), Rows::All);
+        assert_eq!(rows(0.1), Rows::All);
+        assert_eq!(rows(0.11), Rows::Every(2));
+        assert_eq!(rows(0.33), Rows::Every(4));
+        assert_eq!(rows(1.6), Rows::Every(16));
+        assert_eq!(rows(1.7), Rows::Last);
+        assert_eq!(PromptRows::Auto.rows(Some(&curve())), Rows::Every(4), "never timed");
+        assert_eq!(PromptRows::Fixed(Rows::Last).rows(Some(&curve())), Rows::Last);
+    }
+}
