@@ -11,6 +11,10 @@ pub const MAX_NODES: usize = 256;
 /// The share of the time that may go into passes that are run to learn their cost.
 const PROBE_SHARE: f64 = 0.02;
 
+/// What a draft must promise beside plain decoding. Costs and chances are estimates, and the best of many estimates is one
+/// that is too good: a smaller promise is not kept on average.
+const WORTH: f64 = 1.03;
+
 /// A cost last timed this many steps ago may be all wrong; one timed a tenth of them ago, a tenth too high.
 const DOUBT: f64 = 2000.0;
 
@@ -172,7 +176,8 @@ impl AutoBudget {
             }
             let Estimate { seconds, age } = self.estimates[rows + nodes];
             let pace = tokens / (seconds + self.overhead);
-            if pace > best.1 && age.is_some() {
+            let bar = if best.0 == 0 && nodes > 0 { best.1 * WORTH } else { best.1 };
+            if pace > bar && age.is_some() {
                 best = (nodes, pace);
                 plan = Plan { nodes, tokens, seconds, probe: false };
             }
