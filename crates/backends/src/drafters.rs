@@ -10,7 +10,7 @@ use upcycle_core::{
     Outcome, PromptLookup, Rows, SnapshotError, TokenRecycling,
 };
 
-use crate::{DrafterChoice, Mixed, Recycling, SourceName};
+use crate::{DrafterChoice, Mixed, Recycling, SourceName, Tree};
 
 /// Prompt lookup matches at most this many tokens, as the original does.
 const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -24,9 +24,9 @@ const LOOKUP: usize = 16;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AnyDrafter {
-    /// Token Recycling.
+    /// Token Recycling over a template.
     Recycling(TokenRecycling),
-    /// Several sources, best first.
+    /// The most probable nodes of one or several sources.
     Mixed(Box<MixedDrafter>),
     /// Prompt lookup.
     PromptLookup(PromptLookup),
@@ -117,8 +117,17 @@ impl AnyDrafter {
     fn over(matrix: AdjacencyMatrix, choice: &DrafterChoice, costs: Option<&CostCurve>) -> Self {
         match choice {
             DrafterChoice::Recycling(Recycling { tree, prompt_rows, .. }) => {
-                let drafter = TokenRecycling::new(matrix, tree.template.clone());
-                Self::Recycling(drafter.with_prompt_rows(prompt_rows.rows(costs)))
+                let rows = prompt_rows.rows(costs);
+                match tree {
+                    Tree::Auto => {
+                        let drafter = MixedDrafter::new(vec![Box::new(TokenRows::new(matrix))]);
+                        Self::Mixed(Box::new(drafter.with_prompt_rows(rows)))
+                    }
+                    Tree::Template { template, .. } => {
+                        let drafter = TokenRecycling::new(matrix, template.clone());
+                        Self::Recycling(drafter.with_prompt_rows(rows))
+                    }
+                }
             }
             DrafterChoice::Mixed(mixed) => {
                 let drafter = MixedDrafter::new(mixed_sources(mixed, matrix));

@@ -1,7 +1,9 @@
 //! `[drafter]`: who guesses, and how much.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use upcycle_core::mixed::WIDTH;
 use upcycle_core::template::MAX_RANKS;
 use upcycle_core::{Rows, TreeTemplate};
 
@@ -16,6 +18,9 @@ pub const DEFAULT_K: usize = 8;
 
 /// The name of the built-in tree.
 pub const PAPER_80: &str = "paper-80";
+
+/// The name of no tree in particular.
+const AUTO_TREE: &str = "auto";
 
 names! {
     /// A named setting of several keys.
@@ -138,8 +143,8 @@ pub const DEFAULT_TABLE_MIB: usize = 2;
 /// The most of them: rows of earlier texts than fit there are of little use.
 const MAX_TABLE_MIB: usize = 1024;
 
-/// The most nodes that the mixed drafter is asked for: past some hundreds no tree earns anything.
-const MAX_MIXED: usize = 512;
+/// The most nodes that a drafter is asked for: past some hundreds no tree earns anything.
+const MAX_NODES: usize = 512;
 
 names! {
     /// A source of the mixed drafter.
@@ -198,13 +203,18 @@ pub struct Recycling {
     pub snapshot: Option<PathBuf>,
 }
 
-/// A draft tree and where it is from.
+/// Which trees are drafted.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tree {
-    /// The file; none for the built-in tree of the paper.
-    pub path: Option<PathBuf>,
-    /// The tree.
-    pub template: TreeTemplate,
+pub enum Tree {
+    /// The most probable nodes, anew at each step.
+    Auto,
+    /// Those of a template that exist, the most valuable first.
+    Template {
+        /// Its file; none for the built-in tree of the paper.
+        path: Option<PathBuf>,
+        /// The tree.
+        template: TreeTemplate,
+    },
 }
 
 impl RawDrafter {
@@ -221,12 +231,19 @@ impl RawDrafter {
         if !(1..=MAX_RANKS).contains(&k) {
             return Err(out_of_range("drafter.k", &k, &format!("1 to {MAX_RANKS}")));
         }
-        let tree = Tree::open(self.tree)?;
+        let tree = match preset {
+            Some(Preset::Paper) => Tree::paper(),
+            None => Tree::open(self.tree)?,
+        };
         let snapshot = self.snapshot.map(|path| writable_file("drafter.snapshot", path)).transpose()?;
         let budget = match preset {
-            Some(Preset::Paper) => Budget::Nodes(tree.template.len()),
+            Some(Preset::Paper) => Budget::Nodes(tree.template().map_or(0, TreeTemplate::len)),
             None => Budget::check(self.budget, self.deterministic.unwrap_or_default(), self.costs)?,
         };
+        if budget.nodes() > Some(MAX_NODES) {
+            let expected = format!("at most {MAX_NODES}");
+            return Err(out_of_range("drafter.budget", &budget, &expected));
+        }
         let sources = SourceName::parse_all(self.sources)?;
         let prompt_rows = PromptRows::check(self.prompt_rows)?;
         let table_mib = self.table_mib.unwrap_or(DEFAULT_TABLE_MIB);
@@ -234,10 +251,6 @@ impl RawDrafter {
             return Err(out_of_range("drafter.table_mib", &table_mib, &format!("1 to {MAX_TABLE_MIB}")));
         }
         match name {
-            "mixed" if budget.nodes() > Some(MAX_MIXED) => {
-                let expected = format!("at most {MAX_MIXED} for the mixed drafter");
-                return Err(out_of_range("drafter.budget", &budget, &expected));
-            }
             "mixed" if snapshot.is_some() && !sources.contains(&SourceName::Recycling) => {
                 let expected = "`recycling` among them, whose matrix drafter.snapshot keeps";
                 let names: Vec<_> = sources.iter().map(|source| source.name()).collect();
@@ -251,10 +264,16 @@ impl RawDrafter {
             "prompt-lookup" => return Ok(DrafterChoice::PromptLookup { budget }),
             _ => {}
         }
-        let most = tree.template.len();
-        if budget.nodes() > Some(most) {
-            let expected = format!("at most {most}, the nodes of the tree {:?}", tree.template.name());
+        if let Some(template) = tree.template()
+            && budget.nodes() > Some(template.len())
+        {
+            let (most, name) = (template.len(), template.name());
+            let expected = format!("at most {most}, the nodes of the tree {name:?}");
             return Err(out_of_range("drafter.budget", &budget, &expected));
+        }
+        if tree == Tree::Auto && k > WIDTH {
+            let expected = format!("at most {WIDTH} where drafter.tree is `{AUTO_TREE}`");
+            return Err(out_of_range("drafter.k", &k, &expected));
         }
         // The paper learns nothing from prompts.
         let prompt_rows = prompt_rows.unwrap_or(PromptRows::Fixed(Rows::Last));
@@ -263,14 +282,34 @@ impl RawDrafter {
 }
 
 impl Tree {
+    fn paper() -> Self {
+        Self::Template { path: None, template: TreeTemplate::paper_80() }
+    }
+
+    /// Whether this names a tree without a file.
+    pub(super) fn is_name(text: &str) -> bool {
+        [AUTO_TREE, PAPER_80].contains(&text)
+    }
+
+    /// The template, if it is one.
+    #[must_use]
+    pub fn template(&self) -> Option<&TreeTemplate> {
+        match self {
+            Self::Auto => None,
+            Self::Template { template, .. } => Some(template),
+        }
+    }
+
     fn open(name: Option<String>) -> Result<Self, Problem> {
-        let Some(name) = name.filter(|name| name != PAPER_80) else {
-            return Ok(Self { path: None, template: TreeTemplate::paper_80() });
+        let name = match name {
+            Some(name) if name == PAPER_80 => return Ok(Self::paper()),
+            Some(name) if name != AUTO_TREE => name,
+            _ => return Ok(Self::Auto),
         };
         let key = "drafter.tree";
         let path = existing_file(key, PathBuf::from(&name)).map_err(|problem| match problem {
             Problem::NoSuchFile { key, path, hint } => {
-                let hint = format!("{hint} (the built-in tree is `{PAPER_80}`)");
+                let hint = format!("{hint} (`{AUTO_TREE}` and the built-in tree `{PAPER_80}` need none)");
                 Problem::NoSuchFile { key, path, hint }
             }
             problem => problem,
@@ -278,8 +317,19 @@ impl Tree {
         let read = std::fs::read_to_string(&path).map_err(TreeFileError::from);
         let template = read.and_then(|text| Ok(TreeTemplate::parse(&text)?));
         match template {
-            Ok(template) => Ok(Self { path: Some(path), template }),
+            Ok(template) => Ok(Self::Template { path: Some(path), template }),
             Err(source) => Err(Problem::Tree { key, path, source }),
+        }
+    }
+}
+
+impl fmt::Display for Tree {
+    /// As it is written in a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str(AUTO_TREE),
+            Self::Template { path: None, .. } => f.write_str(PAPER_80),
+            Self::Template { path: Some(path), .. } => write!(f, "{}", path.display()),
         }
     }
 }

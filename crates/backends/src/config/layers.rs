@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use super::error::{ConfigError, Origin, Problem};
 use super::keys::{self, KEYS, Kind, PATHS};
-use super::{Config, PAPER_80, Preset, Raw, choices};
+use super::{Config, Preset, Raw, Tree, choices};
 
 /// Variables of the environment that begin like keys but are none: the scripts and the tests read them.
 const OTHER_VARIABLES: [&str; 3] = ["UPCYCLE_KERNELS", "UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL"];
@@ -225,7 +225,7 @@ impl Source<'_> {
             let mut value = kind.fit(value).map_err(|found| wrong_type(key, kind, &found, &origin))?;
             if PATHS.contains(&key)
                 && let Value::String(path) = &mut value
-                && path != PAPER_80
+                && !(key == "drafter.tree" && Tree::is_name(path))
             {
                 *path = self.path.parent().unwrap_or(Path::new("")).join(&*path).display().to_string();
             }

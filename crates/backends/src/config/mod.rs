@@ -267,7 +267,7 @@ impl From<&Config> for Raw {
             DrafterChoice::Recycling(Recycling { preset, k, tree, budget, prompt_rows, snapshot }) => {
                 raw.preset = preset.map(|preset| preset.name().to_owned());
                 raw.k = Some(k);
-                raw.tree = Some(tree.path.map_or(PAPER_80.to_owned(), |path| path.display().to_string()));
+                raw.tree = Some(tree.to_string());
                 raw.set_budget(budget);
                 raw.prompt_rows = Some(prompt_rows.into());
                 raw.snapshot = snapshot;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use upcycle_backends::{Budget, DrafterChoice, Layers, Mixed, PromptRows, Recycling, SourceName};
-use upcycle_core::Rows;
+use upcycle_backends::{Budget, DrafterChoice, Layers, Mixed, PromptRows, Recycling, SourceName, Tree};
+use upcycle_core::{Rows, TreeTemplate};
 
 use super::{BACKENDS, load, message};
 
@@ -72,6 +72,26 @@ fn the_mixed_drafter_has_sources_each_once() {
 }
 
 #[test]
+fn trees_are_grown_anew_unless_a_template_is_named() {
+    let tree = |rest: &str| {
+        let config = load(&format!("[drafter]\n{rest}")).unwrap();
+        assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
+        let DrafterChoice::Recycling(recycling) = config.drafter().clone() else { panic!("{config:?}") };
+        recycling.tree
+    };
+    assert_eq!(tree(""), Tree::Auto);
+    assert_eq!(tree("tree = \"auto\"\nbudget = 300"), Tree::Auto, "no tree is a bound");
+    assert_eq!(tree("tree = \"paper-80\"").template().map(TreeTemplate::len), Some(80));
+    let error = message("drafter.k = 9");
+    assert!(
+        error.contains("`drafter.k`") && error.contains("at most 8 where drafter.tree is `auto`"),
+        "{error}"
+    );
+    assert!(load("[drafter]\nk = 9\ntree = \"paper-80\"").is_ok());
+    assert!(message("drafter.budget = 513").contains("at most 512"));
+}
+
+#[test]
 fn prompt_rows_are_a_name_or_a_stride() {
     let rows = |name: &str, rest: &str| {
         let config = load(&format!("[drafter]\nname = \"{name}\"\n{rest}")).unwrap();
@@ -115,7 +135,7 @@ fn the_paper_preset_fixes_its_keys() {
     let config = load(paper).unwrap();
     let DrafterChoice::Recycling(recycling) = config.drafter() else { panic!("{config:?}") };
     assert_eq!(
-        (recycling.k, &recycling.budget, recycling.tree.template.name()),
+        (recycling.k, &recycling.budget, recycling.tree.template().unwrap().name()),
         (8, &Budget::Nodes(80), "paper-80")
     );
     let same = format!("{paper}k = 8\nbudget = 80\ntree = \"paper-80\"\nname = \"recycling\"\n");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use upcycle_backends::{
-    Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, RawAmount, Weights,
+    Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, RawAmount, Tree, Weights,
 };
 
 const BACKENDS: [&str; 3] = ["candle", "ort", "llama-cpp"];
@@ -118,8 +118,8 @@ fn wrong_values_come_with_their_range_and_place() {
     );
     assert_eq!(message("drafter.k = 33"), "test.toml:1:13: `drafter.k` is 33; expected 1 to 32");
     assert_eq!(
-        message("drafter.budget = 81"),
-        "test.toml:1:18: `drafter.budget` is 81; expected at most 80, the nodes of the tree \"paper-80\""
+        message("drafter = { tree = \"paper-80\", budget = 81 }"),
+        "test.toml:1:42: `drafter.budget` is 81; expected at most 80, the nodes of the tree \"paper-80\""
     );
     assert!(message("backend.candle.threads = 0").contains("expected 1 to 1024"));
     assert!(message("decode.stop = [\"a\", \"\"]").contains("number 2 is empty"));
@@ -181,7 +181,8 @@ fn a_tree_file_is_read_and_refused_with_its_line() {
     layers.file(&file).unwrap();
     let config = layers.load(&BACKENDS).unwrap();
     let DrafterChoice::Recycling(recycling) = config.drafter() else { panic!("{config:?}") };
-    assert_eq!((recycling.tree.path.as_ref(), recycling.tree.template.len()), (Some(&tree), 3));
+    let Tree::Template { path, template } = &recycling.tree else { panic!("{recycling:?}") };
+    assert_eq!((path.as_ref(), template.len()), (Some(&tree), 3));
 
     fs::write(&tree, "name = \"mine\"\nnodes = [\"0\",\n\"1.0\"]\n").unwrap();
     let error = layers.load(&BACKENDS).unwrap_err();
@@ -189,7 +190,13 @@ fn a_tree_file_is_read_and_refused_with_its_line() {
     assert!(source.starts_with("line 3: "), "{source}");
 
     fs::remove_file(&tree).unwrap();
-    assert!(layers.load(&BACKENDS).unwrap_err().to_string().ends_with("(the built-in tree is `paper-80`)"));
+    assert!(
+        layers
+            .load(&BACKENDS)
+            .unwrap_err()
+            .to_string()
+            .ends_with("(`auto` and the built-in tree `paper-80` need none)")
+    );
 }
 
 #[test]
@@ -303,6 +310,7 @@ fn raw() -> impl Strategy<Value = Raw> {
         } else {
             (raw.drafter.name, raw.drafter.k, raw.drafter.budget) = (name, k, budget);
             raw.drafter.deterministic = deterministic;
+            raw.drafter.tree = k.filter(|&k| k > 8).map(|_| "paper-80".to_owned());
         }
         let (temperature, top_p, min_p, penalty, seed) = sampling;
         raw.decode.temperature = Some(temperature);

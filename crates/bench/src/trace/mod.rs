@@ -150,7 +150,8 @@ impl About {
             drafter: config.drafter().name().to_owned(),
             learns: match config.drafter() {
                 DrafterChoice::Recycling(recycling)
-                    if recycling.prompt_rows == PromptRows::Fixed(Rows::Last) =>
+                    if recycling.prompt_rows == PromptRows::Fixed(Rows::Last)
+                        && recycling.tree.template().is_some() =>
                 {
                     Learns::Matrix
                 }

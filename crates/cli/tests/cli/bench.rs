@@ -130,7 +130,7 @@ fn what_is_wrong_is_said_before_anything_is_measured() {
     let error = fail(&mut bench(&folder, &["--arms", "recyling:2"]), 2);
     assert!(error.contains("recyling:2") && error.contains("recycling"), "{error}");
     let error = fail(&mut bench(&folder, &["--arms", "recycling:9999"]), 2);
-    assert!(error.contains("--arms recycling:9999") && error.contains("80"), "{error}");
+    assert!(error.contains("--arms recycling:9999") && error.contains("512"), "{error}");
     let error = fail(&mut bench(&folder, &["--arms", "plain,mixed:2", "--matrix", "snapshot"]), 2);
     assert!(error.contains("has no snapshot"), "{error}");
     let error = fail(&mut rounds(0, &folder, &[]), 2);

@@ -41,6 +41,7 @@ fn the_report_is_whole_and_adds_up() {
         "accepted_per_step",
         "accept_lengths",
         "draft_sizes",
+        "sources",
         "tokens_per_second",
         "prefill_tokens_per_second",
         "time",

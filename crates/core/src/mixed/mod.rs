@@ -248,7 +248,7 @@ impl Drafter for MixedDrafter {
 
     fn footprint(&self) -> Footprint {
         let bytes = self.sources.iter().map(|source| source.bytes()).sum();
-        Footprint { bytes, rows: 0 }
+        Footprint { bytes, rows: self.matrix().map_or(0, AdjacencyMatrix::rows) }
     }
 }
 

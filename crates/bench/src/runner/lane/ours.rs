@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use upcycle_backends::{AnyDrafter, Config, DrafterChoice, DrafterError, Recycling};
+use upcycle_backends::{AnyDrafter, Config, DrafterChoice, DrafterError, PAPER_80, Recycling, Tree};
 use upcycle_core::{Decoder, Drafter, Sampling, Stats};
 
 use super::{Lane, Measured, chain};
@@ -82,12 +82,14 @@ fn label(choice: &DrafterChoice) -> String {
         DrafterChoice::None => "plain".to_owned(),
         DrafterChoice::Recycling(Recycling { preset: Some(preset), .. }) => preset.name().to_owned(),
         DrafterChoice::Recycling(Recycling { tree, budget, .. }) => {
-            let tree = tree
-                .path
-                .as_deref()
-                .and_then(Path::file_stem)
-                .map(|stem| format!("@{}", stem.to_string_lossy()));
-            format!("recycling:{budget}{}", tree.unwrap_or_default())
+            let tree = match tree {
+                Tree::Auto => String::new(),
+                Tree::Template { path: None, .. } => format!("@{PAPER_80}"),
+                Tree::Template { path: Some(path), .. } => {
+                    format!("@{}", path.file_stem().unwrap_or_default().to_string_lossy())
+                }
+            };
+            format!("recycling:{budget}{tree}")
         }
         choice => format!("{}:{}", choice.name(), choice.budget()),
     }
