@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Makes sure of what building and testing need: the pinned Rust toolchain with rustfmt and clippy, a C linker,
-# Python 3 with pip for the model; with `tests`, also Chromium with its driver for the tests of pages. Says what it
-# installs; does nothing where all is there.
+# Python 3 with pip for the model; with `tests`, also Chromium with its driver for the tests of pages; with `llama-cpp`, also
+# cmake, a C++ compiler and libclang, with which llama.cpp is built. Says what it installs; does nothing where all is there.
 #
-#   scripts/setup.sh [tests]
+#   scripts/setup.sh [tests] [llama-cpp]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { echo "setup: $*"; }
@@ -28,9 +28,22 @@ missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v python3 >/dev/null || missing+=(python3 python3-pip)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
-if [ "${1:-}" = tests ]; then
-  command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
-fi
+for argument; do
+  case $argument in
+    tests) command -v chromedriver >/dev/null || missing+=(chromium chromium-driver) ;;
+    llama-cpp)
+      command -v cmake >/dev/null || missing+=(cmake)
+      command -v make >/dev/null || missing+=(make)
+      command -v c++ >/dev/null || missing+=(g++)
+      # bindgen looks where LIBCLANG_PATH points, and in the usual folders.
+      if [ -z "${LIBCLANG_PATH:-}" ] && ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* \
+        /usr/lib/*/libclang*.so* >/dev/null 2>&1; then
+        missing+=(libclang-dev)
+      fi
+      ;;
+    *) say "\`$argument\` is not known; tests or llama-cpp" >&2; exit 2 ;;
+  esac
+done
 if [ ${#missing[@]} -gt 0 ]; then
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     say "installing ${missing[*]} with apt-get"

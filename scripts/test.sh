@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Everything that a change is checked by: formatting, lints, tests (the real model and a real browser among them),
-# documentation, and the README's own commands. Installs what it needs and says so. About 25 minutes on 2 cores from
-# nothing.
+# documentation, and the README's own commands. Installs what it needs and says so. About 40 minutes on 2 cores from
+# nothing, 8 of them for building llama.cpp.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 
-./scripts/setup.sh tests
+./scripts/setup.sh tests llama-cpp
+eval "$(./scripts/llama-cpp-flags.sh)"
 if ! cargo deny --version >/dev/null 2>&1; then
   say "installing cargo-deny, which checks the licences of dependencies (about 3 minutes)"
   cargo install --quiet --locked cargo-deny
@@ -24,7 +25,8 @@ say "formatting and lints"
 say "tests"
 cargo test --workspace --locked
 # The same features of all other crates, so that none of them is built again.
-cargo test --workspace --locked --features upcycle/ort --test ort
+cargo test --workspace --locked --features upcycle/ort,upcycle/llama-cpp,upcycle-tests/llama-cpp \
+  --test ort --test llama_cpp --test engines
 say "micro-benchmarks, a second each"
 cargo bench --locked --package upcycle-bench --no-default-features --bench micro -- --min-time 0.1 --max-time 0.8
 say "documentation"

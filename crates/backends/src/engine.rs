@@ -182,6 +182,24 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// The tokenizer of a GGUF file: built here, or, where it is of a kind that is not and the configured backend has one of its
+/// own, that one.
+fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, TextError> {
+    match Tokenizer::from_gguf(gguf) {
+        #[cfg(feature = "llama-cpp")]
+        Err(TextError::UnsupportedKind { .. } | TextError::UnknownPreTokenizer { .. })
+            if config.backend().name == "llama-cpp" =>
+        {
+            crate::llama_cpp::tokenizer(path)
+        }
+        built => {
+            // Only a backend with a tokenizer asks for them.
+            let _ = (config, path);
+            built
+        }
+    }
+}
+
 impl Text {
     /// The text layer of the model at `path`, without its weights: from the header of a GGUF file, or, if there is none, from
     /// the files beside a graph.
@@ -198,7 +216,7 @@ impl Text {
         let tokenizer = match &files.tokenizer {
             Some(file) => Tokenizer::from_file(file).map_err(from("tokenizer", file))?,
             None => match gguf {
-                Some(gguf) => Tokenizer::from_gguf(gguf).map_err(from("tokenizer", path))?,
+                Some(gguf) => tokenizer(config, path, gguf).map_err(from("tokenizer", path))?,
                 None => {
                     let file = folder.join("tokenizer.json");
                     Tokenizer::from_file(&file).map_err(from("tokenizer", &file))?

@@ -32,16 +32,19 @@ mod config;
 mod costs;
 mod drafters;
 mod engine;
+#[cfg(feature = "llama-cpp")]
+mod llama_cpp;
 #[cfg(feature = "ort")]
 mod ort;
 mod registry;
 
 pub use config::{
-    BackendChoice, Budget, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS,
-    DEFAULT_TABLE_MIB, Decode, Device, DrafterChoice, GraphOptimization, Kernels, Layers, LogLevel, Mixed,
-    ModelFiles, Origin, OrtChoice, OrtProvider, OrtProviderOption, PAPER_80, Preset, Problem, PromptRows,
-    Raw, RawAmount, RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel, RawOrt, Recycling,
-    SourceName, Tree, TreeFileError, Weights,
+    BackendChoice, Budget, CacheType, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS,
+    DEFAULT_TABLE_MIB, Decode, Device, DrafterChoice, FlashAttention, GraphOptimization, Kernels, Layers,
+    LlamaCppChoice, LogLevel, Mixed, ModelFiles, Origin, OrtChoice, OrtProvider, OrtProviderOption, PAPER_80,
+    Preset, Problem, PromptRows, Raw, RawAmount, RawBackend, RawCandle, RawDecode, RawDrafter, RawLlamaCpp,
+    RawLog, RawLora, RawModel, RawOrt, Recycling, RopeScaling, SourceName, SplitMode, Tree, TreeFileError,
+    Weights,
 };
 pub use costs::CostCache;
 pub use drafters::{AnyDrafter, CostFileError, DrafterError};

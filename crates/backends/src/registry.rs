@@ -91,8 +91,8 @@ pub struct BackendInfo {
 /// let mut registry = Registry::builtin();
 /// registry.register("mine", "an example", &["cpu"], |_source, _progress| Err("no model today".into()));
 /// assert!(registry.names().contains(&"mine"));
-/// let info = registry.info().find(|backend| backend.name == "llama-cpp").unwrap();
-/// assert_ne!(info.availability, Availability::Ready);
+/// let info = registry.info().find(|backend| backend.name == "mine").unwrap();
+/// assert_eq!(info.availability, Availability::Ready);
 /// ```
 pub struct Registry {
     entries: Vec<(BackendInfo, Option<Builder>)>,
@@ -150,15 +150,28 @@ impl Registry {
         registry.mention("ort", "exported models on ONNX Runtime", Availability::NotCompiled);
         #[cfg(feature = "ort")]
         registry.compiled_in("ort", &[], crate::ort::build);
-        registry.mention("llama-cpp", "llama.cpp", Availability::Planned);
+        registry.mention(
+            "llama-cpp",
+            "GGUF files of any architecture in llama.cpp",
+            Availability::NotCompiled,
+        );
+        #[cfg(feature = "llama-cpp")]
+        registry.compiled_in("llama-cpp", &[], crate::llama_cpp::build);
         registry
     }
 
     /// Asks the libraries that backends load at run time what they can run on here.
     pub fn probe(&mut self) {
         #[cfg(feature = "ort")]
-        if let Some((info, Some(_))) = self.entries.iter_mut().find(|(info, _)| info.name == "ort") {
-            match crate::ort::devices() {
+        self.probe_one("ort", crate::ort::devices);
+        #[cfg(feature = "llama-cpp")]
+        self.probe_one("llama-cpp", crate::llama_cpp::devices);
+    }
+
+    #[cfg(any(feature = "ort", feature = "llama-cpp"))]
+    fn probe_one(&mut self, name: &str, devices: fn() -> Result<Vec<String>, String>) {
+        if let Some((info, Some(_))) = self.entries.iter_mut().find(|(info, _)| info.name == name) {
+            match devices() {
                 Ok(devices) => info.devices = devices,
                 Err(obstacle) => info.obstacle = Some(obstacle),
             }
@@ -193,7 +206,7 @@ impl Registry {
     }
 
     /// Gives a mentioned backend its builder.
-    #[cfg(any(feature = "candle", feature = "ort"))]
+    #[cfg(any(feature = "candle", feature = "ort", feature = "llama-cpp"))]
     fn compiled_in(
         &mut self,
         name: &'static str,
@@ -306,9 +319,10 @@ mod tests {
     fn a_name_that_cannot_be_built_says_why() {
         let mut registry = Registry::builtin();
         registry.mention("cuda", "an example", Availability::NotCompiled);
+        registry.mention("someday", "another", Availability::Planned);
         let message = |name| registry.check(name).unwrap_err().to_string();
         assert!(message("cuda").contains("--features cuda"));
-        assert!(message("llama-cpp").contains("planned and not part of this version"));
+        assert!(message("someday").contains("planned and not part of this version"));
         assert!(message("candel").contains("did you mean `candle`?"));
         assert!(!message("xyzzy").contains("did you mean"));
     }

@@ -8,7 +8,7 @@ use upcycle_core::{Verifier, VerifyError};
 use upcycle_export::Weights;
 use upcycle_ort::OrtVerifier;
 
-use support::{Tiny, load, step, tree};
+use support::{Export, Tiny, load, step, tree};
 
 /// The pages that this process has in memory.
 fn resident() -> usize {

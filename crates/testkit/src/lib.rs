@@ -43,6 +43,7 @@ mod naive;
 mod probe;
 mod rng;
 mod subject;
+pub mod tiny;
 
 pub use attention::{Attention, Seen, ancestors};
 pub use clock::ManualClock;

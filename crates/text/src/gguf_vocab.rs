@@ -11,12 +11,14 @@ use crate::vocabulary::{TokenKind, Vocabulary, is_end_name};
 
 const TYPES_KEY: &str = "tokenizer.ggml.token_type";
 
+/// The kinds that are built here.
+pub(crate) const KNOWN: &str = "`gpt2` (byte-level BPE)";
+
 /// Reads and checks vocabulary, merges and special tokens. O(vocabulary + merges).
 pub(crate) fn parts(gguf: &Gguf) -> Result<Parts, TextError> {
     let kind = gguf.string("tokenizer.ggml.model")?;
     if kind != "gpt2" {
-        let known = "`gpt2` (byte-level BPE)";
-        return Err(TextError::UnsupportedKind { found: kind.to_owned(), known });
+        return Err(TextError::UnsupportedKind { found: kind.to_owned(), known: KNOWN });
     }
     let pre = Pre::named(gguf.string("tokenizer.ggml.pre")?)?;
     let tokens = tokens(gguf)?;

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Text on the way into a language model and out of it.
 //!
-//! - [`Tokenizer`]: byte-level BPE from a GGUF file's metadata or from a `tokenizer.json`.
+//! - [`Tokenizer`]: byte-level BPE from a GGUF file's metadata or from a `tokenizer.json`, or one that a backend brings.
 //! - [`Detokenizer`]: tokens to text one at a time, never half a character.
 //! - [`StopStrings`]: does the last token complete a stop string? And [`StopFilter`], which keeps stop strings and
 //!   their beginnings off the screen.
@@ -39,6 +39,7 @@ mod byte_level;
 mod calendar;
 mod detokenizer;
 mod error;
+mod foreign;
 mod gguf_vocab;
 mod json_vocab;
 mod pre;
@@ -51,6 +52,7 @@ mod vocabulary;
 
 pub use detokenizer::Detokenizer;
 pub use error::TextError;
+pub use foreign::{Encode, ForeignToken, ForeignVocabulary};
 pub use stop::StopStrings;
 pub use stop_filter::StopFilter;
 pub use template::{ChatTemplate, FUEL, Message, TemplateTokens};

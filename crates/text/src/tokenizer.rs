@@ -8,7 +8,10 @@ use tokenizers::{AddedVocabulary, Model, ModelWrapper, OffsetType, PreTokenizer}
 use upcycle_gguf::Gguf;
 
 use crate::vocabulary::{PARTS_NOT_END, TokenKind, Vocabulary, is_end_name};
-use crate::{ChatTemplate, Detokenizer, TemplateTokens, TextError, byte_level, gguf_vocab, json_vocab};
+use crate::{
+    ChatTemplate, Detokenizer, Encode, ForeignToken, ForeignVocabulary, TemplateTokens, TextError,
+    byte_level, gguf_vocab, json_vocab,
+};
 
 /// The longest run of whitespace that [`Tokenizer::encode`] takes, in characters.
 ///
@@ -25,7 +28,7 @@ pub enum Specials {
     Plain,
 }
 
-/// A byte-level BPE tokenizer. Cloning is cheap: clones share one vocabulary.
+/// A byte-level BPE tokenizer, or one that is [brought along](Self::foreign). Cloning is cheap: clones share one vocabulary.
 ///
 /// ```
 /// use upcycle_gguf::{Gguf, StringArray, write::GgufWriter};
@@ -53,17 +56,27 @@ pub struct Tokenizer {
 }
 
 struct Inner {
-    encoder: tokenizers::Tokenizer,
-    /// The encoder's added tokens, without the special ones.
-    plain: AddedVocabulary,
+    encoder: Encoder,
     vocabulary: Arc<Vocabulary>,
-    /// Without an unknown token, BPE drops characters that it has no token for: that is to be an error.
-    drops_unknown: bool,
     bos: Option<u32>,
     add_bos: bool,
     /// Sorted.
     eos_ids: Vec<u32>,
     template_tokens: TemplateTokens,
+}
+
+/// Who splits text.
+enum Encoder {
+    Bpe(Box<Bpe>),
+    Foreign { encoder: Arc<dyn Encode>, kind: String, names: Vec<String> },
+}
+
+struct Bpe {
+    encoder: tokenizers::Tokenizer,
+    /// The encoder's added tokens, without the special ones.
+    plain: AddedVocabulary,
+    /// Without an unknown token, BPE drops characters that it has no token for: that is to be an error.
+    drops_unknown: bool,
 }
 
 /// What a file says of a tokenizer, for [`Tokenizer::assemble`].
@@ -121,12 +134,39 @@ impl Tokenizer {
         let vocabulary = Vocabulary::new(tokens.iter().map(|(text, kind)| (text.as_str(), *kind)));
         Ok(Self {
             inner: Arc::new(Inner {
-                encoder,
-                plain,
+                encoder: Encoder::Bpe(Box::new(Bpe { encoder, plain, drops_unknown })),
                 vocabulary: Arc::new(vocabulary),
-                drops_unknown,
                 bos,
                 add_bos,
+                eos_ids: eos_ids.into_iter().collect(),
+                template_tokens,
+            }),
+        })
+    }
+
+    /// A tokenizer over a vocabulary that is not built here.
+    ///
+    /// # Errors
+    /// [`TextError::VocabularySize`], [`TextError::UnknownToken`] for a special token that the vocabulary lacks.
+    pub fn foreign(vocabulary: ForeignVocabulary) -> Result<Self, TextError> {
+        let ForeignVocabulary { encoder, kind, tokens, bos, add_bos, ends } = vocabulary;
+        Vocabulary::check_size(tokens.len() as u64)?;
+        let pairs = tokens.iter().map(|ForeignToken { name, bytes }| (name.as_str(), bytes.as_slice()));
+        let built = Vocabulary::foreign(&kind, pairs);
+        for &special in bos.iter().chain(&ends) {
+            built.bytes(special)?;
+        }
+        let names: Vec<String> = tokens.into_iter().map(|token| token.name).collect();
+        let name = |id: u32| names.get(id as usize).cloned();
+        let template_tokens =
+            TemplateTokens { bos: bos.and_then(name), eos: ends.first().copied().and_then(name) };
+        let eos_ids: BTreeSet<u32> = ends.into_iter().collect();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                encoder: Encoder::Foreign { encoder, kind, names },
+                vocabulary: Arc::new(built),
+                bos,
+                add_bos: add_bos && bos.is_some(),
                 eos_ids: eos_ids.into_iter().collect(),
                 template_tokens,
             }),
@@ -139,8 +179,11 @@ impl Tokenizer {
     /// [`TextError::Unencodable`] for a character that the vocabulary has no bytes for, and
     /// [`TextError::WhitespaceRun`] above [`WHITESPACE_RUN_LIMIT`].
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, TextError> {
+        let Bpe { encoder, plain, drops_unknown } = match &self.inner.encoder {
+            Encoder::Bpe(bpe) => &**bpe,
+            Encoder::Foreign { encoder, .. } => return encoder.encode(text, specials),
+        };
         check_whitespace(text)?;
-        let Inner { encoder, plain, drops_unknown, .. } = &*self.inner;
         let failed = |error: tokenizers::Error| match error.downcast::<TextError>() {
             Ok(own) => *own,
             Err(other) => TextError::Tokenizer { reason: other.to_string() },
@@ -160,23 +203,13 @@ impl Tokenizer {
                 let tokens = model.tokenize(word)?;
                 if *drops_unknown && tokens.iter().map(|token| token.value.len()).sum::<usize>() != word.len()
                 {
-                    return Err(Box::new(self.unencodable(word)));
+                    return Err(Box::new(unencodable(encoder, word)));
                 }
                 Ok(tokens)
             })
             .map_err(failed)?;
         let encoding = split.into_encoding(None, 0, OffsetType::None).map_err(failed)?;
         Ok(encoding.get_ids().to_vec())
-    }
-
-    /// Says which byte of a word has no token.
-    fn unencodable(&self, word: &str) -> TextError {
-        let missing = word
-            .chars()
-            .find(|character| self.inner.encoder.token_to_id(character.encode_utf8(&mut [0; 4])).is_none());
-        let byte = missing.and_then(byte_level::byte_of).unwrap_or_default();
-        let piece = String::from_utf8_lossy(&byte_level::bytes_of(word)).into_owned();
-        TextError::Unencodable { byte, piece }
     }
 
     /// The text of these tokens. Special tokens contribute nothing; bytes that are not UTF-8 become U+FFFD, as in
@@ -206,7 +239,11 @@ impl Tokenizer {
     /// (`Ġthe`). None outside the vocabulary and for an id without a token.
     #[must_use]
     pub fn name(&self, token: u32) -> Option<String> {
-        self.inner.encoder.id_to_token(token).filter(|name| !name.is_empty())
+        let name = match &self.inner.encoder {
+            Encoder::Bpe(bpe) => bpe.encoder.id_to_token(token),
+            Encoder::Foreign { names, .. } => names.get(token as usize).cloned(),
+        };
+        name.filter(|name| !name.is_empty())
     }
 
     /// The number of token ids: the highest id and one. The model's may be higher, for padding.
@@ -269,10 +306,15 @@ impl Tokenizer {
     /// An id without a use in a GGUF file (types 5 and 6) comes back as an ordinary token of its text.
     ///
     /// # Errors
-    /// [`TextError::Tokenizer`].
+    /// [`TextError::Tokenizer`]; [`TextError::UnsupportedKind`] for a foreign one.
     pub fn to_json(&self, template: Option<&ChatTemplate>) -> Result<(String, String), TextError> {
         let failed = |reason: String| TextError::Tokenizer { reason };
-        let mut encoder = self.inner.encoder.clone();
+        let mut encoder = match &self.inner.encoder {
+            Encoder::Bpe(bpe) => bpe.encoder.clone(),
+            Encoder::Foreign { kind, .. } => {
+                return Err(TextError::UnsupportedKind { found: kind.clone(), known: gguf_vocab::KNOWN });
+            }
+        };
         if encoder.get_decoder().is_none() {
             encoder.with_decoder(Some(ByteLevel::default()));
         }
@@ -304,6 +346,15 @@ impl fmt::Debug for Tokenizer {
             .field("eos_ids", &self.eos_ids())
             .finish_non_exhaustive()
     }
+}
+
+/// Says which byte of a word has no token.
+fn unencodable(encoder: &tokenizers::Tokenizer, word: &str) -> TextError {
+    let missing =
+        word.chars().find(|character| encoder.token_to_id(character.encode_utf8(&mut [0; 4])).is_none());
+    let byte = missing.and_then(byte_level::byte_of).unwrap_or_default();
+    let piece = String::from_utf8_lossy(&byte_level::bytes_of(word)).into_owned();
+    TextError::Unencodable { byte, piece }
 }
 
 /// Refuses a text whose longest run of whitespace is too long to be split.

@@ -50,6 +50,20 @@ impl Vocabulary {
         Self { bytes, ends, fingerprint: digest.finalize().into() }
     }
 
+    /// Takes the tokens of another kind of tokenizer: their names and bytes, in id order.
+    pub(crate) fn foreign<'t>(kind: &str, tokens: impl Iterator<Item = (&'t str, &'t [u8])>) -> Self {
+        let (mut bytes, mut ends, mut digest) = (Vec::new(), Vec::new(), Sha256::new());
+        digest.update(kind.as_bytes());
+        digest.update(b"\0");
+        for (name, text) in tokens {
+            digest.update((name.len() as u64).to_le_bytes());
+            digest.update(name.as_bytes());
+            bytes.extend_from_slice(text);
+            ends.push(bytes.len());
+        }
+        Self { bytes, ends, fingerprint: digest.finalize().into() }
+    }
+
     /// Checks the size of a vocabulary before it is built.
     pub(crate) fn check_size(found: u64) -> Result<(), TextError> {
         if found == 0 || found > VOCABULARY_LIMIT {

@@ -86,12 +86,13 @@ fn collect(table: &Table, prefix: &str, keys: &mut BTreeMap<String, Kind>) {
 const SIZES: [&str; 2] = ["drafter.budget", "drafter.prompt_rows"];
 
 /// The keys whose values are paths: relative ones in a file are relative to the file's folder.
-pub(crate) const PATHS: [&str; 8] = [
+pub(crate) const PATHS: [&str; 9] = [
     "model.path",
     "model.tokenizer",
     "model.template",
     "backend.ort.library",
     "backend.ort.profiling",
+    "backend.llama-cpp.lora.path",
     "drafter.tree",
     "drafter.costs",
     "drafter.snapshot",
@@ -160,6 +161,7 @@ mod tests {
         variables.dedup();
         assert_eq!(variables.len(), KEYS.len());
         assert!(variables.contains(&"UPCYCLE_BACKEND__CANDLE__WEIGHTS".to_owned()));
+        assert!(variables.contains(&"UPCYCLE_BACKEND__LLAMA_CPP__THREADS".to_owned()));
     }
 
     #[test]
@@ -184,7 +186,7 @@ mod tests {
     #[test]
     fn the_key_names_come_by_table() {
         assert_eq!(names_below(""), ["backend", "decode", "drafter", "log", "model"]);
-        assert_eq!(names_below("backend"), ["candle", "name", "ort"]);
+        assert_eq!(names_below("backend"), ["candle", "llama-cpp", "name", "ort"]);
         assert!(is_table("backend.candle") && !is_table("backend.can") && !is_table("log.level"));
     }
 }

@@ -6,6 +6,7 @@ mod drafter;
 mod error;
 mod keys;
 mod layers;
+mod llama_cpp;
 mod ort;
 mod prompt_rows;
 mod raw;
@@ -22,6 +23,9 @@ pub use drafter::{
 pub use error::{ConfigError, Origin, Problem, TreeFileError};
 pub(crate) use keys::nearest;
 pub use layers::Layers;
+pub use llama_cpp::{
+    CacheType, FlashAttention, LlamaCppChoice, RawLlamaCpp, RawLora, RopeScaling, SplitMode,
+};
 pub use ort::{GraphOptimization, OrtChoice, OrtProvider, OrtProviderOption, RawOrt};
 pub use prompt_rows::PromptRows;
 pub use raw::{Raw, RawAmount, RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel};
@@ -55,7 +59,7 @@ pub struct ModelFiles {
 }
 
 /// The engine and its options.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BackendChoice {
     /// The name under which it is registered.
     pub name: String,
@@ -63,6 +67,8 @@ pub struct BackendChoice {
     pub candle: CandleChoice,
     /// Options of the ONNX Runtime backend, whichever is chosen.
     pub ort: OrtChoice,
+    /// Options of the llama.cpp backend, whichever is chosen.
+    pub llama_cpp: LlamaCppChoice,
 }
 
 /// Options of the candle backend.
@@ -194,6 +200,7 @@ impl TryFrom<Raw> for Config {
                 name: backend.name.unwrap_or_else(|| "candle".to_owned()),
                 candle: backend.candle.check()?,
                 ort: backend.ort.check()?,
+                llama_cpp: backend.llama_cpp.check()?,
             },
             drafter: drafter.check()?,
             decode: decode.check()?,
@@ -293,6 +300,7 @@ impl From<&Config> for Raw {
                     threads: backend.candle.threads.map(NonZeroUsize::get),
                 },
                 ort: backend.ort.into(),
+                llama_cpp: backend.llama_cpp.into(),
             },
             drafter: raw,
             decode: RawDecode {

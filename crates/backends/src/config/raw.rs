@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::llama_cpp::RawLlamaCpp;
 use super::ort::RawOrt;
 
 /// The configuration as written in TOML. [`Config`](crate::Config) is the checked form.
@@ -44,6 +45,9 @@ pub struct RawBackend {
     pub candle: RawCandle,
     /// `[backend.ort]`
     pub ort: RawOrt,
+    /// `[backend.llama-cpp]`
+    #[serde(rename = "llama-cpp")]
+    pub llama_cpp: RawLlamaCpp,
 }
 
 /// `[backend.candle]`
@@ -139,6 +143,7 @@ impl Raw {
                 name: text(),
                 candle: RawCandle { device: text(), weights: text(), kernels: text(), threads: Some(0) },
                 ort: RawOrt::specimen(),
+                llama_cpp: RawLlamaCpp::specimen(),
             },
             drafter: RawDrafter {
                 preset: text(),

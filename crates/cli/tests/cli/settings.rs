@@ -78,9 +78,13 @@ fn every_ready_file_is_sound() {
             let mut check = upcycle();
             check.args(["config", "check"]).arg(&file);
             checked += 1;
-            if !cfg!(feature = "ort") && file.file_name().unwrap().to_string_lossy().starts_with("ort-") {
+            let missing = [("ort", cfg!(feature = "ort")), ("llama-cpp", cfg!(feature = "llama-cpp"))];
+            let name = file.file_name().unwrap().to_string_lossy();
+            let backend = missing.iter().find(|(backend, _)| name.starts_with(&format!("{backend}-")));
+            if let Some((backend, false)) = backend {
                 // The last thing that is looked at: all else in the file is sound.
-                assert!(fail(&mut check, 2).contains("--features ort"), "{}", file.display());
+                let feature = format!("--features {backend}");
+                assert!(fail(&mut check, 2).contains(&feature), "{}", file.display());
                 continue;
             }
             let text = stdout(&mut check);

@@ -4,7 +4,7 @@ use upcycle_core::{Commit, DraftTree, NodeId, Rows, Step, TopK, Verifier, Verify
 use upcycle_export::Weights;
 use upcycle_ort::OrtVerifier;
 
-use crate::support::{Tiny, load, step, tree};
+use crate::support::{Export, Tiny, load, step, tree};
 
 #[test]
 fn what_a_step_copies_does_not_grow_with_the_context() -> Result<(), VerifyError> {

@@ -8,7 +8,7 @@ use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
 use upcycle_export::Weights;
 use upcycle_ort::{Model, OrtVerifier};
 
-use crate::support::{Folder, Tiny, exported, load, real_model};
+use crate::support::{Export, Folder, Tiny, exported, load, real_model};
 
 const SKIPPED: i32 = 77;
 

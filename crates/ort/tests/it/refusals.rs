@@ -8,7 +8,7 @@ use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Dimension, Extent, Message, Model as Onnx};
 use upcycle_ort::{GraphError, LibraryError, LoadError, Model, Options, Provider};
 
-use crate::support::{Folder, Tiny, chain, load, options};
+use crate::support::{Export, Folder, Tiny, chain, load, options};
 
 fn exported() -> Folder {
     Tiny::default().export(Weights::F32)

@@ -6,7 +6,7 @@ use upcycle_export::Weights;
 use upcycle_ort::OrtVerifier;
 use upcycle_testkit::{Subject, Tolerance};
 
-use crate::support::{Folder, Tiny, load};
+use crate::support::{Export, Folder, Tiny, load};
 
 type Exported = LazyLock<[Folder; 2]>;
 

@@ -1,0 +1,96 @@
+//! The backend llama-cpp on the command line.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The real model.
+fn model() -> PathBuf {
+    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        PathBuf::from,
+    );
+    assert!(path.is_file(), "{} is missing: run scripts/get-model.sh", path.display());
+    path
+}
+
+fn upcycle(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_upcycle"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("UPCYCLE_") {
+            command.env_remove(name);
+        }
+    }
+    // What passes cost is kept among the tests' own files, not in the user's cache.
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command.args(arguments).output().unwrap()
+}
+
+fn stdout(arguments: &[&str]) -> String {
+    let output = upcycle(arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "llama.cpp is quiet");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn error(arguments: &[&str]) -> String {
+    let output = upcycle(arguments);
+    assert!(output.status.code().is_some_and(|code| code != 0), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_prompt_is_answered_with_trees_as_without() {
+    let model = model().display().to_string();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/llama-cpp-cpu.toml");
+    let config = config.display().to_string();
+    let run = |more: &[&str]| {
+        let prompt = [
+            "run",
+            "--config",
+            &config,
+            "--model",
+            &model,
+            "--prompt",
+            "What is the capital of France?",
+            "-n",
+            "24",
+            "--json",
+        ];
+        serde_json::from_str::<Value>(&stdout(&[&prompt[..], more].concat())).unwrap()
+    };
+    let answer = run(&["--drafter", "recycling", "--set", "drafter.budget=8"]);
+    assert!(answer["text"].as_str().unwrap().contains("Paris"), "{answer}");
+    let plain = run(&["--drafter", "none"]);
+    assert_eq!(plain["tokens"], answer["tokens"], "no near-tie in this text");
+}
+
+#[test]
+fn the_ready_files_are_sound_and_the_backend_is_listed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    for name in ["llama-cpp-cpu.toml", "llama-cpp-cuda.toml"] {
+        let text = stdout(&["config", "check", &folder.join(name).display().to_string()]);
+        assert!(text.contains("name = \"llama-cpp\"") && text.contains("[backend.llama-cpp]"), "{text}");
+    }
+    let list: Value = serde_json::from_str(&stdout(&["backends", "--json"])).unwrap();
+    let llama = list.as_array().unwrap().iter().find(|backend| backend["name"] == "llama-cpp").unwrap();
+    assert_eq!(llama["state"], "ready");
+    assert!(llama["devices"].as_array().unwrap().contains(&"cpu".into()), "{llama}");
+}
+
+#[test]
+fn a_gpu_that_is_not_there_and_a_file_that_is_no_adapter_are_errors() {
+    let model = model().display().to_string();
+    let run = |set: &str| {
+        error(&["run", "--model", &model, "--backend", "llama-cpp", "--set", set, "--prompt", "x"])
+    };
+    let gpu = run("backend.llama-cpp.n_gpu_layers=1");
+    assert!(cfg!(feature = "llama-cpp-cuda") || gpu.contains("llama-cpp-cuda"), "{gpu}");
+    let adapter = run(&format!("backend.llama-cpp.lora.path={model}"));
+    assert!(adapter.contains("cannot be applied"), "{adapter}");
+    let memory = run("backend.llama-cpp.n_ctx=1000000000");
+    assert!(memory.contains("MiB"), "{memory}");
+    let slip = run("backend.llama-cpp.thread=2");
+    assert!(slip.contains("threads"), "{slip}");
+}

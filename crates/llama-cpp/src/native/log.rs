@@ -1,0 +1,115 @@
+//! llama.cpp's log: into `tracing`, a level quieter than it says, and into the errors of this crate.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char, c_void};
+
+use llama_cpp_sys_2::{
+    GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_DEBUG, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_INFO,
+    GGML_LOG_LEVEL_WARN, ggml_log_level,
+};
+
+/// What a thread is about to say, and what it has said while somebody listened.
+#[derive(Default)]
+struct Lines {
+    level: ggml_log_level,
+    line: String,
+    errors: Option<Vec<String>>,
+}
+
+thread_local! {
+    static LINES: RefCell<Lines> = RefCell::default();
+}
+
+/// Runs `call`, and gives the errors that llama.cpp logged meanwhile on this thread, joined, along with its result.
+pub(crate) fn listen<T>(call: impl FnOnce() -> T) -> (T, String) {
+    LINES.with_borrow_mut(|lines| lines.errors = Some(Vec::new()));
+    let result = call();
+    let errors = LINES.with_borrow_mut(|lines| lines.errors.take().unwrap_or_default());
+    (result, if errors.is_empty() { "it gives no reason".to_owned() } else { errors.join("; ") })
+}
+
+/// Makes llama.cpp and ggml log through `tracing`.
+pub(super) fn install() {
+    // SAFETY: the function lives as long as the program, and takes no user data.
+    unsafe { llama_cpp_sys_2::llama_log_set(Some(receive), std::ptr::null_mut()) };
+}
+
+/// Called by llama.cpp with a part of a line, a line or several, on any thread.
+unsafe extern "C" fn receive(level: ggml_log_level, text: *const c_char, _: *mut c_void) {
+    if text.is_null() {
+        return;
+    }
+    // SAFETY: llama.cpp passes a string that ends in a zero byte and stays during the call.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    // A thread that is ending, or a subscriber that comes back here, is not worth a panic in a C function.
+    let _ = LINES.try_with(|lines| {
+        if let Ok(mut lines) = lines.try_borrow_mut() {
+            lines.push(level, &text);
+        }
+    });
+}
+
+impl Lines {
+    fn push(&mut self, level: ggml_log_level, text: &str) {
+        if level != GGML_LOG_LEVEL_CONT {
+            self.level = level;
+        }
+        let mut parts = text.split('\n');
+        self.line.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            self.end();
+            self.line.push_str(part);
+        }
+    }
+
+    /// The line is complete.
+    fn end(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let line = line.trim();
+        if line.is_empty() {
+            return;
+        }
+        match (self.level, &mut self.errors) {
+            (GGML_LOG_LEVEL_ERROR, Some(errors)) => {
+                // "function: what went wrong"
+                let told = line.split_once(": ").filter(|(name, _)| !name.contains(' '));
+                errors.push(told.map_or(line, |(_, told)| told).to_owned());
+                tracing::debug!(target: "llama.cpp", "{line}");
+            }
+            (GGML_LOG_LEVEL_ERROR, None) => tracing::warn!(target: "llama.cpp", "{line}"),
+            (GGML_LOG_LEVEL_WARN, _) => tracing::info!(target: "llama.cpp", "{line}"),
+            (GGML_LOG_LEVEL_INFO, _) => tracing::debug!(target: "llama.cpp", "{line}"),
+            (GGML_LOG_LEVEL_DEBUG, _) => tracing::trace!(target: "llama.cpp", "{line}"),
+            (_, _) => tracing::debug!(target: "llama.cpp", "{line}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says `parts` as llama.cpp would.
+    fn say(parts: &[(ggml_log_level, &CStr)]) {
+        for (level, text) in parts {
+            // SAFETY: the text is a C string.
+            unsafe { receive(*level, text.as_ptr(), std::ptr::null_mut()) };
+        }
+    }
+
+    #[test]
+    fn errors_are_heard_without_the_name_of_the_function_and_nothing_else_is() {
+        let ((), heard) = listen(|| {
+            say(&[
+                (GGML_LOG_LEVEL_INFO, c"all is well\n"),
+                (GGML_LOG_LEVEL_ERROR, c"load: no such "),
+                (GGML_LOG_LEVEL_CONT, c"tensor\nanother: line"),
+                (GGML_LOG_LEVEL_CONT, c"\n"),
+                (GGML_LOG_LEVEL_WARN, c"careful\n"),
+            ]);
+        });
+        assert_eq!(heard, "no such tensor; line");
+        let ((), heard) = listen(|| say(&[(GGML_LOG_LEVEL_INFO, c"fine\n")]));
+        assert_eq!(heard, "it gives no reason");
+    }
+}

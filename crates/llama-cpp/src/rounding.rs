@@ -1,0 +1,35 @@
+//! How far a logit moves with the rows beside it.
+
+use upcycle_gguf::{GgmlType, Gguf};
+
+/// What the matrices of a model are stored as: the coarsest type decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rounding {
+    /// All in `f32`.
+    Float,
+    /// Some in 16 bits.
+    Half,
+    /// Some in fewer.
+    Quantized,
+}
+
+impl Rounding {
+    pub(crate) fn of(gguf: &Gguf) -> Self {
+        let matrices = gguf.tensors().iter().filter(|tensor| tensor.shape.len() > 1);
+        let each = matrices.map(|tensor| match tensor.dtype {
+            GgmlType::F32 | GgmlType::F64 => Rounding::Float,
+            GgmlType::F16 | GgmlType::Bf16 => Rounding::Half,
+            _ => Rounding::Quantized,
+        });
+        each.max().unwrap_or(Rounding::Float)
+    }
+
+    /// The most that a logit may move.
+    pub(crate) fn row_tolerance(self) -> f32 {
+        match self {
+            Rounding::Float => 0.05,
+            Rounding::Half => 0.15,
+            Rounding::Quantized => 2.5,
+        }
+    }
+}

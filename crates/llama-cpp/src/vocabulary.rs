@@ -1,0 +1,105 @@
+//! llama.cpp's own tokenizer, for vocabularies of every kind that it knows.
+
+use std::fmt;
+use std::path::Path;
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use upcycle_core::TokenId;
+use upcycle_gguf::Gguf;
+
+use crate::LoadError;
+use crate::native::{library, listen};
+
+/// The vocabulary of a GGUF file, without its weights.
+pub struct Vocabulary {
+    llama: LlamaModel,
+}
+
+/// A token of a [`Vocabulary`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// As the vocabulary writes it.
+    pub name: String,
+    /// What it contributes to the text: nothing for a control token.
+    pub bytes: Vec<u8>,
+}
+
+impl Vocabulary {
+    /// Reads the vocabulary of a GGUF file.
+    ///
+    /// # Errors
+    /// [`LoadError::Gguf`], [`LoadError::Path`], [`LoadError::Processor`], [`LoadError::Model`].
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let gguf = Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?;
+        // llama.cpp ends the process where such a vocabulary is asked for a token.
+        if matches!(gguf.get_string("tokenizer.ggml.model"), Ok(None | Some("no_vocab" | "none"))) {
+            let reason = "it holds no vocabulary".to_owned();
+            return Err(LoadError::Model { path: path.to_owned(), reason });
+        }
+        let library = library()?;
+        let params = LlamaModelParams::default().with_vocab_only(true);
+        Ok(Self { llama: load(library, path, &params)? })
+    }
+
+    /// The tokens of a text, as the text stands; `specials` is whether text that looks like a special token is that token. None
+    /// for a text of 2 GiB or more.
+    #[must_use]
+    pub fn tokenize(&self, text: &str, specials: bool) -> Option<Vec<TokenId>> {
+        i32::try_from(text.len()).ok()?;
+        let tokens = self.llama.vocab().tokenize(text.as_bytes(), false, specials);
+        tokens.into_iter().map(id).collect()
+    }
+
+    /// The tokens, in id order.
+    #[must_use]
+    pub fn pieces(&self) -> Vec<Piece> {
+        let vocab = self.llama.vocab();
+        let piece = |token| Piece {
+            name: vocab.text(token).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            bytes: vocab.token_to_piece(token, false, None),
+        };
+        vocab.tokens().map(piece).collect()
+    }
+
+    /// The token that begins a text, and whether prompts are to begin with it.
+    #[must_use]
+    pub fn bos(&self) -> (Option<TokenId>, bool) {
+        let vocab = self.llama.vocab();
+        (id(vocab.bos()), vocab.should_add_bos())
+    }
+
+    /// The tokens after which generation is over, that which ends a text first.
+    #[must_use]
+    pub fn ends(&self) -> Vec<TokenId> {
+        let vocab = self.llama.vocab();
+        let eos = id(vocab.eos());
+        let others = vocab.tokens().filter(|&token| vocab.is_eog(token)).filter_map(id);
+        eos.into_iter().chain(others.filter(|&other| Some(other) != eos)).collect()
+    }
+}
+
+/// The id of a token; llama.cpp has -1 for none.
+fn id(token: LlamaToken) -> Option<TokenId> {
+    TokenId::try_from(token.0).ok()
+}
+
+/// Loads a file that our reader has found sound.
+pub(crate) fn load(
+    library: &crate::native::Library,
+    path: &Path,
+    params: &LlamaModelParams,
+) -> Result<LlamaModel, LoadError> {
+    if path.to_str().is_none_or(|path| path.contains('\0')) {
+        return Err(LoadError::Path { path: path.to_owned() });
+    }
+    let (loaded, reason) = listen(|| LlamaModel::load_from_file(&library.backend, path, params));
+    loaded.map_err(|_| LoadError::Model { path: path.to_owned(), reason })
+}
+
+impl fmt::Debug for Vocabulary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vocabulary").field("tokens", &self.llama.n_vocab()).finish_non_exhaustive()
+    }
+}

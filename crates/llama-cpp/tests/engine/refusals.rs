@@ -1,0 +1,211 @@
+//! What cannot be loaded or scored: each gives an error of its own, and the process goes on.
+
+use std::fs;
+use std::sync::Arc;
+
+use upcycle_core::{
+    Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, Support, TopK, Verifier, VerifyError,
+};
+use upcycle_gguf::write::GgufWriter;
+use upcycle_gguf::{Gguf, GgufError, Value};
+use upcycle_llama_cpp::{
+    CacheType, FlashAttention, LlamaVerifier, LoadError, ModelKind, Options, PassError, kind_of,
+};
+use upcycle_testkit::tiny::{Tiny, write};
+
+use crate::support::{chain, load, options, refusal, verifier};
+
+fn header(entries: &[(&str, Value)]) -> Gguf {
+    let writer =
+        entries.iter().fold(GgufWriter::new(), |writer, (key, value)| writer.metadata(*key, value.clone()));
+    Gguf::read(&mut std::io::Cursor::new(writer.to_bytes().expect("sound"))).expect("sound")
+}
+
+fn architecture(name: &str) -> (&'static str, Value) {
+    ("general.architecture", Value::String(name.to_owned()))
+}
+
+#[test]
+fn what_can_be_verified_is_told_by_the_metadata() {
+    let kind = |name| kind_of(&header(&[architecture(name)]));
+    for name in ["llama", "qwen3", "phi3", "olmo2x", ""] {
+        assert_eq!(kind(name), ModelKind::Attention, "{name}");
+        assert_eq!(kind(name).support(), Support::Tree);
+    }
+    for (names, expected, why) in [
+        (["mamba", "rwkv7"], ModelKind::Recurrent, "overwritten"),
+        (["jamba", "qwen3next"], ModelKind::Hybrid, "recurrent layers"),
+        (["gemma3", "gpt-oss"], ModelKind::SlidingWindow, "sliding window"),
+    ] {
+        for name in names {
+            assert_eq!(kind(name), expected, "{name}");
+            assert!(
+                matches!(kind(name).support(), Support::Plain { reason } if reason.contains(why)),
+                "{name}"
+            );
+        }
+    }
+    for name in ["t5", "bert", "llada", "eagle3"] {
+        assert!(matches!(kind(name), ModelKind::NotGenerative { .. }), "{name}");
+    }
+    let window =
+        |name: &str, key, window: u32| kind_of(&header(&[architecture(name), (key, Value::U32(window))]));
+    assert_eq!(window("gemma3", "gemma3.attention.sliding_window", 0), ModelKind::Attention);
+    assert_eq!(
+        window("llama", "llama.attention.sliding_window", 4096),
+        ModelKind::Attention,
+        "it is not applied"
+    );
+    assert_eq!(window("tomorrow", "tomorrow.attention.sliding_window", 4096), ModelKind::SlidingWindow);
+    let causal = header(&[architecture("llama"), ("llama.attention.causal", Value::Bool(false))]);
+    assert!(matches!(kind_of(&causal), ModelKind::NotGenerative { .. }));
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = refusal(&folder.path().join("no.gguf"), &options(64));
+    assert!(matches!(missing, LoadError::Gguf { source: GgufError::Open { .. }, .. }), "{missing:?}");
+    let whole = fs::read(write(&Tiny::default().writer(None)).path()).expect("written");
+    let path = folder.path().join("cut.gguf");
+    for len in [0, 3, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..len]).expect("to write");
+        assert!(matches!(refusal(&path, &options(64)), LoadError::Gguf { .. }), "{len}");
+    }
+    let split = Tiny::default().writer(None).metadata("split.count", 2_u16).metadata("split.no", 0_u16);
+    let error = refusal(write(&split).path(), &options(64));
+    assert!(matches!(error, LoadError::Gguf { source: GgufError::Split { count: 2 }, .. }), "{error:?}");
+}
+
+#[test]
+fn models_that_llama_cpp_refuses_are_refused_with_its_reason() {
+    let reason = |writer: &GgufWriter| match refusal(write(writer).path(), &options(64)) {
+        LoadError::Model { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    let tiny = Tiny::default();
+    let unknown = Tiny { architecture: "tomorrow", ..tiny.clone() };
+    assert!(reason(&unknown.writer(None)).contains("tomorrow"));
+    for tensor in ["blk.1.ffn_up.weight", "token_embd.weight", "output_norm.weight"] {
+        assert!(reason(&tiny.writer(Some(tensor))).contains(tensor), "{tensor}");
+    }
+    let embeds = Tiny { architecture: "bert", ..tiny.clone() };
+    let error = refusal(write(&embeds.writer(None)).path(), &options(64));
+    assert!(matches!(error, LoadError::NotGenerative { .. }) && error.to_string().contains("embeds texts"));
+}
+
+#[test]
+fn options_that_cannot_be_had() {
+    let file = write(&Tiny::default().writer(None));
+    let error = refusal(file.path(), &Options { n_gpu_layers: Some(1), ..options(64) });
+    assert!(
+        matches!(error, LoadError::NoGpu { layers: 1, .. }) && error.to_string().contains("llama-cpp-cuda")
+    );
+    // A context of 2^30 tokens of 2 layers with 2 heads of 16 is 256 GiB.
+    let error = refusal(file.path(), &options(1 << 30));
+    assert!(matches!(error, LoadError::ContextMemory { needed: 262_144, .. }), "{error:?}");
+    let more = Options { n_ctx: u32::MAX.try_into().ok(), ..options(64) };
+    assert!(matches!(refusal(file.path(), &more), LoadError::Options { .. }));
+    let larger = Options { n_ubatch: 129.try_into().expect("not 0"), ..options(64) };
+    assert!(matches!(refusal(file.path(), &larger), LoadError::Options { .. }));
+    let off = Options { cache_type_v: CacheType::Q8_0, flash_attn: FlashAttention::Off, ..options(64) };
+    assert!(matches!(refusal(file.path(), &off), LoadError::Options { .. }));
+    // Heads of 16 are no whole blocks of 32.
+    let blocks = Options { cache_type_k: CacheType::Q8_0, ..options(64) };
+    let error = refusal(file.path(), &blocks);
+    assert!(
+        matches!(&error, LoadError::Context { reason, .. } if reason.contains("block size")),
+        "{error:?}"
+    );
+}
+
+/// A root with `leaves` children.
+fn star(leaves: u32) -> DraftTree {
+    let mut tree = DraftTree::new();
+    tree.restart(0, Room::UNBOUNDED);
+    for token in 0..leaves {
+        tree.push(NodeId::ROOT, token, None).expect("there is room");
+    }
+    tree
+}
+
+fn score(verifier: &mut LlamaVerifier, seq: SeqId, tree: &DraftTree) -> Result<(), VerifyError> {
+    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(4))
+}
+
+fn pass_error(result: Result<(), VerifyError>) -> PassError {
+    match result {
+        Err(VerifyError::Backend { source, .. }) => {
+            *source.downcast::<PassError>().expect("one of this backend")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// llama.cpp has no cells left: an error before the pass, and what was committed or waits is as it was.
+#[test]
+fn sequences_that_fill_all_cells() -> Result<(), VerifyError> {
+    let model = load(write(&Tiny::default().writer(None)).path(), &options(160));
+    let mut verifier = verifier(&model);
+    let chain = DraftTree::chain(&[7; 120]);
+    let path: Vec<NodeId> = chain.nodes().collect();
+    // The context of 160 is 256 cells in llama.cpp, since it rounds up.
+    let open: Vec<SeqId> = (0..3).map(|_| verifier.open()).collect::<Result<_, _>>()?;
+    for &seq in &open[..2] {
+        score(&mut verifier, seq, &chain)?;
+        verifier.commit(&[Commit { seq, path: &path }])?;
+    }
+    let waits = DraftTree::chain(&[3; 10]);
+    score(&mut verifier, open[2], &waits)?;
+    let error = pass_error(score(&mut verifier, open[0], &DraftTree::chain(&[5; 7])));
+    assert_eq!(error, PassError::CellsUsedUp { used: 250, rows: 7, cells: 256 });
+    // What waits in the sequence itself may go, for it would go with the pass anyway.
+    score(&mut verifier, open[2], &DraftTree::chain(&[4; 16]))?;
+    verifier.commit(&[Commit { seq: open[2], path: &path[..16] }])?;
+    let error = pass_error(score(&mut verifier, open[2], &DraftTree::chain(&[1])));
+    assert_eq!(error, PassError::CellsUsedUp { used: 256, rows: 1, cells: 256 });
+    verifier.close(open[1]);
+    score(&mut verifier, open[2], &star(20))
+}
+
+/// A sequence id beyond llama.cpp's 256 would end the process.
+#[test]
+fn passes_that_wait_hold_their_ids() -> Result<(), VerifyError> {
+    let tiny = Tiny { vocab: 300, ..Tiny::default() };
+    let model = load(
+        write(&tiny.writer(None)).path(),
+        &Options { n_batch: 512.try_into().expect("not 0"), ..options(600) },
+    );
+    let mut verifier = verifier(&model);
+    let (first, second) = (verifier.open()?, verifier.open()?);
+    assert_eq!(verifier.limits().max_leaves, 192);
+    score(&mut verifier, first, &star(192))?;
+    // 256 ids, less two of the sequences and 192 of the leaves that wait.
+    let error = pass_error(score(&mut verifier, second, &star(63)));
+    assert_eq!(error, PassError::IdsUsedUp { ids: 256 });
+    score(&mut verifier, second, &star(62))?;
+    let more = verifier.open();
+    assert_eq!(pass_error(more.map(drop)), PassError::IdsUsedUp { ids: 256 });
+    // What waits survives, and its ids are taken over from sequence to sequence.
+    verifier.commit(&[Commit { seq: first, path: &[NodeId::ROOT, NodeId::new(9)] }])?;
+    for _ in 0..3 {
+        score(&mut verifier, second, &star(192))?;
+        score(&mut verifier, second, &star(192))?;
+        verifier.commit(&[Commit { seq: second, path: &[NodeId::ROOT] }])?;
+        score(&mut verifier, first, &star(192))?;
+        verifier.commit(&[Commit { seq: first, path: &[NodeId::ROOT] }])?;
+    }
+    for _ in 2..64 {
+        verifier.open()?;
+    }
+    score(&mut verifier, first, &star(192))
+}
+
+#[test]
+fn a_pass_over_nothing_does_nothing() -> Result<(), VerifyError> {
+    let model = load(write(&Tiny::default().writer(None)).path(), &options(64));
+    let mut verifier =
+        LlamaVerifier::new(Arc::clone(&model)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    verifier.forward(&[], &mut TopK::new(1))?;
+    verifier.commit(&[])
+}

@@ -1,0 +1,81 @@
+//! Models to run, and how they are loaded.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use upcycle_core::{DraftTree, Row, Rows, Step, TokenId, TopK, Verifier};
+use upcycle_llama_cpp::{LlamaVerifier, LoadError, Model, Options};
+
+/// The path of the real model.
+///
+/// # Panics
+/// If it is not there.
+pub(crate) fn real_model() -> PathBuf {
+    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        PathBuf::from,
+    );
+    assert!(
+        path.exists(),
+        "the test model {} is not there: run scripts/get-model.sh, or set UPCYCLE_TEST_MODEL",
+        path.display()
+    );
+    path
+}
+
+/// Two threads, and a context that can be walked up to.
+pub(crate) fn options(n_ctx: u32) -> Options {
+    Options {
+        threads: 2.try_into().ok(),
+        n_ctx: n_ctx.try_into().ok(),
+        n_batch: 128.try_into().expect("not 0"),
+        n_ubatch: 128.try_into().expect("not 0"),
+        ..Options::default()
+    }
+}
+
+pub(crate) fn load(path: &Path, options: &Options) -> Arc<Model> {
+    Model::load(path, options).unwrap_or_else(|error| panic!("{}", chain(&error)))
+}
+
+pub(crate) fn verifier(model: &Arc<Model>) -> LlamaVerifier {
+    LlamaVerifier::new(Arc::clone(model)).unwrap_or_else(|error| panic!("{}", chain(&error)))
+}
+
+/// Why a model cannot be loaded or run.
+pub(crate) fn refusal(path: &Path, options: &Options) -> LoadError {
+    match Model::load(path, options).and_then(LlamaVerifier::new) {
+        Ok(_) => panic!("{} was loaded", path.display()),
+        Err(error) => {
+            println!("{}", chain(&error));
+            error
+        }
+    }
+}
+
+/// The error and its causes.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The logits behind each token of a text, `[tokens * vocab]`.
+pub(crate) fn logits(verifier: &mut dyn Verifier, text: &[TokenId]) -> Vec<f32> {
+    let seq = verifier.open().expect("room for one");
+    let tree = DraftTree::chain(text);
+    let step = Step { seq, tree: &tree, rows: Rows::All };
+    verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
+    let mut logits = Vec::new();
+    for node in 0..text.len() {
+        logits.extend_from_slice(verifier.logits(Row { step: 0, node }).expect("asked for"));
+    }
+    verifier.close(seq);
+    logits
+}
+
+/// The largest difference of two rows of numbers.
+pub(crate) fn apart(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}

@@ -1,0 +1,162 @@
+//! The tokenizer that the text layer builds from the file, beside llama.cpp's own.
+
+use std::path::{Path, PathBuf};
+
+use upcycle_gguf::Gguf;
+use upcycle_llama_cpp::Vocabulary;
+use upcycle_text::{Specials, Tokenizer};
+
+fn real_model() -> PathBuf {
+    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is not there: run scripts/get-model.sh", path.display());
+    path
+}
+
+/// What texts are put together from.
+const PIECES: &[&str] = &[
+    "the",
+    "The",
+    "THE",
+    "don't",
+    "I'll",
+    "we've",
+    "O'Brien's",
+    "naïve",
+    "café",
+    "Straße",
+    "ÅNGSTRÖM",
+    "İstanbul",
+    "ﬁ",
+    "e\u{301}",
+    "a\u{308}\u{304}",
+    "q\u{323}\u{307}",
+    "\u{200d}",
+    "\u{200b}",
+    "\u{feff}",
+    "\u{a0}",
+    "\u{3000}",
+    "你好",
+    "世界。",
+    "東京タワー",
+    "ひらがな",
+    "한국어",
+    "שלום",
+    "مرحبا",
+    "नमस्ते",
+    "ไทย",
+    "Привет",
+    "😀",
+    "👩‍👩‍👧‍👦",
+    "🇩🇪",
+    "👍🏽",
+    "∑x²≤√π",
+    "→",
+    "…",
+    "—",
+    "“quoted”",
+    "«»",
+    "0",
+    "7",
+    "42",
+    "2024",
+    "3.14159",
+    "1,000,000",
+    "½",
+    "0xFF",
+    "1e-9",
+    "::",
+    "->",
+    "=>",
+    "!=",
+    "&&",
+    "fn main() {",
+    "}",
+    "let mut x = vec![1, 2];",
+    "#include <stdio.h>",
+    "def f(x):\n    return x**2",
+    "SELECT * FROM t WHERE a='b';",
+    "<div class=\"x\">",
+    "</html>",
+    "https://example.org/?q=1&r=2",
+    "a_b_c",
+    "camelCase",
+    "SCREAMING_CASE",
+    "$var",
+    "@user",
+    "#tag",
+    "\\n",
+    "`code`",
+    "***",
+    "---",
+    "???!!!",
+    "(",
+    ")]",
+    "{}",
+    " ",
+    "  ",
+    "   ",
+    "        ",
+    "\t",
+    "\t\t",
+    "\n",
+    "\n\n",
+    "\n\n\n",
+    "\r\n",
+    " \n",
+    "\n ",
+    " \t ",
+    "\u{0}",
+    "\u{1}",
+    "\u{7f}",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|im_",
+    "user",
+    "supercalifragilisticexpialidocious",
+    "zzzzzzzzzzzzzzzzz",
+];
+
+/// 500 texts: each piece alone, then ever longer mixtures of them, and runs of single characters.
+fn texts() -> Vec<String> {
+    let mut texts: Vec<String> = PIECES.iter().map(|&piece| piece.to_owned()).collect();
+    let mut rng = fastrand::Rng::with_seed(7);
+    while texts.len() < 470 {
+        let (count, spaced) = (rng.usize(2..12), rng.bool());
+        let pieces: Vec<&str> = (0..count).map(|_| PIECES[rng.usize(..PIECES.len())]).collect();
+        texts.push(pieces.join(if spaced { " " } else { "" }));
+    }
+    while texts.len() < 500 {
+        // Any characters at all, the unassigned ones too.
+        texts.push((0..rng.usize(1..40)).map(|_| rng.char(..)).collect());
+    }
+    texts
+}
+
+#[test]
+fn both_tokenizers_agree_on_500_texts() {
+    let path = real_model();
+    let own = Tokenizer::from_gguf(&Gguf::open(&path).expect("a model")).expect("a tokenizer");
+    let theirs = Vocabulary::load(&path).expect("a vocabulary");
+    let (texts, mut differ) = (texts(), Vec::new());
+    assert_eq!(texts.len(), 500);
+    for text in &texts {
+        for (specials, parse) in [(Specials::Parse, true), (Specials::Plain, false)] {
+            let (own, theirs) =
+                (own.encode(text, specials).expect("bytes for all"), theirs.tokenize(text, parse));
+            if Some(&own) != other.as_ref() {
+                differ.push(format!("{text:?} ({specials:?}): {own:?}, llama.cpp {other:?}"));
+            }
+        }
+    }
+    assert_eq!(theirs.pieces().len(), own.vocab_size());
+    assert_eq!(theirs.ends(), own.eos_ids());
+    assert_eq!(theirs.bos().0, own.bos());
+    for (token, piece) in (0..).zip(theirs.pieces()) {
+        assert_eq!(piece.bytes, own.token_bytes(token).expect("a token"), "{}", piece.name);
+    }
+    assert!(differ.is_empty(), "{} of 1000 differ:\n{}", differ.len(), differ.join("\n"));
+}

@@ -1,0 +1,157 @@
+//! Engines beside each other: llama.cpp, which this project did not write, against candle's forward pass and exported graphs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use upcycle_candle::CandleVerifier;
+use upcycle_core::{Decoder, DraftTree, NullDrafter, Request, Row, Rows, Step, TokenId, TopK, Verifier};
+use upcycle_llama_cpp::LlamaVerifier;
+use upcycle_ort::OrtVerifier;
+use upcycle_testkit::tiny::{Tiny, write};
+use upcycle_tests::{model, reference};
+
+fn llama_cpp(path: &Path) -> LlamaVerifier {
+    let options = upcycle_llama_cpp::Options {
+        n_ctx: 512.try_into().ok(),
+        threads: 2.try_into().ok(),
+        ..upcycle_llama_cpp::Options::default()
+    };
+    let model = upcycle_llama_cpp::Model::load(path, &options).expect("a model");
+    LlamaVerifier::new(model).expect("a context")
+}
+
+fn candle(path: &Path) -> CandleVerifier {
+    CandleVerifier::new(
+        upcycle_candle::Model::load(path, &upcycle_candle::Options::default()).expect("a model"),
+    )
+}
+
+/// The ids and logits of the best 8 of each row of a text, and the logits of its last row, `[vocab]`.
+fn score(verifier: &mut dyn Verifier, text: &[TokenId]) -> (TopK, Vec<f32>) {
+    let seq = verifier.open().expect("room for one");
+    let tree = DraftTree::chain(text);
+    let mut top = TopK::new(8);
+    verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut top).expect("a pass");
+    let last = verifier.logits(Row { step: 0, node: text.len() - 1 }).expect("asked for").to_vec();
+    verifier.close(seq);
+    (top, last)
+}
+
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Scores `text` in both engines: the largest difference of a logit of the last row. The best 8 of each row have to agree, up
+/// to those whose logits are within `tolerance` of the eighth; the order too, up to near-ties.
+fn agree(a: &mut dyn Verifier, b: &mut dyn Verifier, text: &[TokenId], tolerance: f32) -> f32 {
+    let ((top_a, last_a), (top_b, last_b)) = (score(a, text), score(b, text));
+    for node in 0..text.len() {
+        let row = Row { step: 0, node };
+        let (a, b) = (top_a.get(row).expect("a row"), top_b.get(row).expect("a row"));
+        for (one, other) in [(&a, &b), (&b, &a)] {
+            let eighth = other.logits[other.logits.len() - 1];
+            for (id, logit) in one.ids.iter().zip(one.logits) {
+                let found = other.ids.iter().position(|other| other == id).map(|at| other.logits[at]);
+                let near = found.map_or(logit - eighth, |found| (logit - found).abs());
+                assert!(
+                    near <= tolerance,
+                    "token {id} at {node}: {logit}, and {found:?} in the other engine"
+                );
+            }
+        }
+        if a.logits[0] - a.logits[1] > 2.0 * tolerance {
+            assert_eq!(a.ids[0], b.ids[0], "the best token at {node}");
+        }
+    }
+    let most = apart(&last_a, &last_b);
+    assert!(most <= tolerance, "logits differ by {most}");
+    most
+}
+
+/// How far the logits of the Q4_1 file may differ: both engines round activations to 8 bits, each in its own way.
+const QUANTIZED: f32 = 2.5;
+
+#[test]
+fn candle_and_llama_cpp_agree_on_the_real_model() {
+    let path = model::path();
+    let (mut candle, mut llama) = (candle(&path), llama_cpp(&path));
+    let trace = reference::trace();
+    let prompts: Vec<Vec<TokenId>> = trace
+        .prompts
+        .iter()
+        .flat_map(|prompt| {
+            let whole = [&prompt.prompt_ids[..], &prompt.output_ids].concat();
+            [prompt.prompt_ids.clone(), whole[..whole.len().min(300)].to_vec()]
+        })
+        .collect();
+    assert_eq!(prompts.len(), 20);
+    let mut most = 0.0_f32;
+    for prompt in &prompts {
+        most = most.max(agree(&mut candle, &mut llama, prompt, QUANTIZED));
+    }
+    println!("Q4_1: logits of the last rows of 20 texts differ by at most {most}");
+}
+
+#[test]
+fn texts_of_candle_and_llama_cpp_part_only_at_near_ties() {
+    let path = model::path();
+    let mut plain = Decoder::new(candle(&path), NullDrafter);
+    let mut other = Decoder::new(llama_cpp(&path), NullDrafter);
+    let (mut equal, mut all) = (0, 0);
+    for prompt in &reference::trace().prompts {
+        let prompt = &prompt.prompt_ids;
+        let text = |tokens: Vec<Result<TokenId, _>>| -> Vec<TokenId> {
+            tokens.into_iter().collect::<Result<_, upcycle_core::DecodeError>>().expect("a text")
+        };
+        let a = text(plain.generate(prompt, Request::greedy(48)).expect("a prompt").collect());
+        let b = text(other.generate(prompt, Request::greedy(48)).expect("a prompt").collect());
+        all += 1;
+        let Some(at) = a.iter().zip(&b).position(|(a, b)| a != b) else {
+            equal += 1;
+            continue;
+        };
+        let before = [prompt, &a[..at]].concat();
+        let (top, _) = score(plain.verifier_mut(), &before);
+        let best = top.get(Row { step: 0, node: before.len() - 1 }).expect("a row");
+        let gap = best.logits[0] - best.logits[1];
+        assert!(gap <= 2.0 * QUANTIZED, "token {at}: the best two are {gap} apart");
+    }
+    println!("{equal} of {all} texts are equal");
+}
+
+/// Tiny random models, on weights in `f32`: the same sums in another order.
+const FLOAT: f32 = 0.05;
+
+#[test]
+fn tiny_models_of_three_architectures_score_alike() {
+    let odd = Tiny { width: 96, heads: 6, kv_heads: 2, vocab: 77, untied: true, ..Tiny::default() };
+    for tiny in [
+        Tiny::default(),
+        odd.clone(),
+        Tiny { architecture: "qwen2", ..Tiny::default() },
+        Tiny { architecture: "qwen3", ..odd },
+    ] {
+        let file = write(&tiny.writer(None));
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("exported");
+        upcycle_export::export(file.path(), &folder, upcycle_export::Options::default(), &mut |_, _| ())
+            .expect("a graph");
+        let options = upcycle_ort::Options::default();
+        let graph = upcycle_ort::Model::load(&folder, &options).expect("a graph");
+        let mut engines: Vec<(&str, Box<dyn Verifier>)> =
+            vec![("ONNX Runtime", Box::new(OrtVerifier::new(Arc::clone(&graph))))];
+        if tiny.architecture == "llama" {
+            engines.push(("candle", Box::new(candle(file.path()))));
+        }
+        let mut llama = llama_cpp(file.path());
+        for (name, engine) in &mut engines {
+            for len in [1, 2, 9, 40, 120] {
+                let text: Vec<TokenId> =
+                    (0..len).map(|at| (at * 7919 + len * 31) % tiny.vocab as u32).collect();
+                let most = agree(&mut **engine, &mut llama, &text, FLOAT);
+                println!("{} in {name}, {len} tokens: {most:.1e}", tiny.architecture);
+            }
+        }
+    }
+}
