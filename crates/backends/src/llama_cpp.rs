@@ -91,6 +91,7 @@ fn options(choice: &LlamaCppChoice) -> Options {
         n_ctx: choice.n_ctx,
         n_batch: choice.n_batch,
         n_ubatch: choice.n_ubatch,
+        n_seq_max: choice.n_seq_max,
         rope_scaling: choice.rope_scaling.map(|scaling| match scaling {
             RopeScaling::None => upcycle_llama_cpp::RopeScaling::None,
             RopeScaling::Linear => upcycle_llama_cpp::RopeScaling::Linear,

@@ -25,8 +25,8 @@
 //! whole prefix once for each leaf.
 //!
 //! # Limits
-//! llama.cpp knows 256 sequence ids. A [`LlamaVerifier`] opens up to 64 sequences and takes up to 192 leaves in a pass. All
-//! sequences share the cells of the context (`n_ctx`). Models whose state cannot be rolled back in part are verified without
+//! llama.cpp has a fixed number of sequence ids ([`Options::n_seq_max`], 64 unless set, at most 256): a quarter of them are for
+//! open sequences, the others for the leaves of a pass. All sequences share the cells of the context (`n_ctx`). Models whose state cannot be rolled back in part are verified without
 //! drafts: see [`Model::support`].
 //!
 //! # Exactness

@@ -23,6 +23,9 @@ use crate::{CacheType, FlashAttention, LoadError, Lora, Options, RopeScaling, Sp
 /// The longest context where neither file nor options ask for less.
 const DEFAULT_CONTEXT: u32 = 8192;
 
+/// What llama.cpp rounds the cells of a context up to.
+const CELLS: u32 = 256;
+
 /// A loaded model, to be shared by verifiers through an `Arc`. Each verifier makes a context of its own on it.
 pub struct Model {
     pub(crate) llama: LlamaModel,
@@ -100,6 +103,16 @@ impl Model {
         self.vocab
     }
 
+    /// Rows of a pass at most.
+    pub(crate) fn max_rows(&self) -> usize {
+        self.options.n_batch.get() as usize
+    }
+
+    /// Sequence ids.
+    pub(crate) fn n_seq_max(&self) -> u16 {
+        self.options.n_seq_max
+    }
+
     /// Tokens of the context.
     #[must_use]
     pub fn max_context(&self) -> usize {
@@ -134,9 +147,11 @@ impl Model {
     pub(crate) fn context(self: &Arc<Self>, sequences: u16) -> Result<Context, LoadError> {
         self.check_memory()?;
         let options = &self.options;
-        let n_batch = options.n_batch.get().min(self.n_ctx);
+        // llama.cpp rounds the cells up to 256 anyway, and ends the process if it has ids for more rows than a batch.
+        let n_ctx = self.n_ctx.max(CELLS);
+        let n_batch = options.n_batch.get().max(sequences.into()).min(n_ctx);
         let mut params = LlamaContextParams::default()
-            .with_n_ctx(self.n_ctx.try_into().ok())
+            .with_n_ctx(n_ctx.try_into().ok())
             .with_n_batch(n_batch)
             .with_n_ubatch(options.n_ubatch.get().min(n_batch))
             .with_n_seq_max(sequences.into())
@@ -257,6 +272,9 @@ fn check_options(options: &Options) -> Result<(), LoadError> {
         return refused(
             "cache_type_v = \"q8_0\" needs flash attention; set flash_attn to \"on\" or \"auto\"",
         );
+    }
+    if !(4..=256).contains(&options.n_seq_max) {
+        return refused("backend.llama-cpp.n_seq_max is not in 4 to 256");
     }
     if options.n_ctx.is_some_and(|n_ctx| n_ctx.get() > 1 << 30) {
         return refused("backend.llama-cpp.n_ctx is above 2^30; set it to what the model was made for");

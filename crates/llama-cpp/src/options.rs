@@ -36,6 +36,9 @@ pub struct Options {
     pub n_batch: NonZeroU32,
     /// Rows that the engine computes at once; at most `n_batch`.
     pub n_ubatch: NonZeroU32,
+    /// Sequence ids, 4 to 256: a quarter for open sequences, the others for leaves of trees. Each makes every pass a little
+    /// dearer.
+    pub n_seq_max: u16,
     /// How positions are scaled; as the file says if none.
     pub rope_scaling: Option<RopeScaling>,
     /// The base of the rotation's frequencies; the file's if none.
@@ -62,6 +65,7 @@ impl Default for Options {
             n_ctx: None,
             n_batch: DEFAULT_ROWS,
             n_ubatch: DEFAULT_ROWS,
+            n_seq_max: 64,
             rope_scaling: None,
             rope_freq_base: None,
             rope_freq_scale: None,

@@ -13,11 +13,7 @@ use crate::ids::Ids;
 use crate::replay::Replay;
 use crate::{LoadError, Model, PassError};
 
-/// Sequence ids of llama.cpp: `LLAMA_MAX_SEQ`.
-const IDS: u16 = 256;
-/// Sequences open at once. Each holds an id, and leaves take theirs from what is left.
-const MAX_SEQS: u16 = 64;
-/// The same where each sequence has a state of its own in memory.
+/// Sequences open at once where each has a state of its own in memory.
 const MAX_STATES: u16 = 8;
 /// The name that errors carry.
 const NAME: &str = "llama-cpp";
@@ -80,14 +76,16 @@ impl LlamaVerifier {
     pub fn new(model: Arc<Model>) -> Result<Self, LoadError> {
         let support = model.support();
         let tree = support.shape() == Shape::Tree;
-        let (ids, max_seqs) = if tree { (IDS, MAX_SEQS) } else { (MAX_STATES, MAX_STATES) };
+        let ids = if tree { model.n_seq_max() } else { MAX_STATES.min(model.n_seq_max()) };
+        // Each open sequence holds an id, and leaves take theirs from what is left.
+        let max_seqs = if tree { ids / 4 } else { ids };
         let context = model.context(ids)?;
         let limits = Limits {
             vocab: model.vocab(),
             max_context: model.max_context(),
-            max_rows: context.max_rows(),
+            max_rows: model.max_rows().min(context.max_rows()),
             // Chains of all sequences at once are as many leaves.
-            max_leaves: usize::from(if tree { IDS - MAX_SEQS } else { MAX_STATES }),
+            max_leaves: usize::from(if tree { ids - max_seqs } else { ids }),
             max_seqs: max_seqs.into(),
             support,
         };

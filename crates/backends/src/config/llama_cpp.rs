@@ -39,6 +39,8 @@ pub struct RawLlamaCpp {
     pub n_batch: Option<u32>,
     /// Rows that the engine computes at once.
     pub n_ubatch: Option<u32>,
+    /// Sequence ids: a quarter for open sequences, the others for leaves of trees.
+    pub n_seq_max: Option<u32>,
     /// `none`, `linear` or `yarn`; as the file says where left out.
     pub rope_scaling: Option<String>,
     /// The base of the rotation's frequencies; the file's where left out.
@@ -88,6 +90,8 @@ pub struct LlamaCppChoice {
     pub n_batch: NonZeroU32,
     /// Rows that the engine computes at once; at most `n_batch`.
     pub n_ubatch: NonZeroU32,
+    /// Sequence ids: a quarter for open sequences, the others for leaves of trees.
+    pub n_seq_max: u16,
     /// How positions are scaled; as the file says if none.
     pub rope_scaling: Option<RopeScaling>,
     /// The base of the rotation's frequencies; the file's if none.
@@ -153,6 +157,9 @@ const DEFAULT_ROWS: u32 = 512;
 /// Rows of a pass at most: each may have a row of logits, and room for 256 sequence ids.
 const MAX_ROWS: u32 = 1 << 16;
 
+/// Sequence ids where the configuration does not say: enough for the paper's tree, which has 40 leaves.
+const DEFAULT_IDS: u32 = 64;
+
 impl RawLlamaCpp {
     pub(super) fn check(self) -> Result<LlamaCppChoice, Problem> {
         fn name<T>(
@@ -194,6 +201,10 @@ impl RawLlamaCpp {
                 &format!("1 to {n_batch}, which is n_batch"),
             ));
         }
+        let ids = self.n_seq_max.unwrap_or(DEFAULT_IDS);
+        let n_seq_max = u16::try_from(ids).ok().filter(|ids| (4..=256).contains(ids));
+        let n_seq_max =
+            n_seq_max.ok_or_else(|| out_of_range("backend.llama-cpp.n_seq_max", &ids, "4 to 256"))?;
         let flash_attn = name("backend.llama-cpp.flash_attn", self.flash_attn, FlashAttention::parse)?
             .unwrap_or(FlashAttention::Auto);
         let cache_type_v = name("backend.llama-cpp.cache_type_v", self.cache_type_v, CacheType::parse)?
@@ -221,6 +232,7 @@ impl RawLlamaCpp {
             n_ctx: number("backend.llama-cpp.n_ctx", self.n_ctx, MAX_CONTEXT)?,
             n_batch,
             n_ubatch,
+            n_seq_max,
             rope_scaling: name("backend.llama-cpp.rope_scaling", self.rope_scaling, RopeScaling::parse)?,
             rope_freq_base: positive("backend.llama-cpp.rope_freq_base", self.rope_freq_base)?,
             rope_freq_scale: positive("backend.llama-cpp.rope_freq_scale", self.rope_freq_scale)?,
@@ -245,6 +257,7 @@ impl RawLlamaCpp {
             n_ctx: Some(0),
             n_batch: Some(0),
             n_ubatch: Some(0),
+            n_seq_max: Some(0),
             rope_scaling: text(),
             rope_freq_base: Some(0.0),
             rope_freq_scale: Some(0.0),
@@ -288,6 +301,7 @@ impl From<LlamaCppChoice> for RawLlamaCpp {
             n_ctx: choice.n_ctx.map(NonZeroU32::get),
             n_batch: Some(choice.n_batch.get()),
             n_ubatch: Some(choice.n_ubatch.get()),
+            n_seq_max: Some(choice.n_seq_max.into()),
             rope_scaling: choice.rope_scaling.map(|scaling| scaling.name().to_owned()),
             rope_freq_base: choice.rope_freq_base,
             rope_freq_scale: choice.rope_freq_scale,

@@ -1,4 +1,4 @@
-//! The real model in four types: laws, what rounding does to logits, two verifiers at once.
+//! The real model in several types: laws, what rounding does to logits, two verifiers at once.
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,9 +24,9 @@ fn within(model: &'static Shared) -> Subject {
     let stated = verifier(model).row_tolerance();
     Subject::new(|| verifier(model))
         .tokens(500..6000)
-        .cases(2)
-        .sizes(8, 10)
-        .output(16)
+        .cases(1)
+        .sizes(6, 8)
+        .output(8)
         .tolerance(Tolerance::Within(stated))
 }
 
@@ -44,15 +44,14 @@ laws! {
     q4_1: Q4_1;
     q8_0: Q8_0;
     f16: F16;
-    f32: F32;
 }
 
-/// Ten answers' worth of ordinary text: what the model itself says.
+/// Ordinary text: what the model itself says.
 fn texts() -> Vec<Vec<TokenId>> {
     let mut decoder = Decoder::new(verifier(&Q4_1), NullDrafter);
-    let starts = [[504_u32, 1633], [28, 338], [788, 3575], [2683, 314]];
+    let starts = [[504_u32, 1633], [788, 3575]];
     let texts = starts.iter().map(|start| {
-        let tokens = decoder.generate(start, Request::greedy(79)).expect("a prompt");
+        let tokens = decoder.generate(start, Request::greedy(46)).expect("a prompt");
         start.iter().copied().chain(tokens.map(|token| token.expect("a token"))).collect()
     });
     texts.collect()
@@ -80,7 +79,7 @@ fn logits_move_with_the_rows_of_a_pass_by_less_than_the_backend_states() {
     let texts = texts();
     for (name, model) in [("Q4_1", &Q4_1), ("Q8_0", &Q8_0), ("F16", &F16), ("F32", &F32)] {
         let stated = verifier(model).row_tolerance();
-        for n in [2, 3, 9, 81] {
+        for n in [2, 9, 48] {
             let moved =
                 texts.iter().map(|text| apart(&in_chunks(model, text, 1), &in_chunks(model, text, n)));
             let most = moved.fold(0.0, f32::max);

@@ -106,6 +106,12 @@ fn options_that_cannot_be_had() {
     assert!(matches!(error, LoadError::ContextMemory { needed: 262_144, .. }), "{error:?}");
     let more = Options { n_ctx: u32::MAX.try_into().ok(), ..options(64) };
     assert!(matches!(refusal(file.path(), &more), LoadError::Options { .. }));
+    for n_seq_max in [3, 257] {
+        assert!(matches!(
+            refusal(file.path(), &Options { n_seq_max, ..options(64) }),
+            LoadError::Options { .. }
+        ));
+    }
     let larger = Options { n_ubatch: 129.try_into().expect("not 0"), ..options(64) };
     assert!(matches!(refusal(file.path(), &larger), LoadError::Options { .. }));
     let off = Options { cache_type_v: CacheType::Q8_0, flash_attn: FlashAttention::Off, ..options(64) };
@@ -174,7 +180,7 @@ fn passes_that_wait_hold_their_ids() -> Result<(), VerifyError> {
     let tiny = Tiny { vocab: 300, ..Tiny::default() };
     let model = load(
         write(&tiny.writer(None)).path(),
-        &Options { n_batch: 512.try_into().expect("not 0"), ..options(600) },
+        &Options { n_batch: 512.try_into().expect("not 0"), n_seq_max: 256, ..options(600) },
     );
     let mut verifier = verifier(&model);
     let (first, second) = (verifier.open()?, verifier.open()?);
