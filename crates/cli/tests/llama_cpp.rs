@@ -53,15 +53,16 @@ fn a_prompt_is_answered_with_trees_as_without() {
             "--model",
             &model,
             "--prompt",
-            "What is the capital of France?",
+            "Write the numbers from one to twenty, with commas.",
             "-n",
-            "24",
+            "40",
             "--json",
         ];
         serde_json::from_str::<Value>(&stdout(&[&prompt[..], more].concat())).unwrap()
     };
     let answer = run(&["--drafter", "recycling", "--set", "drafter.budget=8"]);
-    assert!(answer["text"].as_str().unwrap().contains("Paris"), "{answer}");
+    let tokens = answer["tokens"].as_array().unwrap().len() as u64;
+    assert!(answer["stats"]["steps"].as_u64().unwrap() < tokens, "drafts are accepted: {answer}");
     let plain = run(&["--drafter", "none"]);
     assert_eq!(plain["tokens"], answer["tokens"], "no near-tie in this text");
 }

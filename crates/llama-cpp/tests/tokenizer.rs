@@ -130,8 +130,8 @@ fn texts() -> Vec<String> {
         texts.push(pieces.join(if spaced { " " } else { "" }));
     }
     while texts.len() < 500 {
-        // Any characters at all, the unassigned ones too.
-        texts.push((0..rng.usize(1..40)).map(|_| rng.char(..)).collect());
+        // Any characters of the planes that have some, the unassigned ones too. (The vocabulary lacks bytes of the others.)
+        texts.push((0..rng.usize(1..40)).map(|_| rng.char('\0'..'\u{30000}')).collect());
     }
     texts
 }
@@ -145,15 +145,16 @@ fn both_tokenizers_agree_on_500_texts() {
     assert_eq!(texts.len(), 500);
     for text in &texts {
         for (specials, parse) in [(Specials::Parse, true), (Specials::Plain, false)] {
-            let (own, theirs) =
-                (own.encode(text, specials).expect("bytes for all"), theirs.tokenize(text, parse));
+            let own = own.encode(text, specials).expect("bytes for all");
+            let other = theirs.tokenize(text, parse);
             if Some(&own) != other.as_ref() {
                 differ.push(format!("{text:?} ({specials:?}): {own:?}, llama.cpp {other:?}"));
             }
         }
     }
     assert_eq!(theirs.pieces().len(), own.vocab_size());
-    assert_eq!(theirs.ends(), own.eos_ids());
+    // llama.cpp ends a text at the separators of code infilling too.
+    assert!(own.eos_ids().iter().all(|end| theirs.ends().contains(end)), "{:?}", theirs.ends());
     assert_eq!(theirs.bos().0, own.bos());
     for (token, piece) in (0..).zip(theirs.pieces()) {
         assert_eq!(piece.bytes, own.token_bytes(token).expect("a token"), "{}", piece.name);
