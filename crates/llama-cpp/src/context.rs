@@ -30,12 +30,12 @@ impl Context {
     /// # Errors
     /// What llama.cpp says.
     pub(crate) fn new(
-        model: &Arc<Model>,
+        model: Arc<Model>,
         backend: &LlamaBackend,
         params: LlamaContextParams,
         ids: u16,
     ) -> Result<Self, String> {
-        let (made, reason) = listen(|| OwnedContext::new(Arc::clone(model), backend, params));
+        let (made, reason) = listen(|| OwnedContext::new(model, backend, params));
         let inner = made.map_err(|_| reason)?;
         let max_rows = inner.n_batch() as usize;
         let batch = LlamaBatch::new(max_rows, i32::from(ids));

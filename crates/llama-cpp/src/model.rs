@@ -105,7 +105,8 @@ impl Model {
 
     /// Rows of a pass at most.
     pub(crate) fn max_rows(&self) -> usize {
-        self.options.n_batch.get() as usize
+        // A batch is no longer than the context.
+        self.options.n_batch.get().min(self.n_ctx.max(CELLS)) as usize
     }
 
     /// Sequence ids.
@@ -144,7 +145,7 @@ impl Model {
     }
 
     /// A context of its own for `sequences` sequence ids.
-    pub(crate) fn context(self: &Arc<Self>, sequences: u16) -> Result<Context, LoadError> {
+    pub(crate) fn context(self: Arc<Self>, sequences: u16) -> Result<Context, LoadError> {
         self.check_memory()?;
         let options = &self.options;
         // llama.cpp rounds the cells up to 256 anyway, and ends the process if it has ids for more rows than a batch.
@@ -182,7 +183,8 @@ impl Model {
             params = params.with_rope_freq_scale(scale);
         }
         let refused = |reason| LoadError::Context { n_ctx: self.n_ctx, reason };
-        let mut context = Context::new(self, &library()?.backend, params, sequences).map_err(refused)?;
+        let mut context =
+            Context::new(Arc::clone(&self), &library()?.backend, params, sequences).map_err(refused)?;
         if let Some((adapter, lora)) = &self.adapter {
             let mut adapter = adapter.lock().unwrap_or_else(PoisonError::into_inner);
             let (set, reason) = listen(|| context.inner().lora_adapter_set(&mut adapter, lora.scale));

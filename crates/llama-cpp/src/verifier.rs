@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::debug_span;
 use upcycle_core::views::{LeafPaths, positions};
-use upcycle_core::{Commit, Limits, Row, SeqId, Shape, Step, TopK, Verifier, VerifyError, check_path};
+use upcycle_core::{Commit, Limits, Row, SeqId, Shape, Step, TopK, Verifier, VerifyError, check_commits};
 
 use crate::branches::Branches;
 use crate::context::Context;
@@ -79,16 +79,16 @@ impl LlamaVerifier {
         let ids = if tree { model.n_seq_max() } else { MAX_STATES.min(model.n_seq_max()) };
         // Each open sequence holds an id, and leaves take theirs from what is left.
         let max_seqs = if tree { ids / 4 } else { ids };
-        let context = model.context(ids)?;
         let limits = Limits {
             vocab: model.vocab(),
             max_context: model.max_context(),
-            max_rows: model.max_rows().min(context.max_rows()),
+            max_rows: model.max_rows(),
             // Chains of all sequences at once are as many leaves.
             max_leaves: usize::from(if tree { ids - max_seqs } else { ids }),
             max_seqs: max_seqs.into(),
             support,
         };
+        let context = model.context(ids)?;
         Ok(Self {
             context,
             limits,
@@ -329,15 +329,10 @@ impl Verifier for LlamaVerifier {
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        for (number, commit) in commits.iter().enumerate() {
-            let sequence = &self.sequences[self.index(commit.seq)?];
-            if commits[..number].iter().any(|other| other.seq == commit.seq) {
-                return Err(VerifyError::TwiceInOnePass { seq: commit.seq });
-            }
-            let parents =
-                sequence.pending.as_ref().ok_or(VerifyError::NothingToCommit { seq: commit.seq })?;
-            check_path(commit.seq, commit.path, parents)?;
-        }
+        check_commits(commits, |seq| {
+            let pending = self.sequences[self.index(seq)?].pending.as_deref();
+            pending.ok_or(VerifyError::NothingToCommit { seq })
+        })?;
         for commit in commits {
             let index = self.index(commit.seq)?;
             let Self { context, sequences, .. } = self;

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use upcycle_core::{
-    Commit, DraftTree, Limits, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError,
-};
+use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_export::{Weights, export};
 use upcycle_ort::{Model, Options, OrtVerifier};
 pub(crate) use upcycle_testkit::tiny::{Tiny, step, tree, write};
