@@ -25,11 +25,14 @@ impl Rounding {
     }
 
     /// The most that a logit may move.
+    ///
+    /// Seen on a model with 135 M weights on AVX-512 with VNNI, in passes of 2 to 81 rows and after commits: 2.4 with quantized
+    /// weights, where one activation that rounds the other way moves all that follows, 0.07 in 16 bits and 0.02 in `f32`.
     pub(crate) fn row_tolerance(self) -> f32 {
         match self {
             Rounding::Float => 0.05,
             Rounding::Half => 0.15,
-            Rounding::Quantized => 2.5,
+            Rounding::Quantized => 4.0,
         }
     }
 }
