@@ -36,8 +36,8 @@ for argument; do
       command -v make >/dev/null || missing+=(make)
       command -v c++ >/dev/null || missing+=(g++)
       # bindgen looks where LIBCLANG_PATH points, and in the usual folders.
-      if [ -z "${LIBCLANG_PATH:-}" ] && ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* \
-        /usr/lib/*/libclang*.so* >/dev/null 2>&1; then
+      if [ -z "${LIBCLANG_PATH:-}" ] && ! compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null \
+        && ! compgen -G '/usr/lib*/libclang*.so*' >/dev/null && ! compgen -G '/usr/lib/*/libclang*.so*' >/dev/null; then
         missing+=(libclang-dev)
       fi
       ;;

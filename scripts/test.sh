@@ -26,7 +26,7 @@ say "tests"
 cargo test --workspace --locked
 # The same features of all other crates, so that none of them is built again.
 cargo test --workspace --locked --features upcycle/ort,upcycle/llama-cpp,upcycle-tests/llama-cpp \
-  --test ort --test llama_cpp --test engines
+  --test ort --test llama_cpp --test foreign_tokenizer --test engines
 say "micro-benchmarks, a second each"
 cargo bench --locked --package upcycle-bench --no-default-features --bench micro -- --min-time 0.1 --max-time 0.8
 say "documentation"

@@ -94,17 +94,24 @@ impl Tiny {
     /// The model as a writer; `leave_out` names a tensor that is not in it.
     #[must_use]
     pub fn writer(&self, leave_out: Option<&str>) -> GgufWriter {
-        let key = |part: &str| format!("{}.{part}", self.architecture);
         let texts: StringArray =
             (0..self.vocab as u32).map(|id| char::from_u32(0x4e00 + id).unwrap_or('x').to_string()).collect();
-        let mut writer = GgufWriter::new()
-            .metadata("general.architecture", self.architecture)
+        let vocabulary = GgufWriter::new()
             .metadata("tokenizer.ggml.model", "gpt2")
             .metadata("tokenizer.ggml.pre", "gpt-2")
             .metadata("tokenizer.ggml.tokens", texts)
             .metadata("tokenizer.ggml.token_type", vec![1; self.vocab])
             .metadata("tokenizer.ggml.merges", StringArray::new())
-            .metadata("tokenizer.ggml.eos_token_id", 1_u32)
+            .metadata("tokenizer.ggml.eos_token_id", 1_u32);
+        self.with_vocabulary(vocabulary, leave_out)
+    }
+
+    /// The same behind the metadata of another vocabulary, of [`vocab`](Self::vocab) tokens.
+    #[must_use]
+    pub fn with_vocabulary(&self, vocabulary: GgufWriter, leave_out: Option<&str>) -> GgufWriter {
+        let key = |part: &str| format!("{}.{part}", self.architecture);
+        let mut writer = vocabulary
+            .metadata("general.architecture", self.architecture)
             .metadata(key("attention.layer_norm_rms_epsilon"), 1e-5_f32)
             .metadata(key("rope.freq_base"), 10_000.0_f32);
         let sizes = [
