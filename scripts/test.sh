@@ -23,10 +23,10 @@ say "ONNX Runtime"
 say "formatting and lints"
 ./scripts/lint.sh
 say "tests"
-cargo test --workspace --locked
-# The same features of all other crates, so that none of them is built again.
-cargo test --workspace --locked --features upcycle/ort,upcycle/llama-cpp,upcycle-tests/llama-cpp \
-  --test ort --test llama_cpp --test foreign_tokenizer --test engines
+# With every backend that is built here.
+cargo test --workspace --locked --features upcycle/ort,upcycle/llama-cpp,upcycle-tests/llama-cpp
+# Without: what a bare build says of the backends that it lacks.
+cargo test --workspace --locked --test cli -- commands:: settings::
 say "micro-benchmarks, a second each"
 cargo bench --locked --package upcycle-bench --no-default-features --bench micro -- --min-time 0.1 --max-time 0.8
 say "documentation"

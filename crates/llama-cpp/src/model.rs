@@ -63,10 +63,12 @@ impl Model {
             return Err(LoadError::NoGpu { layers, devices: devices()?.join(", ") });
         }
         let mut llama = vocabulary::load(library, path, &model_params(options))?;
-        let kind = match () {
-            () if llama.is_recurrent() => ModelKind::Recurrent,
-            () if llama.is_hybrid() => ModelKind::Hybrid,
-            () => kind,
+        let kind = if llama.is_recurrent() {
+            ModelKind::Recurrent
+        } else if llama.is_hybrid() {
+            ModelKind::Hybrid
+        } else {
+            kind
         };
         let vocab = usize::try_from(llama.n_vocab()).unwrap_or(0);
         if vocab == 0 {

@@ -186,18 +186,19 @@ impl LlamaVerifier {
             let Some(sequence) = sequences.iter_mut().find(|sequence| sequence.id == step.seq) else {
                 continue;
             };
-            let replay = [match &mut sequence.memory {
+            // Of a chain, all nodes carry one id.
+            let chain = match &mut sequence.memory {
                 Memory::Branches(branches) => {
                     self.paths.rebuild(step.tree);
                     let tree = (step.tree, &self.paths);
                     branches.begin(context, ids, tree, sequence.committed, &mut self.of_node)?;
-                    -1
+                    None
                 }
                 Memory::Replay(replay) => {
                     replay.unknown();
-                    replay.id()
+                    Some([replay.id()])
                 }
-            }];
+            };
             positions(step.tree, sequence.committed, &mut self.positions);
             let mut wanted = top.nodes(number).peekable();
             for (node, (&token, &position)) in step.tree.tokens().iter().zip(&self.positions).enumerate() {
@@ -205,7 +206,7 @@ impl LlamaVerifier {
                 if asked {
                     self.scored.push((Row { step: number, node }, first + node));
                 }
-                let ids = if replay[0] < 0 { &self.of_node[node][..] } else { &replay[..] };
+                let ids = chain.as_ref().map_or(&self.of_node[node][..], |id| &id[..]);
                 context.push(token, position as usize, ids, asked)?;
             }
             first += step.tree.len();

@@ -61,7 +61,12 @@ fn wrong_flags_and_variables_are_named() {
     assert!(error(&["--no-such-flag"]).contains("--no-such-flag"));
     assert!(error(&["--prompt-file", "y"]).contains("cannot be used with"));
     let model = model().display().to_string();
-    assert!(error(&["--model", &model, "--backend", "ort"]).contains("--features ort"));
+    for (backend, compiled) in [("ort", cfg!(feature = "ort")), ("llama-cpp", cfg!(feature = "llama-cpp"))] {
+        if !compiled {
+            let feature = format!("--features {backend}");
+            assert!(error(&["--model", &model, "--backend", backend]).contains(&feature));
+        }
+    }
     let mut command = upcycle();
     command.args(["run", "--prompt", "x"]).env("UPCYCLE_MODEL_PATH", "x");
     assert!(fail(&mut command, 2).contains("did you mean UPCYCLE_MODEL__PATH?"));
