@@ -58,14 +58,14 @@ thread_local! {
     static WEIGHTS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Attention of one head of one row: the softmax over the visible slots of `query · key / sqrt(width)`, times their
-/// values, into `out`, `[width]`.
+/// Attention of one head of one row: the softmax over the visible slots, without the first `unseen` of them, of
+/// `query · key / sqrt(width)`, times their values, into `out`, `[width]`.
 ///
 /// Two passes: all scores and their maximum first, then exponentials and sums. O(visible slots · width).
 pub(crate) fn attend(
     cache: &KvCache,
     (layer, head): (usize, usize),
-    visible: &[Range<usize>],
+    (visible, unseen): (&[Range<usize>], usize),
     query: &[f32],
     out: &mut [f32],
 ) {
@@ -73,13 +73,13 @@ pub(crate) fn attend(
     let scale = 1.0 / (width as f32).sqrt();
     WEIGHTS.with_borrow_mut(|weights| {
         weights.clear();
-        for_each_run(cache, (layer, Part::Keys, head), visible, |keys| {
+        for_each_run(cache, (layer, Part::Keys, head), (visible, unseen), |keys| {
             weights.extend(keys.chunks_exact(width).map(|key| dot(query, key) * scale));
         });
         let total = exponentials(weights);
         out.fill(0.0);
         let mut position = 0;
-        for_each_run(cache, (layer, Part::Values, head), visible, |values| {
+        for_each_run(cache, (layer, Part::Values, head), (visible, unseen), |values| {
             let weights = &weights[position..];
             add_weighted(out, weights, values);
             position += values.len() / width;
@@ -90,15 +90,17 @@ pub(crate) fn attend(
     });
 }
 
-/// Hands out what a head has cached in the visible slots, in order, a part of a page at a time.
+/// Hands out what a head has cached in the visible slots but the first `unseen`, in order, a part of a page at a time.
 fn for_each_run<'c>(
     cache: &'c KvCache,
     (layer, part, head): (usize, Part, usize),
-    visible: &[Range<usize>],
+    (visible, mut unseen): (&[Range<usize>], usize),
     mut f: impl FnMut(&'c [f32]),
 ) {
     for run in visible {
-        let mut slot = run.start;
+        let skipped = unseen.min(run.len());
+        unseen -= skipped;
+        let mut slot = run.start + skipped;
         while slot < run.end {
             f(cache.run(layer, part, head, slot, run.end - slot));
             slot += (run.end - slot).min(crate::kv::PAGE - slot % crate::kv::PAGE);
@@ -211,11 +213,11 @@ mod tests {
             }
         }
         let runs: Vec<_> = std::iter::once(0..40).chain((40..n).map(|p| 2 * p..2 * p + 1)).collect();
-        for head in 0..2 {
+        for (head, unseen) in [(0, 0), (1, 0), (0, 39), (1, 40), (0, 57), (1, PAGE + 1), (0, n - 1)] {
             let query: Vec<f32> = (0..20).map(|i| 4.0 * noise(7_000_000 + i)).collect();
             let (mut a, mut b) = (vec![0.0; 20], vec![9.0; 20]);
-            attend(&straight, (0, head), &[0..n], &query, &mut a);
-            attend(&scattered, (0, head), &runs, &query, &mut b);
+            attend(&straight, (0, head), (&[0..n], unseen), &query, &mut a);
+            attend(&scattered, (0, head), (&runs, unseen), &query, &mut b);
             assert_eq!(a, b);
 
             let row = |part, p| straight.run(0, part, head, p, 1);
@@ -223,9 +225,9 @@ mod tests {
                 let score: f64 = row(Part::Keys, p).iter().zip(&query).map(|(k, q)| f64::from(k * q)).sum();
                 (score / 20.0_f64.sqrt()).exp()
             };
-            let total: f64 = (0..n).map(weight).sum();
+            let total: f64 = (unseen..n).map(weight).sum();
             for (i, &found) in a.iter().enumerate() {
-                let sum: f64 = (0..n).map(|p| weight(p) * f64::from(row(Part::Values, p)[i])).sum();
+                let sum: f64 = (unseen..n).map(|p| weight(p) * f64::from(row(Part::Values, p)[i])).sum();
                 assert!((f64::from(found) - sum / total).abs() < 1e-5, "{found} for {}", sum / total);
             }
         }

@@ -25,9 +25,59 @@ pub enum LoadError {
         /// What is wrong with it.
         source: GgufError,
     },
+    /// A file of JSON beside safetensors cannot be read as what it should be.
+    #[error("{path} cannot be used", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file of safetensors is not sound.
+    #[error("{path} is no sound file of safetensors; fetch it again", path = path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: safetensors::SafeTensorError,
+    },
+    /// The index of safetensors and its files contradict each other.
+    #[error("{path}: `{entry}`: {problem}", path = path.display())]
+    Index {
+        /// The index, or the file.
+        path: PathBuf,
+        /// The file or tensor that it names.
+        entry: String,
+        /// What is wrong, and what would be right.
+        problem: &'static str,
+    },
+    /// A tensor of safetensors of a type that is not known.
+    #[error("tensor `{tensor}` is {found:?}; expected F32, F16 or BF16: convert the model to one of these")]
+    Dtype {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        found: safetensors::Dtype,
+    },
+    /// A tensor that the model needs is not there.
+    #[error(
+        "the model {path} cannot be used: tensor `{tensor}` is missing among its {count} tensors; \
+         fetch or convert the model again",
+        path = path.display()
+    )]
+    MissingTensor {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// How many tensors there are.
+        count: usize,
+    },
     /// An architecture that is not known.
-    #[error("`general.architecture`: expected one of [{known}], found `{found}`", known = known.join(", "))]
+    #[error("`{key}`: expected one of [{known}], found `{found}`", known = known.join(", "))]
     UnknownArchitecture {
+        /// The key that names it: `general.architecture`, or `model_type` of a `config.json`.
+        key: &'static str,
         /// The architecture of the file.
         found: String,
         /// Those that are known.
@@ -152,8 +202,8 @@ impl LoadError {
     pub(crate) fn of_metadata(path: &Path, error: HyperparameterError) -> Self {
         match error {
             HyperparameterError::Gguf(source) => Self::Gguf { path: path.to_owned(), source },
-            HyperparameterError::UnknownArchitecture { found, known } => {
-                Self::UnknownArchitecture { found, known }
+            HyperparameterError::UnknownArchitecture { key, found, known } => {
+                Self::UnknownArchitecture { key, found, known }
             }
             HyperparameterError::Metadata { key, expected, found } => Self::Metadata { key, expected, found },
             HyperparameterError::Shape { tensor, expected, found } => Self::Shape { tensor, expected, found },

@@ -9,7 +9,7 @@ use crate::activations::{Activations, NotFinite, check_finite};
 use crate::attention::{Visible, attend};
 use crate::kv::{KvCache, Part};
 use crate::model::{Blocks, Dimensions, Layer};
-use crate::rows::{add_turned, rms_norm, rotate, swiglu, turn};
+use crate::rows::{Rope, add, add_turned, rms_norm, rms_norm_heads, swiglu, turn};
 
 /// Rows that pass the head together; bounds the memory of its product.
 const HEAD_ROWS: usize = 128;
@@ -50,6 +50,11 @@ impl Batch {
     pub(crate) fn sight(&self, row: usize) -> (usize, &[u32]) {
         let (prefix, lineage) = &self.sights[row];
         (*prefix, &self.lineage[lineage.clone()])
+    }
+
+    /// The positions from the start that a row does not see, in a layer with this window.
+    pub(crate) fn unseen(&self, row: usize, window: Option<usize>) -> usize {
+        window.map_or(0, |window| (self.positions[row] as usize + 1).saturating_sub(window))
     }
 
     /// Adds what the rows of a tree see that is about to be pushed, `committed` slots before it, node `i` in slot
@@ -108,7 +113,7 @@ pub(crate) fn forward(
     }
     model.rope.angles(&batch.positions, &mut scratch.angles);
     for (index, layer) in model.layers.iter().enumerate() {
-        attention(dimensions, (index, layer), batch, caches, scratch)?;
+        attention(dimensions, &model.rope, (index, layer), batch, caches, scratch)?;
         feed_forward(dimensions, layer, scratch)?;
     }
     check_finite(&scratch.stream, width)?;
@@ -118,6 +123,7 @@ pub(crate) fn forward(
 /// Normalization, queries, keys, values, attention, output product, residual.
 fn attention(
     dimensions: &Dimensions,
+    rope: &Rope,
     (index, layer): (usize, &Layer),
     batch: &Batch,
     caches: &mut [&mut KvCache],
@@ -136,7 +142,14 @@ fn attention(
     let pairs = angles.len() / rows;
     let each = query_key_value.chunks_exact_mut(row_width).zip(angles.chunks_exact(pairs)).zip(&batch.slots);
     for ((row, angles), &(cache, slot)) in each {
-        rotate(&mut row[..queries + keys], kv.width, angles);
+        if let Some(bias) = &layer.query_key_value_bias {
+            add(row, bias);
+        }
+        if let Some([query, key]) = &layer.head_norms {
+            rms_norm_heads(&mut row[..queries], query, epsilon);
+            rms_norm_heads(&mut row[queries..][..keys], key, epsilon);
+        }
+        rope.rotate(&mut row[..queries + keys], kv.width, angles);
         caches[cache].write(index, Part::Keys, slot, &row[queries..][..keys]);
         caches[cache].write(index, Part::Values, slot, &row[queries + keys..]);
     }
@@ -147,7 +160,9 @@ fn attention(
         let (row, head) = (task / heads, task % heads);
         let query = &query_key_value[row * row_width + head * kv.width..][..kv.width];
         let cache = &*caches[batch.slots[row].0];
-        attend(cache, (index, head * kv.heads / heads), batch.visible.row(row), query, out);
+        let unseen = batch.unseen(row, dimensions.windows[index]);
+        let visible = (batch.visible.row(row), unseen);
+        attend(cache, (index, head * kv.heads / heads), visible, query, out);
     });
     activations.check()?;
     layer.attention_output.multiply(activations, columns);

@@ -31,8 +31,10 @@
 
 mod activations;
 mod attention;
+mod checkpoint;
 mod dense;
 mod error;
+mod folder;
 mod forward;
 mod kv;
 mod load;

@@ -1,33 +1,29 @@
-//! From a GGUF file to a [`Model`]: metadata, tensors, threads.
+//! From files to a [`Model`]: metadata, tensors, threads.
 
-use std::fs::File;
-use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
 use rayon::ThreadPoolBuilder;
 use tracing::{debug, info_span, warn};
-use upcycle_gguf::{Gguf, Hyperparameters};
+use upcycle_gguf::Hyperparameters;
 use upcycle_kernels::Kernels;
 
+use crate::checkpoint::Source;
 use crate::kv::KvShape;
-use crate::mapped::Mapped;
 use crate::model::{Blocks, Body, Dimensions, Layer, Model};
 use crate::product::Stack;
 use crate::rows::Rope;
 use crate::tensors::Tensors;
 use crate::{LoadError, Options, Products, own};
 
-/// The architectures that can be loaded.
-const ARCHITECTURES: &[&str] = &["llama"];
-
 impl Model {
-    /// Loads a GGUF file of the llama architecture.
+    /// Loads a GGUF file, or a folder with a `config.json` and safetensors (or one of its files), of an architecture that
+    /// is known: see the [crate's page](crate).
     ///
-    /// The file is mapped into memory and must not be changed while the model lives.
+    /// Files are mapped into memory and must not be changed while the model lives.
     ///
     /// # Errors
-    /// [`LoadError`]: the file cannot be read, is not sound, or holds another model than is known here.
+    /// [`LoadError`]: a file cannot be read, is not sound, or holds another model than is known here.
     pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Arc<Self>, LoadError> {
         Self::load_with_progress(path, options, &mut |_, _| ())
     }
@@ -44,17 +40,11 @@ impl Model {
     ) -> Result<Arc<Self>, LoadError> {
         let path = path.as_ref();
         let _span = info_span!("load", path = %path.display(), weights = ?options.weights).entered();
-        let file_error = |source| LoadError::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(file_error)?;
-        let map = Mapped::new(&file).map_err(file_error)?;
-        let gguf_error = |source| LoadError::Gguf { path: path.to_owned(), source };
-        let gguf = Gguf::read(&mut Cursor::new(map.bytes())).map_err(gguf_error)?;
-        let model = Hyperparameters::read(&gguf, ARCHITECTURES)
-            .map_err(|source| LoadError::of_metadata(path, source))?;
-        let (architecture, dimensions) = (model.architecture, Dimensions::of(&model));
-        debug!(?dimensions, "read the metadata");
+        let source = Source::open(path)?;
+        let dimensions = Dimensions::of(&source.model);
+        debug!(architecture = %source.architecture(), ?dimensions, "read the metadata");
 
-        let missing = own::unsupported(&gguf, &dimensions, options.weights);
+        let missing = own::unsupported(&source.checkpoint, &dimensions, options.weights);
         let products = match (options.kernels, &missing) {
             (Some(Products::Own), Some(reason)) => {
                 return Err(LoadError::Kernels { reason: reason.clone() });
@@ -72,34 +62,28 @@ impl Model {
             .thread_name(|thread| format!("upcycle-candle-{thread}"))
             .build()
             .map_err(|source| LoadError::Threads { source })?;
-        let mut tensors = Tensors::new(path, &gguf, map.clone(), options.weights, &threads, progress);
+        let mut tensors = Tensors::new(&source.checkpoint, options.weights, &threads, progress);
 
-        let Dimensions { width, vocab, .. } = dimensions;
-        let pairs = model.rotated / 2;
-        let divisors = if tensors.has("rope_freqs.weight") {
-            tensors.vector("rope_freqs.weight", pairs)?
-        } else {
-            vec![1.0; pairs]
-        };
-        let rope = angles(&model, &divisors)?;
+        let rope = read_rope(&mut tensors, &source.model)?;
+        let tensors = &mut tensors;
         if products == Products::Own {
             let kernels = Kernels::new(options.threads.map_or(0, Into::into))
                 .map_err(|source| LoadError::KernelPath { source })?;
-            let packed = own::load(&mut tensors, &dimensions, rope, kernels)?;
-            refuse_unread(&tensors, architecture)?;
+            let packed = own::load(tensors, &source, &dimensions, rope, kernels)?;
+            refuse_unread(tensors, &source)?;
             return Ok(Arc::new(Self { dimensions, body: Body::Own(Box::new(packed)) }));
         }
-        let tied = !tensors.has("output.weight");
-        let embedding = if tied {
+        let Dimensions { width, vocab, .. } = dimensions;
+        let embedding = if source.tied {
             tensors.matrix("token_embd.weight", width, vocab)?
         } else {
             tensors.table("token_embd.weight", width, vocab)?
         };
-        let layers = (0..dimensions.kv.layers).map(|layer| read_layer(&mut tensors, layer, &dimensions));
+        let layers = (0..dimensions.kv.layers).map(|layer| read_layer(tensors, layer, &source, &dimensions));
         let layers = layers.collect::<Result<_, _>>()?;
         let output_norm = tensors.vector("output_norm.weight", width)?;
-        let output = if tied { None } else { Some(tensors.matrix("output.weight", width, vocab)?) };
-        refuse_unread(&tensors, architecture)?;
+        let output = if source.tied { None } else { Some(tensors.matrix("output.weight", width, vocab)?) };
+        refuse_unread(tensors, &source)?;
         let blocks = Blocks {
             rope,
             embedding: Stack::new(vec![embedding]),
@@ -113,17 +97,26 @@ impl Model {
 }
 
 /// A tensor that nothing reads would be an effect left out.
-fn refuse_unread(tensors: &Tensors<'_>, architecture: &'static str) -> Result<(), LoadError> {
+fn refuse_unread(tensors: &Tensors<'_>, source: &Source) -> Result<(), LoadError> {
     match tensors.unread() {
-        Some(tensor) => Err(LoadError::UnknownTensor { tensor: tensor.to_owned(), architecture }),
+        Some(tensor) => Err(LoadError::UnknownTensor {
+            tensor: tensor.to_owned(),
+            architecture: source.architecture().name(),
+        }),
         None => Ok(()),
     }
 }
 
-fn read_layer(tensors: &mut Tensors<'_>, layer: usize, dimensions: &Dimensions) -> Result<Layer, LoadError> {
+fn read_layer(
+    tensors: &mut Tensors<'_>,
+    layer: usize,
+    source: &Source,
+    dimensions: &Dimensions,
+) -> Result<Layer, LoadError> {
     let &Dimensions { width, heads, kv, feed_forward, .. } = dimensions;
     let name = |part: &str| format!("blk.{layer}.{part}.weight");
     let (queries, keys) = (heads * kv.width, kv.heads * kv.width);
+    let bias = read_biases(tensors, layer, source, dimensions)?;
     Ok(Layer {
         attention_norm: tensors.vector(&name("attn_norm"), width)?,
         query_key_value: Stack::new(vec![
@@ -131,6 +124,8 @@ fn read_layer(tensors: &mut Tensors<'_>, layer: usize, dimensions: &Dimensions) 
             tensors.matrix(&name("attn_k"), width, keys)?,
             tensors.matrix(&name("attn_v"), width, keys)?,
         ]),
+        query_key_value_bias: bias.map(|parts| parts.concat()),
+        head_norms: read_head_norms(tensors, layer, source, dimensions)?,
         attention_output: Stack::new(vec![tensors.matrix(&name("attn_output"), queries, width)?]),
         feed_forward_norm: tensors.vector(&name("ffn_norm"), width)?,
         gate_up: Stack::new(vec![
@@ -139,6 +134,36 @@ fn read_layer(tensors: &mut Tensors<'_>, layer: usize, dimensions: &Dimensions) 
         ]),
         down: Stack::new(vec![tensors.matrix(&name("ffn_down"), feed_forward, width)?]),
     })
+}
+
+/// The biases of queries, keys and values, where the model has them.
+pub(crate) fn read_biases(
+    tensors: &mut Tensors<'_>,
+    layer: usize,
+    source: &Source,
+    dimensions: &Dimensions,
+) -> Result<Option<[Vec<f32>; 3]>, LoadError> {
+    if !source.biased {
+        return Ok(None);
+    }
+    let &Dimensions { heads, kv, .. } = dimensions;
+    let mut bias = |part, heads| tensors.vector(&format!("blk.{layer}.attn_{part}.bias"), heads * kv.width);
+    Ok(Some([bias("q", heads)?, bias("k", kv.heads)?, bias("v", kv.heads)?]))
+}
+
+/// The weights of the normalization of each head's queries and keys, where the model has them.
+pub(crate) fn read_head_norms(
+    tensors: &mut Tensors<'_>,
+    layer: usize,
+    source: &Source,
+    dimensions: &Dimensions,
+) -> Result<Option<[Vec<f32>; 2]>, LoadError> {
+    if !source.architecture().normalizes_heads() {
+        return Ok(None);
+    }
+    let width = dimensions.kv.width;
+    let mut norm = |part| tensors.vector(&format!("blk.{layer}.attn_{part}_norm.weight"), width);
+    Ok(Some([norm("q")?, norm("k")?]))
 }
 
 impl Dimensions {
@@ -156,17 +181,21 @@ impl Dimensions {
             ..
         } = model;
         let kv = KvShape { layers, heads: kv_heads, width: head };
-        Self { width, heads, kv, feed_forward, vocab, context, epsilon }
+        let windows = (0..layers).map(|layer| model.window(layer)).collect();
+        Self { width, heads, kv, feed_forward, vocab, context, epsilon, windows }
     }
 }
 
-/// The angles per position; `divisors` has a number for each pair.
-fn angles(model: &Hyperparameters, divisors: &[f32]) -> Result<Rope, LoadError> {
-    let turned =
-        |(frequency, &divisor): (f64, &f32)| frequency / f64::from(divisor) / f64::from(model.rope_factor);
-    let frequencies: Vec<f64> = model.frequencies().zip(divisors).map(turned).collect();
+fn read_rope(tensors: &mut Tensors<'_>, model: &Hyperparameters) -> Result<Rope, LoadError> {
+    const DIVISORS: &str = "rope_freqs.weight";
+    let divisors = match tensors.has(DIVISORS) {
+        true => Some(tensors.vector(DIVISORS, model.rotated / 2)?),
+        false => None,
+    };
+    let frequencies = model.frequencies(divisors.as_deref());
     if frequencies.iter().any(|frequency| !frequency.is_finite()) {
-        return Err(LoadError::NotFinite { tensor: "rope_freqs.weight".to_owned() });
+        return Err(LoadError::NotFinite { tensor: DIVISORS.to_owned() });
     }
-    Ok(Rope { frequencies })
+    let magnitude = model.rope_scaling.magnitude();
+    Ok(Rope { layout: model.rope_layout, frequencies, magnitude })
 }

@@ -1,4 +1,4 @@
-//! The weights of a llama-architecture model.
+//! The weights of a model.
 
 use rayon::ThreadPool;
 
@@ -99,6 +99,8 @@ pub(crate) struct Dimensions {
     pub(crate) context: usize,
     /// What the normalizations add to the mean square.
     pub(crate) epsilon: f32,
+    /// Positions that a row of each layer sees, itself included, where that is not all, `[layers]`.
+    pub(crate) windows: Vec<Option<usize>>,
 }
 
 /// The weights of one layer.
@@ -107,6 +109,10 @@ pub(crate) struct Layer {
     pub(crate) attention_norm: Vec<f32>,
     /// Queries, keys, values: `[(heads + 2 · kv heads) · head width, width]`.
     pub(crate) query_key_value: Stack,
+    /// `[(heads + 2 · kv heads) · head width]`, where the model has one.
+    pub(crate) query_key_value_bias: Option<Vec<f32>>,
+    /// Weights of the normalization of each head's queries and of its keys, `[head width]` each, where the model has it.
+    pub(crate) head_norms: Option<[Vec<f32>; 2]>,
     /// `[width, heads · head width]`.
     pub(crate) attention_output: Stack,
     pub(crate) feed_forward_norm: Vec<f32>,

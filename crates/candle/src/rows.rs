@@ -1,6 +1,7 @@
 //! What is done to rows between products: normalization, rotation, activation, and turning `[outputs, rows]` around.
 
 use rayon::prelude::*;
+use upcycle_gguf::RopeLayout;
 
 /// Rows that are handled together: as many `f32` as a cache line holds, since products come with rows innermost.
 const TILE: usize = 16;
@@ -82,32 +83,61 @@ fn sum_of_squares(row: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|value| value * value).sum::<f32>()
 }
 
-/// Rotary position embedding as GGUF's llama stores it: neighbours `(2i, 2i + 1)` of a head are a pair.
+/// As [`rms_norm`], of each head of one row, `[heads, weight.len()]`, in place.
+pub(crate) fn rms_norm_heads(heads: &mut [f32], weight: &[f32], epsilon: f32) {
+    for head in heads.chunks_exact_mut(weight.len()) {
+        let scale = 1.0 / (sum_of_squares(head) / weight.len() as f32 + epsilon).sqrt();
+        for (value, &weight) in head.iter_mut().zip(weight) {
+            *value = *value * scale * weight;
+        }
+    }
+}
+
+/// Adds `b` to `a`.
+pub(crate) fn add(a: &mut [f32], b: &[f32]) {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+}
+
+/// Rotary position embedding.
 #[derive(Debug)]
 pub(crate) struct Rope {
+    pub(crate) layout: RopeLayout,
     /// Radians by which pair `i` turns with each position.
     pub(crate) frequencies: Vec<f64>,
+    /// What cosines and sines are multiplied with.
+    pub(crate) magnitude: f32,
 }
 
 impl Rope {
     /// Cosine and sine of every pair at each position, `[positions, pairs]`.
     pub(crate) fn angles(&self, positions: &[u32], out: &mut Vec<(f32, f32)>) {
+        let magnitude = f64::from(self.magnitude);
         out.clear();
         out.extend(positions.iter().flat_map(|&position| {
             self.frequencies.iter().map(move |frequency| {
                 let (sin, cos) = (f64::from(position) * frequency).sin_cos();
-                (cos as f32, sin as f32)
+                ((magnitude * cos) as f32, (magnitude * sin) as f32)
             })
         }));
     }
-}
 
-/// Turns the pairs of every head of `heads`, `[heads, width]`, by `angles`, `[pairs]`; what is past the pairs stays.
-pub(crate) fn rotate(heads: &mut [f32], width: usize, angles: &[(f32, f32)]) {
-    for head in heads.chunks_exact_mut(width) {
-        let (pairs, _) = head.as_chunks_mut::<2>();
-        for ([a, b], &(cos, sin)) in pairs.iter_mut().zip(angles) {
+    /// Turns the pairs of every head of `heads`, `[heads, width]`, by `angles`, `[pairs]`; what is past the pairs stays.
+    pub(crate) fn rotate(&self, heads: &mut [f32], width: usize, angles: &[(f32, f32)]) {
+        let turn = |a: &mut f32, b: &mut f32, (cos, sin): (f32, f32)| {
             (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+        };
+        for head in heads.chunks_exact_mut(width) {
+            match self.layout {
+                RopeLayout::Interleaved => {
+                    let (pairs, _) = head.as_chunks_mut::<2>();
+                    pairs.iter_mut().zip(angles).for_each(|([a, b], &angle)| turn(a, b, angle));
+                }
+                RopeLayout::Halves => {
+                    let (first, second) = head.split_at_mut(angles.len());
+                    let pairs = first.iter_mut().zip(second).zip(angles);
+                    pairs.for_each(|((a, b), &angle)| turn(a, b, angle));
+                }
+            }
         }
     }
 }
@@ -136,21 +166,21 @@ mod tests {
 
     #[test]
     fn rotation_keeps_lengths_and_depends_on_distance_alone() {
-        let rope = Rope { frequencies: vec![1.0, 0.1] };
-        let turned = |values: [f32; 5], position| {
-            let (mut values, mut angles) = (values, Vec::new());
-            rope.angles(&[position], &mut angles);
-            rotate(&mut values, 5, &angles);
-            values
-        };
-        let dot = |a: [f32; 5], b: [f32; 5]| a.iter().zip(&b).map(|(a, b)| a * b).sum::<f32>();
-        let (q, k) = ([1.0, 2.0, -1.0, 0.5, 3.0], [0.5, -2.0, 1.5, 1.0, -1.0]);
-        assert_eq!(turned(q, 0), q);
-        assert_eq!(turned(q, 7)[4], 3.0, "past the pairs nothing turns");
-        assert!(
-            (turned(q, 1)[0] - (1.0_f32.cos() - 2.0 * 1.0_f32.sin())).abs() < 1e-6,
-            "neighbours are a pair"
-        );
-        assert!((dot(turned(q, 9), turned(k, 4)) - dot(turned(q, 105), turned(k, 100))).abs() < 1e-4);
+        for (layout, partner) in [(RopeLayout::Interleaved, 1), (RopeLayout::Halves, 2)] {
+            let rope = Rope { layout, frequencies: vec![1.0, 0.1], magnitude: 1.0 };
+            let turned = |values: [f32; 5], position| {
+                let (mut values, mut angles) = (values, Vec::new());
+                rope.angles(&[position], &mut angles);
+                rope.rotate(&mut values, 5, &angles);
+                values
+            };
+            let dot = |a: [f32; 5], b: [f32; 5]| a.iter().zip(&b).map(|(a, b)| a * b).sum::<f32>();
+            let (q, k) = ([1.0, 2.0, -1.0, 0.5, 3.0], [0.5, -2.0, 1.5, 1.0, -1.0]);
+            assert_eq!(turned(q, 0), q);
+            assert_eq!(turned(q, 7)[4], 3.0, "past the pairs nothing turns");
+            let first = q[0] * 1.0_f32.cos() - q[partner] * 1.0_f32.sin();
+            assert!((turned(q, 1)[0] - first).abs() < 1e-6, "{layout:?}");
+            assert!((dot(turned(q, 9), turned(k, 4)) - dot(turned(q, 105), turned(k, 100))).abs() < 1e-4);
+        }
     }
 }

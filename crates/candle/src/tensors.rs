@@ -1,8 +1,7 @@
-//! Reading tensors of a GGUF file into matrices and vectors, each checked against what the model needs.
+//! Reading tensors of a model into matrices and vectors, each checked against what the model needs.
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::path::Path;
 
 use candle_core::quantized::GgmlType as Block;
 use candle_core::quantized::k_quants::{
@@ -12,12 +11,13 @@ use candle_core::quantized::k_quants::{
 use half::{bf16, f16};
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use upcycle_gguf::{GgmlType, Gguf, TensorInfo};
+use upcycle_gguf::{GgmlType, TensorInfo};
 use upcycle_kernels::{Matrix as Packed, PackError};
 
 use crate::activations::{Lhs, check_finite};
+use crate::checkpoint::{Checkpoint, Entry};
 use crate::dense::Dense;
-use crate::mapped::{Mapped, MappedSlice, Plain};
+use crate::mapped::{MappedSlice, Plain};
 use crate::product::{Blocks, Matrix, Storage};
 use crate::{LoadError, Weights};
 
@@ -66,13 +66,12 @@ macro_rules! by_type {
     };
 }
 
-/// The tensors of a file while a model is made of them.
+/// The tensors of a model's files while a model is made of them.
 pub(crate) struct Tensors<'a> {
-    path: &'a Path,
-    gguf: &'a Gguf,
-    map: Mapped,
+    checkpoint: &'a Checkpoint,
     weights: Weights,
     threads: &'a ThreadPool,
+    /// By their names in GGUF files.
     unread: BTreeSet<&'a str>,
     progress: &'a mut dyn FnMut(u64, u64),
     done: u64,
@@ -81,17 +80,15 @@ pub(crate) struct Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     pub(crate) fn new(
-        path: &'a Path,
-        gguf: &'a Gguf,
-        map: Mapped,
+        checkpoint: &'a Checkpoint,
         weights: Weights,
         threads: &'a ThreadPool,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
-        let unread = gguf.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
-        let total = gguf.tensors().iter().map(|tensor| tensor.bytes).sum();
+        let unread = checkpoint.tensors().map(|(name, _)| name).collect();
+        let total = checkpoint.tensors().map(|(_, tensor)| tensor.bytes).sum();
         progress(0, total);
-        Self { path, gguf, map, weights, threads, unread, progress, done: 0, total }
+        Self { checkpoint, weights, threads, unread, progress, done: 0, total }
     }
 
     /// The first tensor that was not read.
@@ -99,25 +96,14 @@ impl<'a> Tensors<'a> {
         self.unread.first().copied()
     }
 
-    /// Whether the file has a tensor.
+    /// Whether there is a tensor of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.gguf.get_tensor(name).is_some()
+        self.checkpoint.has(name)
     }
 
-    /// The tensor, if it has this shape (innermost dimension first).
-    fn find(&self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo, LoadError> {
-        let missing = |source| LoadError::Gguf { path: self.path.to_owned(), source };
-        let info = self.gguf.tensor(name).map_err(missing)?;
-        let expected: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
-        if info.shape != expected {
-            let (tensor, found) = (name.to_owned(), info.shape.clone());
-            return Err(LoadError::Shape { tensor, expected, found });
-        }
-        Ok(info)
-    }
-
-    fn read(&mut self, info: &'a TensorInfo) {
-        self.unread.remove(info.name.as_str());
+    /// Notes that a tensor was read.
+    fn read(&mut self, name: &str, info: &TensorInfo) {
+        self.unread.remove(name);
         self.done += info.bytes;
         (self.progress)(self.done, self.total);
     }
@@ -129,18 +115,24 @@ impl<'a> Tensors<'a> {
         inputs: usize,
         outputs: usize,
     ) -> Result<Box<dyn Matrix>, LoadError> {
-        let info = self.find(name, &[inputs, outputs])?;
+        let entry = self.checkpoint.find(name, &[inputs, outputs])?;
+        let info = &entry.info;
         let plain = matches!(info.dtype, GgmlType::F16 | GgmlType::Bf16);
         let wide = plain || self.weights == Weights::F32 && info.dtype != GgmlType::F32;
         let matrix: Box<dyn Matrix> = if wide {
-            let values = by_type!(info, self.widen(info, inputs), F32: f32, F16: f16, Bf16: bf16)?;
+            let values = by_type!(info, self.widen(entry, inputs), F32: f32, F16: f16, Bf16: bf16)?;
             Box::new(Dense::new(outputs, inputs, Storage::Memory(values)))
         } else if info.dtype == GgmlType::F32 {
-            Box::new(Dense::new(outputs, inputs, Storage::File(self.blocks(info)?)))
+            let storage = match self.blocks(entry) {
+                Ok(values) => Storage::File(values),
+                Err(LoadError::Misaligned { .. }) => Storage::Memory(self.widen::<f32>(entry, inputs)?),
+                Err(error) => return Err(error),
+            };
+            Box::new(Dense::new(outputs, inputs, storage))
         } else {
-            by_type!(info, self.in_place(info, inputs, outputs))?
+            by_type!(info, self.in_place(entry, inputs, outputs))?
         };
-        self.read(info);
+        self.read(name, info);
         Ok(matrix)
     }
 
@@ -168,85 +160,99 @@ impl<'a> Tensors<'a> {
         outputs: usize,
         pack: impl FnOnce(GgmlType, &[u8]) -> Option<Result<Packed, PackError>>,
     ) -> Result<Packed, LoadError> {
-        let info = self.find(name, &[inputs, outputs])?;
+        let entry = self.checkpoint.find(name, &[inputs, outputs])?;
+        let info = &entry.info;
         let widen = self.weights == Weights::F32 && info.dtype != GgmlType::F32;
         let packed = if widen {
-            let values = by_type!(info, self.widen(info, inputs), F32: f32, F16: f16, Bf16: bf16)?;
+            let values = by_type!(info, self.widen(entry, inputs), F32: f32, F16: f16, Bf16: bf16)?;
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             pack(GgmlType::F32, &bytes)
         } else {
-            // The reader has checked that the tensor lies in the file, which is mapped: the numbers fit.
-            let (offset, len) = (info.offset as usize, info.bytes as usize);
-            let packed = pack(info.dtype, &self.map.bytes()[offset..][..len]);
-            self.map.release(offset, len);
+            let bytes = self.checkpoint.bytes(entry);
+            let packed = pack(info.dtype, bytes);
+            self.checkpoint.file(entry).release(info.offset as usize, bytes.len());
             packed
         };
-        let unknown = || LoadError::Kernels { reason: format!("tensor `{name}` is {}", info.dtype) };
+        let unknown = || LoadError::Kernels { reason: format!("tensor `{}` is {}", info.name, info.dtype) };
         let packed = packed.ok_or_else(unknown)?.map_err(|source| LoadError::Pack { source })?;
-        self.read(info);
+        self.read(name, info);
         Ok(packed)
     }
 
     /// The vector of this name and length as `f32`.
     pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
-        let info = self.find(name, &[len])?;
-        let values = by_type!(info, self.widen(info, len), F32: f32, F16: f16, Bf16: bf16)?;
+        let entry = self.checkpoint.find(name, &[len])?;
+        let info = &entry.info;
+        let values = by_type!(info, self.widen(entry, len), F32: f32, F16: f16, Bf16: bf16)?;
         if check_finite(&values, len).is_err() {
-            return Err(LoadError::NotFinite { tensor: name.to_owned() });
+            return Err(LoadError::NotFinite { tensor: info.name.clone() });
         }
-        self.read(info);
+        self.read(name, info);
         Ok(values)
     }
 
     /// The blocks of a tensor, in the file.
-    fn blocks<T: Plain + Block>(&self, info: &TensorInfo) -> Result<MappedSlice<T>, LoadError> {
-        // The reader has checked that the tensor lies in the file, which is mapped: the numbers fit.
-        let (offset, len) = (info.offset as usize, info.bytes as usize);
-        let blocks = self.map.values::<T>(offset, len / size_of::<T>());
+    fn blocks<T: Plain + Block>(&self, entry: &Entry) -> Result<MappedSlice<T>, LoadError> {
+        let (info, bytes) = (&entry.info, self.checkpoint.bytes(entry));
+        let file = self.checkpoint.file(entry);
+        let blocks = file.values::<T>(info.offset as usize, bytes.len() / size_of::<T>());
         let blocks = blocks.ok_or_else(|| LoadError::Misaligned {
             tensor: info.name.clone(),
             dtype: info.dtype,
             offset: info.offset,
         })?;
         // Every page is read once, so that the first pass does not wait for the disk.
-        let bytes = &self.map.bytes()[offset..][..len];
         black_box(bytes.iter().step_by(4096).fold(0_u8, |sum, byte| sum ^ byte));
         Ok(blocks)
     }
 
     /// The matrix whose blocks stay in the file.
-    fn in_place<T>(
-        &self,
-        info: &TensorInfo,
-        inputs: usize,
-        outputs: usize,
-    ) -> Result<Box<dyn Matrix>, LoadError>
+    fn in_place<T>(&self, entry: &Entry, inputs: usize, outputs: usize) -> Result<Box<dyn Matrix>, LoadError>
     where
         T: Plain + Block + std::fmt::Debug,
         T::VecDotType: Lhs,
     {
+        let info = &entry.info;
         let pairs = matches!(info.dtype, GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1);
         let multiple = 2 * info.dtype.block_size();
         if pairs && !(inputs as u64).is_multiple_of(multiple) {
             let (tensor, dtype) = (info.name.clone(), info.dtype);
             return Err(LoadError::OddBlocks { tensor, dtype, multiple, found: inputs as u64 });
         }
-        let blocks = self.blocks::<T>(info)?;
+        let blocks = self.blocks::<T>(entry)?;
         Ok(Box::new(Blocks::<T>::new(outputs, inputs, Storage::File(blocks))))
     }
 
     /// All values of a tensor as `f32`, rows of `width` in parallel.
-    fn widen<T: Plain + Block>(&self, info: &TensorInfo, width: usize) -> Result<Vec<f32>, LoadError> {
-        let blocks = self.blocks::<T>(info)?;
+    fn widen<T: Plain + Block>(&self, entry: &Entry, width: usize) -> Result<Vec<f32>, LoadError> {
+        let info = &entry.info;
         let len = info.elements() as usize;
         let mut values = Vec::new();
         if values.try_reserve_exact(len).is_err() {
             return Err(LoadError::Memory { tensor: info.name.clone(), bytes: 4 * len as u64 });
         }
-        values.resize(len, 0.0);
-        let rows =
-            blocks.get().par_chunks_exact(width / T::BLCK_SIZE).zip(values.par_chunks_exact_mut(width));
-        self.threads.install(|| rows.for_each(|(blocks, row)| T::to_float(blocks, row)));
+        match (self.blocks::<T>(entry), info.dtype) {
+            (Ok(blocks), _) => {
+                values.resize(len, 0.0);
+                let blocks = blocks.get().par_chunks_exact(width / T::BLCK_SIZE);
+                let rows = blocks.zip(values.par_chunks_exact_mut(width));
+                self.threads.install(|| rows.for_each(|(blocks, row)| T::to_float(blocks, row)));
+            }
+            // Files of safetensors may begin their data at any byte.
+            (Err(LoadError::Misaligned { .. }), GgmlType::F32) => {
+                let (numbers, _) = self.checkpoint.bytes(entry).as_chunks();
+                values.extend(numbers.iter().map(|&bytes| f32::from_le_bytes(bytes)));
+            }
+            (Err(LoadError::Misaligned { .. }), GgmlType::F16) => {
+                let (numbers, _) = self.checkpoint.bytes(entry).as_chunks();
+                values.extend(numbers.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()));
+            }
+            (Err(LoadError::Misaligned { .. }), GgmlType::Bf16) => {
+                let (numbers, _) = self.checkpoint.bytes(entry).as_chunks();
+                values.extend(numbers.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()));
+            }
+            (Err(error), _) => return Err(error),
+        }
         Ok(values)
     }
 }

@@ -3,19 +3,9 @@
 mod support;
 
 use support::Tiny;
-use upcycle_candle::{CandleVerifier, Products, Weights};
+use support::formats::{Format, exact};
+use upcycle_candle::{Products, Weights};
 use upcycle_gguf::GgmlType;
-use upcycle_testkit::Subject;
-
-/// Exact, whatever the type. What overflows sits where quantization of the activations could hide it.
-fn exact(tiny: &Tiny, products: Products, weights: Weights) -> Subject {
-    let options = support::options(products, weights);
-    let model = tiny.load(&options);
-    let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
-    let poisoned = poisoned.load(&options);
-    Subject::new(move || CandleVerifier::new(model.clone()))
-        .not_finite(move || CandleVerifier::new(poisoned.clone()))
-}
 
 macro_rules! laws {
     ($products:ident: $($name:ident: $attention:ident, $feed_forward:ident;)*) => {$(
@@ -23,7 +13,7 @@ macro_rules! laws {
             mod $name;
             subject: || {
                 let tiny = Tiny::new([GgmlType::$attention, GgmlType::$feed_forward]);
-                exact(&tiny, Products::$products, Weights::File)
+                exact(&tiny, Format::Gguf, Products::$products, Weights::File)
             },
             exempt: [],
         }
@@ -64,12 +54,12 @@ fn odd_sizes() -> Tiny {
 
 upcycle_testkit::conformance! {
     mod widened;
-    subject: || exact(&Tiny::new([GgmlType::Q4K, GgmlType::Q4_1]), Products::Candle, Weights::F32),
+    subject: || exact(&Tiny::new([GgmlType::Q4K, GgmlType::Q4_1]), Format::Gguf, Products::Candle, Weights::F32),
     exempt: [],
 }
 
 upcycle_testkit::conformance! {
     mod odd;
-    subject: || exact(&odd_sizes(), Products::Candle, Weights::F32),
+    subject: || exact(&odd_sizes(), Format::Gguf, Products::Candle, Weights::F32),
     exempt: [],
 }

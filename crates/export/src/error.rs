@@ -125,7 +125,7 @@ impl ExportError {
     pub(crate) fn of_metadata(path: &Path, error: HyperparameterError) -> Self {
         match error {
             HyperparameterError::Gguf(source) => Self::Gguf { path: path.to_owned(), source },
-            HyperparameterError::UnknownArchitecture { found, known } => {
+            HyperparameterError::UnknownArchitecture { found, known, .. } => {
                 Self::UnknownArchitecture { found, known }
             }
             HyperparameterError::Metadata { key, expected, found } => Self::Metadata { key, expected, found },

@@ -71,7 +71,7 @@ pub fn export(
     let bytes = writer.data.len();
     writer.data.finish().map_err(failed(&data_path))?;
 
-    let graph = writer.graph.finish(hyperparameters.architecture);
+    let graph = writer.graph.finish(hyperparameters.architecture.name());
     let nodes = graph.nodes.len();
     let opset = |domain: &str, version| OperatorSet { domain: domain.to_owned(), version };
     let entry = |key: &str, value: String| Entry { key: key.to_owned(), value };
@@ -98,7 +98,11 @@ pub fn export(
     write(CONFIG_FILE, configuration(options).as_bytes())?;
     publish(folder, to)?;
     progress(bytes, bytes);
-    Ok(Exported { architecture: hyperparameters.architecture, nodes, bytes: bytes + model.len() as u64 })
+    Ok(Exported {
+        architecture: hyperparameters.architecture.name(),
+        nodes,
+        bytes: bytes + model.len() as u64,
+    })
 }
 
 /// Gives the folder its name.

@@ -62,9 +62,10 @@ pub(crate) fn build(
     }
     match writer.source.unread() {
         None => Ok(()),
-        Some(tensor) => {
-            Err(ExportError::UnknownTensor { tensor: tensor.to_owned(), architecture: model.architecture })
-        }
+        Some(tensor) => Err(ExportError::UnknownTensor {
+            tensor: tensor.to_owned(),
+            architecture: model.architecture.name(),
+        }),
     }
 }
 
@@ -89,10 +90,10 @@ fn declare(writer: &mut Writer, model: &Hyperparameters) {
 fn shared(writer: &mut Writer, model: &Hyperparameters) -> Result<Shared, ExportError> {
     let pairs = model.rotated / 2;
     let divisors = match writer.source.has("rope_freqs.weight") {
-        true => writer.source.vector("rope_freqs.weight", pairs)?,
-        false => vec![1.0; pairs],
+        true => Some(writer.source.vector("rope_freqs.weight", pairs)?),
+        false => None,
     };
-    let [cosines, sines] = angles(model, &divisors);
+    let [cosines, sines] = angles(model, divisors.as_deref());
     let table = [model.context, pairs];
     let cosines = writer.constant("cosines", &table, &cosines)?;
     let sines = writer.constant("sines", &table, &sines)?;
@@ -145,7 +146,7 @@ fn attention(
     let parts: Vec<_> = ["attn_q", "attn_k", "attn_v"].map(&tensor).into_iter().zip(rows).collect();
     let matrix = Matrix { name: &at("qkv"), parts: &parts, width: model.width };
     let mut all = writer.product(matrix, &normal)?;
-    if writer.source.has(&format!("blk.{layer}.attn_q.bias")) {
+    if model.architecture.is_biased() || writer.source.has(&format!("blk.{layer}.attn_q.bias")) {
         let mut bias = Vec::new();
         for (part, len) in ["attn_q", "attn_k", "attn_v"].into_iter().zip(rows) {
             bias.extend(writer.source.vector(&format!("blk.{layer}.{part}.bias"), len)?);
@@ -210,7 +211,7 @@ fn turned(
     let at = |part: &str| format!("layer.{layer}.{which}.{part}");
     let weight = format!("blk.{layer}.attn_{which}_norm.weight");
     let mut input = input.to_owned();
-    if writer.source.has(&weight) {
+    if model.architecture.normalizes_heads() {
         let rows = writer.graph.reshape(&at("each"), &input, &[-1, model.head as i64]);
         input = norm(writer, model, (&at("norm"), &weight), (&rows, model.head))?;
     }

@@ -1,6 +1,6 @@
-//! The sizes of a model of the llama family, as its metadata give them.
+//! The sizes of a model of the llama family, checked against each other.
 
-use crate::{Gguf, GgufError};
+use crate::{Architecture, GgufError, RopeLayout, RopeScaling};
 
 /// The sizes and numbers of a decoder of the llama family, checked against each other.
 ///
@@ -20,23 +20,23 @@ use crate::{Gguf, GgufError};
 ///     .to_bytes()?;
 /// let gguf = Gguf::read(&mut std::io::Cursor::new(&file))?;
 ///
-/// let model = Hyperparameters::read(&gguf, &["llama", "qwen2"])?;
+/// let model = Hyperparameters::read(&gguf)?;
 /// assert_eq!((model.head, model.kv_heads, model.vocab), (16, 2, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
-    /// `general.architecture`, one of those that were asked for.
-    pub architecture: &'static str,
+    /// The family.
+    pub architecture: Architecture,
     /// Width of the residual stream.
     pub width: usize,
-    /// Layers; no more than the file has tensors.
+    /// Layers; no more than the model has tensors.
     pub layers: usize,
     /// Query heads; a multiple of the KV heads.
     pub heads: usize,
     /// KV heads.
     pub kv_heads: usize,
-    /// Width of a head, keys and values alike.
+    /// Width of a head, keys and values alike. Not always `width / heads`.
     pub head: usize,
     /// Width of a feed-forward network.
     pub feed_forward: usize,
@@ -48,10 +48,49 @@ pub struct Hyperparameters {
     pub epsilon: f32,
     /// Elements of a head that turn with the position: even, no more than the head has.
     pub rotated: usize,
+    /// Which of them turn together.
+    pub rope_layout: RopeLayout,
     /// The base of the turning frequencies: finite, above 0.
     pub rope_base: f32,
-    /// By what positions are divided: finite, above 0.
-    pub rope_factor: f32,
+    /// What is done to the frequencies.
+    pub rope_scaling: RopeScaling,
+    /// Layers that do not look back all the way; none where that is further than the context.
+    pub window: Option<Window>,
+}
+
+/// Sliding windows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Positions that a row sees, itself included: at least 1.
+    pub positions: usize,
+    /// Which layers have the window, `[layers]`.
+    pub layers: Vec<bool>,
+}
+
+/// What a model's files say of its sizes, to be checked: what they leave out is `None`.
+///
+/// Fields are those of [`Hyperparameters`].
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields of `Hyperparameters`")]
+pub struct Stated {
+    pub architecture: Architecture,
+    pub width: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: Option<usize>,
+    pub head: Option<usize>,
+    pub value_head: Option<usize>,
+    pub feed_forward: usize,
+    pub vocab: usize,
+    pub context: usize,
+    pub epsilon: f32,
+    pub rotated: Option<usize>,
+    pub rope_layout: RopeLayout,
+    pub rope_base: f32,
+    pub rope_scaling: RopeScaling,
+    pub window: Option<Window>,
+    /// Tensors of the model.
+    pub tensors: usize,
 }
 
 /// Why the metadata are of no model that can be run.
@@ -61,8 +100,10 @@ pub enum HyperparameterError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// An architecture that is not known.
-    #[error("`general.architecture`: expected one of [{known}], found `{found}`", known = known.join(", "))]
+    #[error("`{key}`: expected one of [{known}], found `{found}`", known = known.join(", "))]
     UnknownArchitecture {
+        /// The key that names it.
+        key: &'static str,
         /// The architecture of the file.
         found: String,
         /// Those that are known.
@@ -90,145 +131,151 @@ pub enum HyperparameterError {
     },
 }
 
-impl Hyperparameters {
-    /// Reads those of a file whose architecture is one of `known`.
+impl Stated {
+    /// Checks all of it, and fills in what follows from the rest. `key` gives the name in the model's files of a key that
+    /// is called so in a GGUF file, after the architecture: `attention.head_count`, say.
     ///
     /// # Errors
-    /// [`HyperparameterError`], which names the key: what is read is consistent, so that widths divide and nothing is 0.
-    pub fn read(gguf: &Gguf, known: &'static [&'static str]) -> Result<Self, HyperparameterError> {
-        let found = gguf.string("general.architecture")?;
-        let Some(&architecture) = known.iter().find(|&&known| known == found) else {
-            return Err(HyperparameterError::UnknownArchitecture { found: found.to_owned(), known });
-        };
-        let file = Keys { gguf, architecture };
-        let width = file.count("embedding_length")?;
-        let heads = file.count("attention.head_count")?;
-        let kv_heads = file.count_or("attention.head_count_kv", heads)?;
+    /// [`HyperparameterError::Metadata`], which names the key: what is returned is consistent, so that widths divide and
+    /// nothing is 0.
+    pub fn check(self, key: &dyn Fn(&str) -> String) -> Result<Hyperparameters, HyperparameterError> {
+        let counts = [
+            ("embedding_length", Some(self.width)),
+            ("block_count", Some(self.layers)),
+            ("attention.head_count", Some(self.heads)),
+            ("attention.head_count_kv", self.kv_heads),
+            ("attention.key_length", self.head),
+            ("attention.value_length", self.value_head),
+            ("feed_forward_length", Some(self.feed_forward)),
+            ("vocab_size", Some(self.vocab)),
+            ("context_length", Some(self.context)),
+            ("rope.dimension_count", self.rotated),
+            ("attention.sliding_window", self.window.as_ref().map(|window| window.positions)),
+        ];
+        if let Some((part, _)) = counts.into_iter().find(|(_, count)| *count == Some(0)) {
+            return Err(refused(key(part), "a number of at least 1", 0));
+        }
+        let Self { width, layers, heads, context, epsilon, rope_base, rope_scaling, .. } = self;
+        let kv_heads = self.kv_heads.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
-            let expected = format!("a divisor of `{}`, {heads}", file.key("attention.head_count"));
-            return Err(file.refused("attention.head_count_kv", expected, kv_heads));
+            let expected = format!("a divisor of `{}`, {heads}", key("attention.head_count"));
+            return Err(refused(key("attention.head_count_kv"), expected, kv_heads));
         }
-        if !file.has("attention.key_length") && !width.is_multiple_of(heads) {
-            let expected = format!("a divisor of `{}`, {width}", file.key("embedding_length"));
-            return Err(file.refused("attention.head_count", expected, heads));
+        if self.head.is_none() && !width.is_multiple_of(heads) {
+            let expected = format!("a divisor of `{}`, {width}", key("embedding_length"));
+            return Err(refused(key("attention.head_count"), expected, heads));
         }
-        let head = file.count_or("attention.key_length", width / heads)?;
-        let value = file.count_or("attention.value_length", head)?;
-        if value != head {
-            let expected = format!("{head}, as wide as a key");
-            return Err(file.refused("attention.value_length", expected, value));
+        let head = self.head.unwrap_or(width / heads);
+        if let Some(value) = self.value_head.filter(|&value| value != head) {
+            return Err(refused(key("attention.value_length"), format!("{head}, as wide as a key"), value));
         }
-        let rotated = file.count_or("rope.dimension_count", head)?;
+        let rotated = self.rotated.unwrap_or(head);
         if rotated > head || !rotated.is_multiple_of(2) {
             let expected = format!("an even number of at most {head}, the width of a head");
-            return Err(file.refused("rope.dimension_count", expected, rotated));
+            return Err(refused(key("rope.dimension_count"), expected, rotated));
         }
-        let experts = gguf.get_u32(&file.key("expert_count"))?.unwrap_or(0);
-        if experts > 0 {
-            return Err(file.refused("expert_count", "no experts: mixtures are not supported", experts));
-        }
-        let embedding = gguf.tensor("token_embd.weight")?;
-        let &[_, vocab] = embedding.shape.as_slice() else {
-            return Err(HyperparameterError::Shape {
-                tensor: embedding.name.clone(),
-                expected: vec![width as u64, file.count_or("vocab_size", 1)? as u64],
-                found: embedding.shape.clone(),
-            });
-        };
-        let epsilon = gguf.f32(&file.key("attention.layer_norm_rms_epsilon"))?;
         if !(epsilon >= 0.0 && epsilon.is_finite()) {
             let expected = "a finite number, not negative";
-            return Err(file.refused("attention.layer_norm_rms_epsilon", expected, epsilon));
+            return Err(refused(key("attention.layer_norm_rms_epsilon"), expected, epsilon));
         }
-        let layers = file.count("block_count")?;
-        if layers > gguf.tensors().len() {
-            let expected = format!("no more than the {} tensors of the file", gguf.tensors().len());
-            return Err(file.refused("block_count", expected, layers));
+        if layers > self.tensors {
+            let expected = format!("no more than the {} tensors of the model", self.tensors);
+            return Err(refused(key("block_count"), expected, layers));
         }
-        Ok(Self {
-            architecture,
+        if !(rope_base > 0.0 && rope_base.is_finite()) {
+            return Err(refused(key("rope.freq_base"), "a finite number above 0", rope_base));
+        }
+        check_scaling(rope_base, &rope_scaling, key)?;
+        Ok(Hyperparameters {
+            architecture: self.architecture,
             width,
             layers,
             heads,
             kv_heads,
             head,
-            feed_forward: file.count("feed_forward_length")?,
-            // Where the metadata name a size, the embedding must have it.
-            vocab: file.count_or("vocab_size", usize::try_from(vocab).unwrap_or(usize::MAX))?,
-            context: file.count("context_length")?,
+            feed_forward: self.feed_forward,
+            vocab: self.vocab,
+            context,
             epsilon,
             rotated,
-            rope_base: file.rope_base()?,
-            rope_factor: file.rope_factor()?,
+            rope_layout: self.rope_layout,
+            rope_base,
+            rope_scaling,
+            window: self.window.filter(|window| window.positions < context && window.layers.contains(&true)),
         })
     }
+}
 
-    /// Radians by which each pair of a head turns with the position, `[rotated / 2]`, before what divides positions.
-    pub fn frequencies(&self) -> impl Iterator<Item = f64> {
+fn check_scaling(
+    base: f32,
+    scaling: &RopeScaling,
+    key: &dyn Fn(&str) -> String,
+) -> Result<(), HyperparameterError> {
+    let refuse = |part: &str, expected: &str, found: &dyn ToString| {
+        Err(refused(key(part), expected, found.to_string()))
+    };
+    let positive = |number: f32| number > 0.0 && number.is_finite();
+    match *scaling {
+        RopeScaling::None => Ok(()),
+        RopeScaling::Linear { factor } if positive(factor) => Ok(()),
+        RopeScaling::Linear { factor } => refuse("rope.scaling.factor", "a finite number above 0", &factor),
+        RopeScaling::Llama3 { factor, .. } | RopeScaling::Yarn { factor, .. }
+            if !(factor >= 1.0 && factor.is_finite()) =>
+        {
+            refuse("rope.scaling.factor", "a finite number of at least 1", &factor)
+        }
+        RopeScaling::Llama3 { original_context: 0, .. } | RopeScaling::Yarn { original_context: 0, .. } => {
+            refuse("rope.scaling.original_context_length", "a number of at least 1", &0)
+        }
+        RopeScaling::Llama3 { low_frequency, .. } if !positive(low_frequency) => {
+            refuse("rope.scaling.low_freq_factor", "a finite number above 0", &low_frequency)
+        }
+        RopeScaling::Llama3 { low_frequency, high_frequency, .. }
+            if !(high_frequency > low_frequency && high_frequency.is_finite()) =>
+        {
+            let expected = format!("a finite number above the low one, {low_frequency}");
+            refuse("rope.scaling.high_freq_factor", &expected, &high_frequency)
+        }
+        RopeScaling::Yarn { .. } if base <= 1.0 => {
+            refuse("rope.freq_base", "a number above 1, for YaRN", &base)
+        }
+        RopeScaling::Yarn { fast, .. } if !positive(fast) => {
+            refuse("rope.scaling.yarn_beta_fast", "a finite number above 0", &fast)
+        }
+        RopeScaling::Yarn { slow, .. } if !positive(slow) => {
+            refuse("rope.scaling.yarn_beta_slow", "a finite number above 0", &slow)
+        }
+        RopeScaling::Yarn { magnitude, .. } if !positive(magnitude) => {
+            refuse("rope.scaling.attn_factor", "a finite number above 0", &magnitude)
+        }
+        RopeScaling::Llama3 { .. } | RopeScaling::Yarn { .. } => Ok(()),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "numbers and strings are handed over alike")]
+pub(crate) fn refused(key: String, expected: impl Into<String>, found: impl ToString) -> HyperparameterError {
+    HyperparameterError::Metadata { key, expected: expected.into(), found: found.to_string() }
+}
+
+impl Hyperparameters {
+    /// Radians by which each pair of a head turns with the position, `[rotated / 2]`, scaling included. `divisors`,
+    /// `[rotated / 2]`, are those of the tensor `rope_freqs.weight`, where a file has it.
+    #[must_use]
+    pub fn frequencies(&self, divisors: Option<&[f32]>) -> Vec<f64> {
         let (base, pairs) = (f64::from(self.rope_base), self.rotated / 2);
-        (0..pairs).map(move |pair| base.powf(-(pair as f64) / pairs as f64))
-    }
-}
-
-/// The keys of an architecture.
-struct Keys<'a> {
-    gguf: &'a Gguf,
-    architecture: &'static str,
-}
-
-impl Keys<'_> {
-    fn key(&self, part: &str) -> String {
-        format!("{}.{part}", self.architecture)
-    }
-
-    fn has(&self, part: &str) -> bool {
-        self.gguf.get(&self.key(part)).is_some()
-    }
-
-    /// A number that must lie in `1..=u32::MAX`.
-    fn count(&self, part: &str) -> Result<usize, HyperparameterError> {
-        match self.gguf.u32(&self.key(part))? {
-            0 => Err(self.refused(part, "a number of at least 1", 0)),
-            count => Ok(count as usize),
+        let mut frequencies: Vec<f64> =
+            (0..pairs).map(|pair| base.powf(-(pair as f64) / pairs as f64)).collect();
+        for (frequency, &divisor) in frequencies.iter_mut().zip(divisors.unwrap_or_default()) {
+            *frequency /= f64::from(divisor);
         }
+        self.rope_scaling.apply(self.rope_base, &mut frequencies);
+        frequencies
     }
 
-    fn count_or(&self, part: &str, default: usize) -> Result<usize, HyperparameterError> {
-        if self.has(part) { self.count(part) } else { Ok(default) }
-    }
-
-    fn rope_base(&self) -> Result<f32, HyperparameterError> {
-        let base = self.gguf.get_f32(&self.key("rope.freq_base"))?.unwrap_or(10_000.0);
-        if base > 0.0 && base.is_finite() {
-            return Ok(base);
-        }
-        Err(self.refused("rope.freq_base", "a finite number above 0", base))
-    }
-
-    fn rope_factor(&self) -> Result<f32, HyperparameterError> {
-        let part = if self.has("rope.scaling.factor") { "rope.scaling.factor" } else { "rope.scale_linear" };
-        let factor = match self.gguf.get_string(&self.key("rope.scaling.type"))? {
-            Some("none") => None,
-            None | Some("linear") => self.gguf.get_f32(&self.key(part))?,
-            Some(other) => {
-                return Err(self.refused(
-                    "rope.scaling.type",
-                    "`none` or `linear`; others are not supported",
-                    other,
-                ));
-            }
-        };
-        match factor {
-            // As llama.cpp has it, 0 says that there is none.
-            None | Some(0.0) => Ok(1.0),
-            Some(factor) if factor > 0.0 && factor.is_finite() => Ok(factor),
-            Some(factor) => Err(self.refused(part, "a finite number above 0", factor)),
-        }
-    }
-
-    #[expect(clippy::needless_pass_by_value, reason = "numbers and strings are handed over alike")]
-    fn refused(&self, part: &str, expected: impl Into<String>, found: impl ToString) -> HyperparameterError {
-        let (key, expected, found) = (self.key(part), expected.into(), found.to_string());
-        HyperparameterError::Metadata { key, expected, found }
+    /// Positions that a row of `layer` sees, itself included; none where it sees all.
+    #[must_use]
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        let window = self.window.as_ref()?;
+        window.layers.get(layer)?.then_some(window.positions)
     }
 }

@@ -32,10 +32,13 @@
 //!
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
+mod architecture;
 mod error;
 mod hyperparameters;
+mod keys;
 mod metadata;
 mod read;
+mod rope;
 mod tensor;
 mod value;
 pub mod write;
@@ -43,9 +46,11 @@ pub mod write;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+pub use architecture::Architecture;
 pub use error::GgufError;
-pub use hyperparameters::{HyperparameterError, Hyperparameters};
+pub use hyperparameters::{HyperparameterError, Hyperparameters, Stated, Window};
 pub use read::HEADER_LIMIT;
+pub use rope::{RopeLayout, RopeScaling};
 pub use tensor::{GgmlType, MAX_DIMENSIONS, TensorInfo};
 pub use value::{Array, StringArray, Value, ValueType};
 

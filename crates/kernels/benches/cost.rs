@@ -105,6 +105,7 @@ impl Stack {
                 cache: &self.cache,
                 prefix: CONTEXT,
                 tail: &tail[usize::from(tail[1] == 0)..],
+                unseen: 0,
             })
             .collect();
         let start = Instant::now();

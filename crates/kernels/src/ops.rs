@@ -142,6 +142,16 @@ impl Kernels {
         self.prepare(out, quantize);
     }
 
+    /// RMSNorm of each head of `x`, `[rows, heads * weight.len()]`, times `weight`, in place.
+    ///
+    /// # Panics
+    /// If `x` is not whole heads of `weight.len()`.
+    pub fn rms_norm_heads(&self, x: &mut [f32], weight: &[f32], epsilon: f32) {
+        let width = weight.len();
+        assert!(width > 0 && x.len().is_multiple_of(width), "heads of {width}");
+        x.chunks_exact_mut(width).for_each(|head| normalise_own(self.path(), head, weight, epsilon));
+    }
+
     /// Copies rows, `[n, width]`, into `out`, quantized if wanted.
     ///
     /// # Panics
@@ -189,22 +199,38 @@ impl Kernels {
     }
 }
 
+/// 1 / rms(x); the squares are summed in sixteen lanes.
+#[inline(always)]
+fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            sums[lane] = block[lane].mul_add(block[lane], sums[lane]);
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum = x.mul_add(*x, *sum);
+    }
+    1.0 / (lanes::sum(sums) / x.len() as f32 + epsilon).sqrt()
+}
+
 lanes::dispatch! {
-    /// `x / rms(x) * weight`; the squares are summed in sixteen lanes.
+    /// `x / rms(x) * weight`.
     fn normalise(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-        let mut sums = [0.0_f32; LANES];
-        let (blocks, rest) = x.as_chunks::<LANES>();
-        for block in blocks {
-            for lane in 0..LANES {
-                sums[lane] = block[lane].mul_add(block[lane], sums[lane]);
-            }
-        }
-        for (sum, x) in sums.iter_mut().zip(rest) {
-            *sum = x.mul_add(*x, *sum);
-        }
-        let scale = 1.0 / (lanes::sum(sums) / x.len() as f32 + epsilon).sqrt();
+        let scale = inverse_rms(x, epsilon);
         for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
             *out = x * scale * weight;
+        }
+    }
+}
+
+lanes::dispatch! {
+    /// The same in place.
+    fn normalise_own(x: &mut [f32], weight: &[f32], epsilon: f32) {
+        let scale = inverse_rms(x, epsilon);
+        for (x, weight) in x.iter_mut().zip(weight) {
+            *x = *x * scale * weight;
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Rope {
     layout: RopeLayout,
     /// Turns per position of each pair of dimensions, in radians.
     frequencies: Vec<f64>,
+    /// What cosines and sines are multiplied with.
+    magnitude: f64,
     /// Cosine and sine of each row and pair, `[rows, dims / 2]`.
     cosines: Vec<f32>,
     sines: Vec<f32>,
@@ -27,7 +29,13 @@ impl Rope {
     /// beyond twice their number stay as they are.
     #[must_use]
     pub fn new(layout: RopeLayout, frequencies: Vec<f64>) -> Self {
-        Self { layout, frequencies, cosines: Vec::new(), sines: Vec::new() }
+        Self { layout, frequencies, magnitude: 1.0, cosines: Vec::new(), sines: Vec::new() }
+    }
+
+    /// The same with cosines and sines multiplied by `magnitude`, as YaRN has it.
+    #[must_use]
+    pub fn scaled(self, magnitude: f32) -> Self {
+        Self { magnitude: self.magnitude * f64::from(magnitude), ..self }
     }
 
     /// Computes the angles of rows at `positions`, in double precision.
@@ -37,8 +45,8 @@ impl Rope {
         for &position in positions {
             for frequency in &self.frequencies {
                 let (sine, cosine) = (f64::from(position) * frequency).sin_cos();
-                self.cosines.push(cosine as f32);
-                self.sines.push(sine as f32);
+                self.cosines.push((self.magnitude * cosine) as f32);
+                self.sines.push((self.magnitude * sine) as f32);
             }
         }
     }

@@ -53,7 +53,7 @@ fn sequential<E: KvElement>(kernels: &Kernels, prefix: &[u64]) -> Vec<u32> {
     let cache: KvCache<E> = cache(before);
     let mut out = vec![0.0; WIDTH];
     let fresh = Fresh { keys: &row(1, last, KV), values: &row(2, last, KV) };
-    let sight = Sight { cache: &cache, prefix: before.len(), tail: &[0] };
+    let sight = Sight { cache: &cache, prefix: before.len(), tail: &[0], unseen: 0 };
     kernels.attention(1, HEADS, &row(0, last, WIDTH), &[sight], fresh, &mut out);
     out.iter().map(|x| x.to_bits()).collect()
 }
@@ -73,8 +73,10 @@ fn check_tree<E: KvElement>(prefix_len: usize, parents: &[usize]) {
     let cache: KvCache<E> = cache(&prefix);
     let concat = |kind, width| nodes.iter().flat_map(|node| row(kind, node.0, width)).collect::<Vec<_>>();
     let (queries, keys, values) = (concat(0, WIDTH), concat(1, KV), concat(2, KV));
-    let sights: Vec<_> =
-        nodes.iter().map(|(_, path)| Sight { cache: &cache, prefix: prefix.len(), tail: path }).collect();
+    let sights: Vec<_> = nodes
+        .iter()
+        .map(|(_, path)| Sight { cache: &cache, prefix: prefix.len(), tail: path, unseen: 0 })
+        .collect();
     let mut reference = None;
     for kernels in kernels() {
         let mut out = vec![0.0; nodes.len() * WIDTH];
@@ -119,7 +121,7 @@ fn rows_of_several_sequences_and_prefixes_do_not_mix() {
     let sights: Vec<_> = rows
         .iter()
         .zip(&tails)
-        .map(|(&(line, prefix), tail)| Sight { cache: &caches[line], prefix, tail })
+        .map(|(&(line, prefix), tail)| Sight { cache: &caches[line], prefix, tail, unseen: 0 })
         .collect();
     for kernels in kernels() {
         let mut out = vec![0.0; rows.len() * WIDTH];
@@ -141,7 +143,7 @@ fn attention_is_close_to_the_oracle() {
     let cache: KvCache<f32> = cache(&prefix);
     let query = row(0, 999, WIDTH);
     let mut out = vec![0.0; WIDTH];
-    let sight = Sight { cache: &cache, prefix: prefix.len(), tail: &[] };
+    let sight = Sight { cache: &cache, prefix: prefix.len(), tail: &[], unseen: 0 };
     let fresh = Fresh { keys: &[], values: &[] };
     kernels()[0].attention(1, HEADS, &query, &[sight], fresh, &mut out);
     for head in 0..HEADS {
@@ -168,7 +170,7 @@ fn a_score_that_is_not_finite_shows() {
     query[40] = f32::NAN;
     for kernels in kernels() {
         let mut out = vec![0.0; WIDTH];
-        let sight = Sight { cache: &cache, prefix: 3, tail: &[] };
+        let sight = Sight { cache: &cache, prefix: 3, tail: &[], unseen: 0 };
         kernels.attention(0, HEADS, &query, &[sight], Fresh { keys: &[], values: &[] }, &mut out);
         assert!(out.iter().any(|x| x.is_nan()));
     }

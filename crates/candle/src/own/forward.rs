@@ -62,6 +62,11 @@ fn quantized(matrix: &Matrix) -> bool {
     matrix.format().is_quantized()
 }
 
+/// Writes `row` into every row of `rows`.
+fn repeat(row: &[f32], rows: &mut [f32]) {
+    rows.chunks_exact_mut(row.len()).for_each(|out| out.copy_from_slice(row));
+}
+
 /// Normalization, queries, keys, values, attention, output product, residual.
 fn attention(
     kernels: &Kernels,
@@ -71,13 +76,24 @@ fn attention(
     caches: &mut [&mut Cache],
     scratch: &mut Scratch,
 ) {
-    let &Dimensions { heads, kv, epsilon, .. } = dimensions;
+    let &Dimensions { heads, kv, epsilon, ref windows, .. } = dimensions;
     let Scratch { stream, queries, keys, values, attended, narrow, rope, .. } = scratch;
-    let Layer { attention_norm, query, key, value, attention_output, .. } = layer;
+    let Layer { attention_norm, query, key, value, biases, head_norms, attention_output, .. } = layer;
     let quantize = [query, key, value].into_iter().any(quantized);
     kernels.rms_norm(stream, attention_norm, epsilon, narrow, quantize);
-    let product = |matrix, out| Product { matrix, out, store: Store::Set };
+    // A bias is what the product is added to.
+    let store = if biases.is_some() { Store::Add } else { Store::Set };
+    if let Some([query, key, value]) = biases {
+        repeat(query, queries);
+        repeat(key, keys);
+        repeat(value, values);
+    }
+    let product = |matrix, out| Product { matrix, out, store };
     kernels.multiply(narrow, &mut [product(query, queries), product(key, keys), product(value, values)]);
+    if let Some([query, key]) = head_norms {
+        kernels.rms_norm_heads(queries, query, epsilon);
+        kernels.rms_norm_heads(keys, key, epsilon);
+    }
     if let Some(rope) = rope {
         kernels.rope(rope, queries, kv.width);
         kernels.rope(rope, keys, kv.width);
@@ -90,7 +106,8 @@ fn attention(
     let sights: Vec<Sight<'_, f32>> = (0..batch.tokens.len())
         .map(|row| {
             let (prefix, tail) = batch.sight(row);
-            Sight { cache: &*caches[batch.slots[row].0], prefix, tail }
+            let unseen = batch.unseen(row, windows[index]);
+            Sight { cache: &*caches[batch.slots[row].0], prefix, tail, unseen }
         })
         .collect();
     kernels.attention(index, heads, queries, &sights, Fresh { keys, values }, attended);

@@ -1,9 +1,11 @@
-//! Packing the tensors of a file.
+//! Packing the tensors of a model.
 
-use upcycle_gguf::{GgmlType, Gguf, TensorInfo};
+use upcycle_gguf::{GgmlType, TensorInfo};
 use upcycle_kernels::{Format, Kernels, Matrix, RopeLayout};
 
 use super::{Layer, Packed};
+use crate::checkpoint::{Checkpoint, Source};
+use crate::load::{read_biases, read_head_norms};
 use crate::model::Dimensions;
 use crate::rows;
 use crate::tensors::Tensors;
@@ -27,15 +29,19 @@ fn format(dtype: GgmlType) -> Option<Format> {
 }
 
 /// Why the kernels cannot run this model; none if they can.
-pub(crate) fn unsupported(gguf: &Gguf, dimensions: &Dimensions, weights: Weights) -> Option<String> {
+pub(crate) fn unsupported(
+    checkpoint: &Checkpoint,
+    dimensions: &Dimensions,
+    weights: Weights,
+) -> Option<String> {
     if !dimensions.kv.width.is_multiple_of(16) {
         return Some(format!("heads of {} dimensions, not a multiple of 16", dimensions.kv.width));
     }
     if weights == Weights::F32 {
         return None;
     }
-    let matrices = gguf.tensors().iter().filter(|tensor| tensor.shape.len() > 1);
-    let missing = matrices.into_iter().find(|tensor| format(tensor.dtype).is_none());
+    let mut tensors = checkpoint.tensors().map(|(_, tensor)| tensor);
+    let missing = tensors.find(|tensor| tensor.shape.len() > 1 && format(tensor.dtype).is_none());
     missing
         .map(|TensorInfo { name, dtype, .. }| format!("tensor `{name}` is {dtype}, which they do not have"))
 }
@@ -43,6 +49,7 @@ pub(crate) fn unsupported(gguf: &Gguf, dimensions: &Dimensions, weights: Weights
 /// Packs the model, tensor by tensor; the file's own pages are given back as soon as they are packed.
 pub(crate) fn load(
     tensors: &mut Tensors<'_>,
+    source: &Source,
     dimensions: &Dimensions,
     rope: rows::Rope,
     kernels: Kernels,
@@ -65,6 +72,8 @@ pub(crate) fn load(
             query: pack(tensors, &name("attn_q"), width, queries)?,
             key: pack(tensors, &name("attn_k"), width, keys)?,
             value: pack(tensors, &name("attn_v"), width, keys)?,
+            biases: read_biases(tensors, layer, source, dimensions)?,
+            head_norms: read_head_norms(tensors, layer, source, dimensions)?,
             attention_output: pack(tensors, &name("attn_output"), queries, width)?,
             feed_forward_norm: tensors.vector(&name("ffn_norm"), width)?,
             gate: pack(tensors, &name("ffn_gate"), width, feed_forward)?,
@@ -73,8 +82,11 @@ pub(crate) fn load(
         });
     }
     let output_norm = tensors.vector("output_norm.weight", width)?;
-    let tied = !tensors.has("output.weight");
-    let output = if tied { None } else { Some(pack(tensors, "output.weight", width, vocab)?) };
-    let rope = upcycle_kernels::Rope::new(RopeLayout::Interleaved, rope.frequencies);
+    let output = if source.tied { None } else { Some(pack(tensors, "output.weight", width, vocab)?) };
+    let layout = match rope.layout {
+        upcycle_gguf::RopeLayout::Interleaved => RopeLayout::Interleaved,
+        upcycle_gguf::RopeLayout::Halves => RopeLayout::Halves,
+    };
+    let rope = upcycle_kernels::Rope::new(layout, rope.frequencies).scaled(rope.magnitude);
     Ok(Packed { kernels, rope, embedding, layers, output_norm, output })
 }

@@ -11,7 +11,7 @@ pub(crate) use load::{load, unsupported};
 /// A sequence's keys and values, by slot: the committed positions first, then rows that wait for a commit.
 pub(crate) type Cache = upcycle_kernels::KvCache<f32>;
 
-/// The packed weights of a llama model, and the threads that multiply them.
+/// The packed weights of a model, and the threads that multiply them.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) kernels: Kernels,
@@ -35,6 +35,10 @@ struct Layer {
     query: Matrix,
     key: Matrix,
     value: Matrix,
+    /// Biases of queries, keys and values, where the model has them.
+    biases: Option<[Vec<f32>; 3]>,
+    /// Weights of the normalization of each head's queries and of its keys, where the model has it.
+    head_norms: Option<[Vec<f32>; 2]>,
     attention_output: Matrix,
     feed_forward_norm: Vec<f32>,
     gate: Matrix,

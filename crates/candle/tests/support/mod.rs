@@ -1,6 +1,8 @@
 //! The models that the tests run: the real one, and tiny ones with random weights that are written on the spot.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub(crate) mod formats;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,12 +43,31 @@ pub(crate) fn load_real(products: Products, weights: Weights) -> Arc<Model> {
     Model::load(real_model(), &options(products, weights)).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
-/// A tiny llama model with random weights.
+/// How positions turn the heads of a tiny model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Scaling {
+    None,
+    /// By 2.
+    Linear,
+    /// Llama 3.1's, from a context of 32: by 8 from 1 turn down, not at all from 4 turns up.
+    Llama3,
+    /// By 4, from a context of 16.
+    Yarn,
+}
+
+/// A tiny model with random weights.
 #[derive(Clone, Debug)]
 pub(crate) struct Tiny {
+    /// `llama`, `mistral` (the same in a GGUF file), `qwen2` or `qwen3`.
+    pub(crate) family: &'static str,
     pub(crate) width: usize,
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
+    /// Width of a head, where it is not the width by the heads.
+    pub(crate) head: Option<usize>,
+    pub(crate) scaling: Scaling,
+    /// Positions that a row sees, and the first layer where it sees no more.
+    pub(crate) window: Option<(u32, usize)>,
     pub(crate) feed_forward: usize,
     pub(crate) layers: usize,
     pub(crate) vocab: usize,
@@ -67,9 +88,13 @@ impl Tiny {
     pub(crate) fn new(types: [GgmlType; 2]) -> Self {
         let width = if types.iter().any(|dtype| dtype.block_size() == 256) { 256 } else { 64 };
         Self {
+            family: "llama",
             width,
             heads: 4,
             kv_heads: 2,
+            head: None,
+            scaling: Scaling::None,
+            window: None,
             feed_forward: 2 * width,
             layers: 2,
             vocab: 96,
@@ -81,16 +106,25 @@ impl Tiny {
         }
     }
 
+    /// The name of its architecture in a GGUF file.
+    pub(crate) fn architecture(&self) -> &'static str {
+        if self.family == "mistral" { "llama" } else { self.family }
+    }
+
+    pub(crate) fn head(&self) -> usize {
+        self.head.unwrap_or(self.width / self.heads)
+    }
+
     /// The model as a writer, before anything is added or spoilt.
     pub(crate) fn writer(&self) -> GgufWriter {
-        let mut writer = self
-            .metadata()
-            .into_iter()
-            .fold(GgufWriter::new(), |writer, (key, value)| writer.metadata(format!("llama.{key}"), value));
+        let mut writer = formats::rope_and_window(self, GgufWriter::new());
+        for (key, value) in self.metadata() {
+            writer = writer.metadata(format!("{}.{key}", self.architecture()), value);
+        }
         writer = writer
-            .metadata("general.architecture", "llama")
-            .metadata("llama.attention.layer_norm_rms_epsilon", 1e-5_f32)
-            .metadata("llama.rope.freq_base", 10_000.0_f32);
+            .metadata("general.architecture", self.architecture())
+            .metadata(format!("{}.attention.layer_norm_rms_epsilon", self.architecture()), 1e-5_f32)
+            .metadata(format!("{}.rope.freq_base", self.architecture()), 10_000.0_f32);
         for (name, dtype, shape) in self.tensors() {
             writer = self.tensor(writer, &name, dtype, &shape);
         }
@@ -105,7 +139,9 @@ impl Tiny {
             ("attention.head_count", self.heads as u32),
             ("attention.head_count_kv", self.kv_heads as u32),
             ("context_length", self.context as u32),
-            ("rope.dimension_count", (self.width / self.heads) as u32),
+            ("attention.key_length", self.head() as u32),
+            ("attention.value_length", self.head() as u32),
+            ("rope.dimension_count", self.head() as u32),
             ("vocab_size", self.vocab as u32),
         ]
     }
@@ -114,15 +150,15 @@ impl Tiny {
     pub(crate) fn tensors(&self) -> Vec<(String, GgmlType, Vec<usize>)> {
         let [attention, ffn] = self.types;
         let (width, wide) = (self.width, self.feed_forward);
-        let keys = width / self.heads * self.kv_heads;
+        let (queries, keys) = (self.head() * self.heads, self.head() * self.kv_heads);
         let mut tensors = vec![("token_embd.weight".into(), self.embedding, vec![width, self.vocab])];
         for layer in 0..self.layers {
             let parts = [
                 ("attn_norm", GgmlType::F32, vec![width]),
-                ("attn_q", attention, vec![width, width]),
+                ("attn_q", attention, vec![width, queries]),
                 ("attn_k", attention, vec![width, keys]),
                 ("attn_v", attention, vec![width, keys]),
-                ("attn_output", attention, vec![width, width]),
+                ("attn_output", attention, vec![queries, width]),
                 ("ffn_norm", GgmlType::F32, vec![width]),
                 ("ffn_gate", ffn, vec![width, wide]),
                 ("ffn_up", ffn, vec![width, wide]),
@@ -130,6 +166,14 @@ impl Tiny {
             ];
             tensors.extend(
                 parts.map(|(part, dtype, shape)| (format!("blk.{layer}.{part}.weight"), dtype, shape)),
+            );
+            let more: &[(&str, usize)] = match self.family {
+                "qwen2" => &[("attn_q.bias", queries), ("attn_k.bias", keys), ("attn_v.bias", keys)],
+                "qwen3" => &[("attn_q_norm.weight", self.head()), ("attn_k_norm.weight", self.head())],
+                _ => &[],
+            };
+            tensors.extend(
+                more.iter().map(|(part, len)| (format!("blk.{layer}.{part}"), GgmlType::F32, vec![*len])),
             );
         }
         tensors.push(("output_norm.weight".into(), GgmlType::F32, vec![width]));
@@ -147,14 +191,20 @@ impl Tiny {
         dtype: GgmlType,
         shape: &[usize],
     ) -> GgufWriter {
+        let (dtype, bytes) = self.bytes(name, dtype, shape);
+        let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
+        writer.tensor(name, dtype, &shape, bytes)
+    }
+
+    /// The random numbers of a tensor, and the type that they have.
+    pub(crate) fn bytes(&self, name: &str, dtype: GgmlType, shape: &[usize]) -> (GgmlType, Vec<u8>) {
         let poisoned = self.poisoned == Some(name);
         let dtype = if poisoned { GgmlType::F32 } else { dtype };
         let mut values = random(name, shape);
         if poisoned {
             values[shape[0]..2 * shape[0]].fill(f32::MAX);
         }
-        let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
-        writer.tensor(name, dtype, &shape, quantize(values, dtype))
+        (dtype, quantize(values, dtype))
     }
 
     /// Writes the model into a file of its own, which is deleted when the returned handle goes.
@@ -186,13 +236,17 @@ pub(crate) fn chain(error: &LoadError) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Numbers that look random, the same ones for each name: around 1 for vectors, of a size that keeps the scale of
-/// what passes for matrices.
+/// Numbers that look random, the same ones for each name: around 1 for vectors but biases, of a size that keeps the scale
+/// of what passes for matrices.
 fn random(name: &str, shape: &[usize]) -> Vec<f32> {
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let (middle, spread) = if shape.len() == 1 { (1.0, 0.2) } else { (0.0, 2.5 / (shape[0] as f32).sqrt()) };
+    let (middle, spread) = match shape {
+        [_] if name.ends_with(".bias") => (0.0, 0.5),
+        [_] => (1.0, 0.2),
+        _ => (0.0, 2.5 / (shape[0] as f32).sqrt()),
+    };
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         middle + spread * ((state >> 40) as f32 / (1 << 23) as f32 - 1.0)

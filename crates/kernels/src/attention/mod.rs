@@ -25,6 +25,8 @@ pub struct Sight<'a, E> {
     pub prefix: usize,
     /// Rows of the pass that it sees: its ancestors, then itself. Together with `prefix` at least one.
     pub tail: &'a [u32],
+    /// How many of the first of all these it does not see: those before a sliding window. Fewer than there are.
+    pub unseen: usize,
 }
 
 impl<E> Clone for Sight<'_, E> {
@@ -97,7 +99,7 @@ impl Kernels {
         for sight in sights {
             assert_eq!(sight.cache.shape(), shape, "all sequences are of one model");
             assert!(sight.prefix <= sight.cache.capacity(), "the prefix is cached");
-            assert!(sight.prefix + sight.tail.len() > 0, "a row sees at least itself");
+            assert!(sight.prefix + sight.tail.len() > sight.unseen, "a row sees at least itself");
         }
         let each = (sights.len() * kv_heads / (TASKS * self.pool().threads())).clamp(1, ROWS);
         let group = heads / kv_heads;
@@ -161,7 +163,10 @@ fn attend<E: KvElement>(
     totals.clear();
     out.clear();
     out.resize(count * head_dim, 0.0);
-    let pages = || (0..prefix.div_ceil(PAGE)).map(|page| (page * PAGE, cache.page(layer, kv_head, page)));
+    // Pages that no row sees are not read.
+    let unseen = sights.iter().map(|sight| sight.unseen.min(prefix)).min().unwrap_or(0);
+    let pages =
+        || (unseen / PAGE..prefix.div_ceil(PAGE)).map(|page| (page * PAGE, cache.page(layer, kv_head, page)));
     for (first, (keys, _)) in pages() {
         let positions = PAGE.min((prefix - first).next_multiple_of(KEYS));
         let keys = E::numbers(&keys[..positions * head_dim]);
@@ -171,10 +176,12 @@ fn attend<E: KvElement>(
     let scale = 1.0 / (head_dim as f32).sqrt();
     let each = queries.chunks_exact(head_dim).zip(scores.chunks_exact_mut(stride));
     for (index, (query, scores)) in each.enumerate() {
-        let tail = sights[index / group].tail;
+        let Sight { tail, unseen, .. } = sights[index / group];
         for (score, &row) in scores[prefix..].iter_mut().zip(tail) {
             *score = loops::dot(path, query, &fresh.keys[at(row)..][..head_dim]);
         }
+        // Their weights are exactly 0, and so is what they add.
+        scores[..unseen].fill(f32::NEG_INFINITY);
         let len = prefix + tail.len();
         totals.push(loops::softmax(path, scale, len, &mut scores[..len.next_multiple_of(KEYS)]));
     }
