@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use upcycle_candle::{CandleVerifier, Model, Options};
 
+use crate::engine::{CONFIG_FILE, GRAPH_FILE, model_folder};
 use crate::{Built, CandleChoice, Device, Kernels, OnProgress, Progress, Source, Weights};
 
-/// A graph where a GGUF file is wanted.
+/// A graph where weights are wanted.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path} is a graph for ONNX Runtime, and this backend reads GGUF files; set backend.name = \"ort\", or name the file that \
-     the graph was exported from",
+    "{path} is a graph for ONNX Runtime, and this backend reads GGUF files and folders of safetensors; set \
+     backend.name = \"ort\", or name the file that the graph was exported from",
     path = path.display()
 )]
 struct GraphGiven {
@@ -18,7 +19,8 @@ struct GraphGiven {
 }
 
 pub(crate) fn build(source: Source<'_>, progress: OnProgress<'_>) -> Built {
-    if source.gguf.is_none() {
+    let folder = model_folder(source.path).unwrap_or(source.path);
+    if source.gguf.is_none() && folder.join(GRAPH_FILE).exists() && !folder.join(CONFIG_FILE).exists() {
         return Err(GraphGiven { path: source.path.to_owned() }.into());
     }
     let options = options(source.config.backend().candle);

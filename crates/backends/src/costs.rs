@@ -11,7 +11,7 @@ use upcycle_core::cost::{Timing, time_prompt_rows};
 use upcycle_core::{CostCurve, SystemClock, Verifier};
 use upcycle_gguf::Gguf;
 
-use crate::engine::GRAPH_FILE;
+use crate::engine::{CONFIG_FILE, GRAPH_FILE, model_folder};
 use crate::{Config, DrafterError, Raw};
 
 /// The passes that are timed: what a CPU can afford. More rows are only extrapolated, until a budget dares to try them.
@@ -95,12 +95,21 @@ pub(crate) fn model_key(gguf: &Gguf) -> String {
     format!("{} tensors, {} bytes, {:016x}", gguf.tensors().len(), gguf.file_len(), hash(&text))
 }
 
-/// The same of a graph, whose file beside the weights has their shapes and types.
-pub(crate) fn graph_key(path: &Path) -> String {
-    let file = if path.is_dir() { path.join(GRAPH_FILE) } else { path.to_owned() };
-    // It has been loaded; if it went away since, its costs are those of no graph.
-    let graph = fs::read(file).unwrap_or_default();
-    format!("graph, {} bytes, {:016x}", graph.len(), hash(&graph))
+/// The same of a folder: its graph, whose file beside the weights has their shapes and types, or its configuration and the
+/// sizes of its files of safetensors.
+pub(crate) fn folder_key(path: &Path) -> String {
+    // It has been loaded; if it went away since, its costs are those of no model.
+    let folder = model_folder(path).unwrap_or(path);
+    let graph = folder.join(GRAPH_FILE);
+    if graph.exists() {
+        let graph = fs::read(graph).unwrap_or_default();
+        return format!("graph, {} bytes, {:016x}", graph.len(), hash(&graph));
+    }
+    let config = fs::read(folder.join(CONFIG_FILE)).unwrap_or_default();
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let weights = files.filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"));
+    let bytes: u64 = weights.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    format!("safetensors, {bytes} bytes, {:016x}", hash(&config))
 }
 
 /// The name of this machine's processor, as far as the system tells.

@@ -6,7 +6,7 @@ use upcycle_core::{CostCurve, Decoder, Request, TokenId, Verifier};
 use upcycle_gguf::{Gguf, GgufError};
 use upcycle_text::{ChatTemplate, Message, Specials, StopStrings, TextError, Tokenizer};
 
-use crate::costs::{cost_key, graph_key, model_key, named};
+use crate::costs::{cost_key, folder_key, model_key, named};
 use crate::{
     AnyDrafter, Budget, BuildError, Config, CostCache, Decode, DrafterChoice, DrafterError, OnProgress,
     Registry, Source,
@@ -14,6 +14,9 @@ use crate::{
 
 /// The graph in a folder that `upcycle export` wrote.
 pub(crate) const GRAPH_FILE: &str = "model.onnx";
+
+/// What says, in a folder of safetensors, which model it is.
+pub(crate) const CONFIG_FILE: &str = "config.json";
 
 /// The decoder that a configuration makes.
 pub type AnyDecoder = Decoder<Box<dyn Verifier>, AnyDrafter>;
@@ -112,7 +115,7 @@ impl Engine {
     pub fn load(config: &Config, registry: &Registry, progress: OnProgress<'_>) -> Result<Self, LoadError> {
         let path = config.model().path.as_deref().ok_or(LoadError::NoModel)?;
         registry.check(&config.backend().name)?;
-        let gguf = match graph_folder(path) {
+        let gguf = match model_folder(path) {
             Some(_) => None,
             None => {
                 Some(Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?)
@@ -125,7 +128,7 @@ impl Engine {
             return Err(LoadError::OtherTokenizer { tokenizer, model });
         }
         let backend = config.backend().name.clone();
-        let model = gguf.as_ref().map_or_else(|| graph_key(path), model_key);
+        let model = gguf.as_ref().map_or_else(|| folder_key(path), model_key);
         let cost_key = cost_key(&model, config, &*verifier);
         Ok(Self { text, verifier, backend, cost_key })
     }
@@ -162,14 +165,16 @@ impl Engine {
     }
 }
 
-/// The folder of a model that is a graph with files beside it: `path`, or what the graph `path` lies in. None for any other
-/// file.
+/// The folder of a model that is one, with a tokenizer beside its graph or its safetensors: `path`, or what a graph, a
+/// `config.json` or a file of safetensors at `path` lies in. None for any other file.
 #[must_use]
-pub fn graph_folder(path: &Path) -> Option<&Path> {
+pub fn model_folder(path: &Path) -> Option<&Path> {
     if path.is_dir() {
         return Some(path);
     }
-    let parent = path.parent().filter(|_| path.extension().is_some_and(|extension| extension == "onnx"))?;
+    let of_folder = path.file_name().is_some_and(|name| name == CONFIG_FILE)
+        || path.extension().is_some_and(|extension| extension == "onnx" || extension == "safetensors");
+    let parent = path.parent().filter(|_| of_folder)?;
     Some(if parent == Path::new("") { Path::new(".") } else { parent })
 }
 
@@ -202,13 +207,13 @@ fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, Tex
 
 impl Text {
     /// The text layer of the model at `path`, without its weights: from the header of a GGUF file, or, if there is none, from
-    /// the files beside a graph.
+    /// the files in its folder.
     ///
     /// # Errors
     /// [`LoadError::Text`].
     pub fn load(config: &Config, path: &Path, gguf: Option<&Gguf>) -> Result<Self, LoadError> {
         let files = config.model();
-        let folder = graph_folder(path).unwrap_or(path);
+        let folder = model_folder(path).unwrap_or(path);
         let from = |what, path: &Path| {
             let path = path.to_owned();
             move |source| LoadError::Text { what, path, source }

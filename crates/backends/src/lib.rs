@@ -48,7 +48,7 @@ pub use config::{
 };
 pub use costs::CostCache;
 pub use drafters::{AnyDrafter, CostFileError, DrafterError};
-pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text, graph_folder};
+pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text, model_folder};
 pub use registry::{
     Availability, BackendInfo, BuildError, Builder, Built, OnProgress, Progress, Registry, Source,
 };

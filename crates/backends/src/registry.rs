@@ -144,7 +144,11 @@ impl Registry {
     #[must_use]
     pub fn builtin() -> Self {
         let mut registry = Self { entries: Vec::new() };
-        registry.mention("candle", "llama-architecture GGUF files in pure Rust", Availability::NotCompiled);
+        registry.mention(
+            "candle",
+            "llama and Qwen models from GGUF and safetensors, in pure Rust",
+            Availability::NotCompiled,
+        );
         #[cfg(feature = "candle")]
         registry.compiled_in("candle", &["cpu"], crate::candle::build);
         registry.mention("ort", "exported models on ONNX Runtime", Availability::NotCompiled);

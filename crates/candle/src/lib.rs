@@ -1,6 +1,6 @@
-//! The candle backend of Upcycle: llama-architecture GGUF models on the CPU, with nothing but Rust.
+//! The candle backend of Upcycle: llama and Qwen models on the CPU, with nothing but Rust.
 //!
-//! [`Model::load`] maps a file; a [`CandleVerifier`] on top scores draft trees of any shape, several sequences in a
+//! [`Model::load`] maps a GGUF file or a folder of safetensors; a [`CandleVerifier`] on top scores draft trees of any shape, several sequences in a
 //! pass. The model is this crate's own, because none of candle's takes a tree, positions and a cache that rolls back.
 //! By default its weights are packed for `upcycle-kernels` where these have the file's types; otherwise, or with
 //! [`Products::Candle`], candle supplies the dot products over the mapped blocks.
@@ -24,10 +24,14 @@
 //! candle's between machines too, because it chooses them by the processor's features.
 //!
 //! # Models
-//! `general.architecture` = `llama` (so Llama, Mistral, SmolLM, TinyLlama and the like): interleaved rotary
-//! embeddings, with `rope_freqs.weight` and linear scaling; grouped queries; SwiGLU; tied or own output matrix; all
-//! tensor types that candle knows (`F32`, `F16`, `BF16`, `Q4_0` to `Q8_1`, `Q2_K` to `Q8_K`). Mixtures of experts,
-//! YaRN, biases and every other tensor that is not listed are refused at load.
+//! - GGUF with `general.architecture` = `llama` (so Llama, Mistral, SmolLM, TinyLlama and the like), `qwen2` or `qwen3`,
+//!   and all tensor types that candle knows (`F32`, `F16`, `BF16`, `Q4_0` to `Q8_1`, `Q2_K` to `Q8_K`).
+//! - Folders with a `config.json` whose `model_type` is `llama`, `mistral`, `qwen2` or `qwen3`, and `model.safetensors` or
+//!   the files that `model.safetensors.index.json` names, in `F32`, `F16` or `BF16`.
+//!
+//! Grouped queries, heads of any width, biases of queries, keys and values, normalized heads, tied or own output matrix,
+//! sliding windows, and rotary embeddings with linear, Llama 3's or YaRN scaling are as the files say. Mixtures of
+//! experts, quantized safetensors and every tensor or scaling that is not listed are refused at load.
 
 mod activations;
 mod attention;

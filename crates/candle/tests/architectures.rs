@@ -191,16 +191,16 @@ mod quantized {
 
     upcycle_testkit::conformance! {
         mod qwen2_own;
-        subject: || exact(&of(tiny("qwen2")), Format::Gguf, Products::Own, Weights::File),
+        subject: || exact(&of(&tiny("qwen2")), Format::Gguf, Products::Own, Weights::File),
         exempt: [],
     }
     upcycle_testkit::conformance! {
         mod qwen3_candle;
-        subject: || exact(&of(qwen3()), Format::Gguf, Products::Candle, Weights::File),
+        subject: || exact(&of(&qwen3()), Format::Gguf, Products::Candle, Weights::File),
         exempt: [],
     }
 
-    fn of(tiny: Tiny) -> Tiny {
-        Tiny { types: [GgmlType::Q8_0, GgmlType::Q4_1], embedding: GgmlType::Q8_0, ..tiny }
+    fn of(tiny: &Tiny) -> Tiny {
+        Tiny { types: [GgmlType::Q8_0, GgmlType::Q4_1], embedding: GgmlType::Q8_0, ..tiny.clone() }
     }
 }

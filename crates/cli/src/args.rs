@@ -176,7 +176,7 @@ pub(crate) struct Settings {
     /// The configuration file (TOML)
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// The model, a GGUF file or an exported folder [key: model.path]
+    /// The model: a GGUF file, a folder of safetensors, or an exported folder [key: model.path]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     /// The backend; see `upcycle backends` [key: backend.name]

@@ -175,3 +175,40 @@ fn a_score_that_is_not_finite_shows() {
         assert!(out.iter().any(|x| x.is_nan()));
     }
 }
+
+/// What a row does not see does not matter, to the bit, whatever the rows beside it see; and a window is no other than the
+/// softmax over what is in it.
+#[test]
+fn what_is_before_a_window_does_not_matter() {
+    let prefix: Vec<u64> = (0..150).collect();
+    let clean: KvCache<f32> = cache(&prefix);
+    let last = 200;
+    let (keys, values) = (row(1, last, KV), row(2, last, KV));
+    let fresh = Fresh { keys: &keys, values: &values };
+    for unseen in [1, 15, 16, 17, 63, 64, 65, 130, 149, 150] {
+        let mut spoilt = clean.clone();
+        for position in 0..unseen {
+            spoilt.write(1, position, &[9.0; KV], &[-7.0; KV]);
+        }
+        let sight = |cache, unseen| Sight { cache, prefix: prefix.len(), tail: &[0], unseen };
+        let queries = [row(0, last, WIDTH), row(0, 7, WIDTH), row(0, last, WIDTH)].concat();
+        for kernels in kernels() {
+            let attend = |sights: &[Sight<'_, f32>]| {
+                let mut out = vec![0.0; sights.len() * WIDTH];
+                kernels.attention(1, HEADS, &queries[..out.len()], sights, fresh, &mut out);
+                out
+            };
+            let alone = attend(&[sight(&clean, unseen)]);
+            assert_eq!(alone, attend(&[sight(&spoilt, unseen)]), "{kernels:?}, {unseen}");
+            let beside = attend(&[sight(&clean, 0), sight(&clean, 3), sight(&clean, unseen)]);
+            assert_eq!(alone, beside[2 * WIDTH..], "{kernels:?}, {unseen}");
+            assert_ne!(alone, beside[..WIDTH], "{kernels:?}, {unseen}");
+            let from_the_start: KvCache<f32> = cache(&prefix[unseen..]);
+            let sight =
+                Sight { cache: &from_the_start, prefix: prefix.len() - unseen, tail: &[0], unseen: 0 };
+            for (a, b) in alone.iter().zip(attend(&[sight])) {
+                assert!((a - b).abs() < 1e-4, "{kernels:?}, {unseen}: {a} {b}");
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use upcycle_backends::{Config, Engine, Layers, Progress, PromptStyle, Registry, Text, graph_folder};
+use upcycle_backends::{Config, Engine, Layers, Progress, PromptStyle, Registry, Text, model_folder};
 use upcycle_core::{CostCurve, Limits, TokenId, Verifier};
 use upcycle_gguf::Gguf;
 
@@ -122,14 +122,14 @@ pub(super) fn fitting(asked: &[Asked], lengths: &[Vec<usize>], context: usize) -
     (kept, skipped)
 }
 
-/// SHA-256 of a model, in hex: of its file, or, if it is a graph in a folder, of the files there one after the other, by
+/// SHA-256 of a model, in hex: of its file, or, if it is a folder, of the files there one after the other, by
 /// name.
 ///
 /// # Errors
 /// [`BenchError::Io`].
 pub fn sha256(path: &Path) -> Result<String, BenchError> {
     let hash = || -> io::Result<String> {
-        let files = match graph_folder(path) {
+        let files = match model_folder(path) {
             Some(folder) => files_of(folder)?,
             None => vec![path.to_owned()],
         };

@@ -129,7 +129,7 @@ pub(crate) fn config(tiny: &Tiny) -> Value {
     config["rope_scaling"] = scaling;
     match (tiny.family, tiny.window) {
         ("mistral", window) => {
-            config["sliding_window"] = window.map_or(Value::Null, |(positions, _)| positions.into())
+            config["sliding_window"] = window.map_or(Value::Null, |(positions, _)| positions.into());
         }
         (_, Some((positions, first))) => {
             config["use_sliding_window"] = true.into();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use upcycle_candle::{CandleVerifier, LoadError, Model, Options, Products, Weights};
-use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{Commit, DraftTree, Limits, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_gguf::GgmlType;
 use upcycle_gguf::write::GgufWriter;
 
@@ -228,6 +228,17 @@ pub(crate) fn write(writer: &GgufWriter) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     writer.write_to(&mut file).expect("a sound model");
     file
+}
+
+/// The logits after a short text.
+pub(crate) fn last_logits(model: Arc<Model>) -> Vec<f32> {
+    let mut verifier = CandleVerifier::new(model);
+    let tree = DraftTree::chain(&[5, 40, 17, 88, 3]);
+    let seq = verifier.open().expect("room for one");
+    verifier
+        .forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(1))
+        .expect("a sound model");
+    verifier.logits(Row { step: 0, node: tree.len() - 1 }).expect("asked for").to_vec()
 }
 
 /// The error and its causes.
