@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::Problem;
 use super::keys::nearest;
-use crate::engine::GRAPH_FILE;
+use crate::engine::{CONFIG_FILE, GRAPH_FILE};
 
 /// Checks that a value is one of `names`.
 pub(crate) fn one_of<'a>(key: &'static str, found: &str, names: &[&'a str]) -> Result<&'a str, Problem> {
@@ -72,9 +72,9 @@ pub(crate) fn existing_file(key: &'static str, path: PathBuf) -> Result<PathBuf,
     Err(Problem::NoSuchFile { key, path, hint })
 }
 
-/// A model: a file, or a folder with a graph in it.
+/// A model: a file, or a folder with a graph or the configuration of a model in it.
 pub(crate) fn existing_model(key: &'static str, path: PathBuf) -> Result<PathBuf, Problem> {
-    if path.join(GRAPH_FILE).is_file() {
+    if [GRAPH_FILE, CONFIG_FILE].iter().any(|name| path.join(name).is_file()) {
         return Ok(path);
     }
     existing_file(key, path)

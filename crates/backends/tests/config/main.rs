@@ -119,7 +119,7 @@ fn wrong_values_come_with_their_range_and_place() {
     assert_eq!(message("drafter.k = 33"), "test.toml:1:13: `drafter.k` is 33; expected 1 to 32");
     assert_eq!(
         message("drafter = { tree = \"paper-80\", budget = 81 }"),
-        "test.toml:1:42: `drafter.budget` is 81; expected at most 80, the nodes of the tree \"paper-80\""
+        "test.toml:1:41: `drafter.budget` is 81; expected at most 80, the nodes of the tree \"paper-80\""
     );
     assert!(message("backend.candle.threads = 0").contains("expected 1 to 1024"));
     assert!(message("decode.stop = [\"a\", \"\"]").contains("number 2 is empty"));
@@ -161,6 +161,12 @@ fn paths_in_a_file_are_relative_to_its_folder_and_must_exist() {
     assert!(error.contains("its folder no/such/folder does not exist either"), "{error}");
     layers.assignment("--set", &format!("model.path={}", folder.path().display())).unwrap();
     assert!(layers.load(&BACKENDS).unwrap_err().to_string().contains("that is a folder"));
+    for name in ["config.json", "model.onnx"] {
+        let model = folder.path().join(name);
+        fs::write(&model, "").unwrap();
+        assert!(layers.load(&BACKENDS).is_ok(), "a folder with {name} is a model");
+        fs::remove_file(model).unwrap();
+    }
 }
 
 #[test]
