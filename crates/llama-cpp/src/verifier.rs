@@ -206,7 +206,10 @@ impl LlamaVerifier {
                 if asked {
                     self.scored.push((Row { step: number, node }, first + node));
                 }
-                let ids = chain.as_ref().map_or(&self.of_node[node][..], |id| &id[..]);
+                let ids = match &chain {
+                    Some(id) => &id[..],
+                    None => &self.of_node[node][..],
+                };
                 context.push(token, position as usize, ids, asked)?;
             }
             first += step.tree.len();
