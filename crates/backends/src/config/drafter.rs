@@ -245,7 +245,8 @@ impl RawDrafter {
             return Err(out_of_range("drafter.budget", &budget, &expected));
         }
         let sources = SourceName::parse_all(self.sources)?;
-        let prompt_rows = PromptRows::check(self.prompt_rows)?;
+        // Rows of prompts teach the mixed drafter next to nothing, and the paper does without.
+        let prompt_rows = PromptRows::check(self.prompt_rows)?.unwrap_or(PromptRows::Fixed(Rows::Last));
         let table_mib = self.table_mib.unwrap_or(DEFAULT_TABLE_MIB);
         if !(1..=MAX_TABLE_MIB).contains(&table_mib) {
             return Err(out_of_range("drafter.table_mib", &table_mib, &format!("1 to {MAX_TABLE_MIB}")));
@@ -257,7 +258,6 @@ impl RawDrafter {
                 return Err(out_of_range("drafter.sources", &format!("{names:?}"), expected));
             }
             "mixed" => {
-                let prompt_rows = prompt_rows.unwrap_or(PromptRows::Auto);
                 return Ok(DrafterChoice::Mixed(Mixed { budget, sources, table_mib, prompt_rows, snapshot }));
             }
             "none" => return Ok(DrafterChoice::None),
@@ -275,8 +275,6 @@ impl RawDrafter {
             let expected = format!("at most {WIDTH} where drafter.tree is `{AUTO_TREE}`");
             return Err(out_of_range("drafter.k", &k, &expected));
         }
-        // The paper learns nothing from prompts.
-        let prompt_rows = prompt_rows.unwrap_or(PromptRows::Fixed(Rows::Last));
         Ok(DrafterChoice::Recycling(Recycling { preset, k, tree, budget, prompt_rows, snapshot }))
     }
 }

@@ -102,7 +102,7 @@ fn prompt_rows_are_a_name_or_a_stride() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(rows("mixed", ""), PromptRows::Auto);
+    assert_eq!(rows("mixed", ""), PromptRows::Fixed(Rows::Last));
     assert_eq!(rows("recycling", ""), PromptRows::Fixed(Rows::Last), "as in the paper");
     assert_eq!(rows("recycling", "prompt_rows = \"auto\""), PromptRows::Auto);
     assert_eq!(rows("mixed", "prompt_rows = \"all\""), PromptRows::Fixed(Rows::All));

@@ -74,6 +74,9 @@ pub struct Runner {
 const QUIET: f64 = 0.25;
 /// Sweeps over the sizes of a pass at the start of each round.
 const SWEEPS: usize = 3;
+/// The same of passes of at most so many rows.
+const SWEEPS_OF_FEW: usize = 7;
+const FEW: usize = 8;
 /// Tokens of an answer that warms up.
 const WARM_UP: usize = 16;
 
@@ -192,18 +195,30 @@ impl Runner {
             let tokens: usize = setup.prompts.iter().map(Vec::len).sum();
             let context = tokens / setup.prompts.len().max(1) + self.plan.max_tokens / 2;
             let Some(verifier) = &mut setup.verifier else { continue };
-            let timing = Timing { contexts: &[context], rows: &cost::rows(&more), sweeps: SWEEPS };
+            let lengths = || setup.prompts.iter().map(|prompt| prompt.len() + self.plan.max_tokens / 2);
+            // The mean context first, which predictions go by.
+            let mut contexts = vec![context];
+            contexts.extend(lengths().min().into_iter().chain(lengths().max()));
+            contexts.dedup();
+            // A wide pass slows the one behind it, so that those that budgets mostly choose from are timed apart.
+            let (few, many): (Vec<_>, Vec<_>) = cost::rows(&more).into_iter().partition(|&rows| rows <= FEW);
+            let timings = [
+                Timing { contexts: &contexts, rows: &few, sweeps: SWEEPS_OF_FEW },
+                Timing { contexts: &contexts[..1], rows: &many, sweeps: SWEEPS },
+            ];
             let clock = SystemClock::default();
             setup.prompt_rows = time_prompt_rows(&mut **verifier, &clock).ok();
-            match timing.run(&mut **verifier, &clock, &mut || watch.interrupted()) {
-                Ok(timed) => costs.extend(timed.into_iter().map(|timed| cost::named(timed, &setup.name))),
-                // The arms of this setup will say the same, each for itself.
-                Err(error) => {
-                    watch.say(&format!("{}: no cost of passes: {}", setup.name, lane::chain(&error)));
+            for timing in timings {
+                match timing.run(&mut **verifier, &clock, &mut || watch.interrupted()) {
+                    Ok(timed) => costs.extend(timed.into_iter().map(|timed| cost::named(timed, &setup.name))),
+                    // The arms of this setup will say the same, each for itself.
+                    Err(error) => {
+                        watch.say(&format!("{}: no cost of passes: {}", setup.name, lane::chain(&error)));
+                    }
                 }
             }
         }
-        costs
+        cost::merge(costs)
     }
 
     /// Automatic budgets start a round from what passes cost when it began.

@@ -6,7 +6,7 @@ use crate::CostCurve;
 const KNOTS: [usize; 24] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 33, 41, 49, 65, 81, 97, 129, 257, 513];
 /// Contexts from which costs are kept apart.
-const CONTEXTS: [usize; 4] = [384, 1024, 4096, 16384];
+const CONTEXTS: [usize; 7] = [128, 256, 512, 1024, 2048, 4096, 16384];
 /// How fast the speed of the machine is followed.
 const SPEED_RATE: f64 = 0.2;
 /// How fast the cost of one number of rows is corrected against the others.
@@ -16,8 +16,10 @@ const FIRST_SLOPE: f64 = 0.25;
 
 #[derive(Clone, Copy, Debug)]
 struct Knot {
-    /// Seconds at the reference speed; 0 where never timed.
-    seconds: f64,
+    /// Seconds at the reference speed, as a multiple of what the saved curve has at this context (of one second, if there is
+    /// none); none where it is not known.
+    factor: Option<f64>,
+    /// How often it was timed by this estimate, not by the saved curve that it may come from.
     times: u32,
     /// The step at which it was last timed.
     at: u64,
@@ -26,7 +28,15 @@ struct Knot {
 }
 
 /// A knot that was never timed.
-const UNKNOWN: Knot = Knot { seconds: 0.0, times: 0, at: 0, last: [1.0; 2] };
+const UNKNOWN: Knot = Knot { factor: None, times: 0, at: 0, last: [1.0; 2] };
+/// A knot that is as the saved curve has it.
+const SAVED: Knot = Knot { factor: Some(1.0), ..UNKNOWN };
+
+/// The steps that a saved curve is old when it is taken up: it was timed at another moment, of a machine that may have been
+/// in another state.
+const HEARSAY: u64 = 64;
+/// The most by which the first two times of a size move it, either way: they have no neighbours to be judged by.
+const FIRST_MOVE: f64 = 1.3;
 
 /// The middle one of a ratio and the two before it, so that one outlier counts for nothing; remembers it.
 fn median(ratio: f64, last: &mut [f64; 2]) -> f64 {
@@ -58,20 +68,27 @@ pub(crate) struct Estimate {
 
 impl LiveCost {
     pub(crate) fn new(saved: Option<CostCurve>) -> Self {
-        Self { saved, lines: [None; CONTEXTS.len() + 1], speed: 1.0, last: [1.0; 2], steps: 0 }
+        let steps = if saved.is_some() { HEARSAY } else { 0 };
+        Self { saved, lines: [None; CONTEXTS.len() + 1], speed: 1.0, last: [1.0; 2], steps }
     }
 
     fn range(context: usize) -> usize {
         CONTEXTS.partition_point(|&edge| edge <= context)
     }
 
-    /// The line of this context, or the nearest that was timed.
-    fn line(&self, context: usize) -> Option<&[Knot; KNOTS.len()]> {
+    /// The line of this context, or the nearest that was timed, or what was saved.
+    fn line(&self, context: usize) -> [Knot; KNOTS.len()] {
         let range = Self::range(context);
-        (0..self.lines.len())
-            .filter(|&other| self.lines[other].is_some())
-            .min_by_key(|&other| other.abs_diff(range))
-            .and_then(|other| self.lines[other].as_ref())
+        let timed = self.lines.iter().enumerate().filter_map(|(other, line)| Some((other, line.as_ref()?)));
+        match timed.min_by_key(|(other, _)| other.abs_diff(range)) {
+            Some((_, line)) => *line,
+            None => [if self.saved.is_some() { SAVED } else { UNKNOWN }; KNOTS.len()],
+        }
+    }
+
+    /// What a knot's factor is of.
+    fn base(&self, rows: usize, context: usize) -> f64 {
+        self.saved.as_ref().map_or(1.0, |saved| saved.seconds(rows, context))
     }
 
     /// Whether anything is known.
@@ -83,20 +100,12 @@ impl LiveCost {
     pub(crate) fn fill(&self, context: usize, out: &mut [Estimate]) {
         let unknown = Estimate { seconds: 1.0, age: None };
         out.fill(unknown);
-        let Some(line) = self.line(context) else {
-            if let Some(saved) = &self.saved {
-                for (rows, estimate) in out.iter_mut().enumerate() {
-                    *estimate = Estimate { seconds: saved.seconds(rows, context) * self.speed, age: Some(0) };
-                }
-            }
-            return;
-        };
         // More rows never cost less: the cheapest reading at as many rows or more holds.
         let mut timed = [(0_usize, 0.0_f64, 0_u64); KNOTS.len()];
         let mut len = 0;
-        for (rows, knot) in KNOTS.iter().zip(line) {
-            if knot.times > 0 {
-                timed[len] = (*rows, knot.seconds, knot.at);
+        for (rows, knot) in KNOTS.into_iter().zip(self.line(context)) {
+            if let Some(factor) = knot.factor {
+                timed[len] = (rows, factor * self.base(rows, context), knot.at);
                 len += 1;
             }
         }
@@ -140,45 +149,46 @@ impl LiveCost {
         }
         self.steps += 1;
         let range = Self::range(context);
-        if self.lines[range].is_none() {
-            let start = self.line(context).copied();
-            self.lines[range] = Some(start.unwrap_or_else(|| self.saved_line(context)));
-        }
-        let known = self.lines[range].iter().flatten().any(|knot| knot.times > 0);
+        let mut line = self.line(context);
+        let known = line.iter().any(|knot| knot.factor.is_some());
         let at = KNOTS.partition_point(|&knot| knot < rows).min(KNOTS.len() - 1);
         let (predicted, at_knot) = (self.predict(rows, context), self.predict(KNOTS[at], context));
-        let (speed, steps) = (self.speed, self.steps);
-        let Some(line) = &mut self.lines[range] else { return };
-        let knot = &mut line[at];
-        if !known {
-            *knot = Knot { seconds, times: 1, at: steps, ..UNKNOWN };
-            self.speed = 1.0;
-            return;
-        }
-        let ratio = seconds / predicted;
-        if knot.times == 0 {
-            // The first time here: as it is, brought from the rows to the knot by the curve so far.
-            *knot = Knot { seconds: at_knot * ratio / speed, times: 1, at: steps, ..UNKNOWN };
-            return;
-        }
-        let ratio = ratio.clamp(0.2, 5.0);
-        // A size is held against its own past, or a single pass of it among others would always be an outlier. A cost timed
-        // once may be one: it is corrected faster.
-        let own = median(ratio, &mut knot.last);
-        knot.seconds *= own.powf(SHAPE_RATE.max(0.5 / f64::from(knot.times + 1)));
-        knot.times = knot.times.saturating_add(1);
-        knot.at = steps;
-        self.speed *= median(ratio, &mut self.last).powf(SPEED_RATE);
+        let base = self.base(KNOTS[at], context);
+        self.speed *= self.correct(&mut line[at], (seconds, base), known.then_some((predicted, at_knot)));
+        self.lines[range] = Some(line);
     }
 
-    fn saved_line(&self, context: usize) -> [Knot; KNOTS.len()] {
-        let mut line = [UNKNOWN; KNOTS.len()];
-        if let Some(saved) = &self.saved {
-            for (knot, rows) in line.iter_mut().zip(KNOTS) {
-                *knot = Knot { seconds: saved.seconds(rows, context), times: 4, at: self.steps, ..UNKNOWN };
-            }
+    /// Corrects a knot of `base` seconds by a pass of its size that took `seconds`; `predicted` is what the pass and the knot
+    /// were held to take, if anything is known. Gives what the speed of the machine is to be multiplied by.
+    fn correct(
+        &mut self,
+        knot: &mut Knot,
+        (seconds, base): (f64, f64),
+        predicted: Option<(f64, f64)>,
+    ) -> f64 {
+        knot.at = self.steps;
+        let Some((predicted, at_knot)) = predicted else {
+            (knot.factor, knot.times) = (Some(seconds / base), 1);
+            return 1.0;
+        };
+        let ratio = seconds / predicted;
+        let Some(factor) = &mut knot.factor else {
+            // The first time here: as it is, brought from the rows to the knot by the curve so far.
+            (knot.factor, knot.times) = (Some(at_knot * ratio / self.speed / base), 1);
+            return 1.0;
+        };
+        let ratio = ratio.clamp(0.2, 5.0);
+        if self.saved.is_some() && self.steps == HEARSAY + 1 {
+            // The first pass tells how fast the machine is now; later ones, what sizes cost beside each other.
+            return ratio.clamp(0.5, 2.0);
         }
-        line
+        // A size is held against its own past, or a single pass of it among others would always be an outlier. What is held
+        // counts as one time more than there were.
+        let middle = median(ratio, &mut knot.last);
+        let own = if knot.times < 2 { ratio.clamp(1.0 / FIRST_MOVE, FIRST_MOVE) } else { middle };
+        *factor *= own.powf(SHAPE_RATE.max(1.0 / f64::from(knot.times + 2)));
+        knot.times = knot.times.saturating_add(1);
+        median(ratio, &mut self.last).powf(SPEED_RATE)
     }
 
     fn predict(&self, rows: usize, context: usize) -> f64 {

@@ -8,8 +8,15 @@ use live::{Estimate, LiveCost};
 /// The most draft nodes of a pass that are ever considered.
 pub const MAX_NODES: usize = 256;
 
-/// The share of the time that may go into passes that are run to learn their cost.
-const PROBE_SHARE: f64 = 0.02;
+/// The share of the time that may go into passes that are run to learn their cost, and what they may take at once when
+/// nothing was spent yet, in plain passes: two percent of an answer of a hundred tokens, together.
+const PROBE_SHARE: f64 = 0.015;
+const CREDIT: f64 = 0.3;
+
+/// Passes after which plain decoding may take only so large a share of what it is held to take: it is what drafts are held
+/// against, and is timed anew unless they promise far more.
+const FRESH: u64 = 16;
+const PLAIN_DOUBT: f64 = 0.6;
 
 /// What a draft must promise beside plain decoding. Costs and chances are estimates, and the best of many estimates is one
 /// that is too good: a smaller promise is not kept on average.
@@ -53,8 +60,8 @@ pub struct AutoBudget {
     max_nodes: usize,
     /// Seconds of a step outside the pass itself.
     overhead: f64,
-    /// Seconds that may still be spent on trials.
-    purse: f64,
+    /// Seconds that may still be spent on trials; none before the first.
+    purse: Option<f64>,
     /// A running maximum of the sizes chosen.
     reach: f64,
     estimates: Vec<Estimate>,
@@ -82,7 +89,7 @@ impl AutoBudget {
             fixed: false,
             max_nodes: MAX_NODES,
             overhead: 0.0,
-            purse: 0.0,
+            purse: None,
             reach,
             estimates: Vec::with_capacity(2 * MAX_NODES),
             plan: Plan::default(),
@@ -182,16 +189,24 @@ impl AutoBudget {
                 plan = Plan { nodes, tokens, seconds, probe: false };
             }
             // What was timed long ago, or never, may be cheaper than it is held to be, though not than no node.
-            let doubt = age.map_or(0.3, |age| (age as f64 / DOUBT).min(0.5));
-            let hoped = (seconds * (1.0 - doubt)).max(if nodes == 0 { 0.0 } else { plain });
+            let hoped = match (nodes, age) {
+                (0, Some(age)) if age >= FRESH => seconds * PLAIN_DOUBT,
+                (0, _) => seconds,
+                (_, Some(age)) => (seconds * (1.0 - (age as f64 / DOUBT).min(0.5))).max(plain),
+                (_, None) => (seconds * 0.7).max(plain),
+            };
             let pace = tokens / (hoped + self.overhead);
             if pace > hopeful.1 * 1.0001 {
                 hopeful = (nodes, pace);
             }
         }
         self.pace = best.1;
-        let nodes = if !self.fixed && hopeful.0 != best.0 {
-            self.dare(hopeful.0, best, offers, rows, sequences)
+        let hopeful = hopeful.0;
+        let nodes = if !self.fixed && hopeful != best.0 {
+            if self.purse.is_none() {
+                self.purse = Some(CREDIT * plain);
+            }
+            self.dare(hopeful, best, offers, rows, sequences)
         } else {
             None
         };
@@ -224,7 +239,7 @@ impl AutoBudget {
         }
         let tokens = sequences as f64 + offers[..nodes].iter().map(|o| f64::from(o.path)).sum::<f64>();
         let loss = self.estimates[rows + nodes].seconds + self.overhead - tokens / best.1;
-        (loss.max(0.0) <= self.purse).then_some(nodes)
+        (loss.max(0.0) <= self.purse.unwrap_or(0.0)).then_some(nodes)
     }
 
     /// Learns what the pass that was chosen took: all of its rows, over `context` tokens, in `seconds` for the pass
@@ -234,11 +249,12 @@ impl AutoBudget {
             return;
         }
         let each = self.estimates.get(1).map_or(seconds, |e| e.seconds);
+        let mut purse = self.purse.unwrap_or(CREDIT * each);
         if self.plan.probe {
             // A trial is charged what it took beyond the best pace known.
-            self.purse -= (seconds + self.overhead - self.plan.tokens / self.pace).max(0.0);
+            purse -= (seconds + self.overhead - self.plan.tokens / self.pace).max(0.0);
         }
-        self.purse = (self.purse + PROBE_SHARE * seconds).min(2.0 * each);
+        self.purse = Some((purse + PROBE_SHARE * seconds).min(2.0 * each));
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
         self.cost.learn(rows, context, seconds);
     }
