@@ -1,8 +1,7 @@
-//! Tests that cross the crates, and what they share: the reference trace, the model, a browser.
+//! Tests that cross the crates, and what they share: the reference trace, a browser.
 #![forbid(unsafe_code)]
 
 pub mod browser;
-pub mod model;
 pub mod reference;
 
 /// The README's Rust, which runs as a test.

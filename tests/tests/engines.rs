@@ -7,8 +7,9 @@ use upcycle_candle::CandleVerifier;
 use upcycle_core::{Decoder, DraftTree, NullDrafter, Request, Row, Rows, Step, TokenId, TopK, Verifier};
 use upcycle_llama_cpp::LlamaVerifier;
 use upcycle_ort::OrtVerifier;
+use upcycle_testkit::real_model;
 use upcycle_testkit::tiny::{Tiny, write};
-use upcycle_tests::{model, reference};
+use upcycle_tests::reference;
 
 fn llama_cpp(path: &Path) -> LlamaVerifier {
     let options = upcycle_llama_cpp::Options {
@@ -74,7 +75,7 @@ const QUANTIZED: f32 = 2.5;
 
 #[test]
 fn candle_and_llama_cpp_agree_on_the_real_model() {
-    let path = model::path();
+    let path = real_model();
     let (mut candle, mut llama) = (candle(&path), llama_cpp(&path));
     let trace = reference::trace();
     let prompts: Vec<Vec<TokenId>> = trace
@@ -95,7 +96,7 @@ fn candle_and_llama_cpp_agree_on_the_real_model() {
 
 #[test]
 fn texts_of_candle_and_llama_cpp_part_only_at_near_ties() {
-    let path = model::path();
+    let path = real_model();
     let mut plain = Decoder::new(candle(&path), NullDrafter);
     let mut other = Decoder::new(llama_cpp(&path), NullDrafter);
     let (mut equal, mut all) = (0, 0);

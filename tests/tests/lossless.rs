@@ -10,7 +10,7 @@ const TOKENS: usize = 32;
 fn engine(drafter: &str) -> (Engine, Config) {
     let registry = Registry::builtin();
     let mut layers = Layers::new();
-    let model = upcycle_tests::model::path().display().to_string();
+    let model = upcycle_testkit::real_model().display().to_string();
     for (key, value) in
         [("model.path", model.as_str()), ("drafter.name", drafter), ("drafter.budget", "auto")]
     {

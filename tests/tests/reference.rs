@@ -9,12 +9,13 @@ use upcycle_core::{
     AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NodeId, Request, Session, TokenRecycling,
     TreeTemplate,
 };
-use upcycle_tests::{model, reference};
+use upcycle_testkit::real_model;
+use upcycle_tests::reference;
 
 static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| {
     let mut options = Options::default();
     options.weights = Weights::F32;
-    Model::load(model::path(), &options).unwrap_or_else(|error| panic!("the model loads: {error}"))
+    Model::load(real_model(), &options).unwrap_or_else(|error| panic!("the model loads: {error}"))
 });
 
 /// The places of the output at which steps end.

@@ -1,23 +1,14 @@
 //! What an export leaves behind: a whole folder, or nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use upcycle_export::{ExportError, Options, Weights, export};
 use upcycle_gguf::Gguf;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Message, Model, Tensor};
+use upcycle_testkit::real_model;
 use upcycle_text::{ChatTemplate, Message as Turn, Specials, Tokenizer};
-
-/// The path of the real model.
-fn real_model() -> PathBuf {
-    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    assert!(path.exists(), "the test model {} is not there: run scripts/get-model.sh", path.display());
-    path
-}
 
 fn options(weights: Weights, block: usize) -> Options {
     let mut options = Options::default();

@@ -1,19 +1,9 @@
 //! The tokenizer that the text layer builds from the file, beside llama.cpp's own.
 
-use std::path::{Path, PathBuf};
-
 use upcycle_gguf::Gguf;
 use upcycle_llama_cpp::Vocabulary;
+use upcycle_testkit::real_model;
 use upcycle_text::{Specials, Tokenizer};
-
-fn real_model() -> PathBuf {
-    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    assert!(path.exists(), "{} is not there: run scripts/get-model.sh", path.display());
-    path
-}
 
 /// What texts are put together from.
 const PIECES: &[&str] = &[

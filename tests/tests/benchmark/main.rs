@@ -63,7 +63,7 @@ fn registry() -> Registry {
 }
 
 pub(crate) fn plan(backends: &[&str], arms: &str) -> Plan {
-    let model = upcycle_tests::model::path().display().to_string();
+    let model = upcycle_testkit::real_model().display().to_string();
     let setup = |backend: &&str| SetupPlan {
         name: (*backend).to_owned(),
         file: None,

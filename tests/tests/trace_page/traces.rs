@@ -10,7 +10,7 @@ use upcycle_core::{AdjacencyMatrix, Decoder, Request, Session, TokenRecycling, T
 use upcycle_gguf::write::GgufWriter;
 use upcycle_gguf::{Gguf, StringArray};
 use upcycle_testkit::NaiveVerifier;
-use upcycle_tests::model;
+use upcycle_testkit::real_model;
 use upcycle_text::Tokenizer;
 
 /// A prompt that would do harm as markup, and that repeats itself, so that drafts are accepted.
@@ -22,7 +22,7 @@ pub(crate) static REAL: LazyLock<Trace> = LazyLock::new(|| {
     let registry = Registry::builtin();
     let mut layers = Layers::new();
     for (key, value) in [
-        ("model.path", model::path().display().to_string().as_str()),
+        ("model.path", real_model().display().to_string().as_str()),
         ("drafter.name", "mixed"),
         ("drafter.budget", "12"),
         ("decode.max_tokens", "24"),

@@ -3,7 +3,6 @@
 
 pub(crate) mod formats;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -12,23 +11,8 @@ use upcycle_candle::{CandleVerifier, LoadError, Model, Options, Products, Weight
 use upcycle_core::{Commit, DraftTree, Limits, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_gguf::GgmlType;
 use upcycle_gguf::write::GgufWriter;
-
-/// The path of the real model.
-///
-/// # Panics
-/// If it is not there.
-pub(crate) fn real_model() -> PathBuf {
-    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    assert!(
-        path.exists(),
-        "the test model {} is not there: run scripts/get-model.sh, or set UPCYCLE_TEST_MODEL",
-        path.display()
-    );
-    path
-}
+pub(crate) use upcycle_testkit::real_model;
+pub(crate) use upcycle_testkit::tiny::{random, write};
 
 pub(crate) fn options(products: Products, weights: Weights) -> Options {
     let mut options = Options::default();
@@ -224,12 +208,6 @@ impl Tiny {
     }
 }
 
-pub(crate) fn write(writer: &GgufWriter) -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    writer.write_to(&mut file).expect("a sound model");
-    file
-}
-
 /// The logits after a short text.
 pub(crate) fn last_logits(model: Arc<Model>) -> Vec<f32> {
     let mut verifier = CandleVerifier::new(model);
@@ -245,24 +223,6 @@ pub(crate) fn last_logits(model: Arc<Model>) -> Vec<f32> {
 pub(crate) fn chain(error: &LoadError) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// Numbers that look random, the same ones for each name: around 1 for vectors but biases, of a size that keeps the scale
-/// of what passes for matrices.
-fn random(name: &str, shape: &[usize]) -> Vec<f32> {
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let (middle, spread) = match shape {
-        [_] if name.ends_with(".bias") => (0.0, 0.5),
-        [_] => (1.0, 0.2),
-        _ => (0.0, 2.5 / (shape[0] as f32).sqrt()),
-    };
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        middle + spread * ((state >> 40) as f32 / (1 << 23) as f32 - 1.0)
-    };
-    (0..shape.iter().product()).map(|_| next()).collect()
 }
 
 /// The bytes of `values` in a type of GGUF.

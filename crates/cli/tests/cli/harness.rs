@@ -1,9 +1,9 @@
 //! Runs the binary.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+pub(crate) use upcycle_testkit::real_model as model;
 
 /// A setting for tests that count steps: sizes chosen by a clock are not the same on every run.
 pub(crate) const SIZE: &str = "drafter.budget=8";
@@ -19,23 +19,6 @@ pub(crate) fn upcycle() -> Command {
     // What passes cost is kept among the tests' own files, not in the user's cache.
     command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
-}
-
-/// The real model.
-pub(crate) fn model() -> PathBuf {
-    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
-        || {
-            let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-            workspace.join(".models/SmolLM2-135M-Instruct.Q4_1.gguf")
-        },
-        PathBuf::from,
-    );
-    assert!(
-        path.is_file(),
-        "{} is missing: run scripts/get-model.sh, or set UPCYCLE_TEST_MODEL",
-        path.display()
-    );
-    path
 }
 
 /// `upcycle run` on the real model, with these arguments.
@@ -62,6 +45,14 @@ pub(crate) fn json(command: &mut Command) -> Value {
     let text = stdout(command);
     assert_eq!(text.matches('\n').count(), 1, "one line: {text}");
     serde_json::from_str(&text).unwrap()
+}
+
+/// Its standard error; it must end with some exit code that says so.
+#[cfg(any(feature = "ort", feature = "llama-cpp"))]
+pub(crate) fn failure(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.code().is_some_and(|code| code != 0), "{command:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 /// Its standard error; it must end with this exit code and print nothing.

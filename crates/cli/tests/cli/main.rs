@@ -3,7 +3,11 @@
 mod bench;
 mod commands;
 mod harness;
+#[cfg(feature = "llama-cpp")]
+mod llama_cpp;
 mod many;
+#[cfg(feature = "ort")]
+mod ort;
 mod readme;
 mod run;
 mod settings;

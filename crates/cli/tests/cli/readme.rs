@@ -1,5 +1,5 @@
-//! The README's commands, run as they stand there: those in `sh` blocks. A `bash` block needs a cargo feature; `tests/ort.rs` runs
-//! the same.
+//! The README's commands, run as they stand there: those in `sh` blocks. A `bash` block needs a cargo feature; `ort.rs` and
+//! `llama_cpp.rs` run the like.
 
 use std::path::Path;
 use std::process::Command;

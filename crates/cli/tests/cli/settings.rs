@@ -74,7 +74,7 @@ fn wrong_flags_and_variables_are_named() {
 
 #[test]
 fn every_ready_file_is_sound() {
-    model();
+    assert!(model().is_file(), "what the ready files name");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let mut checked = 0;
     for entry in fs::read_dir(folder).unwrap() {

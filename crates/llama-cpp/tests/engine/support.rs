@@ -1,28 +1,12 @@
 //! Models to run, and how they are loaded.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use upcycle_core::{DraftTree, Row, Rows, Step, TokenId, TopK, Verifier};
 use upcycle_llama_cpp::{LlamaVerifier, LoadError, Model, Options};
-
-/// The path of the real model.
-///
-/// # Panics
-/// If it is not there.
-pub(crate) fn real_model() -> PathBuf {
-    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    assert!(
-        path.exists(),
-        "the test model {} is not there: run scripts/get-model.sh, or set UPCYCLE_TEST_MODEL",
-        path.display()
-    );
-    path
-}
+pub(crate) use upcycle_testkit::real_model;
 
 /// Two threads, and a context that can be walked up to.
 pub(crate) fn options(n_ctx: u32) -> Options {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
 use upcycle_export::Weights;
 use upcycle_ort::{Model, OrtVerifier};
+use upcycle_testkit::real_model;
 
-use crate::support::{Export, Folder, Tiny, exported, load, real_model};
+use crate::support::{Export, Folder, Tiny, exported, load};
 
 const SKIPPED: i32 = 77;
 

@@ -10,9 +10,9 @@ use upcycle_core::{
 };
 use upcycle_export::Weights;
 use upcycle_ort::{Model, OrtVerifier};
-use upcycle_testkit::{Law, Subject, Tolerance};
+use upcycle_testkit::{Law, Subject, Tolerance, real_model};
 
-use crate::support::{Folder, Short, exported, load, real_model};
+use crate::support::{Folder, Short, exported, load};
 
 struct Loaded {
     _folder: Folder,

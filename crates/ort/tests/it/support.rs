@@ -11,23 +11,6 @@ use upcycle_export::{Weights, export};
 use upcycle_ort::{Model, Options, OrtVerifier};
 pub(crate) use upcycle_testkit::tiny::{Tiny, step, tree, write};
 
-/// The path of the real model.
-///
-/// # Panics
-/// If it is not there.
-pub(crate) fn real_model() -> PathBuf {
-    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    assert!(
-        path.exists(),
-        "the test model {} is not there: run scripts/get-model.sh, or set UPCYCLE_TEST_MODEL",
-        path.display()
-    );
-    path
-}
-
 pub(crate) fn options() -> Options {
     Options { intra_threads: 2.try_into().ok(), spinning: false, ..Options::default() }
 }

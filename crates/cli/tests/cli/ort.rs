@@ -1,43 +1,18 @@
 //! `upcycle export`, and the exported model run by the configuration in its folder.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
 use serde_json::Value;
 
-/// The real model.
-fn model() -> PathBuf {
-    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    assert!(path.is_file(), "{} is missing: run scripts/get-model.sh", path.display());
-    path
-}
-
-fn upcycle(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_upcycle"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("UPCYCLE_") {
-            command.env_remove(name);
-        }
-    }
-    // What passes cost is kept among the tests' own files, not in the user's cache.
-    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-    command.args(arguments).output().unwrap()
-}
+use crate::harness::{self, failure, model, upcycle};
 
 fn stdout(arguments: &[&str]) -> String {
-    let output = upcycle(arguments);
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    harness::stdout(upcycle().args(arguments))
 }
 
 fn error(arguments: &[&str]) -> String {
-    let output = upcycle(arguments);
-    assert!(!output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stderr).unwrap()
+    failure(upcycle().args(arguments))
 }
 
 #[test]
@@ -106,11 +81,6 @@ fn a_library_that_is_named_and_cannot_be_used_is_an_error_that_says_what_to_run(
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libonnxruntime.so");
     fs::write(&library, "no library").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_upcycle"))
-        .arg("backends")
-        .env("ORT_DYLIB_PATH", &library)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = harness::stdout(upcycle().arg("backends").env("ORT_DYLIB_PATH", &library));
     assert!(text.contains("compiled in, but") && text.contains("./scripts/setup-ort.sh"), "{text}");
 }

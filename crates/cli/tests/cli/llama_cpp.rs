@@ -1,43 +1,19 @@
 //! The backend llama-cpp on the command line.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 
 use serde_json::Value;
 
-/// The real model.
-fn model() -> PathBuf {
-    let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        PathBuf::from,
-    );
-    assert!(path.is_file(), "{} is missing: run scripts/get-model.sh", path.display());
-    path
-}
-
-fn upcycle(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_upcycle"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("UPCYCLE_") {
-            command.env_remove(name);
-        }
-    }
-    // What passes cost is kept among the tests' own files, not in the user's cache.
-    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-    command.args(arguments).output().unwrap()
-}
+use crate::harness::{failure, model, succeed, upcycle};
 
 fn stdout(arguments: &[&str]) -> String {
-    let output = upcycle(arguments);
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    let output = succeed(upcycle().args(arguments));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "llama.cpp is quiet");
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn error(arguments: &[&str]) -> String {
-    let output = upcycle(arguments);
-    assert!(output.status.code().is_some_and(|code| code != 0), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stderr).unwrap()
+    failure(upcycle().args(arguments))
 }
 
 #[test]
