@@ -207,3 +207,26 @@ fn a_trace_that_ended_early_is_shown_too() {
         });
     }
 }
+
+#[test]
+fn what_comes_under_a_still_pointer_does_not_take_the_panel() {
+    let trace = &*SYNTHETIC;
+    let step = &trace.steps[0];
+    let (focused, last) = (2, step.tokens.len() - 1);
+    assert!(last > focused);
+    browser::with(|browser| {
+        let _page = open(browser, trace, "#step=1");
+        browser.hover("#tree [data-node='0']").unwrap();
+        let shift = "const [pointed, focused, last] = [...arguments].map((at) => document.querySelector(at));
+            focused.focus({ preventScroll: true });
+            const [from, to] = [last, pointed].map((node) => node.getBoundingClientRect());
+            document.getElementById('tree').style.translate = `${to.x - from.x + 4}px ${to.y - from.y + 4}px`;
+            return new Promise((done) => setTimeout(done, 300));";
+        let selectors = [0, focused, last].map(|node| format!("#tree [data-node='{node}']").into());
+        browser.run(shift, &selectors).unwrap();
+        let under = "return document.querySelector('#tree button:hover')?.dataset.node";
+        assert_eq!(browser.run(under, &[]).unwrap(), last.to_string());
+        assert_eq!(browser.text("#node h3").unwrap(), trace.labels[&step.tokens[focused]]);
+        assert_quiet(browser);
+    });
+}

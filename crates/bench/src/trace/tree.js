@@ -96,6 +96,8 @@ function edges(tree, nodes) {
 }
 
 let selected = 0;
+/** The node whose details stand in the panel: the selected one, or the one under the pointer. */
+let shown = 0;
 
 /** Chooses a node: its details stay until another is chosen or the step changes. */
 function select(node) {
@@ -107,6 +109,7 @@ function select(node) {
 
 /** Shows a node's details, and where the model's own choices lead from it. */
 function showNode(node) {
+  shown = node;
   drawn.buttons.forEach((button, other) => button.classList.toggle("chosen", other === node));
   const route = node === drawn.own ? { nodes: [] } : routeFrom(drawn, node);
   // The accepted path is lit already.
@@ -128,7 +131,12 @@ function readingOrder(tree) {
 
 function listenToTree() {
   const nodeAt = (event) => event.target.closest("button")?.dataset.node;
-  by("tree").addEventListener("pointerover", (event) => { if (nodeAt(event)) showNode(Number(nodeAt(event))); });
+  // `pointermove`, not `pointerover`: the latter also comes when the tree scrolls under a pointer that lies still, as it
+  // does when the focus moves by keyboard, and would take the panel from the node that has the focus.
+  by("tree").addEventListener("pointermove", (event) => {
+    const node = nodeAt(event);
+    if (node && Number(node) !== shown) showNode(Number(node));
+  });
   by("tree").addEventListener("pointerleave", () => showNode(selected));
   by("tree").addEventListener("click", (event) => { if (nodeAt(event)) select(Number(nodeAt(event))); });
   by("tree").addEventListener("focusin", (event) => { if (nodeAt(event)) select(Number(nodeAt(event))); });
