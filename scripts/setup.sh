@@ -35,9 +35,9 @@ for argument; do
       command -v cmake >/dev/null || missing+=(cmake)
       command -v make >/dev/null || missing+=(make)
       command -v c++ >/dev/null || missing+=(g++)
-      # bindgen looks where LIBCLANG_PATH points, and in the usual folders.
-      if [ -z "${LIBCLANG_PATH:-}" ] && ! compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null \
-        && ! compgen -G '/usr/lib*/libclang*.so*' >/dev/null && ! compgen -G '/usr/lib/*/libclang*.so*' >/dev/null; then
+      # bindgen looks where LIBCLANG_PATH points, and in the usual folders; libclang-cpp is another library.
+      if [ -z "${LIBCLANG_PATH:-}" ] &&
+        ! ls /usr/lib/llvm-*/lib/libclang{,-[0-9]*}.so* /usr/lib{,64,/*}/libclang{,-[0-9]*}.so* 2>/dev/null | grep -q .; then
         missing+=(libclang-dev)
       fi
       ;;
