@@ -1,7 +1,8 @@
 //! What a pass of n rows costs: t(n) over t(1) for a stack of layers the size of a real model, by path and format, and
 //! the machine's own limits beside it.
 //!
-//! `cargo bench -p upcycle-kernels -- [135m|1b]... [FORMAT]... [PATH]...` (default: 135m 1b Q4_1, the best path)
+//! `cargo bench -p upcycle-kernels -- [135m|1b]... [FORMAT]... [PATH]... [ROWS]...` (default: 135m 1b Q4_1, the best path,
+//! 1 to 81 rows)
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -93,9 +94,9 @@ impl Stack {
         self.layers.iter().map(of).sum::<usize>() + self.head.bytes()
     }
 
-    /// One pass of `n` rows, a chain of siblings deep; returns what it took, and the attention's part.
-    fn pass(&self, kernels: &Kernels, n: usize, work: &mut Work) -> (Duration, Duration) {
-        let Size { width, heads, kv_heads, vocab, .. } = self.size;
+    /// One pass of `n` rows, a chain of siblings deep; returns what its parts took.
+    fn pass(&self, kernels: &Kernels, n: usize, work: &mut Work) -> [Duration; PARTS.len()] {
+        let Size { heads, kv_heads, vocab, .. } = self.size;
         let (kv, quantize) = (kv_heads * HEAD_DIM, self.layers[0].out.format().is_quantized());
         work.resize(n, self.size);
         let tails: Vec<Vec<u32>> = (0..n as u32).map(|row| vec![0, row]).collect();
@@ -108,10 +109,16 @@ impl Stack {
                 unseen: 0,
             })
             .collect();
-        let start = Instant::now();
-        let mut attention = Duration::ZERO;
+        let mut parts = [Duration::ZERO; PARTS.len()];
+        let mut last = Instant::now();
+        let mut done = |part: Part| {
+            let now = Instant::now();
+            parts[part as usize] += now - last;
+            last = now;
+        };
         for (index, layer) in self.layers.iter().enumerate() {
             kernels.rms_norm(&work.x, &self.norm, 1e-5, &mut work.a, quantize);
+            done(Part::Rows);
             kernels.multiply(
                 &work.a,
                 &mut [
@@ -120,31 +127,52 @@ impl Stack {
                     Product { matrix: &layer.qkv[2], out: &mut work.v, store: Store::Set },
                 ],
             );
-            let before = Instant::now();
+            done(Part::Qkv);
             let fresh = Fresh { keys: &work.k[..n * kv], values: &work.v[..n * kv] };
-            kernels.attention(index, heads, &work.q, &sights, fresh, &mut work.o);
-            attention += before.elapsed();
-            kernels.load(&work.o, width, &mut work.a, quantize);
+            kernels.attention_into(index, heads, &work.q, &sights, fresh, &mut work.a, quantize);
+            done(Part::Attention);
             kernels.multiply(
                 &work.a,
                 &mut [Product { matrix: &layer.out, out: &mut work.x, store: Store::Add }],
             );
+            done(Part::Out);
             kernels.rms_norm(&work.x, &self.norm, 1e-5, &mut work.a, quantize);
+            done(Part::Rows);
             kernels.swiglu(&layer.gate, &layer.up, &work.a, &mut work.b, quantize);
+            done(Part::GateUp);
             kernels.multiply(
                 &work.b,
                 &mut [Product { matrix: &layer.down, out: &mut work.x, store: Store::Add }],
             );
+            done(Part::Down);
         }
         kernels.rms_norm(&work.x, &self.norm, 1e-5, &mut work.a, self.head.format().is_quantized());
+        done(Part::Rows);
         kernels.multiply(
             &work.a,
             &mut [Product { matrix: &self.head, out: &mut work.logits[..n * vocab], store: Store::Set }],
         );
+        done(Part::Head);
         black_box(&work.logits);
-        (start.elapsed(), attention)
+        parts
     }
 }
+
+/// What a pass is made of.
+#[derive(Clone, Copy)]
+enum Part {
+    /// Normalization and quantization of rows.
+    Rows,
+    Qkv,
+    Attention,
+    Out,
+    /// Gates and ups with SwiGLU, and the quantization of what they give.
+    GateUp,
+    Down,
+    Head,
+}
+
+const PARTS: [&str; 7] = ["rows", "qkv", "attention", "out", "gate and up", "down", "head"];
 
 #[derive(Default)]
 struct Work {
@@ -152,7 +180,6 @@ struct Work {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    o: Vec<f32>,
     logits: Vec<f32>,
     a: Activations,
     b: Activations,
@@ -163,7 +190,6 @@ impl Work {
         self.x.clear();
         self.x.extend((0..n * size.width).map(|i| (i % 17) as f32 * 0.1 - 0.8));
         self.q.resize(n * size.width, 0.0);
-        self.o.resize(n * size.width, 0.0);
         self.k.resize(n * size.kv_heads * HEAD_DIM, 0.0);
         self.v.resize(n * size.kv_heads * HEAD_DIM, 0.0);
         self.logits.resize(n * size.vocab, 0.0);
@@ -175,34 +201,37 @@ fn median(times: &mut [Duration]) -> f64 {
     times[times.len() / 2].as_secs_f64()
 }
 
-fn table(stack: &Stack, format: Format, kernels: &Kernels) {
+fn table(stack: &Stack, format: Format, kernels: &Kernels, rows: &[usize]) {
     let mut work = Work::default();
     let rounds = if stack.size.name == "1b" { 5 } else { 15 };
-    let mut times = vec![Vec::new(); ROWS.len()];
-    let mut attention = vec![Vec::new(); ROWS.len()];
+    let mut times = vec![Vec::new(); rows.len()];
+    let mut parts = vec![[const { Vec::new() }; PARTS.len()]; rows.len()];
     stack.pass(kernels, 81, &mut work);
     // Interleaved, so that a change of the machine's speed meets every n alike.
     for _ in 0..rounds {
-        for (index, &n) in ROWS.iter().enumerate() {
-            let (all, part) = stack.pass(kernels, n, &mut work);
-            times[index].push(all);
-            attention[index].push(part);
+        for (index, &n) in rows.iter().enumerate() {
+            let pass = stack.pass(kernels, n, &mut work);
+            times[index].push(pass.iter().sum());
+            parts[index].iter_mut().zip(pass).for_each(|(times, time)| times.push(time));
         }
     }
     let one = median(&mut times[0]);
+    let first = rows[0];
     let (path, threads) = (kernels.path().isa().name(), kernels.pool().threads());
     println!(
-        "{} {} {path}, {threads} threads, {} MB: t(1) {:.2} ms, {:.1} GB/s",
+        "{} {} {path}, {threads} threads, {} MB: t({first}) {:.2} ms, {:.1} GB/s",
         stack.size.name,
         format.name(),
         stack.bytes() / 1_000_000,
         one * 1e3,
         stack.bytes() as f64 / one / 1e9,
     );
-    for (index, &n) in ROWS.iter().enumerate() {
+    for (index, &n) in rows.iter().enumerate() {
         let t = median(&mut times[index]);
-        let share = median(&mut attention[index]) / t * 100.0;
-        println!("  t({n:2})/t(1) {:5.2}   attention {share:4.1} %", t / one);
+        let shares = PARTS.iter().zip(&mut parts[index]);
+        let shares = shares.map(|(name, times)| format!("{name} {:.2}", median(times) * 1e3));
+        let shares = shares.collect::<Vec<_>>().join(", ");
+        println!("  t({n:2})/t({first}) {:5.2}   ms: {shares}", t / one);
     }
 }
 
@@ -226,10 +255,10 @@ fn bandwidth(kernels: &Kernels) -> f64 {
 }
 
 /// Multiply-adds a second of a matrix that stays in the cache, many rows at a time: the most that these kernels do.
-fn peak(kernels: &Kernels) -> f64 {
-    let matrix = matrix(Format::Q4_0, 256, 1024);
+fn peak(kernels: &Kernels, format: Format) -> f64 {
+    let matrix = matrix(format, 256, 1024);
     let (mut x, mut out) = (Activations::new(), vec![0.0; 64 * 256]);
-    kernels.load(&vec![0.5; 64 * 1024], 1024, &mut x, true);
+    kernels.load(&vec![0.5; 64 * 1024], 1024, &mut x, format.is_quantized());
     let mut times: Vec<Duration> = (0..200)
         .map(|_| {
             let start = Instant::now();
@@ -267,6 +296,8 @@ fn main() {
     let isas: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| named(isa.name())).collect();
     let sizes = if sizes.is_empty() { SIZES.to_vec() } else { sizes };
     let formats = if formats.is_empty() { vec![Format::Q4_1] } else { formats };
+    let rows: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).filter(|&n| n > 0).collect();
+    let rows = if rows.is_empty() { ROWS.to_vec() } else { rows };
     let isas = if isas.is_empty() { vec![Isa::best()] } else { isas };
     for isa in isas {
         let path = match Path::new(isa) {
@@ -278,16 +309,15 @@ fn main() {
         };
         let kernels = Kernels::with_path(path, 0);
         let memory = bandwidth(&kernels);
-        println!(
-            "{}: memory {:.1} GB/s, products in cache {:.0} G multiply-adds a second",
-            isa.name(),
-            memory / 1e9,
-            peak(&kernels) / 1e9
-        );
+        println!("{}: memory {:.1} GB/s", isa.name(), memory / 1e9);
+        for &format in &formats {
+            let peak = peak(&kernels, format);
+            println!("{} in cache: {:.0} G multiply-adds a second", format.name(), peak / 1e9);
+        }
         one_row(&kernels, memory);
         for &size in &sizes {
             for &format in &formats {
-                table(&Stack::new(size, format), format, &kernels);
+                table(&Stack::new(size, format), format, &kernels, &rows);
             }
         }
     }

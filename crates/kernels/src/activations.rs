@@ -63,22 +63,20 @@ impl Activations {
         self.quantized
     }
 
-    /// All rows, `[n, cols]`, to be written; they count as not quantized from then on.
-    pub(crate) fn all_mut(&mut self) -> &mut [f32] {
-        self.quantized = false;
-        &mut self.floats
-    }
-
-    /// The rows apart, for several threads to quantize. The caller quantizes every one of them.
+    /// The rows apart, for several threads to write, and to quantize if `quantize`: the caller then quantizes all of them.
     ///
     /// # Panics
-    /// If the columns are no multiple of 32.
-    pub(crate) fn split(&mut self) -> Rows<'_> {
-        assert!(self.cols.is_multiple_of(BLOCK), "{} columns are not whole blocks of 32", self.cols);
-        self.quantized = true;
+    /// If they are to be quantized and the columns are no multiple of 32.
+    pub(crate) fn split(&mut self, quantize: bool) -> Rows<'_> {
+        assert!(
+            !quantize || self.cols.is_multiple_of(BLOCK),
+            "{} columns are not whole blocks of 32",
+            self.cols
+        );
+        self.quantized = quantize;
         Rows {
-            cols: self.cols,
-            floats: &self.floats,
+            quantize,
+            floats: Columns::new(&mut self.floats, self.cols),
             quants: Columns::new(&mut self.quants, self.cols),
             blocks: Columns::new(&mut self.blocks, self.cols / BLOCK),
         }
@@ -98,39 +96,67 @@ impl Activations {
     }
 }
 
-/// Rows that several threads quantize.
+/// Rows that several threads write and quantize at disjoint places.
 pub(crate) struct Rows<'a> {
-    cols: usize,
-    floats: &'a [f32],
+    quantize: bool,
+    floats: Columns<'a>,
     quants: Columns<'a, i8>,
     blocks: Columns<'a, BlockMeta>,
 }
 
 impl Rows<'_> {
-    pub(crate) fn cols(&self) -> usize {
-        self.cols
+    /// `count` columns of row `row` from `column` on.
+    ///
+    /// # Safety
+    /// No two live slices overlap, and none overlaps what is being quantized.
+    #[expect(clippy::mut_from_ref, reason = "disjoint slices, as the caller promises")]
+    pub(crate) unsafe fn slice(&self, row: usize, column: usize, count: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.floats.slice(row, column, count) }
     }
 
-    /// Quantizes row `row`; at most one thread at a time for each row.
-    pub(crate) fn quantize(&self, path: Path, row: usize) {
-        let x = &self.floats[row * self.cols..][..self.cols];
-        // SAFETY: one thread at a time for each row, so the slices do not overlap; the two callers in `ops` see to it.
-        let (quants, blocks) =
-            unsafe { (self.quants.slice(row, 0, self.cols), self.blocks.slice(row, 0, self.cols / BLOCK)) };
+    /// Quantizes `count` columns of row `row` from `column` on, both of whole blocks, where quantized rows are wanted.
+    ///
+    /// # Safety
+    /// No other thread writes or quantizes these columns meanwhile.
+    pub(crate) unsafe fn finish(&self, path: Path, row: usize, column: usize, count: usize) {
+        if !self.quantize {
+            return;
+        }
+        debug_assert!(column.is_multiple_of(BLOCK) && count.is_multiple_of(BLOCK), "whole blocks");
+        // SAFETY: the caller's promise.
+        let (x, quants, blocks) = unsafe {
+            let blocks = self.blocks.slice(row, column / BLOCK, count / BLOCK);
+            (self.floats.slice(row, column, count), self.quants.slice(row, column, count), blocks)
+        };
         quantize(path, x, quants, blocks);
     }
 }
 
 /// Quantizes `x` by blocks of 32.
 fn quantize(path: Path, x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) {
-    let each = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0).zip(blocks);
     match path.isa() {
+        // SAFETY: a `Path` is only made for instructions that the processor has.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => each.for_each(|((x, quants), meta)| {
-            // SAFETY: a `Path` is only made for instructions that the processor has.
-            *meta = unsafe { avx512(x, quants) };
-        }),
-        _ => each.for_each(|((x, quants), meta)| *meta = block(path, x, quants)),
+        Isa::Avx512Vnni => unsafe { avx512_blocks(x, quants, blocks) },
+        _ => {
+            let each = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0).zip(blocks);
+            each.for_each(|((x, quants), meta)| *meta = block(path, x, quants));
+        }
+    }
+}
+
+/// [`avx512`] for each block: in one function, so that blocks overlap in the processor.
+///
+/// # Safety
+/// The processor has AVX-512 F and BW.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn avx512_blocks(x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) {
+    let each = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0).zip(blocks);
+    for ((x, quants), meta) in each {
+        // SAFETY: the caller's promise.
+        *meta = unsafe { avx512(x, quants) };
     }
 }
 
@@ -180,6 +206,7 @@ lanes::dispatch! {
 /// # Safety
 /// The processor has AVX-512 F and BW.
 #[cfg(target_arch = "x86_64")]
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn avx512(x: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> BlockMeta {
     use std::arch::x86_64::*;

@@ -46,6 +46,7 @@ mod matrix;
 mod ops;
 mod pack;
 mod pool;
+mod prefetch;
 mod product;
 mod rope;
 

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use crate::lanes::{self, LANES};
-use crate::matrix::TILE;
+use crate::matrix::{BLOCK, TILE};
 use crate::product::{parts, product_tile};
 use crate::{Activations, Kernels, Matrix};
 
@@ -59,14 +59,18 @@ pub struct Product<'a> {
     pub store: Store,
 }
 
-/// Tiles that a thread takes at a time: enough work to be worth the taking, few enough to balance.
-const TILES: usize = 2;
+/// Tiles whose columns are one block of activations.
+const BLOCK_TILES: usize = BLOCK / TILE;
+
+/// Blocks of gates, then of ups, that a thread takes at a time: each run of tiles is read as one stream, and what the gates
+/// gave is still in the first-level cache when the ups follow.
+const BLOCKS: usize = 4;
 
 /// Rows whose products with one tile are on the stack at a time: those that share one decoding of the weights.
 const STACK_ROWS: usize = 8;
 
-/// Activations (n x cols) from which on rows are prepared by all threads.
-const PARALLEL: usize = 16 * 1024;
+/// Activations (n x cols) from which on rows are prepared by all threads: some five microseconds of work.
+const PARALLEL: usize = 4 * 1024;
 
 impl Kernels {
     /// Multiplies the rows of `x`, prepared for the matrices' formats, by one or more matrices in one operation.
@@ -81,28 +85,26 @@ impl Kernels {
         for (index, product) in products.iter_mut().enumerate() {
             let rows = product.matrix.rows();
             assert_eq!(product.out.len(), n * rows, "the output is [n, rows]");
-            starts[index + 1] = starts[index] + product.matrix.tiles().div_ceil(TILES);
+            starts[index + 1] = starts[index] + product.matrix.tiles();
             outs[index] = Some((product.matrix, Columns::new(product.out, rows), product.store));
         }
         self.pool().run(starts[count], |task| {
             let index = starts[1..=count].partition_point(|&start| start <= task);
             let Some((matrix, out, store)) = &outs[index] else { return };
-            let first = (task - starts[index]) * TILES;
-            for tile in first..matrix.tiles().min(first + TILES) {
-                self.tile(matrix, x, tile, |row, values| {
-                    let width = TILE.min(matrix.rows() - tile * TILE);
-                    // SAFETY: every tile is one task's, and its columns are no other tile's.
-                    let out = unsafe { out.slice(row, tile * TILE, width) };
-                    match store {
-                        // All but a matrix's last tile are whole: a copy of known size is two instructions.
-                        Store::Set => match <&mut [f32; TILE]>::try_from(&mut *out) {
-                            Ok(out) => *out = *values,
-                            Err(_) => out.copy_from_slice(&values[..width]),
-                        },
-                        Store::Add => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
-                    }
-                });
-            }
+            let tile = task - starts[index];
+            self.tile(matrix, x, tile, |row, values| {
+                let width = TILE.min(matrix.rows() - tile * TILE);
+                // SAFETY: every tile is one task's, and its columns are no other tile's.
+                let out = unsafe { out.slice(row, tile * TILE, width) };
+                match store {
+                    // All but a matrix's last tile are whole: a copy of known size is two instructions.
+                    Store::Set => match <&mut [f32; TILE]>::try_from(&mut *out) {
+                        Ok(out) => *out = *values,
+                        Err(_) => out.copy_from_slice(&values[..width]),
+                    },
+                    Store::Add => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+                }
+            });
         });
     }
 
@@ -114,20 +116,29 @@ impl Kernels {
         let (n, width) = (x.n(), gate.rows());
         assert_eq!(up.rows(), width, "gate and up are of one shape");
         out.resize(n, width);
-        let columns = Columns::new(out.all_mut(), width);
-        self.pool().run(gate.tiles(), |tile| {
-            let count = TILE.min(width - tile * TILE);
-            self.tile(gate, x, tile, |row, values| {
-                // SAFETY: every tile is one task's, and its columns are no other tile's.
-                unsafe { columns.slice(row, tile * TILE, count) }.copy_from_slice(&values[..count]);
-            });
-            self.tile(up, x, tile, |row, values| {
-                // SAFETY: as above.
-                let out = unsafe { columns.slice(row, tile * TILE, count) };
-                gated(self.path(), out, &values[..count]);
-            });
+        let rows = out.split(quantize);
+        self.pool().run_ranges(gate.tiles().div_ceil(BLOCK_TILES), BLOCKS, |blocks| {
+            let tiles = blocks.start * BLOCK_TILES..gate.tiles().min(blocks.end * BLOCK_TILES);
+            let count = |tile| TILE.min(width - tile * TILE);
+            for tile in tiles.clone() {
+                self.tile(gate, x, tile, |row, values| {
+                    let count = count(tile);
+                    // SAFETY: every tile is one task's, and its columns are no other tile's.
+                    unsafe { rows.slice(row, tile * TILE, count) }.copy_from_slice(&values[..count]);
+                });
+            }
+            for tile in tiles {
+                self.tile(up, x, tile, |row, values| {
+                    let count = count(tile);
+                    // SAFETY: as above.
+                    let out = unsafe { rows.slice(row, tile * TILE, count) };
+                    gated(self.path(), out, &values[..count]);
+                });
+            }
+            let (from, to) = (blocks.start * BLOCK, width.min(blocks.end * BLOCK));
+            // SAFETY: these columns are this task's.
+            (0..n).for_each(|row| unsafe { rows.finish(self.path(), row, from, to - from) });
         });
-        self.prepare(out, quantize);
     }
 
     /// RMSNorm of the rows of `x`, `[n, width]`, times `weight`, into `out`, quantized if wanted.
@@ -138,8 +149,9 @@ impl Kernels {
         let width = weight.len();
         assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
         out.resize(x.len() / width, width);
-        self.rows(out, |row, out| normalise(self.path(), &x[row * width..][..width], weight, epsilon, out));
-        self.prepare(out, quantize);
+        self.rows(out, quantize, |row, out| {
+            normalise(self.path(), &x[row * width..][..width], weight, epsilon, out);
+        });
     }
 
     /// RMSNorm of each head of `x`, `[rows, heads * weight.len()]`, times `weight`, in place.
@@ -159,31 +171,24 @@ impl Kernels {
     pub fn load(&self, x: &[f32], width: usize, out: &mut Activations, quantize: bool) {
         assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
         out.resize(x.len() / width, width);
-        out.all_mut().copy_from_slice(x);
-        self.prepare(out, quantize);
+        self.rows(out, quantize, |row, out| out.copy_from_slice(&x[row * width..][..width]));
     }
 
-    /// Quantizes every row, where that is wanted.
-    fn prepare(&self, x: &mut Activations, quantize: bool) {
-        if !quantize {
-            return;
-        }
-        let n = x.n();
-        let rows = x.split();
-        let job = |row| rows.quantize(self.path(), row);
-        if n * rows.cols() < PARALLEL { (0..n).for_each(job) } else { self.pool().run(n, job) }
-    }
-
-    fn rows(&self, out: &mut Activations, each: impl Fn(usize, &mut [f32]) + Sync) {
+    /// Has each row of `out` written, then quantized if wanted.
+    pub(crate) fn rows(
+        &self,
+        out: &mut Activations,
+        quantize: bool,
+        each: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         let (n, width) = (out.n(), out.cols());
-        let columns = Columns::new(out.all_mut(), width);
-        // SAFETY: every row is one task's.
-        let job = |row| each(row, unsafe { columns.slice(row, 0, width) });
-        if n * width < PARALLEL {
-            (0..n).for_each(job);
-        } else {
-            self.pool().run(n, job);
-        }
+        let rows = out.split(quantize);
+        // SAFETY: every row is one task's, and is written before it is quantized.
+        let job = |row| unsafe {
+            each(row, rows.slice(row, 0, width));
+            rows.finish(self.path(), row, 0, width);
+        };
+        if n * width < PARALLEL { (0..n).for_each(job) } else { self.pool().run(n, job) }
     }
 
     /// Computes one tile for all rows of `x` and hands each row its 16 outputs.

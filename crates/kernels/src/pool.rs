@@ -3,9 +3,14 @@
 //! A forward pass is some hundred and fifty operations of some ten microseconds, so that handing one out has to cost
 //! less than one. Workers spin for a moment between operations and then park. The caller works too, and waits only for
 //! workers that have joined: one that the system has put aside delays nothing, so that a busy machine stays usable.
+//!
+//! Each thread starts with a share of neighbouring tasks, which it takes from the front; one that has none left takes half of
+//! what another has, from the back. So a thread reads weights front to back, and what is prefetched for the next task comes
+//! into the cache of the thread that will do it; and threads meet on one cache line only when a share runs out.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
@@ -19,14 +24,68 @@ const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 const EPOCH: u64 = 1 << 32;
 
-type Job<'a> = dyn Fn(usize) + Sync + 'a;
+type Job<'a> = dyn Fn(Range<usize>) + Sync + 'a;
+
+/// Tasks of an operation at most: both ends of a share are in one atomic.
+const MOST: usize = u32::MAX as usize;
+
+/// The tasks that a thread has still to do, `end << 32 | start`; on cache lines of its own.
+#[repr(align(128))]
+struct Share(AtomicU64);
+
+impl Share {
+    fn set(&self, tasks: Range<usize>) {
+        self.0.store(pack(&tasks), Ordering::Relaxed);
+    }
+
+    /// Takes up to `most` tasks from the front.
+    fn take(&self, most: usize) -> Option<Range<usize>> {
+        self.split(|tasks| tasks.start + most.min(tasks.len()), |tasks, at| (tasks.start..at, at..tasks.end))
+    }
+
+    /// Takes half of the tasks, or the only one, from the back.
+    fn steal(&self) -> Option<Range<usize>> {
+        self.split(|tasks| tasks.start + tasks.len() / 2, |tasks, at| (at..tasks.end, tasks.start..at))
+    }
+
+    /// Splits the tasks at a place and returns the first of the two parts that `part` makes; the other stays.
+    fn split(
+        &self,
+        place: impl Fn(&Range<usize>) -> usize,
+        part: impl Fn(Range<usize>, usize) -> (Range<usize>, Range<usize>),
+    ) -> Option<Range<usize>> {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            let tasks = unpack(seen);
+            if tasks.is_empty() {
+                return None;
+            }
+            let at = place(&tasks);
+            let (taken, left) = part(tasks, at);
+            match self.0.compare_exchange_weak(seen, pack(&left), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(taken),
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+fn pack(tasks: &Range<usize>) -> u64 {
+    (tasks.end as u64) << 32 | tasks.start as u64
+}
+
+fn unpack(share: u64) -> Range<usize> {
+    (share as u32) as usize..(share >> 32) as usize
+}
 
 struct Shared {
     state: AtomicU64,
     /// The current operation; only read by workers that are inside it.
     job: Mutex<Option<*const Job<'static>>>,
-    next: AtomicUsize,
-    tasks: AtomicUsize,
+    /// What each thread has to do, the caller's first.
+    shares: Vec<Share>,
+    /// Tasks that a thread takes from its share at a time.
+    grain: AtomicU64,
     parked: Vec<AtomicBool>,
     stop: AtomicBool,
     panicked: AtomicBool,
@@ -55,8 +114,8 @@ impl Pool {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             job: Mutex::new(None),
-            next: AtomicUsize::new(0),
-            tasks: AtomicUsize::new(0),
+            shares: (0..=count).map(|_| Share(AtomicU64::new(0))).collect(),
+            grain: AtomicU64::new(1),
             parked: (0..count).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
@@ -78,23 +137,38 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `job` for every task in `0..tasks`, in any order and on any thread, and returns when all are done.
+    /// Runs `job` for every task in `0..tasks`, in any order and on any thread, and returns when all are done. A thread's
+    /// tasks follow each other for the most part.
     ///
     /// # Panics
-    /// If a task panics; the others are still done.
+    /// If a task panics; the others are still done. If there are 2^32 tasks or more.
     pub fn run(&self, tasks: usize, job: impl Fn(usize) + Sync) {
+        self.run_ranges(tasks, 1, |range| range.for_each(&job));
+    }
+
+    /// As [`run`](Self::run), for `grain` neighbouring tasks at a time (0 counts as 1), fewer where shares end.
+    ///
+    /// # Panics
+    /// As `run`; of the tasks that were given out together with one that panics, the rest may not be done.
+    pub fn run_ranges(&self, tasks: usize, grain: usize, job: impl Fn(Range<usize>) + Sync) {
+        let grain = grain.max(1);
         if self.workers.is_empty() || tasks <= 1 {
-            (0..tasks).for_each(job);
+            (0..tasks).step_by(grain).for_each(|start| job(start..tasks.min(start + grain)));
             return;
         }
+        assert!(tasks <= MOST, "{tasks} tasks where at most {MOST} are shared");
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         let job: &Job<'_> = &job;
         // SAFETY: only the lifetime changes, and no worker follows the pointer after this function returns.
         let erased = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
         *shared.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(erased);
-        shared.next.store(0, Ordering::Relaxed);
-        shared.tasks.store(tasks, Ordering::Relaxed);
+        let threads = self.threads();
+        let part = |thread: usize| (tasks as u64 * thread as u64 / threads as u64) as usize;
+        for (thread, share) in shared.shares.iter().enumerate().take(threads) {
+            share.set(part(thread)..part(thread + 1));
+        }
+        shared.grain.store(grain as u64, Ordering::Relaxed);
         // No worker is inside, so the low bits are 0: the next epoch, open.
         let epoch = (shared.state.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
         shared.state.store(epoch | OPEN, Ordering::SeqCst);
@@ -103,7 +177,7 @@ impl Pool {
                 worker.unpark();
             }
         }
-        claim(shared, job);
+        claim(shared, 0, job);
         shared.state.fetch_and(!OPEN, Ordering::SeqCst);
         let mut spins = 0_u32;
         while shared.state.load(Ordering::Acquire) & INSIDE != 0 {
@@ -114,16 +188,21 @@ impl Pool {
     }
 }
 
-/// Takes tasks until none is left.
-fn claim(shared: &Shared, job: &Job<'_>) {
-    let tasks = shared.tasks.load(Ordering::Relaxed);
+/// Does tasks until none is left: the thread's own, then others'.
+fn claim(shared: &Shared, thread: usize, job: &Job<'_>) {
+    let grain = shared.grain.load(Ordering::Relaxed) as usize;
+    let own = &shared.shares[thread];
     loop {
-        let task = shared.next.fetch_add(1, Ordering::Relaxed);
-        if task >= tasks {
-            return;
+        while let Some(tasks) = own.take(grain) {
+            if catch_unwind(AssertUnwindSafe(|| job(tasks))).is_err() {
+                shared.panicked.store(true, Ordering::Relaxed);
+            }
         }
-        if catch_unwind(AssertUnwindSafe(|| job(task))).is_err() {
-            shared.panicked.store(true, Ordering::Relaxed);
+        let others = (1..shared.shares.len()).map(|way| (thread + way) % shared.shares.len());
+        match others.filter_map(|other| shared.shares[other].steal()).next() {
+            // From here others can take of it in turn.
+            Some(tasks) => own.set(tasks),
+            None => return,
         }
     }
 }
@@ -136,7 +215,7 @@ fn work(shared: &Shared, index: usize) {
         let job = *shared.job.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(job) = job {
             // SAFETY: the operation that this worker joined has not returned, so its closure is alive.
-            claim(shared, unsafe { &*job });
+            claim(shared, index + 1, unsafe { &*job });
         }
         shared.state.fetch_sub(1, Ordering::Release);
     }
@@ -201,6 +280,8 @@ impl std::fmt::Debug for Pool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]
@@ -214,6 +295,43 @@ mod tests {
                 });
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{threads} {tasks}");
             }
+        }
+    }
+
+    #[test]
+    fn ranges_are_no_longer_than_their_grain_and_cover_every_task_once() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads);
+            for (tasks, grain) in [(0, 4), (1, 4), (7, 0), (7, 3), (100, 8), (3, 100)] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run_ranges(tasks, grain, |range| {
+                    assert!(!range.is_empty() && range.len() <= grain.max(1), "{range:?}");
+                    for task in range {
+                        counts[task].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{threads} {tasks}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_thread_does_not_get_to_others_do() {
+        let pool = Pool::new(2);
+        // A task at the front of one share, then of the other, that waits for all others.
+        for waiting in [0, 50] {
+            let done = AtomicUsize::new(0);
+            pool.run(100, |task| {
+                if task == waiting {
+                    let start = std::time::Instant::now();
+                    while done.load(Ordering::Relaxed) < 99 {
+                        assert!(start.elapsed().as_secs() < 60, "nobody does the rest");
+                        thread::yield_now();
+                    }
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(done.into_inner(), 100);
         }
     }
 

@@ -2,7 +2,10 @@
 //! token at a time; every path and number of threads gives the same; and all of it is close to a plain oracle.
 
 use proptest::prelude::*;
-use upcycle_kernels::{Fresh, Isa, Kernels, KvCache, KvElement, KvShape, Path, Sight};
+use upcycle_kernels::{
+    Activations, Format, Fresh, Isa, Kernels, KvCache, KvElement, KvShape, Matrix, Path, Product, Sight,
+    Store,
+};
 
 /// Heads of four vectors and one more, so that both kinds of columns run.
 const SHAPE: KvShape = KvShape { layers: 2, kv_heads: 2, head_dim: 80 };
@@ -209,6 +212,47 @@ fn what_is_before_a_window_does_not_matter() {
             for (a, b) in alone.iter().zip(attend(&[sight])) {
                 assert!((a - b).abs() < 1e-4, "{kernels:?}, {unseen}: {a} {b}");
             }
+        }
+    }
+}
+
+/// In heads whose columns are whole blocks of activations, and in heads where they are not.
+#[test]
+fn attention_goes_into_activations_as_if_it_had_been_loaded() {
+    for (kv_heads, head_dim) in [(2, 80), (3, 64), (2, 16)] {
+        let heads = 3 * kv_heads;
+        let shape = KvShape { layers: 1, kv_heads, head_dim };
+        let (kv, width) = (kv_heads * head_dim, heads * head_dim);
+        let mut cache = KvCache::<f32>::new(shape);
+        cache.reserve(100).unwrap();
+        (0..70).for_each(|position| cache.write(0, position, &row(1, position as u64, kv), &row(2, 1, kv)));
+        let tails: Vec<u32> = (0..9).collect();
+        let sights: Vec<_> = tails
+            .iter()
+            .map(|tail| Sight { cache: &cache, prefix: 70, tail: std::slice::from_ref(tail), unseen: 0 })
+            .collect();
+        let rows = |kind, width| (0..9).flat_map(|path| row(kind, path, width)).collect::<Vec<_>>();
+        let (queries, keys, values) = (rows(0, width), rows(1, kv), rows(2, kv));
+        let fresh = Fresh { keys: &keys, values: &values };
+        let bytes: Vec<u8> = (0..16 * width / 32 * 20).map(|index| (index * 7 % 31) as u8).collect();
+        let quantized = width.is_multiple_of(32);
+        let format = if quantized { Format::Q4_1 } else { Format::F16 };
+        let bytes = if quantized { bytes } else { vec![1; 16 * width * 2] };
+        let matrix = Matrix::pack("random", format, (16, width), &bytes, 1).unwrap();
+        for kernels in kernels() {
+            let product = |x: &Activations| {
+                let mut out = vec![0.0; 9 * 16];
+                kernels.multiply(x, &mut [Product { matrix: &matrix, out: &mut out, store: Store::Set }]);
+                out
+            };
+            let mut plain = vec![0.0; queries.len()];
+            kernels.attention(0, heads, &queries, &sights, fresh, &mut plain);
+            let (mut loaded, mut direct) = (Activations::new(), Activations::new());
+            kernels.load(&plain, width, &mut loaded, quantized);
+            kernels.attention_into(0, heads, &queries, &sights, fresh, &mut direct, quantized);
+            assert_eq!(direct.is_quantized(), quantized);
+            assert!(plain.iter().any(|&x| x != 0.0));
+            assert_eq!(product(&direct), product(&loaded), "{kv_heads} heads of {head_dim}");
         }
     }
 }

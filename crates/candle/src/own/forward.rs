@@ -14,7 +14,6 @@ pub(crate) struct Scratch {
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
-    attended: Vec<f32>,
     wanted: Vec<f32>,
     narrow: Activations,
     wide: Activations,
@@ -46,7 +45,6 @@ pub(crate) fn forward(
     rope.place(&batch.positions);
     let (queries, keys) = (heads * kv.width, kv.heads * kv.width);
     scratch.queries.resize(rows * queries, 0.0);
-    scratch.attended.resize(rows * queries, 0.0);
     scratch.keys.resize(rows * keys, 0.0);
     scratch.values.resize(rows * keys, 0.0);
     for (index, layer) in packed.layers.iter().enumerate() {
@@ -77,7 +75,7 @@ fn attention(
     scratch: &mut Scratch,
 ) {
     let &Dimensions { heads, kv, epsilon, ref windows, .. } = dimensions;
-    let Scratch { stream, queries, keys, values, attended, narrow, rope, .. } = scratch;
+    let Scratch { stream, queries, keys, values, narrow, rope, .. } = scratch;
     let Layer { attention_norm, query, key, value, biases, head_norms, attention_output, .. } = layer;
     let quantize = [query, key, value].into_iter().any(quantized);
     kernels.rms_norm(stream, attention_norm, epsilon, narrow, quantize);
@@ -110,8 +108,8 @@ fn attention(
             Sight { cache: &*caches[batch.slots[row].0], prefix, tail, unseen }
         })
         .collect();
-    kernels.attention(index, heads, queries, &sights, Fresh { keys, values }, attended);
-    kernels.load(attended, heads * kv.width, narrow, quantized(attention_output));
+    let fresh = Fresh { keys, values };
+    kernels.attention_into(index, heads, queries, &sights, fresh, narrow, quantized(attention_output));
     kernels.multiply(narrow, &mut [Product { matrix: attention_output, out: stream, store: Store::Add }]);
 }
 

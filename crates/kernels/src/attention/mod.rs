@@ -12,8 +12,10 @@ mod loops;
 use std::cell::RefCell;
 
 use crate::kv::{KEYS, KvCache, KvElement, KvShape, Numbers, PAGE};
+use crate::matrix::BLOCK;
 use crate::ops::Columns;
-use crate::{Kernels, Path};
+use crate::prefetch;
+use crate::{Activations, Kernels, Path};
 
 /// What one row attends to: positions `0..prefix` of `cache`, then the rows `tail` of the pass itself, in order of
 /// position, the row itself last (unless it is in the cache already).
@@ -87,6 +89,64 @@ impl Kernels {
         out: &mut [f32],
     ) {
         let Some(first) = sights.first() else { return };
+        let width = heads * first.cache.shape().head_dim;
+        assert_eq!(out.len(), queries.len(), "the output has the shape of the queries");
+        let out = Columns::new(out, width);
+        self.attend(layer, heads, queries, sights, fresh, |row, from, sums| {
+            // SAFETY: each task writes its own heads of its own rows.
+            unsafe { out.slice(row, from, sums.len()) }.copy_from_slice(sums);
+        });
+    }
+
+    /// As [`attention`](Self::attention), into `out`, quantized if wanted.
+    ///
+    /// # Panics
+    /// As there.
+    #[expect(clippy::too_many_arguments, reason = "what attention takes, and where it goes")]
+    pub fn attention_into<E: KvElement>(
+        &self,
+        layer: usize,
+        heads: usize,
+        queries: &[f32],
+        sights: &[Sight<'_, E>],
+        fresh: Fresh<'_>,
+        out: &mut Activations,
+        quantize: bool,
+    ) {
+        let Some(first) = sights.first() else { return out.resize(0, 0) };
+        let KvShape { kv_heads, head_dim, .. } = first.cache.shape();
+        let width = heads * head_dim;
+        out.resize(sights.len(), width);
+        // A task's columns are whole blocks in most models; where they are not, two tasks share one.
+        let whole = (width / kv_heads).is_multiple_of(BLOCK);
+        let rows = out.split(quantize);
+        self.attend(layer, heads, queries, sights, fresh, |row, from, sums| {
+            // SAFETY: each task writes its own heads of its own rows, and quantizes them if no other has part of a block.
+            unsafe {
+                rows.slice(row, from, sums.len()).copy_from_slice(sums);
+                if whole {
+                    rows.finish(self.path(), row, from, sums.len());
+                }
+            }
+        });
+        if !whole {
+            // SAFETY: every row is one task's.
+            self.pool().run(sights.len(), |row| unsafe { rows.finish(self.path(), row, 0, width) });
+        }
+    }
+
+    /// Attention of every row, handed to `each` by row and query heads of one KV head: the row, the first of its columns, the
+    /// columns.
+    fn attend<E: KvElement>(
+        &self,
+        layer: usize,
+        heads: usize,
+        queries: &[f32],
+        sights: &[Sight<'_, E>],
+        fresh: Fresh<'_>,
+        each: impl Fn(usize, usize, &[f32]) + Sync,
+    ) {
+        let Some(first) = sights.first() else { return };
         let shape = first.cache.shape();
         let KvShape { layers, kv_heads, head_dim } = shape;
         let width = heads * head_dim;
@@ -95,21 +155,19 @@ impl Kernels {
             "{heads} heads over {kv_heads}"
         );
         assert_eq!(queries.len(), sights.len() * width, "queries are [rows, heads * head_dim]");
-        assert_eq!(out.len(), queries.len(), "the output has the shape of the queries");
         for sight in sights {
             assert_eq!(sight.cache.shape(), shape, "all sequences are of one model");
             assert!(sight.prefix <= sight.cache.capacity(), "the prefix is cached");
             assert!(sight.prefix + sight.tail.len() > sight.unseen, "a row sees at least itself");
         }
-        let each = (sights.len() * kv_heads / (TASKS * self.pool().threads())).clamp(1, ROWS);
+        let rows = (sights.len() * kv_heads / (TASKS * self.pool().threads())).clamp(1, ROWS);
         let group = heads / kv_heads;
-        let out = Columns::new(out, width);
-        self.pool().run(sights.len().div_ceil(each) * kv_heads, |task| {
+        self.pool().run(sights.len().div_ceil(rows) * kv_heads, |task| {
             let (chunk, kv_head) = (task / kv_heads, task % kv_heads);
             let place = Place { layer, kv_head, group };
             let (from, span) = (kv_head * group * head_dim, group * head_dim);
-            let mut start = chunk * each;
-            let end = sights.len().min(start + each);
+            let mut start = chunk * rows;
+            let end = sights.len().min(start + rows);
             while start < end {
                 let rows = start..start + alike(&sights[start..end]);
                 start = rows.end;
@@ -120,8 +178,7 @@ impl Kernels {
                     }
                     attend(self.path(), &sights[rows.clone()], place, fresh, scratch);
                     for (row, sums) in rows.zip(scratch.out.chunks_exact(span)) {
-                        // SAFETY: each task writes its own heads of its own rows.
-                        unsafe { out.slice(row, from, span) }.copy_from_slice(sums);
+                        each(row, from, sums);
                     }
                 });
             }
@@ -165,11 +222,15 @@ fn attend<E: KvElement>(
     out.resize(count * head_dim, 0.0);
     // Pages that no row sees are not read.
     let unseen = sights.iter().map(|sight| sight.unseen.min(prefix)).min().unwrap_or(0);
-    let pages =
-        || (unseen / PAGE..prefix.div_ceil(PAGE)).map(|page| (page * PAGE, cache.page(layer, kv_head, page)));
-    for (first, (keys, _)) in pages() {
+    let pages = unseen / PAGE..prefix.div_ceil(PAGE);
+    let keys_of = |page| cache.page(layer, kv_head, page).0;
+    let values_of = |page| cache.page(layer, kv_head, page).1;
+    for page in pages.clone() {
+        // The next keys, or the first values, arrive while these are multiplied.
+        prefetch::slice(if page + 1 < pages.end { keys_of(page + 1) } else { values_of(pages.start) });
+        let first = page * PAGE;
         let positions = PAGE.min((prefix - first).next_multiple_of(KEYS));
-        let keys = E::numbers(&keys[..positions * head_dim]);
+        let keys = E::numbers(&keys_of(page)[..positions * head_dim]);
         loops::score_page(path, head_dim, queries, keys, stride, &mut scores[first..]);
     }
     let at = |row: u32| (row as usize * kv_heads + kv_head) * head_dim;
@@ -185,9 +246,13 @@ fn attend<E: KvElement>(
         let len = prefix + tail.len();
         totals.push(loops::softmax(path, scale, len, &mut scores[..len.next_multiple_of(KEYS)]));
     }
-    for (first, (_, values)) in pages() {
+    for page in pages.clone() {
+        if page + 1 < pages.end {
+            prefetch::slice(values_of(page + 1));
+        }
+        let first = page * PAGE;
         let positions = PAGE.min(prefix - first);
-        let values = E::numbers(&values[..positions * head_dim]);
+        let values = E::numbers(&values_of(page)[..positions * head_dim]);
         loops::add_page(path, head_dim, values, stride, &scores[first..], out);
     }
     let each = out.chunks_exact_mut(head_dim).zip(scores.chunks_exact(stride)).zip(totals);

@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts, prefetch};
+use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
 use crate::activations::BlockMeta;
 use crate::matrix::BLOCK;
+use crate::prefetch;
 use crate::{Activations, Format, Matrix};
 
 /// Activation rows that share one decoding of the weights.

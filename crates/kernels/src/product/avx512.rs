@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts, prefetch};
+use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
 use crate::activations::BlockMeta;
 use crate::matrix::BLOCK;
+use crate::prefetch;
 use crate::{Activations, Format, Matrix};
 
 /// Activation rows that share one decoding of the weights.
@@ -117,8 +118,10 @@ unsafe fn quantized<F: Quantized, const N: usize>(
 ) {
     let blocks = x.cols() / BLOCK;
     debug_assert!(quants.len() >= blocks * F::QUANTS, "the tile holds every block");
-    let rows: [(*const i8, *const BlockMeta); N] =
-        std::array::from_fn(|r| (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr()));
+    let mut rows = [(std::ptr::null::<i8>(), std::ptr::null::<BlockMeta>()); N];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr());
+    }
     let mut sums = [_mm512_setzero_ps(); N];
     for index in 0..blocks {
         // SAFETY: block `index` lies within the tile, its scales within the records, and each row has its quants and
@@ -252,7 +255,10 @@ unsafe fn floats<F: Floats, const N: usize>(
 ) {
     let cols = x.cols();
     debug_assert!(quants.len() >= cols * F::BYTES, "the tile holds every column");
-    let rows: [*const f32; N] = std::array::from_fn(|r| x.floats(start + r).as_ptr());
+    let mut rows = [std::ptr::null::<f32>(); N];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = x.floats(start + r).as_ptr();
+    }
     let mut even = [_mm512_setzero_ps(); N];
     let mut odd = [_mm512_setzero_ps(); N];
     // SAFETY: columns 0..cols exist in the tile and in each row.

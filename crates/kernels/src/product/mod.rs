@@ -5,8 +5,6 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
-#[cfg(target_arch = "x86_64")]
-mod prefetch;
 
 use crate::matrix::TILE;
 use crate::{Activations, Format, Isa, Matrix, Path};
