@@ -1,14 +1,17 @@
 //! `upcycle bench cost`.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use upcycle_backends::{Engine, Registry};
 use upcycle_bench::results;
 use upcycle_bench::runner::BenchError;
+use upcycle_bench::statistics::median;
 use upcycle_bench::{cost, machine, output, report, runner};
-use upcycle_core::cost::{Timed, Timing, time_prompt_rows};
-use upcycle_core::{SystemClock, Verifier};
+use upcycle_core::cost::{Timing, time_prompt, time_prompt_rows};
+use upcycle_core::{SystemClock, Verifier, VerifyError};
 
 use super::args::Cost;
 use super::plan;
@@ -21,6 +24,9 @@ use crate::prompts::eprintln_quiet;
 /// Rows that are timed if none are named, as far as the backend takes them.
 const ROWS: [usize; 24] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 24, 32, 33, 48, 64, 81, 96, 128, 192, 256, 384, 512];
+
+/// Tokens of the prompt whose reading is timed.
+const PROMPT: usize = 512;
 
 /// What `--json` prints: times in seconds.
 #[derive(Serialize)]
@@ -40,6 +46,9 @@ struct Curve {
     threads: Option<usize>,
     /// What ranking every row of a prompt adds to reading it, as a share.
     prompt_rows: f64,
+    /// Tokens of the prompt whose reading was timed, and the time.
+    prompt_tokens: usize,
+    prompt_seconds: f64,
     model: String,
     model_sha256: String,
     contexts: Vec<Line>,
@@ -70,21 +79,23 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
     contexts.sort_unstable();
     contexts.dedup();
 
-    let mut curves = Vec::new();
+    let mut loaded = Vec::new();
     for (setup, config) in setups.iter().zip(&configs) {
         let bar = Bar::new("loading the model");
-        let Engine { mut verifier, backend, cost_key: key, .. } =
-            Engine::load(config, &registry, &mut |progress| bar.set(progress))?;
+        let engine = Engine::load(config, &registry, &mut |progress| bar.set(progress))?;
         drop(bar);
-        let timing = Timing { contexts: &contexts, rows: &rows, sweeps: arguments.rounds };
-        let timed = timing.run(&mut *verifier, &SystemClock::default(), &mut interrupt::requested);
-        let fault = |source| BenchError::Cost { setup: setup.name.clone(), source };
-        let timed = timed.map_err(fault)?;
-        let prompt_rows = time_prompt_rows(&mut *verifier, &SystemClock::default()).map_err(fault)?;
         let path = config.model().path.clone().unwrap_or_default();
-        let model_sha256 = runner::sha256(&path)?;
-        let threads = verifier.threads();
-        let named: Vec<_> = timed.iter().cloned().map(|timed| cost::named(timed, &setup.name)).collect();
+        loaded.push(Loaded { name: &setup.name, path, engine, times: Vec::new(), prompt: (0, Vec::new()) });
+    }
+    time(&mut loaded, &contexts, &rows, arguments.rounds)?;
+
+    let mut curves = Vec::new();
+    let mut first = None;
+    for Loaded { name, path, engine, times, prompt } in loaded {
+        let Engine { mut verifier, backend, cost_key: key, .. } = engine;
+        let prompt_rows = time_prompt_rows(&mut *verifier, &SystemClock::default());
+        let prompt_rows = prompt_rows.map_err(|source| fault(name, source))?;
+        let named = cost::merge(times);
         let caption = format!("{backend}, {}, {}", verifier.engine(), machine.cpu);
         let curve = cost::curve(key.clone(), &named).map_err(Failure::failed)?;
         let curve = curve.with_prompt_rows(prompt_rows).map_err(Failure::failed)?;
@@ -92,7 +103,7 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
             ("toml", curve.to_toml()),
             ("svg", report::cost_svg(&named, &caption).map_err(BenchError::from)?),
         ] {
-            let path = arguments.out.join(format!("{}.cost.{ending}", setup.name));
+            let path = arguments.out.join(format!("{name}.cost.{ending}"));
             output::replace(&path, text.as_bytes()).map_err(|source| BenchError::Io {
                 doing: "write",
                 path: path.clone(),
@@ -100,28 +111,33 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
             })?;
             eprintln_quiet(&format!("written: {}", path.display()));
         }
+        let threads = verifier.threads();
+        let (prompt_tokens, prompt_seconds) = (prompt.0, median(prompt.1).unwrap_or_default());
         if !arguments.json {
             let threads = threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
-            output.line(&format!("\n{}: {backend}, {}{threads}", setup.name, verifier.engine()))?;
-            for timed in &timed {
-                output.line(&table(timed))?;
+            output.line(&format!("\n{name}: {backend}, {}{threads}", verifier.engine()))?;
+            for timed in &named {
+                output.line(&table(timed, first.as_ref()))?;
             }
+            output.line(&reading(prompt_tokens, prompt_seconds, first.as_ref()))?;
             let percent = 100.0 * prompt_rows;
-            output
-                .line(&format!("\nranking every row of a prompt makes reading it {percent:.0} % longer"))?;
+            output.line(&format!("ranking every row of a prompt makes reading it {percent:.0} % longer"))?;
         }
+        first.get_or_insert_with(|| First { name, costs: named.clone(), prompt_seconds });
         curves.push(Curve {
-            setup: setup.name.clone(),
+            setup: name.to_owned(),
             key,
             engine: backend,
             kernels: verifier.engine(),
             threads,
             prompt_rows,
+            prompt_tokens,
+            prompt_seconds,
             model: upcycle_bench::plan::file_name(&path),
-            model_sha256,
-            contexts: timed
+            model_sha256: runner::sha256(&path)?,
+            contexts: named
                 .into_iter()
-                .map(|Timed { context, rows, seconds }| Line { context, rows, seconds })
+                .map(|results::Cost { context, rows, seconds, .. }| Line { context, rows, seconds })
                 .collect(),
         });
     }
@@ -131,13 +147,77 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
     Ok(())
 }
 
-/// One context's times for people.
-fn table(point: &Timed) -> String {
-    let mut text = format!("over {} tokens\n{:>6} {:>10} {:>10}\n", point.context, "rows", "ms", "t(n)/t(1)");
-    let one = point.rows.iter().position(|&rows| rows == 1).map(|index| point.seconds[index]);
-    for (rows, seconds) in point.rows.iter().zip(&point.seconds) {
-        let ratio = one.map_or_else(|| "-".to_owned(), |one| format!("{:.2}", seconds / one));
-        text += &format!("{rows:>6} {:>10.3} {ratio:>10}\n", seconds * 1e3);
+/// A configuration whose passes are timed.
+struct Loaded<'a> {
+    name: &'a str,
+    path: PathBuf,
+    engine: Engine,
+    times: Vec<results::Cost>,
+    /// Tokens of the prompt that was read, and the seconds of each turn.
+    prompt: (usize, Vec<f64>),
+}
+
+fn fault(name: &str, source: VerifyError) -> BenchError {
+    BenchError::Cost { setup: name.to_owned(), source }
+}
+
+/// Times all configurations. Where there are several they take turns, so that a slow moment of the machine meets all alike.
+fn time(
+    loaded: &mut [Loaded<'_>],
+    contexts: &[usize],
+    rows: &[usize],
+    rounds: usize,
+) -> Result<(), BenchError> {
+    let (turns, sweeps) = if loaded.len() > 1 { (rounds, 1) } else { (1, rounds) };
+    for _ in 0..turns {
+        for Loaded { name, engine, times, prompt, .. } in &mut *loaded {
+            let timing = Timing { contexts, rows, sweeps };
+            let (verifier, clock) = (&mut *engine.verifier, SystemClock::default());
+            let timed = timing.run(verifier, &clock, &mut interrupt::requested);
+            let timed = timed.map_err(|source| fault(name, source))?;
+            times.extend(timed.into_iter().map(|timed| cost::named(timed, name)));
+            let (tokens, seconds) =
+                time_prompt(verifier, &clock, PROMPT).map_err(|source| fault(name, source))?;
+            prompt.0 = tokens;
+            prompt.1.push(seconds);
+        }
     }
-    text.trim_end().to_owned()
+    Ok(())
+}
+
+/// What other configurations are held against.
+struct First<'a> {
+    name: &'a str,
+    costs: Vec<results::Cost>,
+    prompt_seconds: f64,
+}
+
+/// One context's times for people; beside another configuration's also as multiples of that one's t(1).
+fn table(point: &results::Cost, first: Option<&First<'_>>) -> String {
+    let one =
+        |cost: &results::Cost| cost.rows.iter().position(|&rows| rows == 1).map(|index| cost.seconds[index]);
+    let ratio = |seconds: f64, one: Option<f64>| {
+        one.map_or_else(|| "-".to_owned(), |one| format!("{:.2}", seconds / one))
+    };
+    let mut text = format!("over {} tokens\n{:>6} {:>10} {:>10}", point.context, "rows", "ms", "t(n)/t(1)");
+    if let Some(first) = first {
+        let _ = write!(text, "   over t(1) of {}", first.name);
+    }
+    for (&rows, &seconds) in point.rows.iter().zip(&point.seconds) {
+        let _ = write!(text, "\n{rows:>6} {:>10.3} {:>10}", seconds * 1e3, ratio(seconds, one(point)));
+        if let Some(first) = first {
+            let other = first.costs.iter().find(|cost| cost.context == point.context).and_then(one);
+            let _ = write!(text, " {:>10}", ratio(seconds, other));
+        }
+    }
+    text
+}
+
+/// What reading a prompt takes.
+fn reading(tokens: usize, seconds: f64, first: Option<&First<'_>>) -> String {
+    let mut text = format!("\nreading a prompt of {tokens} tokens takes {:.0} ms", seconds * 1e3);
+    if let Some(first) = first.filter(|first| first.prompt_seconds > 0.0) {
+        let _ = write!(text, ", {:.2} of {}'s", seconds / first.prompt_seconds, first.name);
+    }
+    text
 }

@@ -250,6 +250,25 @@ fn costs_are_timed_written_and_drawn() {
     let json: Value = serde_json::from_str(&stdout(command().arg("--json"))).unwrap();
     assert_eq!(json["setups"][0]["contexts"][1]["rows"], json!([1, 4, 9]));
     assert!(json["machine"]["flags"].is_array());
+    assert_eq!(json["setups"][0]["prompt_tokens"], 512);
+}
+
+#[test]
+fn the_costs_of_several_configurations_are_held_against_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = upcycle();
+    command.args(["bench", "cost", "--model"]).arg(model()).arg("--out").arg(folder.path());
+    command.args(["--contexts", "16", "--rows", "1,3", "--rounds", "2"]);
+    for name in ["one", "two"] {
+        let path = folder.path().join(format!("{name}.toml"));
+        fs::write(&path, "").unwrap();
+        command.arg("--config").arg(path);
+    }
+    let table = stdout(&mut command);
+    let (one, two) = table.split_once("\ntwo: ").unwrap();
+    assert!(one.contains("\none: ") && !one.contains("over t(1) of"), "{table}");
+    assert!(two.contains("over t(1) of one") && two.contains("of one's"), "{table}");
+    assert!(folder.path().join("two.cost.toml").exists());
 }
 
 /// A server that answers once and then dies, in the words of llama.cpp's.

@@ -5,7 +5,7 @@ mod timing;
 
 use serde::{Deserialize, Serialize};
 
-pub use prompt::time_prompt_rows;
+pub use prompt::{time_prompt, time_prompt_rows};
 pub use timing::{Timed, Timing};
 
 /// Seconds that one pass takes, as a function of its rows and of the tokens already cached.

@@ -1,6 +1,6 @@
-//! Times what ranking a prompt's rows costs.
+//! Times what reading a prompt costs, and what ranking its rows adds.
 
-use super::timing::{chain, settled};
+use super::timing::{chain, read, settled};
 use crate::{Clock, Rows, Step, TopK, Verifier, VerifyError};
 
 /// Rows of the chunk that is timed.
@@ -42,4 +42,32 @@ pub fn time_prompt_rows<V: Verifier + ?Sized>(
     timed?;
     let [last, all] = times.map(|times| settled(times).unwrap_or_default());
     Ok(if last > 0.0 { (all / last - 1.0).max(0.0) } else { 0.0 })
+}
+
+/// Seconds that reading a prompt of `tokens` tokens takes, its last row ranked: the median of three times, one more at the
+/// start not counted. A prompt longer than the context is cut to it; the tokens read are returned too.
+///
+/// # Errors
+/// Whatever the passes fail with.
+pub fn time_prompt<V: Verifier + ?Sized>(
+    verifier: &mut V,
+    clock: &dyn Clock,
+    tokens: usize,
+) -> Result<(usize, f64), VerifyError> {
+    let tokens = tokens.min(verifier.limits().max_context);
+    let seq = verifier.open()?;
+    let mut top = TopK::new(K);
+    let mut times = Vec::with_capacity(SWEEPS + 1);
+    let mut time = || {
+        for _ in 0..=SWEEPS {
+            verifier.truncate(seq, 0)?;
+            let start = clock.now();
+            read(verifier, seq, 0, tokens, &mut top)?;
+            times.push(clock.now().saturating_sub(start).as_secs_f64());
+        }
+        Ok(())
+    };
+    let timed = time();
+    verifier.close(seq);
+    timed.map(|()| (tokens, settled(times).unwrap_or_default()))
 }

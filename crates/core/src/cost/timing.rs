@@ -77,15 +77,8 @@ impl Timing<'_> {
                 verifier.truncate(seq, 0)?;
                 committed = 0;
             }
-            while committed < context {
-                let end = context.min(committed + limits.max_rows.min(CHUNK));
-                let chunk: Vec<TokenId> = (committed..end).map(|at| token(at, limits.vocab)).collect();
-                let tree = DraftTree::chain(&chunk);
-                verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut top)?;
-                let path: Vec<NodeId> = tree.nodes().collect();
-                verifier.commit(&[Commit { seq, path: &path }])?;
-                committed = end;
-            }
+            read(verifier, seq, committed, context, &mut top)?;
+            committed = context;
             let mut times = vec![Vec::with_capacity(self.sweeps + 1); rows.len()];
             'sweeps: for _ in 0..=self.sweeps {
                 for (tree, times) in trees.iter().zip(&mut times) {
@@ -103,6 +96,25 @@ impl Timing<'_> {
         }
         Ok(all)
     }
+}
+
+/// Reads the tokens from position `from` to `to` into a sequence that holds `from`, the last row of each chunk ranked.
+pub(super) fn read<V: Verifier + ?Sized>(
+    verifier: &mut V,
+    seq: SeqId,
+    from: usize,
+    to: usize,
+    top: &mut TopK,
+) -> Result<(), VerifyError> {
+    let (vocab, most) = (verifier.limits().vocab, verifier.limits().max_rows.min(CHUNK));
+    for start in (from..to).step_by(most) {
+        let chunk: Vec<TokenId> = (start..to.min(start + most)).map(|at| token(at, vocab)).collect();
+        let tree = DraftTree::chain(&chunk);
+        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], top)?;
+        let path: Vec<NodeId> = tree.nodes().collect();
+        verifier.commit(&[Commit { seq, path: &path }])?;
+    }
+    Ok(())
 }
 
 /// The median of all times but the first, which is the only one where there is no other.
