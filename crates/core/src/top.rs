@@ -178,6 +178,32 @@ impl TopK {
         (&mut self.ids[range.clone()], &mut self.logits[range])
     }
 
+    /// For backends that rank on the device: takes the best of `row`, `[min(k, vocab)]` ids and their logits, in the order
+    /// that candidates have: by falling logit, equal logits by rising id.
+    ///
+    /// That no better one was left out is for the backend to see to, and so is a fault among the logits that it does not
+    /// hand over.
+    ///
+    /// # Errors
+    /// [`VerifyError::NoSuchRow`] if `row` was not asked for, [`VerifyError::NotFinite`] if a logit is NaN or infinite,
+    /// [`VerifyError::NotRanked`] for another order or number. The row is as it was then.
+    pub fn ranked(&mut self, row: Row, ids: &[TokenId], logits: &[f32]) -> Result<(), VerifyError> {
+        let index = self.index(row).ok_or(VerifyError::NoSuchRow { row })?;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(VerifyError::NotFinite { row });
+        }
+        let mut pairs = ids.windows(2).zip(logits.windows(2));
+        let ordered =
+            pairs.all(|(ids, logits)| logits[0] > logits[1] || (logits[0] == logits[1] && ids[0] < ids[1]));
+        if !ordered || ids.len() != self.width || logits.len() != self.width {
+            return Err(VerifyError::NotRanked { row });
+        }
+        let (own_ids, own_logits) = self.slots(index);
+        own_ids.copy_from_slice(ids);
+        own_logits.copy_from_slice(logits);
+        Ok(())
+    }
+
     /// For backends that rank on the device: the log-sum-exp of row `index`. Ignored where it was not asked for.
     ///
     /// # Panics
@@ -269,6 +295,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{DraftTree, SeqId};
 
     fn naive(logits: &[f32], k: usize) -> Vec<TokenId> {
         let mut ids: Vec<TokenId> = (0..logits.len() as TokenId).collect();
@@ -290,6 +317,40 @@ mod tests {
             prop_assert_eq!(&ids, &naive(&logits, k));
             let expected: Vec<f32> = ids.iter().map(|&id| logits[id as usize]).collect();
             prop_assert_eq!(best, expected);
+        }
+
+        #[test]
+        fn candidates_that_are_ranked_elsewhere_are_taken_in_their_order_alone(
+            logits in prop::collection::vec((-9_i8..9).prop_map(|x| f32::from(x) / 2.0), 2..60),
+            k in 2_usize..9,
+            at in any::<prop::sample::Index>(),
+        ) {
+            let vocab = logits.len();
+            let (row, tree) = (Row { step: 0, node: 0 }, DraftTree::chain(&[0]));
+            let steps = [Step { seq: SeqId::new(0), tree: &tree, rows: Rows::All }];
+            let [mut own, mut handed] = [TopK::new(k), TopK::new(k)];
+            own.restart(&steps, vocab);
+            handed.restart(&steps, vocab);
+            own.rank(row, &logits)?;
+            let expected = own.get(row).expect("it was asked for");
+            let (mut ids, mut best) = (expected.ids.to_vec(), expected.logits.to_vec());
+            handed.ranked(row, &ids, &best)?;
+            prop_assert_eq!(handed.get(row), Some(expected));
+
+            let before = handed.get(row).map(|row| row.ids.to_vec());
+            let refused = |result| matches!(result, Err(VerifyError::NotRanked { .. }));
+            prop_assert!(refused(handed.ranked(row, &ids[1..], &best[1..])));
+            prop_assert!(refused(handed.ranked(row, &ids, &best[1..])));
+            let place = at.index(ids.len() - 1);
+            ids.swap(place, place + 1);
+            best.swap(place, place + 1);
+            prop_assert!(refused(handed.ranked(row, &ids, &best)));
+            best[place] = f32::NAN;
+            let error = handed.ranked(row, &ids, &best);
+            prop_assert!(matches!(error, Err(VerifyError::NotFinite { .. })), "{error:?}");
+            let error = handed.ranked(Row { step: 0, node: 1 }, &ids, &best);
+            prop_assert!(matches!(error, Err(VerifyError::NoSuchRow { .. })), "{error:?}");
+            prop_assert_eq!(handed.get(row).map(|row| row.ids.to_vec()), before);
         }
 
         #[test]

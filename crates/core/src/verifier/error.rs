@@ -112,6 +112,15 @@ pub enum VerifyError {
         /// The row.
         row: Row,
     },
+    /// Candidates that a device has ranked stand in another order than [`TopK`](crate::TopK) has, or are too few or too many.
+    #[error(
+        "the candidates of {row} are not its best ones in order; expected falling logits, equal ones by rising id, as many as \
+         were asked for"
+    )]
+    NotRanked {
+        /// The row.
+        row: Row,
+    },
     /// A row of logits of another width than the vocabulary.
     #[error("a row of {found} logits where the vocabulary has {expected}")]
     WrongVocab {
