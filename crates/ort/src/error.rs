@@ -155,6 +155,17 @@ pub enum LoadError {
         /// What ONNX Runtime said.
         reason: String,
     },
+    /// Memory of a provider that cannot be had, or work on it that the provider refuses.
+    #[error(
+        "the provider `{provider}` runs the model, and its memory cannot be worked with: {reason}; check that the device has \
+         room and that the libraries of provider and runtime belong together"
+    )]
+    Device {
+        /// The provider.
+        provider: &'static str,
+        /// What ONNX Runtime said.
+        reason: String,
+    },
     /// An option of a provider that takes none, or with a zero byte in it.
     #[error("`{provider}.{key}`: the provider `{provider}` takes no such option here")]
     ProviderOption {

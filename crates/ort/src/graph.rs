@@ -45,6 +45,11 @@ pub(crate) enum Rounding {
 }
 
 impl TreeReady {
+    /// Numbers of a row of keys or values.
+    pub(crate) fn row(&self) -> usize {
+        self.kv_heads * self.head
+    }
+
     /// Reads the graph at `path`: the file, or the folder that it lies in.
     pub(crate) fn read(path: &Path) -> Result<Self, LoadError> {
         let path = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };

@@ -31,12 +31,14 @@
 //! # Limits
 //! Each sequence of a pass is a run of its own. On providers other than the CPU keys and values still live in host memory
 //! and travel with each pass.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod device;
 mod error;
 mod graph;
 mod kv;
 mod library;
+mod memory;
 mod model;
 mod options;
 mod providers;
@@ -44,6 +46,7 @@ mod verifier;
 
 pub use error::{GraphError, LibraryError, LoadError};
 pub use library::{NEEDED, SETUP, providers};
+pub use memory::Memory;
 pub use model::Model;
 pub use options::{GraphOptimization, Options};
 pub use providers::{Provider, ProviderOption};

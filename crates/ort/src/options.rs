@@ -51,6 +51,14 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// The option of a provider that holds, the last that is given.
+    pub(crate) fn provider_option(&self, provider: Provider, key: &str) -> Option<&str> {
+        let mut own = self.provider_options.iter().filter(|option| option.provider == provider);
+        own.rfind(|option| option.key == key).map(|option| &*option.value)
+    }
+}
+
 /// How far the runtime rewrites a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -94,7 +94,8 @@ impl Provider {
             return Err(LoadError::ProviderOption { provider: self.name(), key: option.key.clone() });
         }
         Ok(match self {
-            Provider::Cuda => configured(ep::CUDA::default(), own).build(),
+            // Without TF32, which rounds what is multiplied to eleven bits: `f32` is to be `f32`, unless it is asked for.
+            Provider::Cuda => configured(ep::CUDA::default().with_tf32(false), own).build(),
             Provider::TensorRt => configured(ep::TensorRT::default(), own).build(),
             Provider::Rocm => configured(ep::ROCm::default(), own).build(),
             Provider::CoreMl => configured(ep::CoreML::default(), own).build(),

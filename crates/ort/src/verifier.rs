@@ -1,45 +1,33 @@
 //! The [`Verifier`]: sequences, passes, commits.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use ort::session::SessionInputValue;
-use ort::value::{DynValue, TensorRef};
 use tracing::debug_span;
-use upcycle_core::{
-    Commit, DraftTree, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_commits, views,
-};
-use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
+use upcycle_core::{Commit, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_commits};
 
-use crate::Model;
-use crate::kv::KvCache;
+use crate::memory::{DeviceMemory, HostMemory, Inputs, Keep};
+use crate::{LoadError, Memory, Model};
 
 /// Rows of one pass; the scores of all heads are held for them.
 const MAX_ROWS: usize = 512;
 /// Sequences open at once.
 const MAX_SEQS: usize = 64;
-/// The name that errors carry.
-const NAME: &str = "ort";
 
 /// Verifies draft trees with a [`Model`] in ONNX Runtime.
 ///
 /// Memory: keys and values of committed rows in `f32`, for twice the rows at most, until their sequence closes; those of
-/// the last pass, and its logits, until the next.
+/// the last pass, and its logits, until the next. They are in the host's memory or in the provider's: [`Memory`].
 pub struct OrtVerifier {
+    /// First: what it allocated goes before the model.
+    memory: Box<dyn Keep>,
     model: Arc<Model>,
     limits: Limits,
     sequences: Vec<Sequence>,
     next: u64,
     inputs: Inputs,
-    /// Zeros as long as the longest past: every committed row counts.
-    counts: Vec<f32>,
-    /// Keys or values of the row that stands in for an empty past.
-    stand_in: Vec<f32>,
-    /// The rows that the last forward was asked for, rising, and the logits of each step, `[rows, vocab]`.
+    /// The rows that the last forward was asked for, rising.
     scored: Vec<Row>,
-    logits: Vec<DynValue>,
-    copied: u64,
 }
 
 /// An open sequence.
@@ -47,50 +35,15 @@ pub struct OrtVerifier {
 struct Sequence {
     id: SeqId,
     committed: usize,
-    cache: KvCache,
-    pending: Option<Pending>,
-}
-
-/// Scored rows that wait for a commit.
-#[derive(Debug)]
-struct Pending {
-    parents: Vec<u32>,
-    /// Their keys and values as the runtime gave them, by buffer: `[rows, kv_heads, head]`.
-    new: Vec<DynValue>,
-}
-
-/// What the host writes for a pass.
-#[derive(Debug, Default)]
-struct Inputs {
-    tokens: Vec<i64>,
-    depths: Vec<u32>,
-    positions: Vec<i64>,
-    /// `[rows, rows]`
-    bias: Vec<f32>,
-    /// The nodes that pass the head.
-    rows: Vec<i64>,
-}
-
-impl Inputs {
-    /// Lays out a tree behind `committed` tokens; the bytes written.
-    fn lay_out(&mut self, tree: &DraftTree, committed: usize, wanted: impl Iterator<Item = usize>) -> usize {
-        let Self { tokens, depths, positions, bias, rows } = self;
-        tokens.clear();
-        tokens.extend(tree.tokens().iter().map(|&token| i64::from(token)));
-        views::positions(tree, committed, depths);
-        positions.clear();
-        positions.extend(depths.iter().map(|&position| i64::from(position)));
-        views::additive_mask(tree, 0, bias);
-        rows.clear();
-        rows.extend(wanted.map(|node| node as i64));
-        8 * (tokens.len() + positions.len() + rows.len()) + 4 * bias.len()
-    }
+    /// The parents of the rows that wait for a commit.
+    waiting: Option<Vec<u32>>,
 }
 
 impl fmt::Debug for OrtVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OrtVerifier")
             .field("model", &self.model)
+            .field("memory", &self.memory.memory())
             .field("limits", &self.limits)
             .field("sequences", &self.sequences.len())
             .finish_non_exhaustive()
@@ -98,9 +51,26 @@ impl fmt::Debug for OrtVerifier {
 }
 
 impl OrtVerifier {
-    /// A verifier without sequences.
+    /// A verifier without sequences, in the memory that suits the model's provider: its own where it has its own and this
+    /// crate knows it (CUDA), else the host's.
     #[must_use]
     pub fn new(model: Arc<Model>) -> Self {
+        let memory = model.memory();
+        Self::over(model, memory)
+    }
+
+    /// The same in a memory of the caller's choice.
+    ///
+    /// # Errors
+    /// [`LoadError::Device`] if the provider's memory cannot be had.
+    pub fn with_memory(model: Arc<Model>, memory: Memory) -> Result<Self, LoadError> {
+        if memory == Memory::Device {
+            model.device()?;
+        }
+        Ok(Self::over(model, memory))
+    }
+
+    fn over(model: Arc<Model>, memory: Memory) -> Self {
         let limits = Limits {
             vocab: model.vocab(),
             max_context: model.max_context(),
@@ -109,25 +79,24 @@ impl OrtVerifier {
             max_seqs: MAX_SEQS,
             support: Support::Tree,
         };
-        let stand_in = vec![0.0; model.graph.kv_heads * model.graph.head];
-        Self {
-            model,
-            limits,
-            sequences: Vec::new(),
-            next: 0,
-            inputs: Inputs::default(),
-            counts: Vec::new(),
-            stand_in,
-            scored: Vec::new(),
-            logits: Vec::new(),
-            copied: 0,
-        }
+        let memory: Box<dyn Keep> = match memory {
+            Memory::Host => Box::new(HostMemory::new(Arc::clone(&model))),
+            Memory::Device => Box::new(DeviceMemory::new(Arc::clone(&model))),
+        };
+        let (sequences, inputs, scored) = (Vec::new(), Inputs::default(), Vec::new());
+        Self { memory, model, limits, sequences, next: 0, inputs, scored }
     }
 
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// Where keys, values and logits are.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.memory.memory()
     }
 
     /// The committed tokens of an open sequence.
@@ -137,99 +106,21 @@ impl OrtVerifier {
     }
 
     /// Bytes that passes have written and commits have moved since this verifier was made: for a tree of `n` rows of which
-    /// `m` are wanted, `16 n + 8 m + 4 n²`, and `8 layers · kv_heads · head` for each accepted row. (Room that is doubled
-    /// is not counted: it moves each row once on average.)
+    /// `m` are wanted, `16 n + 8 m + 4 n²`, and `8 layers · kv_heads · head` for each accepted row.
+    ///
+    /// In [`Memory::Device`] the accepted rows are moved on the device, and those alone that stand elsewhere than they belong
+    /// (none of a chain); for each, `32 layers` bytes of places cross. What comes back is counted too: `12 (k + 1) + 4` for
+    /// each wanted row. (Room that is doubled is not counted in either: it moves each row once on average. Nor is a whole row
+    /// that is read.)
     #[must_use]
     pub fn copied_bytes(&self) -> u64 {
-        self.copied
+        self.memory.copied()
     }
 
     fn index(&self, seq: SeqId) -> Result<usize, VerifyError> {
         let index = self.sequences.iter().position(|sequence| sequence.id == seq);
         index.ok_or(VerifyError::UnknownSequence { seq })
     }
-
-    /// Runs one step: the logits of the wanted rows, and the new keys and values.
-    fn run(&mut self, step: &Step<'_>, wanted: impl Iterator<Item = usize>) -> Result<Outputs, VerifyError> {
-        let index = self.index(step.seq)?;
-        let committed = self.sequences[index].committed;
-        let rows = step.tree.len();
-        // Before the pass, so that a commit cannot fail for want of memory.
-        let room = self.sequences[index].cache.reserve(committed + rows);
-        room.map_err(|source| VerifyError::backend(NAME, "make room for keys and values", source))?;
-        self.copied += self.inputs.lay_out(step.tree, committed, wanted) as u64;
-        if self.counts.len() < committed {
-            self.counts.resize(committed.next_power_of_two(), 0.0);
-        }
-        let pass = Pass {
-            model: &self.model,
-            inputs: &self.inputs,
-            past: (committed > 0).then_some((&self.sequences[index].cache, &self.counts[..committed])),
-            stand_in: &self.stand_in,
-        };
-        pass.run().map_err(|source| VerifyError::backend(NAME, "run the graph", source))
-    }
-}
-
-/// What a run gives.
-struct Outputs {
-    logits: DynValue,
-    new: Vec<DynValue>,
-}
-
-/// One run of the graph.
-struct Pass<'a> {
-    model: &'a Model,
-    inputs: &'a Inputs,
-    /// The cache and the bias of its committed rows; none for an empty sequence.
-    past: Option<(&'a KvCache, &'a [f32])>,
-    stand_in: &'a [f32],
-}
-
-impl Pass<'_> {
-    fn run(&self) -> ort::Result<Outputs> {
-        let Self { model, inputs, past, stand_in } = self;
-        let rows = inputs.tokens.len();
-        let (kv_heads, head) = (model.graph.kv_heads, model.graph.head);
-        let bias = past.map_or(&[f32::NEG_INFINITY][..], |(_, bias)| bias);
-        let committed = bias.len();
-        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = vec![
-            (INPUT_IDS.into(), TensorRef::from_array_view(([rows], &inputs.tokens[..]))?.into()),
-            (POSITION_IDS.into(), TensorRef::from_array_view(([rows], &inputs.positions[..]))?.into()),
-            (ATTN_BIAS.into(), TensorRef::from_array_view(([rows, rows], &inputs.bias[..]))?.into()),
-            (PAST_BIAS.into(), TensorRef::from_array_view(([committed], bias))?.into()),
-            (OUTPUT_ROWS.into(), TensorRef::from_array_view(([inputs.rows.len()], &inputs.rows[..]))?.into()),
-        ];
-        for (buffer, name) in model.past.iter().enumerate() {
-            let rows = past.map_or(*stand_in, |(cache, _)| cache.prefix(buffer, committed));
-            let view = TensorRef::from_array_view(([committed, kv_heads, head], rows))?;
-            values.push((name.into(), view.into()));
-        }
-        let mut session = model.session().lock().unwrap_or_else(PoisonError::into_inner);
-        let mut outputs = session.run(values)?;
-        let mut take = |name: &str| {
-            outputs.remove(name).ok_or_else(|| ort::Error::new(format!("the graph gave no output `{name}`")))
-        };
-        let new = model.new.iter().map(|name| take(name)).collect::<ort::Result<_>>()?;
-        let outputs = Outputs { logits: take(LOGITS)?, new };
-        let expected = [(&outputs.logits, inputs.rows.len() * model.vocab())];
-        let new = outputs.new.iter().map(|value| (value, rows * kv_heads * head));
-        for (value, len) in expected.into_iter().chain(new) {
-            let found = value.try_extract_tensor::<f32>()?.1.len();
-            if found != len {
-                return Err(ort::Error::new(format!(
-                    "an output has {found} numbers where {len} were expected"
-                )));
-            }
-        }
-        Ok(outputs)
-    }
-}
-
-/// The numbers of an output.
-fn numbers(value: &DynValue) -> Result<&[f32], VerifyError> {
-    let tensor = value.try_extract_tensor::<f32>();
-    tensor.map(|(_, numbers)| numbers).map_err(|source| VerifyError::backend(NAME, "read an output", source))
 }
 
 impl Verifier for OrtVerifier {
@@ -255,69 +146,69 @@ impl Verifier for OrtVerifier {
         }
         let id = SeqId::new(self.next);
         self.next += 1;
-        let cache = KvCache::new(self.model.past.len(), self.stand_in.len());
-        self.sequences.push(Sequence { id, committed: 0, cache, pending: None });
+        self.memory.open(id);
+        self.sequences.push(Sequence { id, committed: 0, waiting: None });
         Ok(id)
     }
 
     fn close(&mut self, seq: SeqId) {
         self.sequences.retain(|sequence| sequence.id != seq);
+        self.memory.close(seq);
     }
 
     fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = steps.iter().map(|step| step.tree.len()).sum::<usize>();
         let _span = debug_span!("forward", sequences = steps.len(), rows).entered();
         self.scored.clear();
-        self.logits.clear();
         self.limits.check_steps(steps, |seq| self.committed(seq))?;
         top.restart(steps, self.limits.vocab);
-        let (mut scored, mut logits, mut passes) = (Vec::new(), Vec::new(), Vec::new());
+        self.memory.begin(top.rows())?;
+        let mut scored = Vec::with_capacity(top.rows());
         for (number, step) in steps.iter().enumerate() {
-            let outputs = self.run(step, top.nodes(number))?;
-            let rows = numbers(&outputs.logits)?.chunks_exact(self.limits.vocab);
-            for (node, row) in top.nodes(number).zip(rows) {
-                let place = Row { step: number, node };
-                top.rank(place, row)?;
-                scored.push(place);
-            }
-            logits.push(outputs.logits);
-            passes.push(outputs.new);
+            let committed = self.sequences[self.index(step.seq)?].committed;
+            self.inputs.lay_out(step.tree, committed, top.nodes(number));
+            self.memory.pass(step.seq, committed, &self.inputs)?;
+            scored.extend(top.nodes(number).map(|node| Row { step: number, node }));
         }
+        self.memory.rank(&scored, top)?;
         // Nothing is left that can fail.
-        for (step, new) in steps.iter().zip(passes) {
+        for step in steps {
+            self.memory.settle(step.seq);
             if let Some(sequence) = self.sequences.iter_mut().find(|sequence| sequence.id == step.seq) {
-                sequence.pending = Some(Pending { parents: step.tree.parents().to_vec(), new });
+                sequence.waiting = Some(step.tree.parents().to_vec());
             }
         }
-        (self.scored, self.logits) = (scored, logits);
+        self.scored = scored;
         Ok(())
     }
 
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
         let index = self.scored.binary_search(&row).map_err(|_| VerifyError::NoSuchRow { row })?;
-        let first = self.scored.partition_point(|other| other.step < row.step);
-        Ok(&numbers(&self.logits[row.step])?[(index - first) * self.limits.vocab..][..self.limits.vocab])
+        self.memory.logits(index)
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         check_commits(commits, |seq| {
-            let pending = self.sequences[self.index(seq)?].pending.as_ref();
-            let pending = pending.ok_or(VerifyError::NothingToCommit { seq })?;
-            // So that no output turns out unreadable when half of them have been taken.
-            pending.new.iter().try_for_each(|value| numbers(value).map(drop))?;
-            Ok(&pending.parents)
+            let waiting = self.sequences[self.index(seq)?].waiting.as_ref();
+            Ok(waiting.ok_or(VerifyError::NothingToCommit { seq })?)
         })?;
+        for (number, commit) in commits.iter().enumerate() {
+            let index = self.index(commit.seq)?;
+            let committed = self.sequences[index].committed;
+            if let Err(error) = self.memory.keep(commit.seq, committed, commit.path) {
+                // What was kept is given up again, and no row waits: a second try finds nothing, instead of rows half moved.
+                for commit in &commits[..=number] {
+                    let index = self.index(commit.seq)?;
+                    self.memory.truncate(commit.seq, self.sequences[index].committed);
+                    self.sequences[index].waiting = None;
+                }
+                return Err(error);
+            }
+        }
         for commit in commits {
             let index = self.index(commit.seq)?;
-            let sequence = &mut self.sequences[index];
-            let Some(pending) = sequence.pending.take() else { continue };
-            for (buffer, value) in pending.new.iter().enumerate() {
-                let rows = numbers(value)?;
-                for node in commit.path {
-                    self.copied += sequence.cache.push(buffer, rows, node.index()) as u64;
-                }
-            }
-            sequence.committed += commit.path.len();
+            self.sequences[index].committed += commit.path.len();
+            self.sequences[index].waiting = None;
         }
         Ok(())
     }
@@ -330,8 +221,8 @@ impl Verifier for OrtVerifier {
             return Err(VerifyError::TruncateBeyond { seq, committed, len });
         }
         sequence.committed = len;
-        sequence.cache.truncate(len);
-        sequence.pending = None;
+        sequence.waiting = None;
+        self.memory.truncate(seq, len);
         Ok(())
     }
 }

@@ -9,10 +9,10 @@ use upcycle_core::{
     SamplingConfig, Session, Step, TokenId, TokenRecycling, TopK, TreeTemplate, Verifier,
 };
 use upcycle_export::Weights;
-use upcycle_ort::{Model, OrtVerifier};
+use upcycle_ort::{Memory, Model, OrtVerifier};
 use upcycle_testkit::{Law, Subject, Tolerance, real_model};
 
-use crate::support::{Folder, Short, exported, load};
+use crate::support::{Folder, Short, exported, load, on_device};
 
 struct Loaded {
     _folder: Folder,
@@ -34,10 +34,14 @@ static INT8: Shared = LazyLock::new(|| real(Weights::Int8));
 static INT4: Shared = LazyLock::new(|| real(Weights::Int4));
 
 /// Ordinary words, and sizes that a debug build can bear, at the tolerance that the backend states.
-fn within(shared: &'static Shared) -> Subject {
+fn within(shared: &'static Shared, memory: Memory) -> Subject {
     let model = Arc::clone(&shared.model);
     let stated = OrtVerifier::new(Arc::clone(&model)).row_tolerance();
-    Subject::new(move || Short::new(Arc::clone(&model), 40))
+    let make = move || match memory {
+        Memory::Host => OrtVerifier::new(Arc::clone(&model)),
+        Memory::Device => on_device(&model),
+    };
+    Subject::new(move || Short::new(make(), 40))
         .tokens(500..6000)
         .cases(1)
         .sizes(6, 8)
@@ -46,17 +50,18 @@ fn within(shared: &'static Shared) -> Subject {
 }
 
 macro_rules! laws {
-    ($($name:ident: $shared:ident;)*) => {$(
+    ($($name:ident: $shared:ident, $memory:ident;)*) => {$(
         upcycle_testkit::conformance! {
             mod $name;
-            subject: || within(&$shared),
+            subject: || within(&$shared, Memory::$memory),
             exempt: [(Law::NotFiniteIsAnError, "the real model has no NaN; tiny.rs tries it on models that overflow")],
         }
     )*};
 }
 
 laws! {
-    f32: F32;
+    f32: F32, Host;
+    f32_on_device: F32, Device;
 }
 
 /// A prompt of the reference, and its greedy text.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_export::{Weights, export};
-use upcycle_ort::{Model, Options, OrtVerifier};
+use upcycle_ort::{Memory, Model, Options, OrtVerifier};
 pub(crate) use upcycle_testkit::tiny::{Tiny, step, tree, write};
 
 pub(crate) fn options() -> Options {
@@ -35,6 +35,12 @@ pub(crate) fn load(folder: &Path) -> Arc<Model> {
     Model::load(folder, &options()).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
+/// A verifier that works in the memory of the provider, which here is the host's: the same code as on a GPU.
+pub(crate) fn on_device(model: &Arc<Model>) -> OrtVerifier {
+    let verifier = OrtVerifier::with_memory(Arc::clone(model), Memory::Device);
+    verifier.unwrap_or_else(|error| panic!("{}", chain(&error)))
+}
+
 /// The error and its causes.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
@@ -59,8 +65,7 @@ pub(crate) struct Short {
 }
 
 impl Short {
-    pub(crate) fn new(model: Arc<Model>, max_context: usize) -> Self {
-        let inner = OrtVerifier::new(model);
+    pub(crate) fn new(inner: OrtVerifier, max_context: usize) -> Self {
         let limits = Limits { max_context, ..inner.limits().clone() };
         Self { inner, limits }
     }

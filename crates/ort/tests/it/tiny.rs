@@ -1,12 +1,12 @@
 //! The laws on tiny models with random weights.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use upcycle_export::Weights;
-use upcycle_ort::OrtVerifier;
+use upcycle_ort::{Memory, Model, OrtVerifier};
 use upcycle_testkit::{Subject, Tolerance};
 
-use crate::support::{Export, Folder, Tiny, load};
+use crate::support::{Export, Folder, Tiny, load, on_device};
 
 type Exported = LazyLock<[Folder; 2]>;
 
@@ -18,11 +18,15 @@ fn pair(tiny: &Tiny, weights: Weights) -> [Folder; 2] {
 
 /// At the tolerance that the backend states, which is far above what these models show: a planted fault moves their logits
 /// by more still.
-fn within(exported: &'static Exported) -> Subject {
+fn within(exported: &'static Exported, memory: Memory) -> Subject {
     let [sound, poisoned] = [0, 1].map(|index| load(&exported[index].path));
     let stated = upcycle_core::Verifier::row_tolerance(&OrtVerifier::new(sound.clone()));
-    Subject::new(move || OrtVerifier::new(sound.clone()))
-        .not_finite(move || OrtVerifier::new(poisoned.clone()))
+    let make = move |model: &Arc<Model>| match memory {
+        Memory::Host => OrtVerifier::new(model.clone()),
+        Memory::Device => on_device(model),
+    };
+    Subject::new(move || make(&sound))
+        .not_finite(move || make(&poisoned))
         .tolerance(Tolerance::Within(stated))
 }
 
@@ -31,7 +35,18 @@ macro_rules! laws {
         static $exported: Exported = LazyLock::new(|| pair(&$tiny, Weights::$weights));
         upcycle_testkit::conformance! {
             mod $name;
-            subject: || within(&$exported),
+            subject: || within(&$exported, Memory::Host),
+            exempt: [],
+        }
+    )*};
+}
+
+/// The same models with everything in the memory of the provider.
+macro_rules! laws_on_device {
+    ($($name:ident: $exported:ident;)*) => {$(
+        upcycle_testkit::conformance! {
+            mod $name;
+            subject: || within(&$exported, Memory::Device),
             exempt: [],
         }
     )*};
@@ -48,4 +63,10 @@ laws! {
     odd_f32, ODD_F32: odd(), F32;
     qwen2_f32, QWEN2_F32: Tiny { architecture: "qwen2", ..Tiny::default() }, F32;
     qwen3_f32, QWEN3_F32: Tiny { architecture: "qwen3", ..odd() }, F32;
+}
+
+laws_on_device! {
+    llama_f32_on_device: LLAMA_F32;
+    odd_f32_on_device: ODD_F32;
+    qwen3_f32_on_device: QWEN3_F32;
 }

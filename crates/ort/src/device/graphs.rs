@@ -1,0 +1,99 @@
+//! The little graphs that work on device memory, built in memory.
+
+use upcycle_onnx::layout::LOGITS;
+use upcycle_onnx::schema::{
+    Dimension, Element, Extent, Graph, IR_VERSION, Kind, Message, Model, Node, OperatorSet, Shape, Tensor,
+    TensorKind, ValueInfo,
+};
+
+/// The operator set of these graphs.
+const OPSET: i64 = 13;
+
+/// Copies numbers: `numbers [n]` to `copied [n]`.
+pub(crate) fn copy() -> Vec<u8> {
+    let any = [None];
+    model(Graph {
+        name: "copy".to_owned(),
+        nodes: vec![node("Identity", &["numbers"], &["copied"])],
+        inputs: vec![value("numbers", Element::Float, &any)],
+        outputs: vec![value("copied", Element::Float, &any)],
+        ..Graph::default()
+    })
+}
+
+/// Moves rows of a buffer: `buffer [rows, row]` with the rows `from [m]` put at `to [m, 1]` is `moved [rows, row]`.
+///
+/// All are read before the first is written. Where `moved` is `buffer`, the rest stays as it is and where it is.
+pub(crate) fn moves() -> Vec<u8> {
+    let (rows, ids) = ([None, None], [None, Some(1)]);
+    model(Graph {
+        name: "move".to_owned(),
+        nodes: vec![
+            node("Gather", &["buffer", "from"], &["kept"]),
+            node("ScatterND", &["buffer", "to", "kept"], &["moved"]),
+        ],
+        inputs: vec![
+            value("buffer", Element::Float, &rows),
+            value("from", Element::Int64, &[None]),
+            value("to", Element::Int64, &ids),
+        ],
+        outputs: vec![value("moved", Element::Float, &rows)],
+        ..Graph::default()
+    })
+}
+
+/// Ranks rows of logits: `logits [rows, vocab]` and `k [1]` give the `best [rows, k]` and their `ids [rows, k]`, and
+/// `faults [rows, 1]`, which is NaN where a logit is not finite.
+pub(crate) fn rank(vocab: usize) -> Vec<u8> {
+    let vocab = vocab as i64;
+    // Zero times a finite number is zero, and NaN for all others, and a sum keeps a NaN.
+    let zeros = Tensor {
+        dims: vec![vocab, 1],
+        element: Element::Float.into(),
+        name: "zeros".to_owned(),
+        raw: vec![0; 4 * vocab as usize],
+        ..Tensor::default()
+    };
+    model(Graph {
+        name: "rank".to_owned(),
+        nodes: vec![
+            node("TopK", &[LOGITS, "k"], &["best", "ids"]),
+            node("MatMul", &[LOGITS, "zeros"], &["faults"]),
+        ],
+        initializers: vec![zeros],
+        inputs: vec![
+            value(LOGITS, Element::Float, &[None, Some(vocab)]),
+            value("k", Element::Int64, &[Some(1)]),
+        ],
+        outputs: vec![
+            value("best", Element::Float, &[None, None]),
+            value("ids", Element::Int64, &[None, None]),
+            value("faults", Element::Float, &[None, Some(1)]),
+        ],
+    })
+}
+
+fn model(graph: Graph) -> Vec<u8> {
+    let opsets = vec![OperatorSet { domain: String::new(), version: OPSET }];
+    let model = Model { ir_version: IR_VERSION, graph: Some(graph), opsets, ..Model::default() };
+    model.encode_to_vec()
+}
+
+fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Node {
+    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    Node {
+        inputs: owned(inputs),
+        outputs: owned(outputs),
+        name: outputs.concat(),
+        operator: operator.to_owned(),
+        ..Node::default()
+    }
+}
+
+/// An input or output; none is a dimension that differs from run to run.
+fn value(name: &str, element: Element, dims: &[Option<i64>]) -> ValueInfo {
+    let dims = dims.iter().map(|&size| Dimension { extent: size.map(Extent::Value) });
+    let shape = Some(Shape { dims: dims.collect() });
+    let tensor = Some(TensorKind { element: element.into(), shape });
+    ValueInfo { name: name.to_owned(), kind: Some(Kind { tensor }) }
+}

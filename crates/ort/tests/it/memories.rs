@@ -1,0 +1,194 @@
+//! The host's memory and the provider's, step by step beside each other: whatever is done, both say the same, to the bit.
+
+use std::fs;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use upcycle_core::{Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_export::Weights;
+use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
+use upcycle_onnx::schema::{Message, Model as Onnx};
+use upcycle_ort::{Model, OrtVerifier};
+
+use crate::support::{Export, Folder, Tiny, load, on_device};
+
+/// A token whose embedding is so large that its normal is zero: all logits behind it are equal.
+const LEVEL: u32 = 1;
+/// A token whose embedding is not a number: no pass with it goes well.
+const POISON: u32 = 2;
+
+/// A model with such tokens.
+fn exported() -> Folder {
+    let tiny = Tiny { context: 900, untied: true, poisoned: Some("token_embd.weight"), ..Tiny::default() };
+    let folder = tiny.export(Weights::F32);
+    let graph = fs::read(folder.path.join(MODEL_FILE)).expect("written");
+    let graph = Onnx::decode(&graph[..]).ok().and_then(|model| model.graph).expect("a graph");
+    let shape = [tiny.vocab as i64, tiny.width as i64];
+    let table = graph.initializers.iter().find(|tensor| tensor.dims == shape).expect("the embedding");
+    let offset = table.external.iter().find(|entry| entry.key == "offset").expect("a place");
+    let offset = offset.value.parse::<usize>().expect("a number") + 4 * tiny.width * POISON as usize;
+    let mut data = fs::read(folder.path.join(DATA_FILE)).expect("written");
+    data[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(folder.path.join(DATA_FILE), data).expect("to write");
+    folder
+}
+
+/// Two verifiers of one model that are told the same.
+struct Pair {
+    both: [OrtVerifier; 2],
+    vocab: u32,
+}
+
+impl Pair {
+    fn new(model: &Arc<Model>) -> Self {
+        Self { both: [OrtVerifier::new(Arc::clone(model)), on_device(model)], vocab: model.vocab() as u32 }
+    }
+
+    /// Has both do the same, and sees that they answer the same.
+    fn same<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        mut call: impl FnMut(&mut OrtVerifier) -> Result<T, VerifyError>,
+    ) -> Option<T> {
+        let [host, device] =
+            self.both.each_mut().map(|verifier| call(verifier).map_err(|error| error.to_string()));
+        assert_eq!(host, device);
+        host.ok()
+    }
+
+    /// Scores trees; whether it went well.
+    fn forward(&mut self, steps: &[Step<'_>], k: usize, sums: bool) -> bool {
+        let new = || if sums { TopK::new(k).with_log_sum_exp() } else { TopK::new(k) };
+        let scored = self.same(|verifier| {
+            let mut top = new();
+            verifier.forward(steps, &mut top)?;
+            let mut rows = Vec::new();
+            for (number, step) in steps.iter().enumerate() {
+                for node in step.rows.nodes(step.tree.len()) {
+                    let row = Row { step: number, node };
+                    let candidates = top.get(row).expect("it was asked for");
+                    let logits = verifier.logits(row)?.to_vec();
+                    rows.push((
+                        candidates.ids.to_vec(),
+                        candidates.logits.to_vec(),
+                        candidates.log_sum_exp,
+                        logits,
+                    ));
+                }
+            }
+            Ok(rows)
+        });
+        scored.is_some()
+    }
+}
+
+/// A tree of up to `most` nodes; a chain now and then.
+fn grown(random: &mut Rng, vocab: u32, most: usize) -> DraftTree {
+    let mut token = || match random.usize(..10) {
+        0 => LEVEL,
+        _ => 3 + random.u32(..vocab - 3),
+    };
+    let tokens: Vec<u32> = (0..most).map(|_| token()).collect();
+    let nodes = 1 + random.usize(..most);
+    if random.usize(..3) == 0 {
+        return DraftTree::chain(&tokens[..nodes]);
+    }
+    let mut tree = DraftTree::new();
+    tree.restart(tokens[0], Room::UNBOUNDED);
+    for &token in &tokens[1..nodes] {
+        let parent = NodeId::new(random.usize(..tree.len()));
+        // A sibling that is there is given back.
+        let _ = tree.push(parent, token, None);
+    }
+    tree
+}
+
+/// A path from the root to some node.
+fn path(random: &mut Rng, tree: &DraftTree) -> Vec<NodeId> {
+    let mut path = vec![NodeId::new(random.usize(..tree.len()))];
+    while let Some(&node) = path.last().filter(|&&node| node != NodeId::ROOT) {
+        path.push(NodeId::new(tree.parents()[node.index()] as usize));
+    }
+    path.reverse();
+    path
+}
+
+#[test]
+fn both_memories_say_the_same_whatever_is_done() {
+    let folder = exported();
+    let model = load(&folder.path);
+    for seed in 0..4 {
+        let mut random = Rng::with_seed(seed);
+        let mut pair = Pair::new(&model);
+        let vocab = pair.vocab;
+        let mut open: Vec<SeqId> = Vec::new();
+        let mut failures = 0;
+        for _ in 0..150 {
+            if open.len() < 3 && random.usize(..8) == 0 || open.is_empty() {
+                open.extend(pair.same(OrtVerifier::open));
+            }
+            // Long ones now and then, so that caches grow, while rows wait too.
+            let most = if random.usize(..6) == 0 { 90 } else { 12 };
+            let trees: Vec<DraftTree> = open.iter().map(|_| grown(&mut random, vocab, most)).collect();
+            let steps: Vec<Step<'_>> = open
+                .iter()
+                .zip(&trees)
+                .map(|(&seq, tree)| Step {
+                    seq,
+                    tree,
+                    rows: [Rows::All, Rows::Last, Rows::Every(4)][random.usize(..3)],
+                })
+                .collect();
+            let k = 1 + random.usize(..9);
+            let sums = random.usize(..4) == 0;
+            let scored = pair.forward(&steps, k, sums);
+            // Another pass over the rows that wait: one that is given up, and one that fails.
+            let again = random.usize(..4);
+            if scored && again == 0 {
+                let poisoned = DraftTree::chain(&[5, POISON, 6]);
+                let step = Step { seq: open[0], tree: &poisoned, rows: Rows::All };
+                assert!(!pair.forward(&[step], k, false), "the poison was not seen");
+                failures += 1;
+            }
+            if scored && again == 1 {
+                assert!(pair.forward(&steps, k, false));
+                assert!(pair.forward(&steps, k, false));
+            }
+            let paths: Vec<Vec<NodeId>> = trees.iter().map(|tree| path(&mut random, tree)).collect();
+            let commits: Vec<Commit<'_>> =
+                open.iter().zip(&paths).map(|(&seq, path)| Commit { seq, path }).collect();
+            pair.same(|verifier| verifier.commit(&commits));
+            let chosen = open[random.usize(..open.len())];
+            let committed = pair.same(|verifier| Ok(verifier.committed(chosen)));
+            let chance = random.usize(..12);
+            let committed = committed.flatten().unwrap_or(0);
+            if chance == 0 {
+                pair.both.iter_mut().for_each(|verifier| verifier.close(chosen));
+            } else if chance < 3 {
+                let len = random.usize(..committed + 2);
+                pair.same(|verifier| verifier.truncate(chosen, len));
+            } else if committed > 700 {
+                pair.same(|verifier| verifier.truncate(chosen, 3));
+            }
+            open.retain(|&seq| pair.both[0].committed(seq).is_some());
+        }
+        assert!(failures > 10, "only {failures} passes failed");
+    }
+}
+
+#[test]
+fn rows_that_wait_survive_a_pass_that_makes_room_and_fails() {
+    let folder = exported();
+    let mut pair = Pair::new(&load(&folder.path));
+    let seq = pair.same(OrtVerifier::open).expect("room for one");
+    let tree = DraftTree::chain(&[7, 8, 9, 10].repeat(50));
+    let step = |tree| Step { seq, tree, rows: Rows::Last };
+    assert!(pair.forward(&[step(&tree)], 3, false));
+    let poisoned = DraftTree::chain(&[POISON; 100]);
+    assert!(!pair.forward(&[step(&poisoned)], 3, false));
+    let path: Vec<NodeId> = tree.nodes().collect();
+    pair.same(|verifier| verifier.commit(&[Commit { seq, path: &path }])).expect("rows wait");
+    assert!(pair.forward(&[step(&DraftTree::chain(&[11]))], 3, false));
+    // Nor does a commit find any twice.
+    pair.same(|verifier| verifier.truncate(seq, 3)).expect("more are committed");
+    assert_eq!(pair.same(|verifier| verifier.commit(&[Commit { seq, path: &path }])), None);
+}
