@@ -23,14 +23,22 @@
 //! the runtime's outputs to the end of the buffers. Neither grows with the context
 //! ([`OrtVerifier::copied_bytes`] counts). A buffer that is full is doubled.
 //!
+//! On CUDA they stand in the memory of the device ([`Memory::Device`]), and so do the logits. The runtime writes the new rows
+//! behind the committed ones; a commit moves the accepted ones together where they are not in place, as those of a chain are.
+//! Logits are ranked there, and the candidates of each row come back; a whole row does when it is asked for, or when a tie
+//! leaves open which of its tokens are candidates.
+//!
+//! # Unsafe code
+//! It is in one module: views into memory of the device, and runs that read and write them in place.
+//!
 //! # Exactness
 //! The runtime's products choose their blocks by the number of rows, so that a row rounds differently beside others:
 //! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most, and texts are held to the
 //! margin rule.
 //!
 //! # Limits
-//! Each sequence of a pass is a run of its own. On providers other than the CPU keys and values still live in host memory
-//! and travel with each pass.
+//! Each sequence of a pass is a run of its own. On providers other than CUDA and those that work in the host's memory, keys and
+//! values live in the host's and travel with each pass.
 #![deny(unsafe_code)]
 
 mod device;

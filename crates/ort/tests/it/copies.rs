@@ -2,9 +2,9 @@
 
 use upcycle_core::{Commit, DraftTree, NodeId, Rows, Step, TopK, Verifier, VerifyError};
 use upcycle_export::Weights;
-use upcycle_ort::OrtVerifier;
+use upcycle_ort::{Memory, OrtVerifier};
 
-use crate::support::{Export, Tiny, load, on_device, step, tree};
+use crate::support::{Export, Tiny, load, step, tree, verifier};
 
 /// What a step copies behind 0, 100 and 2000 tokens.
 fn copied(mut verifier: OrtVerifier) -> Result<[u64; 3], VerifyError> {
@@ -35,8 +35,8 @@ fn what_a_step_copies_does_not_grow_with_the_context() -> Result<(), VerifyError
     let tiny = Tiny { context: 2100, ..Tiny::default() };
     let model = load(&tiny.export(Weights::F32).path);
     let (pass, row) = (16 * 5 + 8 * 5 + 4 * 25, 8 * 2 * 2 * 16);
-    assert_eq!(copied(OrtVerifier::new(model.clone()))?, [pass + 3 * row; 3]);
+    assert_eq!(copied(verifier(&model, Memory::Host))?, [pass + 3 * row; 3]);
     let back = 5 * (12 * (4 + 1) + 4);
-    assert_eq!(copied(on_device(&model))?, [pass + back + row + 32 * 2; 3]);
+    assert_eq!(copied(verifier(&model, Memory::Device))?, [pass + back + row + 32 * 2; 3]);
     Ok(())
 }

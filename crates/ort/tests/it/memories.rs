@@ -1,4 +1,5 @@
-//! The host's memory and the provider's, step by step beside each other: whatever is done, both say the same, to the bit.
+//! The host's memory and the provider's, step by step beside each other: whatever is done, both say the same; on the CPU, to
+//! the bit.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use upcycle_core::{Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TopK
 use upcycle_export::Weights;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Message, Model as Onnx};
-use upcycle_ort::{Model, OrtVerifier};
+use upcycle_ort::{Memory, Model, OrtVerifier, Provider};
 
-use crate::support::{Export, Folder, Tiny, load, on_device};
+use crate::support::{Export, Folder, Tiny, load, verifier};
 
 /// A token whose embedding is so large that its normal is zero: all logits behind it are equal.
 const LEVEL: u32 = 1;
@@ -33,6 +34,35 @@ fn exported() -> Folder {
     folder
 }
 
+/// A scored row.
+#[derive(Debug)]
+struct Scored {
+    ids: Vec<u32>,
+    best: Vec<f32>,
+    log_sum_exp: Option<f32>,
+    logits: Vec<f32>,
+    /// How far a logit may be from the other's: a GPU's libraries choose their kernels by where an operand stands.
+    tolerance: f32,
+}
+
+impl PartialEq for Scored {
+    fn eq(&self, other: &Self) -> bool {
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= self.tolerance);
+        let sums = [self, other].map(|row| row.log_sum_exp.unwrap_or_default());
+        let tops = [self, other].iter().all(|row| {
+            row.ids
+                .iter()
+                .zip(&row.best)
+                .all(|(&id, &best)| row.logits[id as usize].to_bits() == best.to_bits())
+        });
+        near(&self.logits, &other.logits)
+            && near(&self.best, &other.best)
+            && near(&sums[..1], &sums[1..])
+            && (self.tolerance > 0.0 || self.ids == other.ids)
+            && tops
+    }
+}
+
 /// Two verifiers of one model that are told the same.
 struct Pair {
     both: [OrtVerifier; 2],
@@ -41,7 +71,8 @@ struct Pair {
 
 impl Pair {
     fn new(model: &Arc<Model>) -> Self {
-        Self { both: [OrtVerifier::new(Arc::clone(model)), on_device(model)], vocab: model.vocab() as u32 }
+        let both = [Memory::Host, Memory::Device].map(|memory| verifier(model, memory));
+        Self { both, vocab: model.vocab() as u32 }
     }
 
     /// Has both do the same, and sees that they answer the same.
@@ -58,6 +89,8 @@ impl Pair {
     /// Scores trees; whether it went well.
     fn forward(&mut self, steps: &[Step<'_>], k: usize, sums: bool) -> bool {
         let new = || if sums { TopK::new(k).with_log_sum_exp() } else { TopK::new(k) };
+        let exact = self.both[0].model().provider() == Provider::Cpu;
+        let tolerance = if exact { 0.0 } else { self.both[0].row_tolerance() };
         let scored = self.same(|verifier| {
             let mut top = new();
             verifier.forward(steps, &mut top)?;
@@ -67,12 +100,13 @@ impl Pair {
                     let row = Row { step: number, node };
                     let candidates = top.get(row).expect("it was asked for");
                     let logits = verifier.logits(row)?.to_vec();
-                    rows.push((
-                        candidates.ids.to_vec(),
-                        candidates.logits.to_vec(),
-                        candidates.log_sum_exp,
+                    rows.push(Scored {
+                        ids: candidates.ids.to_vec(),
+                        best: candidates.logits.to_vec(),
+                        log_sum_exp: candidates.log_sum_exp,
                         logits,
-                    ));
+                        tolerance,
+                    });
                 }
             }
             Ok(rows)

@@ -12,7 +12,7 @@ use upcycle_export::Weights;
 use upcycle_ort::{Memory, Model, OrtVerifier};
 use upcycle_testkit::{Law, Subject, Tolerance, real_model};
 
-use crate::support::{Folder, Short, exported, load, on_device};
+use crate::support::{Folder, Short, exported, load, verifier};
 
 struct Loaded {
     _folder: Folder,
@@ -37,11 +37,7 @@ static INT4: Shared = LazyLock::new(|| real(Weights::Int4));
 fn within(shared: &'static Shared, memory: Memory) -> Subject {
     let model = Arc::clone(&shared.model);
     let stated = OrtVerifier::new(Arc::clone(&model)).row_tolerance();
-    let make = move || match memory {
-        Memory::Host => OrtVerifier::new(Arc::clone(&model)),
-        Memory::Device => on_device(&model),
-    };
-    Subject::new(move || Short::new(make(), 40))
+    Subject::new(move || Short::new(verifier(&model, memory), 40))
         .tokens(500..6000)
         .cases(1)
         .sizes(6, 8)

@@ -8,11 +8,17 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_export::{Weights, export};
-use upcycle_ort::{Memory, Model, Options, OrtVerifier};
+use upcycle_ort::{Memory, Model, Options, OrtVerifier, Provider};
 pub(crate) use upcycle_testkit::tiny::{Tiny, step, tree, write};
 
+/// On the CPU, unless `UPCYCLE_TEST_ORT_PROVIDER` is `cuda`, as `scripts/check-cuda.sh` has it.
 pub(crate) fn options() -> Options {
-    Options { intra_threads: 2.try_into().ok(), spinning: false, ..Options::default() }
+    let providers = match std::env::var("UPCYCLE_TEST_ORT_PROVIDER").as_deref() {
+        Ok("cuda") => vec![Provider::Cuda, Provider::Cpu],
+        Ok("cpu") | Err(_) => vec![Provider::Cpu],
+        Ok(other) => panic!("UPCYCLE_TEST_ORT_PROVIDER is cuda or cpu, not {other}"),
+    };
+    Options { intra_threads: 2.try_into().ok(), spinning: false, providers, ..Options::default() }
 }
 
 /// A folder that is deleted when it goes, with a model in it.
@@ -35,9 +41,9 @@ pub(crate) fn load(folder: &Path) -> Arc<Model> {
     Model::load(folder, &options()).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
-/// A verifier that works in the memory of the provider, which here is the host's: the same code as on a GPU.
-pub(crate) fn on_device(model: &Arc<Model>) -> OrtVerifier {
-    let verifier = OrtVerifier::with_memory(Arc::clone(model), Memory::Device);
+/// A verifier in one memory or the other. That of the CPU is the host's, worked with by the same code as a GPU's.
+pub(crate) fn verifier(model: &Arc<Model>, memory: Memory) -> OrtVerifier {
+    let verifier = OrtVerifier::with_memory(Arc::clone(model), memory);
     verifier.unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 

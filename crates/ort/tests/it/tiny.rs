@@ -2,40 +2,44 @@
 
 use std::sync::{Arc, LazyLock};
 
+use upcycle_core::Verifier;
 use upcycle_export::Weights;
-use upcycle_ort::{Memory, Model, OrtVerifier};
+use upcycle_ort::{Memory, Model};
 use upcycle_testkit::{Subject, Tolerance};
 
-use crate::support::{Export, Folder, Tiny, load, on_device};
-
-type Exported = LazyLock<[Folder; 2]>;
+use crate::support::{Export, Folder, Tiny, load, verifier};
 
 /// A model, and the same with a row of weights that overflows.
-fn pair(tiny: &Tiny, weights: Weights) -> [Folder; 2] {
+struct Models {
+    _folders: [Folder; 2],
+    sound: Arc<Model>,
+    poisoned: Arc<Model>,
+}
+
+type Shared = LazyLock<Models>;
+
+fn pair(tiny: &Tiny, weights: Weights) -> Models {
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
-    [tiny.export(weights), poisoned.export(weights)]
+    let folders = [tiny, &poisoned].map(|tiny| tiny.export(weights));
+    let [sound, poisoned] = folders.each_ref().map(|folder| load(&folder.path));
+    Models { _folders: folders, sound, poisoned }
 }
 
 /// At the tolerance that the backend states, which is far above what these models show: a planted fault moves their logits
 /// by more still.
-fn within(exported: &'static Exported, memory: Memory) -> Subject {
-    let [sound, poisoned] = [0, 1].map(|index| load(&exported[index].path));
-    let stated = upcycle_core::Verifier::row_tolerance(&OrtVerifier::new(sound.clone()));
-    let make = move |model: &Arc<Model>| match memory {
-        Memory::Host => OrtVerifier::new(model.clone()),
-        Memory::Device => on_device(model),
-    };
-    Subject::new(move || make(&sound))
-        .not_finite(move || make(&poisoned))
+fn within(models: &'static Shared, memory: Memory) -> Subject {
+    let stated = verifier(&models.sound, memory).row_tolerance();
+    Subject::new(move || verifier(&models.sound, memory))
+        .not_finite(move || verifier(&models.poisoned, memory))
         .tolerance(Tolerance::Within(stated))
 }
 
 macro_rules! laws {
-    ($($name:ident, $exported:ident: $tiny:expr, $weights:ident;)*) => {$(
-        static $exported: Exported = LazyLock::new(|| pair(&$tiny, Weights::$weights));
+    ($($name:ident, $models:ident: $tiny:expr, $weights:ident;)*) => {$(
+        static $models: Shared = LazyLock::new(|| pair(&$tiny, Weights::$weights));
         upcycle_testkit::conformance! {
             mod $name;
-            subject: || within(&$exported, Memory::Host),
+            subject: || within(&$models, Memory::Host),
             exempt: [],
         }
     )*};
@@ -43,10 +47,10 @@ macro_rules! laws {
 
 /// The same models with everything in the memory of the provider.
 macro_rules! laws_on_device {
-    ($($name:ident: $exported:ident;)*) => {$(
+    ($($name:ident: $models:ident;)*) => {$(
         upcycle_testkit::conformance! {
             mod $name;
-            subject: || within(&$exported, Memory::Device),
+            subject: || within(&$models, Memory::Device),
             exempt: [],
         }
     )*};
