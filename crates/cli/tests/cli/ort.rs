@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -83,4 +84,39 @@ fn a_library_that_is_named_and_cannot_be_used_is_an_error_that_says_what_to_run(
     fs::write(&library, "no library").unwrap();
     let text = harness::stdout(upcycle().arg("backends").env("ORT_DYLIB_PATH", &library));
     assert!(text.contains("compiled in, but") && text.contains("./scripts/setup-ort.sh"), "{text}");
+}
+
+fn check_cuda() -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut command = Command::new(root.join("scripts/check-cuda.sh"));
+    command.args(["--binary", env!("CARGO_BIN_EXE_upcycle")]);
+    command
+}
+
+#[test]
+fn the_check_of_a_gpu_says_where_there_is_none() {
+    if Command::new("nvidia-smi").arg("-L").output().is_ok_and(|output| output.status.success()) {
+        return println!("skipped: there is a GPU");
+    }
+    let output = check_cuda().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no NVIDIA GPU") && said.contains("nothing was run"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    let output = check_cuda().args(["--provider", "abacus"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cuda or cpu, not abacus"), "{said}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn the_check_of_a_gpu_can_be_rehearsed_without_one() {
+    let mut command = check_cuda();
+    // The laws are run by the crate's own tests.
+    command.args(["--provider", "cpu", "--size", "tiny", "--tests", "/bin/true"]);
+    let output = command.output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{errors}");
+    for part in ["candle: not built for CUDA", "ort: with cpu", "t(n)/t(1)", "    81 ", "decoding: not run"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
 }

@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# Checks on a machine with an NVIDIA GPU, in minutes, that the backends which are built for one keep the laws there, and
+# prints what their passes cost and what drafting earns:
+#
+#   scripts/check-cuda.sh [--binary UPCYCLE] [--tests EXECUTABLE] [--model FOLDER|GGUF] [--size 135m|1b] [--provider cuda|cpu]
+#
+#   --binary    a program built with `--features ort`; without it, one is built if cargo is there
+#   --tests     the executable of `cargo test -p upcycle-ort --test it --no-run`, for the laws; likewise
+#   --model     a GGUF file or an exported folder, which is decoded with too; without it, random weights of a size are timed
+#   --provider  cpu: a rehearsal without a GPU
+#
+# No network is needed where ONNX Runtime's library is there (ORT_DYLIB_PATH, or .cache/ort/cuda of scripts/setup-ort.sh --cuda).
+# CUDA's own libraries are taken from the system, or from Python packages (those that PyTorch installs).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { echo "check-cuda: $*" >&2; exit 1; }
+
+binary='' tests='' model='' size=135m provider=cuda
+while [ $# -gt 0 ]; do
+  [ $# -ge 2 ] || { echo "check-cuda: $1 without a value, or an unknown argument" >&2; exit 2; }
+  case "$1" in
+    --binary) binary=$2 ;;
+    --tests) tests=$2 ;;
+    --model) model=$2 ;;
+    --size) size=$2 ;;
+    --provider) provider=$2 ;;
+    *) echo "check-cuda: unknown argument $1" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+case "$provider" in cuda|cpu) ;; *) echo "check-cuda: --provider is cuda or cpu, not $provider" >&2; exit 2 ;; esac
+
+if [ "$provider" = cuda ]; then
+  gpus=$(nvidia-smi -L 2>/dev/null) ||
+    fail "there is no NVIDIA GPU here, or no driver for it: nvidia-smi -L fails; nothing was run"
+  echo "$gpus"
+fi
+command -v python3 >/dev/null || fail "python3 is needed (Debian: apt-get install python3)"
+
+# The first of some libraries that the system's loader does not find, at an LD_LIBRARY_PATH.
+missing() {
+  LD_LIBRARY_PATH=$1 python3 - libcudart.so.13 libcublasLt.so.13 libcublas.so.13 libcurand.so.10 <<'PY'
+import ctypes, sys
+
+for name in sys.argv[1:]:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        sys.exit(print(name))
+PY
+}
+if [ "$provider" = cuda ]; then
+  libraries=${LD_LIBRARY_PATH:-}
+  if [ -n "$(missing "$libraries")" ]; then
+    packaged=$(python3 -c 'import glob, sys
+print(":".join(folder for path in sys.path for folder in sorted(glob.glob(path + "/nvidia/*/lib"))))')
+    libraries=$packaged${libraries:+:$libraries}
+  fi
+  lacking=$(missing "$libraries")
+  [ -z "$lacking" ] || fail "CUDA 13 is needed, and $lacking is neither the system's nor in a Python package (pip install \
+nvidia-cublas nvidia-cuda-runtime nvidia-curand)"
+  export LD_LIBRARY_PATH=$libraries
+fi
+
+kind=$provider
+if [ -z "${ORT_DYLIB_PATH:-}" ]; then
+  ORT_DYLIB_PATH=$PWD/.cache/ort/$kind/libonnxruntime.so
+  if [ ! -f "$ORT_DYLIB_PATH" ]; then
+    flag=()
+    [ "$kind" = cpu ] || flag=(--cuda)
+    ORT_DYLIB_PATH=$(./scripts/setup-ort.sh "${flag[@]}") ||
+      fail "ONNX Runtime is not there and cannot be fetched; name a library with $provider in ORT_DYLIB_PATH"
+  fi
+fi
+[ -f "$ORT_DYLIB_PATH" ] || fail "ORT_DYLIB_PATH names $ORT_DYLIB_PATH, which is not there"
+ORT_DYLIB_PATH=$(realpath "$ORT_DYLIB_PATH")
+export ORT_DYLIB_PATH
+
+if [ -z "$binary" ]; then
+  command -v cargo >/dev/null || fail "there is no cargo to build upcycle with; name a program with --binary"
+  say "building upcycle with ONNX Runtime"
+  cargo build --release --locked --package upcycle --features ort
+  binary=${CARGO_TARGET_DIR:-target}/release/upcycle
+fi
+[ -x "$binary" ] || fail "$binary is no program"
+binary=$(realpath "$binary")
+
+say "backends"
+echo "candle: not built for CUDA in this version; not run"
+state=$("$binary" backends --json | PROVIDER=$provider python3 -c 'import json, os, sys
+backend = next(backend for backend in json.load(sys.stdin) if backend["name"] == "ort")
+provider = os.environ["PROVIDER"]
+if not backend["compiled"]:
+    print("this program was built without ONNX Runtime (--features ort)")
+elif backend["obstacle"]:
+    print(backend["obstacle"])
+elif provider not in backend["devices"]:
+    print("this library has " + ", ".join(backend["devices"]) + ", not " + provider)')
+[ -z "$state" ] || fail "ort: $state; nothing was run"
+echo "ort: with $provider"
+
+say "laws of a verifier, on tiny models"
+# In one thread, as a decoder would.
+laws=(tiny:: memories:: copies:: --quiet --test-threads 1)
+if [ -n "$tests" ]; then
+  [ -x "$tests" ] || fail "$tests is no program"
+  UPCYCLE_TEST_ORT_PROVIDER=$provider "$(realpath "$tests")" "${laws[@]}"
+elif command -v cargo >/dev/null; then
+  UPCYCLE_TEST_ORT_PROVIDER=$provider cargo test --locked --package upcycle-ort --test it -- "${laws[@]}"
+else
+  echo "not run: there is no cargo; name an executable with --tests"
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+exported=$model
+if [ -z "$model" ]; then
+  say "a model of the llama family with random weights, $size"
+  python3 scripts/random_model.py "$size" "$work/model.gguf"
+fi
+if [ -f "${model:-$work/model.gguf}" ]; then
+  exported=$work/exported
+  "$binary" export "${model:-$work/model.gguf}" --to "$exported"
+fi
+set_provider=()
+[ "$provider" = cuda ] || set_provider=(--set 'backend.ort.providers=["cpu"]' --set 'backend.ort.provider_options=[]')
+flags=(--config configs/ort-cuda.toml --model "$exported" "${set_provider[@]}")
+
+say "t(n): what a pass of n rows costs beside one row, over 256 tokens"
+"$binary" bench cost "${flags[@]}" --contexts 256 --rows 1,2,3,4,6,8,9,12,16,17,24,32,33,48,64,81 --out "$work/costs"
+
+if [ -n "$model" ]; then
+  say "plain decoding, the paper's tree, as many nodes as pay"
+  "$binary" bench "${flags[@]}" --arms plain,recycling:80@paper-80,recycling:auto,mixed:auto --per-group 1 --rounds 1 \
+    --max-tokens 96 --wait 0 --out "$work/bench"
+  "$binary" bench report "$work/bench" --markdown
+else
+  echo
+  echo "decoding: not run, since random weights have nothing to say; name a model with --model"
+fi
+say "all checks passed"
