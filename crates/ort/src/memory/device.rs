@@ -171,6 +171,9 @@ impl Keep for DeviceMemory {
 
     fn begin(&mut self, rows: usize) -> Result<(), VerifyError> {
         (self.rows, self.read) = (0, None);
+        if rows == 0 {
+            return Ok(());
+        }
         let len = rows * self.model.vocab();
         if self.logits.as_ref().is_none_or(|block| block.len() < len) {
             // First, so that both do not have to fit.
@@ -211,6 +214,9 @@ impl Keep for DeviceMemory {
     }
 
     fn rank(&mut self, scored: &[Row], top: &mut TopK) -> Result<(), VerifyError> {
+        if scored.is_empty() {
+            return Ok(());
+        }
         let doing = "rank logits";
         let vocab = self.model.vocab();
         let width = top.k().min(vocab);
