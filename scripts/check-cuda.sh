@@ -32,12 +32,26 @@ while [ $# -gt 0 ]; do
 done
 case "$provider" in cuda|cpu) ;; *) echo "check-cuda: --provider is cuda or cpu, not $provider" >&2; exit 2 ;; esac
 
-if [ "$provider" = cuda ]; then
-  gpus=$(nvidia-smi -L 2>/dev/null) ||
-    fail "there is no NVIDIA GPU here, or no driver for it: nvidia-smi -L fails; nothing was run"
-  echo "$gpus"
-fi
 command -v python3 >/dev/null || fail "python3 is needed (Debian: apt-get install python3)"
+
+if [ "$provider" = cuda ]; then
+  # The driver itself is asked: a container may have it without nvidia-smi.
+  python3 - <<'PY' || fail "there is no NVIDIA GPU here, or no driver for it; nothing was run"
+import ctypes, sys
+
+try:
+    driver = ctypes.CDLL("libcuda.so.1")
+except OSError:
+    sys.exit(1)
+count, version, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(100)
+if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+    sys.exit(1)
+driver.cuDriverGetVersion(ctypes.byref(version))
+for device in range(count.value):
+    driver.cuDeviceGetName(name, len(name), device)
+    print(f"{name.value.decode()}, driver for CUDA {version.value // 1000}.{version.value % 1000 // 10}", flush=True)
+PY
+fi
 
 # The first of some libraries that the system's loader does not find, at an LD_LIBRARY_PATH.
 missing() {
@@ -55,7 +69,10 @@ if [ "$provider" = cuda ]; then
   libraries=${LD_LIBRARY_PATH:-}
   if [ -n "$(missing "$libraries")" ]; then
     packaged=$(python3 -c 'import glob, sys
-print(":".join(folder for path in sys.path for folder in sorted(glob.glob(path + "/nvidia/*/lib"))))')
+folders = ["/usr/local/cuda*/lib64"]
+folders += [path + "/nvidia/*/lib" for path in sys.path]
+folders += [root + "/lib/python3*/*-packages/nvidia/*/lib" for root in ("/usr", "/usr/local", "/opt/*")]
+print(":".join(folder for pattern in folders for folder in sorted(glob.glob(pattern))))')
     libraries=$packaged${libraries:+:$libraries}
   fi
   lacking=$(missing "$libraries")

@@ -95,7 +95,7 @@ fn check_cuda() -> Command {
 
 #[test]
 fn the_check_of_a_gpu_says_where_there_is_none() {
-    if Command::new("nvidia-smi").arg("-L").output().is_ok_and(|output| output.status.success()) {
+    if Path::new("/dev/nvidiactl").exists() {
         return println!("skipped: there is a GPU");
     }
     let output = check_cuda().output().unwrap();
