@@ -1,10 +1,11 @@
 //! What a pass of n rows costs: t(n) over t(1) for a stack of layers the size of a real model, by path and format, and
 //! the machine's own limits beside it.
 //!
-//! `cargo bench -p upcycle-kernels -- [135m|1b]... [FORMAT]... [PATH]... [ROWS]...` (default: 135m 1b Q4_1, the best path,
-//! 1 to 81 rows)
+//! `cargo bench -p upcycle-kernels -- [135m|1b]... [FORMAT]... [PATH]... [ROWS]... [busy]` (default: 135m 1b Q4_1, the best
+//! path, 1 to 81 rows; `busy`: also what passes cost beside as many busy threads as the kernels have)
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use upcycle_kernels::{
@@ -254,6 +255,96 @@ fn bandwidth(kernels: &Kernels) -> f64 {
     (data.len() * 8) as f64 / median(&mut times)
 }
 
+/// Multiply-adds of int8 a second that the path's instruction for them gives, of registers alone.
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "instructions that a path stands for")]
+fn ceiling(kernels: &Kernels) -> Option<f64> {
+    use std::arch::x86_64::*;
+
+    const ROUNDS: usize = 100_000;
+    /// Sums apart from each other, so that none waits for the one before it.
+    const SUMS: usize = 12;
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn vnni512(ones: i8) -> i32 {
+        let x = _mm512_set1_epi8(ones);
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..ROUNDS {
+            sums.iter_mut().for_each(|sum| *sum = _mm512_dpbusd_epi32(*sum, x, x));
+        }
+        _mm512_reduce_add_epi32(sums.into_iter().fold(x, |a, b| _mm512_add_epi32(a, b)))
+    }
+    #[target_feature(enable = "avx2,avxvnni")]
+    fn vnni256(ones: i8) -> i32 {
+        let x = _mm256_set1_epi8(ones);
+        let mut sums = [_mm256_setzero_si256(); SUMS];
+        for _ in 0..ROUNDS {
+            sums.iter_mut().for_each(|sum| *sum = _mm256_dpbusd_avx_epi32(*sum, x, x));
+        }
+        _mm256_extract_epi32::<0>(sums.into_iter().fold(x, |a, b| _mm256_add_epi32(a, b)))
+    }
+    #[target_feature(enable = "avx2")]
+    fn maddubs(ones: i8) -> i32 {
+        let x = _mm256_set1_epi8(ones);
+        let mut sums = [_mm256_setzero_si256(); SUMS];
+        for _ in 0..ROUNDS {
+            // What is multiplied depends on the sum, or else the product would be taken out of the loop.
+            sums.iter_mut().for_each(|sum| *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(x, *sum)));
+        }
+        _mm256_extract_epi32::<0>(sums.into_iter().fold(x, |a, b| _mm256_add_epi32(a, b)))
+    }
+    let isa = kernels.path().isa();
+    let (lanes, tasks) = (if isa == Isa::Avx512Vnni { 64 } else { 32 }, 4 * kernels.pool().threads());
+    let mut times: Vec<Duration> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            kernels.pool().run(tasks, |_| {
+                let ones = black_box(1);
+                // SAFETY: a path is only made for instructions that the processor has.
+                black_box(unsafe {
+                    match isa {
+                        Isa::Avx512Vnni => vnni512(ones),
+                        Isa::AvxVnni => vnni256(ones),
+                        Isa::Avx2 => maddubs(ones),
+                        _ => 0,
+                    }
+                });
+            });
+            start.elapsed()
+        })
+        .collect();
+    let known = matches!(isa, Isa::Avx512Vnni | Isa::AvxVnni | Isa::Avx2);
+    known.then(|| (tasks * ROUNDS * SUMS * lanes) as f64 / median(&mut times))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ceiling(_: &Kernels) -> Option<f64> {
+    None
+}
+
+/// What passes cost beside as many busy threads as the kernels have, over what they cost alone.
+fn beside_busy_threads(stack: &Stack, kernels: &Kernels) {
+    let mut work = Work::default();
+    for n in [1, 8] {
+        let mut time = || {
+            let mut times: Vec<Duration> =
+                (0..15).map(|_| stack.pass(kernels, n, &mut work).iter().sum()).collect();
+            median(&mut times)
+        };
+        let alone = time();
+        let stop = AtomicBool::new(false);
+        let beside = std::thread::scope(|scope| {
+            for _ in 0..kernels.pool().threads() {
+                scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+            }
+            let beside = time();
+            stop.store(true, Ordering::Relaxed);
+            beside
+        });
+        println!("  t({n}) beside {} busy threads: {:.2} times", kernels.pool().threads(), beside / alone);
+    }
+}
+
 /// Multiply-adds a second of a matrix that stays in the cache, many rows at a time: the most that these kernels do.
 fn peak(kernels: &Kernels, format: Format) -> f64 {
     let matrix = matrix(format, 256, 1024);
@@ -310,6 +401,9 @@ fn main() {
         let kernels = Kernels::with_path(path, 0);
         let memory = bandwidth(&kernels);
         println!("{}: memory {:.1} GB/s", isa.name(), memory / 1e9);
+        if let Some(ceiling) = ceiling(&kernels) {
+            println!("int8 in registers: {:.0} G multiply-adds a second", ceiling / 1e9);
+        }
         for &format in &formats {
             let peak = peak(&kernels, format);
             println!("{} in cache: {:.0} G multiply-adds a second", format.name(), peak / 1e9);
@@ -317,7 +411,11 @@ fn main() {
         one_row(&kernels, memory);
         for &size in &sizes {
             for &format in &formats {
-                table(&Stack::new(size, format), format, &kernels, &rows);
+                let stack = Stack::new(size, format);
+                table(&stack, format, &kernels, &rows);
+                if named("busy") {
+                    beside_busy_threads(&stack, &kernels);
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ pub struct Kernels {
 
 impl Kernels {
     /// Kernels on the path that `UPCYCLE_KERNELS` names, else the processor's best, with `threads` threads (0: one for
-    /// each processor that this process may use).
+    /// each core that this process may use; two threads of one core would share its units and its caches).
     ///
     /// # Errors
     /// [`IsaError`] if the variable names no path, or one that this processor cannot run.
@@ -26,7 +26,7 @@ impl Kernels {
     #[must_use]
     pub fn with_path(path: Path, threads: usize) -> Self {
         let threads = match threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => std::thread::available_parallelism().map_or(1, usize::from).min(num_cpus::get_physical()),
             threads => threads,
         };
         Self { path, pool: Pool::new(threads) }

@@ -162,8 +162,10 @@ impl Kernels {
         }
         let rows = (sights.len() * kv_heads / (TASKS * self.pool().threads())).clamp(1, ROWS);
         let group = heads / kv_heads;
-        self.pool().run(sights.len().div_ceil(rows) * kv_heads, |task| {
-            let (chunk, kv_head) = (task / kv_heads, task % kv_heads);
+        let chunks = sights.len().div_ceil(rows);
+        // Neighbours, which are one thread's, read the same keys and values.
+        self.pool().run(chunks * kv_heads, |task| {
+            let (kv_head, chunk) = (task / chunks, task % chunks);
             let place = Place { layer, kv_head, group };
             let (from, span) = (kv_head * group * head_dim, group * head_dim);
             let mut start = chunk * rows;
