@@ -38,7 +38,7 @@ pub struct CandleVerifier {
     scratch: forward::Scratch,
     own_scratch: own::Scratch,
     positions: Vec<u32>,
-    /// The rows that the last forward was asked for, rising, and their logits, `[rows, vocab]`.
+    /// The rows that the last forward was asked for, rising, and their logits, `[rows, vocab]` and perhaps more.
     scored: Vec<Row>,
     logits: Vec<f32>,
 }

@@ -14,9 +14,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
-/// Rounds of looking for work before a worker yields, then parks: some ten microseconds.
+/// Rounds of looking for work before a worker yields: some ten microseconds, the pause between two operations.
 const SPINS: u32 = 2000;
-const YIELDS: u32 = 16;
+/// Rounds of looking for work and yielding, to whoever else wants the processor, before a worker parks: some hundred
+/// microseconds, the pause between two passes, in which a draft is grown. To be woken takes as long.
+const YIELDS: u32 = 400;
 
 /// Bit of `state` that says that the current operation takes workers; the bits below it count those inside, the bits
 /// above it count operations.

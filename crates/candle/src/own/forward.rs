@@ -20,8 +20,8 @@ pub(crate) struct Scratch {
     rope: Option<Rope>,
 }
 
-/// Runs the model over `batch`: keys and values go to their slots, the wanted rows' logits, `[wanted, vocab]`, to
-/// `logits`.
+/// Runs the model over `batch`: keys and values go to their slots, the wanted rows' logits, `[wanted, vocab]`, to the front
+/// of `logits`.
 ///
 /// # Errors
 /// [`NotFinite`] for the first row found with a NaN or an infinity. The slots that were written may then hold anything;
@@ -52,7 +52,7 @@ pub(crate) fn forward(
         feed_forward(kernels, dimensions, layer, scratch);
     }
     check_finite(&scratch.stream, width)?;
-    head(packed, dimensions, &batch.wanted, scratch, logits);
+    let logits = head(packed, dimensions, &batch.wanted, scratch, logits);
     check_finite(logits, dimensions.vocab).map_err(|NotFinite { row }| NotFinite { row: batch.wanted[row] })
 }
 
@@ -124,21 +124,27 @@ fn feed_forward(kernels: &Kernels, dimensions: &Dimensions, layer: &Layer, scrat
 }
 
 /// The wanted rows' logits, `[wanted, vocab]`.
-fn head(
+fn head<'a>(
     packed: &Packed,
     dimensions: &Dimensions,
     wanted: &[usize],
     scratch: &mut Scratch,
-    logits: &mut Vec<f32>,
-) {
+    logits: &'a mut Vec<f32>,
+) -> &'a [f32] {
     let &Dimensions { width, vocab, epsilon, .. } = dimensions;
     let Scratch { stream, wanted: chosen, narrow, .. } = scratch;
     chosen.clear();
     for &row in wanted {
         chosen.extend_from_slice(&stream[row * width..][..width]);
     }
-    logits.resize(wanted.len() * vocab, 0.0);
+    // Never shorter again: growing would fill it anew, 200 kB a row, and drafts are now longer, now shorter.
+    let len = wanted.len() * vocab;
+    if logits.len() < len {
+        logits.resize(len, 0.0);
+    }
+    let logits = &mut logits[..len];
     let (kernels, head) = (&packed.kernels, packed.head());
     kernels.rms_norm(chosen, &packed.output_norm, epsilon, narrow, quantized(head));
     kernels.multiply(narrow, &mut [Product { matrix: head, out: logits, store: Store::Set }]);
+    logits
 }
