@@ -35,7 +35,7 @@ fn an_automatic_budget_gives_the_text_of_plain_decoding() {
         let sampling = SamplingConfig { temperature, seed: 11, ..SamplingConfig::default() };
         let sampling = Sampling::new(sampling).unwrap();
         // One drafter for all prompts: what it learned must not show in the text either.
-        let drafter = AnyDrafter::cold(config.drafter(), vocab, None).unwrap();
+        let drafter = AnyDrafter::cold(config.drafter(), vocab, None, None).unwrap();
         let mut auto =
             config.drafter().budget().apply(Decoder::new(&mut *engine.verifier, drafter), costs.clone());
         let mut drafts = |prompt: &[TokenId]| {

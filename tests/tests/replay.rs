@@ -165,7 +165,7 @@ fn the_reference_is_reproduced_364_of_364() {
     };
     let verifier = Scripted { limits, prompts, opened: 0, next: 0, committed: 0, identical: 0 };
     let paper = paper();
-    let drafter = AnyDrafter::cold(&paper, VOCAB, None).unwrap();
+    let drafter = AnyDrafter::cold(&paper, VOCAB, None, None).unwrap();
     let mut decoder = Decoder::new(verifier, drafter).with_budget(paper.budget().nodes().unwrap());
 
     let mut model = HashMap::new();

@@ -2,15 +2,18 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use upcycle_core::mixed::{Copying, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, TokenRows};
+use upcycle_core::mixed::{
+    Copying, Corpus, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, Texts, TokenRows,
+};
 use upcycle_core::snapshot::Fingerprint;
 use upcycle_core::{
     AdjacencyMatrix, Context, CostCurve, CostError, DraftTree, Drafter, Footprint, MatrixError, NullDrafter,
     Outcome, PromptLookup, Rows, SnapshotError, TokenRecycling,
 };
 
-use crate::{DrafterChoice, Mixed, Recycling, SourceName, Tree};
+use crate::{DrafterChoice, Mixed, Recycling, SourceName, TextsError, Tree};
 
 /// Prompt lookup matches at most this many tokens, as the original does.
 const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -59,6 +62,12 @@ pub enum DrafterError {
          drafter.costs, or set drafter.budget to a number"
     )]
     NoCosts,
+    /// The folder of texts cannot be used.
+    #[error(transparent)]
+    Texts(#[from] TextsError),
+    /// The source `texts` without its texts.
+    #[error("the source `texts` needs a corpus to copy from; `Text::corpus` reads that of drafter.texts")]
+    NoCorpus,
 }
 
 /// Why a file of costs cannot be used.
@@ -75,15 +84,18 @@ pub enum CostFileError {
 
 impl AnyDrafter {
     /// The drafter of `choice` for a model of `vocab` tokens whose tokenizer has this fingerprint, on a machine of these
-    /// costs. Its matrix is that of its snapshot if that file is there, else an empty one.
+    /// costs. Its matrix is that of its snapshot if that file is there, else an empty one. `corpus` is that of the texts that
+    /// the choice names, by [`Text::corpus`](crate::Text::corpus).
     ///
     /// # Errors
-    /// [`DrafterError`]: a snapshot that is there and damaged, or of another model, is never passed over.
+    /// [`DrafterError`]: a snapshot that is there and damaged, or of another model, is never passed over, nor are missing
+    /// texts.
     pub fn build(
         choice: &DrafterChoice,
         vocab: usize,
         fingerprint: &Fingerprint,
         costs: Option<&CostCurve>,
+        corpus: Option<&Arc<Corpus>>,
     ) -> Result<Self, DrafterError> {
         let k = choice.k();
         let matrix = match choice.snapshot() {
@@ -98,24 +110,30 @@ impl AnyDrafter {
             }
             None => AdjacencyMatrix::new(vocab, k)?,
         };
-        Ok(Self::over(matrix, choice, costs))
+        Self::over(matrix, choice, costs, corpus)
     }
 
     /// As [`build`](Self::build), but with an empty matrix whatever the configuration says.
     ///
     /// # Errors
-    /// [`DrafterError::Matrix`].
+    /// [`DrafterError::Matrix`], [`DrafterError::NoCorpus`].
     pub fn cold(
         choice: &DrafterChoice,
         vocab: usize,
         costs: Option<&CostCurve>,
+        corpus: Option<&Arc<Corpus>>,
     ) -> Result<Self, DrafterError> {
-        Ok(Self::over(AdjacencyMatrix::new(vocab, choice.k())?, choice, costs))
+        Self::over(AdjacencyMatrix::new(vocab, choice.k())?, choice, costs, corpus)
     }
 
     /// The drafter of `choice` over `matrix`, which those without one have no use for.
-    fn over(matrix: AdjacencyMatrix, choice: &DrafterChoice, costs: Option<&CostCurve>) -> Self {
-        match choice {
+    fn over(
+        matrix: AdjacencyMatrix,
+        choice: &DrafterChoice,
+        costs: Option<&CostCurve>,
+        corpus: Option<&Arc<Corpus>>,
+    ) -> Result<Self, DrafterError> {
+        Ok(match choice {
             DrafterChoice::Recycling(Recycling { tree, prompt_rows, .. }) => {
                 let rows = prompt_rows.rows(costs);
                 match tree {
@@ -130,17 +148,17 @@ impl AnyDrafter {
                 }
             }
             DrafterChoice::Mixed(mixed) => {
-                let drafter = MixedDrafter::new(mixed_sources(mixed, matrix));
+                let drafter = MixedDrafter::new(mixed_sources(mixed, matrix, corpus)?);
                 Self::Mixed(Box::new(drafter.with_prompt_rows(mixed.prompt_rows.rows(costs))))
             }
             DrafterChoice::PromptLookup { budget } => {
                 Self::PromptLookup(PromptLookup::new(MAX_NGRAM, budget.nodes().unwrap_or(LOOKUP)))
             }
             DrafterChoice::None => Self::None(NullDrafter),
-        }
+        })
     }
 
-    /// Forgets everything that it learned.
+    /// Forgets everything that it learned; texts of the user's own are not learned, and stay.
     pub fn clear(&mut self) {
         match self {
             Self::Recycling(drafter) => drafter.matrix_mut().clear(),
@@ -214,18 +232,26 @@ impl Drafter for AnyDrafter {
 }
 
 /// The sources of the mixed drafter; the matrix goes to the one that recycles by single tokens.
-fn mixed_sources(mixed: &Mixed, matrix: AdjacencyMatrix) -> Vec<Box<dyn Source>> {
+fn mixed_sources(
+    mixed: &Mixed,
+    matrix: AdjacencyMatrix,
+    corpus: Option<&Arc<Corpus>>,
+) -> Result<Vec<Box<dyn Source>>, DrafterError> {
     let (vocab, bytes) = (matrix.vocab(), mixed.table_mib << 20);
     let mut matrix = Some(matrix);
-    let source = |&name: &SourceName| -> Option<Box<dyn Source>> {
-        Some(match name {
+    let source = |&name: &SourceName| -> Option<Result<Box<dyn Source>, DrafterError>> {
+        Some(Ok(match name {
             SourceName::Recycling => Box::new(TokenRows::new(matrix.take()?)),
             SourceName::Bigram => Box::new(HashedRows::new(2, bytes)),
             SourceName::Trigram => Box::new(HashedRows::new(3, bytes)),
             SourceName::Suffix => Box::new(Copying::default()),
             SourceName::RunnersUp => Box::new(RunnersUp::default()),
             SourceName::Frequent => Box::new(Frequent::new(vocab)),
-        })
+            SourceName::Texts => match corpus {
+                Some(corpus) => Box::new(Texts::new(Arc::clone(corpus))),
+                None => return Some(Err(DrafterError::NoCorpus)),
+            },
+        }))
     };
     // No source stands twice in a configuration, so the matrix is taken once.
     mixed.sources.iter().filter_map(source).collect()

@@ -134,7 +134,7 @@ impl Engine {
     }
 
     /// A decoder over this model, and its text layer. Where the budget is `auto`, what passes cost comes from the file
-    /// that the configuration names, or from `costs`.
+    /// that the configuration names, or from `costs`. Texts that the drafter copies from are read.
     ///
     /// # Errors
     /// [`DrafterError`].
@@ -145,7 +145,9 @@ impl Engine {
     ) -> Result<(AnyDecoder, Text), DrafterError> {
         let fingerprint = self.text.tokenizer.fingerprint();
         let saved = self.costs(choice.budget(), costs)?;
-        let drafter = AnyDrafter::build(choice, self.verifier.limits().vocab, &fingerprint, saved.as_ref())?;
+        let vocab = self.verifier.limits().vocab;
+        let corpus = self.text.corpus(choice, vocab)?;
+        let drafter = AnyDrafter::build(choice, vocab, &fingerprint, saved.as_ref(), corpus.as_ref())?;
         let decoder = choice.budget().apply(Decoder::new(self.verifier, drafter), saved);
         Ok((decoder, self.text))
     }

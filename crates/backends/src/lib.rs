@@ -37,6 +37,7 @@ mod llama_cpp;
 #[cfg(feature = "ort")]
 mod ort;
 mod registry;
+mod texts;
 
 pub use config::{
     BackendChoice, Budget, CacheType, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS,
@@ -52,3 +53,4 @@ pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text, 
 pub use registry::{
     Availability, BackendInfo, BuildError, Builder, Built, OnProgress, Progress, Registry, Source,
 };
+pub use texts::TextsError;

@@ -1,7 +1,11 @@
 //! Laws of the mixed drafter.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
-use upcycle_core::mixed::{Copying, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, TokenRows};
+use upcycle_core::mixed::{
+    Copying, Corpus, CorpusBuilder, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, Texts, TokenRows,
+};
 use upcycle_core::{
     AdjacencyMatrix, AutoBudget, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Request, Room,
     Rows, Sampling, SamplingConfig, SeqId, TokenId,
@@ -10,15 +14,25 @@ use upcycle_testkit::NaiveVerifier;
 
 const VOCAB: usize = 48;
 
+/// A corpus of these texts, of about `bytes`.
+fn corpus(texts: &[Vec<TokenId>], bytes: usize) -> Arc<Corpus> {
+    let mut builder = CorpusBuilder::new(VOCAB, bytes / 8);
+    for text in texts {
+        builder.push(text);
+    }
+    Arc::new(builder.build())
+}
+
 /// The sources whose bits are set, over tables of about `bytes`.
-fn sources(set: u8, bytes: usize) -> Vec<Box<dyn Source>> {
-    let all: [Box<dyn Source>; 6] = [
+fn sources(set: u8, bytes: usize, corpus: Arc<Corpus>) -> Vec<Box<dyn Source>> {
+    let all: [Box<dyn Source>; 7] = [
         Box::new(TokenRows::new(AdjacencyMatrix::new(VOCAB, 8).unwrap())),
         Box::new(HashedRows::new(2, bytes)),
         Box::new(HashedRows::new(3, bytes)),
         Box::new(Copying::new(bytes / 16)),
         Box::new(RunnersUp::default()),
         Box::new(Frequent::new(VOCAB)),
+        Box::new(Texts::new(corpus)),
     ];
     all.into_iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1).map(|(_, source)| source).collect()
 }
@@ -82,24 +96,31 @@ proptest! {
 
     #[test]
     fn law_10_any_sources_any_size_any_seed_give_the_plain_text(
-        set in 0_u8..64,
+        set in 0_u8..128,
         size in prop::option::of(0_usize..40),
         seed in any::<u64>(),
         bytes in 64_usize..20_000,
         prompt_rows in prop::sample::select(vec![Rows::All, Rows::Last, Rows::Every(3)]),
         temperature in prop::sample::select(vec![0.0_f32, 0.7]),
+        mut corpus_texts in prop::collection::vec(prop::collection::vec(0..VOCAB as u32 + 2, 0..80), 0..4),
+        with_answers in any::<bool>(),
     ) {
         let config = SamplingConfig { temperature, seed, ..SamplingConfig::default() };
         let sampling = Sampling::new(config).unwrap();
-        let drafter = Checked(MixedDrafter::new(sources(set, bytes)).with_prompt_rows(prompt_rows));
-        prop_assert_eq!(texts(drafter, size, seed, sampling), texts(NullDrafter, Some(0), seed, sampling));
+        let plain = texts(NullDrafter, Some(0), seed, sampling);
+        if with_answers {
+            corpus_texts.extend(plain.iter().cloned());
+        }
+        let sources = sources(set, bytes, corpus(&corpus_texts, bytes));
+        let drafter = Checked(MixedDrafter::new(sources).with_prompt_rows(prompt_rows));
+        prop_assert_eq!(texts(drafter, size, seed, sampling), plain);
     }
 }
 
 #[test]
 fn tables_keep_to_their_bytes() {
     let bytes = 40_000;
-    let mut drafter = MixedDrafter::new(sources(0b1110, bytes));
+    let mut drafter = MixedDrafter::new(sources(0b1110, bytes, corpus(&[], 0)));
     let limit = 2 * bytes + 64 * 1024;
     let text: Vec<TokenId> = (0..20_000_u32).map(|i| i.wrapping_mul(2_654_435_761) % VOCAB as u32).collect();
     let mut tree = DraftTree::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::Problem;
 use super::keys::nearest;
 use crate::engine::{CONFIG_FILE, GRAPH_FILE};
+use crate::texts::Files;
 
 /// Checks that a value is one of `names`.
 pub(crate) fn one_of<'a>(key: &'static str, found: &str, names: &[&'a str]) -> Result<&'a str, Problem> {
@@ -91,6 +92,27 @@ pub(crate) fn writable_file(key: &'static str, path: PathBuf) -> Result<PathBuf,
         return Ok(path);
     };
     Err(Problem::NoSuchFile { key, path, hint })
+}
+
+/// A folder with a file in it, or in a folder below it, that may be a text.
+pub(crate) fn folder_of_texts(key: &'static str, path: PathBuf) -> Result<PathBuf, Problem> {
+    let (found, expected) = if path.is_file() {
+        ("is a file".to_owned(), "a folder of texts: name the one that it lies in")
+    } else if !path.is_dir() {
+        ("is not there".to_owned(), "a folder of texts")
+    } else {
+        match Files::below(&path).map(|mut files| files.next()) {
+            Ok(Some(Ok(_))) => return Ok(path),
+            Ok(None) => {
+                let found = "holds no file that is not hidden".to_owned();
+                (found, "texts in it or in folders below it; symbolic links are not followed")
+            }
+            Ok(Some(Err(error))) | Err(error) => {
+                (format!("cannot be used ({error})"), "a folder that can be read")
+            }
+        }
+    };
+    Err(Problem::NoTexts { key, path, found, expected })
 }
 
 /// How many entries of a folder are looked at for a name like the one that was written.

@@ -8,7 +8,7 @@ use upcycle_core::template::MAX_RANKS;
 use upcycle_core::{Rows, TreeTemplate};
 
 use super::budget::Budget;
-use super::choices::{existing_file, names, one_of, out_of_range, writable_file};
+use super::choices::{existing_file, folder_of_texts, names, one_of, out_of_range, writable_file};
 use super::error::{Problem, TreeFileError};
 use super::prompt_rows::PromptRows;
 use super::raw::{RawAmount, RawDrafter};
@@ -120,6 +120,15 @@ impl DrafterChoice {
             DrafterChoice::PromptLookup { .. } | DrafterChoice::None => None,
         }
     }
+
+    /// The folder of texts that it copies from.
+    #[must_use]
+    pub fn texts(&self) -> Option<&Path> {
+        match self {
+            DrafterChoice::Mixed(mixed) => mixed.texts.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// The settings of the mixed drafter.
@@ -135,6 +144,8 @@ pub struct Mixed {
     pub prompt_rows: PromptRows,
     /// Where the matrix of its `recycling` is read from, if the file is there, and kept afterwards.
     pub snapshot: Option<PathBuf>,
+    /// The folder of texts that its `texts` copies from: there if, and only if, that is among its sources.
+    pub texts: Option<PathBuf>,
 }
 
 /// MiB of each table that is keyed by several tokens, where the configuration does not say.
@@ -161,16 +172,20 @@ names! {
         RunnersUp = "runners-up",
         /// What the text says most often.
         Frequent = "frequent",
+        /// What followed the longest match of the text's own end in a folder of the user's texts.
+        Texts = "texts",
     }
 }
 
 impl SourceName {
-    /// Those that are mixed where the configuration does not say.
+    /// Those that are mixed where the configuration does not say; with a folder of texts, `texts` too.
     pub const DEFAULT: [Self; 5] =
         [Self::Recycling, Self::Bigram, Self::Trigram, Self::Suffix, Self::Frequent];
 
-    fn parse_all(names: Option<Vec<String>>) -> Result<Vec<Self>, Problem> {
-        let Some(names) = names else { return Ok(Self::DEFAULT.to_vec()) };
+    /// The sources of these names, and `texts` where there is a folder for it.
+    fn parse_all(names: Option<Vec<String>>, with_texts: bool) -> Result<Vec<Self>, Problem> {
+        let names =
+            names.unwrap_or_else(|| Self::DEFAULT.iter().map(|source| source.name().to_owned()).collect());
         let mut sources = Vec::new();
         for name in &names {
             let source = Self::parse("drafter.sources", name)?;
@@ -181,6 +196,14 @@ impl SourceName {
         }
         if sources.is_empty() {
             return Err(out_of_range("drafter.sources", &"[]", "at least one source"));
+        }
+        match (sources.contains(&Self::Texts), with_texts) {
+            (false, true) => sources.push(Self::Texts),
+            (true, false) => {
+                let expected = "drafter.texts beside the source `texts`: the folder that it copies from";
+                return Err(out_of_range("drafter.sources", &format!("{names:?}"), expected));
+            }
+            _ => {}
         }
         Ok(sources)
     }
@@ -244,7 +267,8 @@ impl RawDrafter {
             let expected = format!("at most {MAX_NODES}");
             return Err(out_of_range("drafter.budget", &budget, &expected));
         }
-        let sources = SourceName::parse_all(self.sources)?;
+        let texts = self.texts.map(|path| folder_of_texts("drafter.texts", path)).transpose()?;
+        let sources = SourceName::parse_all(self.sources, texts.is_some())?;
         // Rows of prompts teach the mixed drafter next to nothing, and the paper does without.
         let prompt_rows = PromptRows::check(self.prompt_rows)?.unwrap_or(PromptRows::Fixed(Rows::Last));
         let table_mib = self.table_mib.unwrap_or(DEFAULT_TABLE_MIB);
@@ -258,7 +282,8 @@ impl RawDrafter {
                 return Err(out_of_range("drafter.sources", &format!("{names:?}"), expected));
             }
             "mixed" => {
-                return Ok(DrafterChoice::Mixed(Mixed { budget, sources, table_mib, prompt_rows, snapshot }));
+                let mixed = Mixed { budget, sources, table_mib, prompt_rows, snapshot, texts };
+                return Ok(DrafterChoice::Mixed(mixed));
             }
             "none" => return Ok(DrafterChoice::None),
             "prompt-lookup" => return Ok(DrafterChoice::PromptLookup { budget }),

@@ -144,6 +144,18 @@ pub enum Problem {
         /// The nearest file in that folder, or what else may help.
         hint: String,
     },
+    /// A path that leads to no folder of texts.
+    #[error("`{key}`: {path} {found}; expected {expected}", path = path.display())]
+    NoTexts {
+        /// The key.
+        key: &'static str,
+        /// The path, as resolved.
+        path: PathBuf,
+        /// What it is or lacks.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// A file that cannot be used for what it is named for.
     #[error("`{key}`: {path} is not a tree template", path = path.display())]
     Tree {
@@ -192,6 +204,7 @@ impl Problem {
             Problem::OutOfRange { key, .. }
             | Problem::UnknownName { key, .. }
             | Problem::NoSuchFile { key, .. }
+            | Problem::NoTexts { key, .. }
             | Problem::Tree { key, .. }
             | Problem::FixedByPreset { key, .. } => Some(key),
             Problem::Unreadable(_)

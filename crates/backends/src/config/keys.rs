@@ -86,7 +86,7 @@ fn collect(table: &Table, prefix: &str, keys: &mut BTreeMap<String, Kind>) {
 const SIZES: [&str; 2] = ["drafter.budget", "drafter.prompt_rows"];
 
 /// The keys whose values are paths: relative ones in a file are relative to the file's folder.
-pub(crate) const PATHS: [&str; 9] = [
+pub(crate) const PATHS: [&str; 10] = [
     "model.path",
     "model.tokenizer",
     "model.template",
@@ -96,6 +96,7 @@ pub(crate) const PATHS: [&str; 9] = [
     "drafter.tree",
     "drafter.costs",
     "drafter.snapshot",
+    "drafter.texts",
 ];
 
 /// `prefix.name`, or `name` alone at the top.

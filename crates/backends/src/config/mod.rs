@@ -279,11 +279,12 @@ impl From<&Config> for Raw {
                 raw.prompt_rows = Some(prompt_rows.into());
                 raw.snapshot = snapshot;
             }
-            DrafterChoice::Mixed(Mixed { budget, sources, table_mib, prompt_rows, snapshot }) => {
+            DrafterChoice::Mixed(Mixed { budget, sources, table_mib, prompt_rows, snapshot, texts }) => {
                 raw.set_budget(budget);
                 raw.prompt_rows = Some(prompt_rows.into());
                 raw.table_mib = Some(table_mib);
                 raw.snapshot = snapshot;
+                raw.texts = texts;
                 raw.sources = Some(sources.iter().map(|source| source.name().to_owned()).collect());
             }
             DrafterChoice::PromptLookup { budget } => raw.set_budget(budget),

@@ -90,6 +90,8 @@ pub struct RawDrafter {
     pub snapshot: Option<PathBuf>,
     /// Who proposes nodes to the mixed drafter.
     pub sources: Option<Vec<String>>,
+    /// A folder of texts that the mixed drafter copies from.
+    pub texts: Option<PathBuf>,
 }
 
 /// A number, or a name that stands for one.
@@ -157,6 +159,7 @@ impl Raw {
                 table_mib: Some(0),
                 snapshot: path(),
                 sources: Some(Vec::new()),
+                texts: path(),
             },
             decode: RawDecode {
                 max_tokens: Some(0),

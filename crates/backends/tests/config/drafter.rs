@@ -130,6 +130,57 @@ fn tables_and_snapshots_of_the_mixed_drafter_are_checked() {
 }
 
 #[test]
+fn a_folder_of_texts_adds_the_source_that_copies_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("in/a")).unwrap();
+    fs::write(folder.path().join("in/a/text.txt"), "").unwrap();
+    let path = folder.path().join("in");
+    let mixed = |rest: &str| format!("[drafter]\nname = \"mixed\"\ntexts = {path:?}\n{rest}");
+    let sources = |rest: &str| {
+        let config = load(&mixed(rest)).unwrap();
+        assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
+        assert_eq!(config.drafter().texts(), Some(&*path));
+        let DrafterChoice::Mixed(Mixed { sources, .. }) = config.drafter().clone() else {
+            panic!("{config:?}")
+        };
+        sources
+    };
+    assert_eq!(sources(""), [&SourceName::DEFAULT[..], &[SourceName::Texts]].concat());
+    assert_eq!(sources("sources = [\"suffix\"]"), [SourceName::Suffix, SourceName::Texts]);
+    let written = sources("sources = [\"texts\", \"suffix\"]");
+    assert_eq!(written, [SourceName::Texts, SourceName::Suffix], "where it is written");
+
+    let error = message("[drafter]\nname = \"mixed\"\nsources = [\"texts\"]");
+    assert!(
+        error.starts_with("test.toml:3:11: ") && error.contains("expected drafter.texts beside"),
+        "{error}"
+    );
+    assert_eq!(load("drafter.name = \"mixed\"").unwrap().drafter().texts(), None);
+}
+
+#[test]
+fn a_folder_of_texts_is_a_folder_with_a_file_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::create_dir_all(folder.path().join("empty/.hidden")).unwrap();
+    fs::write(folder.path().join("empty/.hidden/a.txt"), "text").unwrap();
+    fs::write(folder.path().join("file.txt"), "text").unwrap();
+    // Whoever drafts: the drafter may be changed on the command line.
+    for name in ["mixed", "none"] {
+        let error = |path: &str| message(&format!("[drafter]\nname = {name:?}\ntexts = {:?}", at(path)));
+        for (path, found) in [
+            ("gone", "is not there; expected a folder of texts"),
+            ("file.txt", "is a file; expected a folder of texts: name the one that it lies in"),
+            ("empty", "holds no file that is not hidden; expected texts in it or in folders below it"),
+        ] {
+            let error = error(path);
+            assert!(error.starts_with("test.toml:3:9: `drafter.texts`: "), "{error}");
+            assert!(error.contains(&at(path)) && error.contains(found), "{error}");
+        }
+    }
+}
+
+#[test]
 fn the_paper_preset_fixes_its_keys() {
     let paper = "[drafter]\npreset = \"paper\"\n";
     let config = load(paper).unwrap();

@@ -33,13 +33,14 @@ fn mixed_choice() -> DrafterChoice {
         table_mib: DEFAULT_TABLE_MIB,
         prompt_rows: PromptRows::Fixed(Rows::All),
         snapshot: None,
+        texts: None,
     })
 }
 
 /// The mixed drafter as it is configured by default, at work and warm.
 fn mixed(vocab: usize) -> Reading<AnyDrafter> {
     let choice = mixed_choice();
-    let drafter = AnyDrafter::cold(&choice, vocab, None).expect("a size in use");
+    let drafter = AnyDrafter::cold(&choice, vocab, None, None).expect("a size in use");
     Reading::new(drafter, vocab).warmed(WARM)
 }
 

@@ -40,6 +40,23 @@ fn many_prompts_are_answered_in_order_with_the_matrix_carried_on_or_cold() {
 }
 
 #[test]
+fn a_cold_start_keeps_the_users_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, texts) = (folder.path().join("prompts.jsonl"), folder.path().join("texts"));
+    let question = r#"{"question_id": 1, "turns": ["Name three colours."]}"#;
+    fs::write(&file, [question, question].join("\n")).unwrap();
+    let cold = |more: &[&str]| lines(&file, &[&["--cold", "--drafter", "mixed"], more].concat());
+    let lengths = |line: &Value| numbers(line, "/stats/accept_lengths");
+    let without = cold(&[]);
+    fs::create_dir(&texts).unwrap();
+    fs::write(texts.join("answer.txt"), without[0]["text"].as_str().unwrap()).unwrap();
+    let with = cold(&["-s", &format!("drafter.texts={}", texts.display())]);
+    assert_eq!(numbers(&with[1], "/tokens"), numbers(&without[1], "/tokens"));
+    assert!(lengths(&with[1]).len() < lengths(&without[1]).len(), "{with:?}");
+    assert_eq!(lengths(&with[0]), lengths(&with[1]), "and nothing else");
+}
+
+#[test]
 fn a_broken_line_stops_everything_before_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prompts.jsonl");

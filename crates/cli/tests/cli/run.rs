@@ -249,6 +249,31 @@ fn a_warm_drafter_needs_fewer_steps_for_the_same_text() {
 }
 
 #[test]
+fn an_answer_that_is_in_the_users_texts_takes_fewer_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = format!("drafter.texts={}", folder.path().display());
+    let story =
+        ["--raw", "--prompt", "Once upon a time", "-n", "48", "--json", "--drafter", "mixed", "-s", SIZE];
+    let without = json(&mut run(&story));
+    fs::write(folder.path().join("answer.md"), without["text"].as_str().unwrap()).unwrap();
+    fs::write(folder.path().join("image.png"), b"\x89PNG\0").unwrap();
+    let output = succeed(run(&story).args(["-s", &texts]));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("image.png is passed over"), "{said}");
+    let with: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(with["tokens"], without["tokens"]);
+    let steps = |report| number(report, "/stats/steps");
+    assert!(steps(&with) < steps(&without) / 1.5, "{} of {}", steps(&with), steps(&without));
+    let sources = with["stats"]["sources"].as_array().unwrap();
+    let source = sources.iter().find(|source| source["name"] == "texts").unwrap();
+    assert!(number(source, "/accepted") > 10.0, "{source}");
+
+    fs::remove_file(folder.path().join("answer.md")).unwrap();
+    let error = fail(run(&story).args(["-s", &texts, "--log", "off"]), 1);
+    assert!(error.contains("nothing to copy from") && error.contains("found 1"), "{error}");
+}
+
+#[test]
 fn a_closed_pipe_is_quiet() {
     let mut child = run(&["--raw", "--prompt", "Once upon a time", "-n", "200"])
         .stdout(Stdio::piped())

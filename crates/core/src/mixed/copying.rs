@@ -140,7 +140,9 @@ impl History {
 /// Matches of these lengths and more are told apart.
 const LENGTHS: [usize; 7] = [2, 3, 4, 5, 7, 10, 14];
 
-fn grade(rank: usize, matched: usize, times: usize, all: usize) -> u8 {
+/// The grade of a continuation that followed `times` of `all` matches, the longest of them `matched` tokens long: rank,
+/// length and agreement, below 128.
+pub(super) fn grade(rank: usize, matched: usize, times: usize, all: usize) -> u8 {
     let length = LENGTHS.partition_point(|&length| length <= matched);
     // Seen once and alone; several times and always; mostly; seldom.
     let agreement = match (times, all) {

@@ -1,21 +1,25 @@
 //! Trees grown best first from several sources at once, each node with a calibrated probability.
 
 mod copying;
+mod corpus;
 mod frequent;
 mod mixer;
 mod rows;
 mod runners_up;
 mod source;
+mod texts;
 
 use std::collections::BinaryHeap;
 
 pub use copying::Copying;
+pub use corpus::{Corpus, CorpusBuilder};
 pub use frequent::Frequent;
 use mixer::Menu;
 use mixer::Mixer;
 pub use rows::{HashedRows, TokenRows, WIDTH};
 pub use runners_up::RunnersUp;
 pub use source::{MAX_SOURCES, Place, Proposals, Scored, Source, WINDOW};
+pub use texts::Texts;
 
 use crate::{
     AdjacencyMatrix, Context, DraftTree, Drafter, Footprint, Full, NodeId, Outcome, Phase, Rows, SeqId,
@@ -97,7 +101,7 @@ impl MixedDrafter {
         self.sources.iter().find_map(|source| source.matrix())
     }
 
-    /// Forgets everything that it learned, as if it were new.
+    /// Forgets everything that it learned, as if it were new. A [corpus](Texts) is not learned, and stays.
     pub fn clear(&mut self) {
         for source in &mut self.sources {
             source.clear();

@@ -143,7 +143,7 @@ pub trait Source: Send {
         let _ = seq;
     }
 
-    /// Forgets everything.
+    /// Forgets everything that it learned.
     fn clear(&mut self);
 
     /// Its adjacency matrix, if it is one: what a snapshot keeps.

@@ -1,8 +1,10 @@
 //! Our own arms: a decoder for each, over the model of its setup.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use upcycle_backends::{AnyDrafter, Config, DrafterChoice, DrafterError, PAPER_80, Recycling, Tree};
+use upcycle_core::mixed::Corpus;
 use upcycle_core::{Decoder, Drafter, Sampling, Stats};
 
 use super::{Lane, Measured, chain};
@@ -19,6 +21,8 @@ pub(in crate::runner) struct Ours {
     arm: String,
     pub(super) setup: usize,
     config: Config,
+    /// Of the setup's texts, if an arm so far copies from them.
+    corpus: Option<Arc<Corpus>>,
     decoder: Decoder<Seat, AnyDrafter>,
 }
 
@@ -32,6 +36,8 @@ pub(in crate::runner) fn arms(
     let (mut arms, mut lanes): (Vec<Arm>, Vec<Lane>) = (Vec::new(), Vec::new());
     for (index, setup) in setups.iter().enumerate() {
         let mut plain = None;
+        // All arms of a setup have its texts, which are read once.
+        let mut read: Option<Arc<Corpus>> = None;
         let mut seen: Vec<Config> = Vec::new();
         // The first is plain decoding, so that the others can name it.
         let mut specs: Vec<&ArmSpec> =
@@ -63,11 +69,17 @@ pub(in crate::runner) fn arms(
                 config: config.to_toml().unwrap_or_else(|error| format!("# {error}")),
                 state: ArmState::Measured,
             });
-            let decoder = decoder(&name, &config, setup, MatrixState::Cold)?;
+            if config.drafter().texts().is_some() && read.is_none() {
+                let corpus = setup.text.corpus(config.drafter(), setup.limits.vocab);
+                let fault = |source: DrafterError| BenchError::Drafter { arm: name.clone(), source };
+                read = corpus.map_err(|error| fault(error.into()))?;
+            }
+            let decoder = decoder(&name, &config, read.as_ref(), setup, MatrixState::Cold)?;
             lanes.push(Lane::Ours(Box::new(Ours {
                 arm: name,
                 setup: index,
                 config: config.clone(),
+                corpus: read.clone(),
                 decoder,
             })));
             seen.push(config);
@@ -105,13 +117,16 @@ fn has_snapshot(choice: &DrafterChoice) -> bool {
 fn decoder(
     arm: &str,
     config: &Config,
+    corpus: Option<&Arc<Corpus>>,
     setup: &Setup,
     matrix: MatrixState,
 ) -> Result<Decoder<Seat, AnyDrafter>, BenchError> {
     let (choice, vocab, costs) = (config.drafter(), setup.limits.vocab, setup.curve.as_ref());
     let drafter = match matrix {
-        MatrixState::Snapshot => AnyDrafter::build(choice, vocab, &setup.text.tokenizer.fingerprint(), costs),
-        MatrixState::Cold | MatrixState::Carried => AnyDrafter::cold(choice, vocab, costs),
+        MatrixState::Snapshot => {
+            AnyDrafter::build(choice, vocab, &setup.text.tokenizer.fingerprint(), costs, corpus)
+        }
+        MatrixState::Cold | MatrixState::Carried => AnyDrafter::cold(choice, vocab, costs, corpus),
     };
     let fault = |source: DrafterError| BenchError::Drafter { arm: arm.to_owned(), source };
     let decoder = Decoder::new(Seat::empty(setup.limits.clone()), drafter.map_err(fault)?);
@@ -121,7 +136,8 @@ fn decoder(
 impl Ours {
     /// Makes the decoder anew, with what `matrix` says that it knows when a prompt begins.
     pub(super) fn restart(&mut self, setups: &[Setup], matrix: MatrixState) -> Result<(), BenchError> {
-        self.decoder = decoder(&self.arm, &self.config, &setups[self.setup], matrix)?;
+        let corpus = self.corpus.as_ref();
+        self.decoder = decoder(&self.arm, &self.config, corpus, &setups[self.setup], matrix)?;
         Ok(())
     }
 
