@@ -335,7 +335,11 @@ fn beside_busy_threads(stack: &Stack, kernels: &Kernels) {
         let stop = AtomicBool::new(false);
         let beside = std::thread::scope(|scope| {
             for _ in 0..kernels.pool().threads() {
-                scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        black_box(0);
+                    }
+                });
             }
             let beside = time();
             stop.store(true, Ordering::Relaxed);
