@@ -101,7 +101,8 @@ pub(crate) struct Run {
     /// Prompt with the text as it stands, without the model's chat template
     #[arg(long, help_heading = "Prompt")]
     pub(crate) raw: bool,
-    /// With --prompts: start every prompt with an empty matrix, instead of carrying it on in file order
+    /// With --prompts: start every prompt with an empty matrix, instead of carrying it on in file order [key:
+    /// drafter.shared=false]
     #[arg(long, requires = "prompts", conflicts_with_all = ["prompt", "prompt_file"], help_heading = "Prompt")]
     pub(crate) cold: bool,
 

@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
             "--compare holds a drafter against plain decoding; choose another than `none`",
         ));
     }
+    let cold = arguments.cold || !config.shared();
     let prompts = Prompts::read(arguments.prompt)?;
 
     let engine = load(&config, &registry)?;
@@ -57,7 +58,7 @@ pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
         Prompts::Many(questions) => {
             let prompts = encode_all(&speaker, &questions, style, decoder.verifier().limits().max_context)?;
             for (question, prompt) in questions.iter().zip(&prompts) {
-                if arguments.cold {
+                if cold {
                     decoder.drafter_mut().clear();
                 }
                 let answer = speaker.answer(&mut decoder, prompt, &mut |_| Ok(()))?;

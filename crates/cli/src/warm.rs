@@ -14,6 +14,12 @@ use crate::{config, interrupt};
 pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> {
     let registry = Registry::builtin();
     let mut layers = config::layers(&arguments.settings)?;
+    if !layers.load(&registry.names())?.shared() {
+        return Err(Failure::usage(
+            "`drafter.shared` is false, so that every prompt would empty what `warm` is to keep; expected true, or \
+             nothing, here",
+        ));
+    }
     layers.flag("--out", "drafter.snapshot", &arguments.out)?;
     let written = layers.load(&registry.names())?;
     if !matches!(written.drafter(), DrafterChoice::Recycling(Recycling { preset: Some(_), .. })) {

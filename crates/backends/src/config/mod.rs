@@ -43,6 +43,7 @@ pub struct Config {
     model: ModelFiles,
     backend: BackendChoice,
     drafter: DrafterChoice,
+    shared: bool,
     decode: Decode,
     log: LogLevel,
 }
@@ -162,6 +163,12 @@ impl Config {
         &self.drafter
     }
 
+    /// Whether the prompts of one run share what the drafter learns from them; else each begins with empty tables.
+    #[must_use]
+    pub fn shared(&self) -> bool {
+        self.shared
+    }
+
     /// `[decode]`
     #[must_use]
     pub fn decode(&self) -> &Decode {
@@ -189,6 +196,13 @@ impl TryFrom<Raw> for Config {
     fn try_from(raw: Raw) -> Result<Self, ConfigError> {
         let Raw { model, backend, drafter, decode, log } = raw;
         let file = |key, path: Option<PathBuf>| path.map(|path| existing_file(key, path)).transpose();
+        let shared = drafter.shared.unwrap_or(true);
+        let drafter = drafter.check()?;
+        if !shared && drafter.snapshot().is_some() {
+            let expected =
+                "true beside drafter.snapshot: tables that every prompt empties leave nothing to keep";
+            return Err(out_of_range("drafter.shared", &shared, expected).into());
+        }
         let level = log.level.map(|level| LogLevel::parse("log.level", &level)).transpose()?;
         Ok(Self {
             model: ModelFiles {
@@ -202,7 +216,8 @@ impl TryFrom<Raw> for Config {
                 ort: backend.ort.check()?,
                 llama_cpp: backend.llama_cpp.check()?,
             },
-            drafter: drafter.check()?,
+            drafter,
+            shared,
             decode: decode.check()?,
             log: level.unwrap_or(LogLevel::Warn),
         })
@@ -267,9 +282,13 @@ impl RawDecode {
 
 impl From<&Config> for Raw {
     fn from(config: &Config) -> Self {
-        let Config { model, backend, drafter, decode, log } = config.clone();
+        let Config { model, backend, drafter, shared, decode, log } = config.clone();
         let sampling = *decode.sampling.config();
-        let mut raw = RawDrafter { name: Some(drafter.name().to_owned()), ..RawDrafter::default() };
+        let mut raw = RawDrafter {
+            name: Some(drafter.name().to_owned()),
+            shared: Some(shared),
+            ..RawDrafter::default()
+        };
         match drafter {
             DrafterChoice::Recycling(Recycling { preset, k, tree, budget, prompt_rows, snapshot }) => {
                 raw.preset = preset.map(|preset| preset.name().to_owned());

@@ -88,6 +88,8 @@ pub struct RawDrafter {
     pub table_mib: Option<usize>,
     /// Where the matrix is read from, if the file is there, and kept afterwards.
     pub snapshot: Option<PathBuf>,
+    /// Whether the prompts of one run share what is learned from them.
+    pub shared: Option<bool>,
     /// Who proposes nodes to the mixed drafter.
     pub sources: Option<Vec<String>>,
     /// A folder of texts that the mixed drafter copies from.
@@ -158,6 +160,7 @@ impl Raw {
                 prompt_rows: Some(RawAmount::Number(0)),
                 table_mib: Some(0),
                 snapshot: path(),
+                shared: Some(true),
                 sources: Some(Vec::new()),
                 texts: path(),
             },

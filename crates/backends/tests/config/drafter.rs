@@ -181,6 +181,34 @@ fn a_folder_of_texts_is_a_folder_with_a_file_in_it() {
 }
 
 #[test]
+fn prompts_share_what_is_learned_unless_they_are_told_not_to() {
+    let shared = |text: &str| {
+        let config = load(text).unwrap();
+        assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
+        config.shared()
+    };
+    assert!(shared("") && shared("drafter.shared = true"));
+    for name in ["recycling", "mixed", "prompt-lookup", "none"] {
+        assert!(!shared(&format!("drafter = {{ name = {name:?}, shared = false }}")), "{name}");
+    }
+    assert!(!shared("drafter = { preset = \"paper\", shared = false }"));
+    assert!(message("drafter.shared = \"no\"").contains("must be true or false"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("m.snapshot");
+    for name in ["recycling", "mixed"] {
+        let both =
+            |shared: bool| format!("[drafter]\nname = {name:?}\nsnapshot = {snapshot:?}\nshared = {shared}");
+        let error = message(&both(false));
+        assert!(
+            error.starts_with("test.toml:4:10: `drafter.shared` is false; expected true beside"),
+            "{error}"
+        );
+        assert!(shared(&both(true)));
+    }
+}
+
+#[test]
 fn the_paper_preset_fixes_its_keys() {
     let paper = "[drafter]\npreset = \"paper\"\n";
     let config = load(paper).unwrap();

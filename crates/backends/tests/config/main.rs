@@ -304,13 +304,15 @@ fn raw() -> impl Strategy<Value = Raw> {
         ]),
         proptest::option::of(any::<bool>()),
         any::<bool>(),
+        proptest::option::of(any::<bool>()),
     );
     let sampling = (0.001_f32..=100.0, 0.01_f32..=1.0, 0.0_f32..=1.0, 0.1_f32..=10.0, 0..=i64::MAX as u64);
     let rest =
         (proptest::collection::vec(".+", 0..3), proptest::option::of(1_usize..=1024), 0_usize..1 << 40);
     (drafter, sampling, rest).prop_map(|(drafter, sampling, (stop, threads, max_tokens))| {
         let mut raw = Raw::default();
-        let (name, k, budget, deterministic, paper) = drafter;
+        let (name, k, budget, deterministic, paper, shared) = drafter;
+        raw.drafter.shared = shared;
         if paper {
             raw.drafter.preset = Some("paper".to_owned());
         } else {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{SIZE, fail, number, numbers, run, stdout};
+use crate::harness::{SIZE, fail, number, numbers, run, stdout, upcycle};
 
 fn lines(file: &Path, more: &[&str]) -> Vec<Value> {
     let text = stdout(run(&["-n", "12", "-s", SIZE, "--prompts", file.to_str().unwrap()]).args(more));
@@ -25,8 +25,9 @@ fn many_prompts_are_answered_in_order_with_the_matrix_carried_on_or_cold() {
     let ids: Vec<&Value> = carried.iter().map(|line| &line["question_id"]).collect();
     assert_eq!(ids, [&Value::from(81), &Value::from("b")]);
     let cold = lines(&file, &["--cold"]);
+    let apart = lines(&file, &["-s", "drafter.shared=false"]);
     let plain = lines(&file, &["--drafter", "none"]);
-    for other in [&cold, &plain] {
+    for other in [&cold, &apart, &plain] {
         for (a, b) in carried.iter().zip(other) {
             assert_eq!(numbers(a, "/tokens"), numbers(b, "/tokens"), "the drafter never changes the text");
         }
@@ -35,6 +36,7 @@ fn many_prompts_are_answered_in_order_with_the_matrix_carried_on_or_cold() {
     let lengths = |line: &Value| numbers(line, "/stats/accept_lengths");
     assert_eq!(lengths(&cold[0]), lengths(&cold[1]));
     assert_eq!(lengths(&cold[0]), lengths(&carried[0]));
+    assert_eq!(apart.iter().map(lengths).collect::<Vec<_>>(), cold.iter().map(lengths).collect::<Vec<_>>());
     assert!(lengths(&carried[1]).len() < lengths(&cold[1]).len(), "{carried:?}");
     assert_eq!(number(&plain[1], "/stats/matrix_rows"), 0.0);
 }
@@ -83,5 +85,11 @@ fn cold_needs_prompts_and_no_snapshot() {
     assert!(fail(&mut run(&["--cold"]), 2).contains("--prompts"));
     let folder = tempfile::tempdir().unwrap();
     let snapshot = format!("drafter.snapshot={}", folder.path().join("m").display());
-    assert!(fail(&mut run(&["--cold", "--prompts", "x", "-s", &snapshot]), 2).contains("drafter.snapshot"));
+    for cold in [&["--cold"][..], &["-s", "drafter.shared=false"]] {
+        let error = fail(run(&["--prompts", "x", "-s", &snapshot]).args(cold), 2);
+        assert!(error.contains("drafter.snapshot"), "{error}");
+    }
+    let warm = ["warm", "--prompts", "x", "--out", "m", "-s", "drafter.shared=false"];
+    let error = fail(upcycle().args(warm), 2);
+    assert!(error.contains("`drafter.shared` is false") && error.contains("`warm`"), "{error}");
 }
