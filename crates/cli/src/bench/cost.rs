@@ -46,9 +46,9 @@ struct Curve {
     threads: Option<usize>,
     /// What ranking every row of a prompt adds to reading it, as a share.
     prompt_rows: f64,
-    /// Tokens of the prompt whose reading was timed, and the time.
+    /// Tokens of the prompt whose reading was timed, and the time; none if that was interrupted.
     prompt_tokens: usize,
-    prompt_seconds: f64,
+    prompt_seconds: Option<f64>,
     model: String,
     model_sha256: String,
     contexts: Vec<Line>,
@@ -87,7 +87,12 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
         let path = config.model().path.clone().unwrap_or_default();
         loaded.push(Loaded { name: &setup.name, path, engine, times: Vec::new(), prompt: (0, Vec::new()) });
     }
+    interrupt::listen()?;
     time(&mut loaded, &contexts, &rows, arguments.rounds)?;
+    loaded.retain(|loaded| !loaded.times.is_empty());
+    if loaded.is_empty() && interrupt::requested() {
+        return Err(Failure::Interrupted);
+    }
 
     let mut curves = Vec::new();
     let mut first = None;
@@ -112,14 +117,16 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
             eprintln_quiet(&format!("written: {}", path.display()));
         }
         let threads = verifier.threads();
-        let (prompt_tokens, prompt_seconds) = (prompt.0, median(prompt.1).unwrap_or_default());
+        let (prompt_tokens, prompt_seconds) = (prompt.0, median(prompt.1));
         if !arguments.json {
             let threads = threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
             output.line(&format!("\n{name}: {backend}, {}{threads}", verifier.engine()))?;
             for timed in &named {
                 output.line(&table(timed, first.as_ref()))?;
             }
-            output.line(&reading(prompt_tokens, prompt_seconds, first.as_ref()))?;
+            if let Some(seconds) = prompt_seconds {
+                output.line(&reading(prompt_tokens, seconds, first.as_ref()))?;
+            }
             let percent = 100.0 * prompt_rows;
             output.line(&format!("ranking every row of a prompt makes reading it {percent:.0} % longer"))?;
         }
@@ -161,7 +168,8 @@ fn fault(name: &str, source: VerifyError) -> BenchError {
     BenchError::Cost { setup: name.to_owned(), source }
 }
 
-/// Times all configurations. Where there are several they take turns, so that a slow moment of the machine meets all alike.
+/// Times all configurations, or what there is time for before Ctrl-C. Where there are several they take turns, so that a slow
+/// moment of the machine meets all alike.
 fn time(
     loaded: &mut [Loaded<'_>],
     contexts: &[usize],
@@ -175,7 +183,11 @@ fn time(
             let (verifier, clock) = (&mut *engine.verifier, SystemClock::default());
             let timed = timing.run(verifier, &clock, &mut interrupt::requested);
             let timed = timed.map_err(|source| fault(name, source))?;
-            times.extend(timed.into_iter().map(|timed| cost::named(timed, name)));
+            let timed = timed.into_iter().filter(|timed| !timed.rows.is_empty());
+            times.extend(timed.map(|timed| cost::named(timed, name)));
+            if interrupt::requested() {
+                return Ok(());
+            }
             let (tokens, seconds) =
                 time_prompt(verifier, &clock, PROMPT).map_err(|source| fault(name, source))?;
             prompt.0 = tokens;
@@ -189,7 +201,7 @@ fn time(
 struct First<'a> {
     name: &'a str,
     costs: Vec<results::Cost>,
-    prompt_seconds: f64,
+    prompt_seconds: Option<f64>,
 }
 
 /// One context's times for people; beside another configuration's also as multiples of that one's t(1).
@@ -216,8 +228,8 @@ fn table(point: &results::Cost, first: Option<&First<'_>>) -> String {
 /// What reading a prompt takes.
 fn reading(tokens: usize, seconds: f64, first: Option<&First<'_>>) -> String {
     let mut text = format!("\nreading a prompt of {tokens} tokens takes {:.0} ms", seconds * 1e3);
-    if let Some(first) = first.filter(|first| first.prompt_seconds > 0.0) {
-        let _ = write!(text, ", {:.2} of {}'s", seconds / first.prompt_seconds, first.name);
+    if let Some((first, other)) = first.and_then(|first| Some((first, first.prompt_seconds?))) {
+        let _ = write!(text, ", {:.2} of {}'s", seconds / other, first.name);
     }
     text
 }

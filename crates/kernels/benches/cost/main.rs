@@ -4,6 +4,8 @@
 //! `cargo bench -p upcycle-kernels -- [135m|1b]... [FORMAT]... [PATH]... [ROWS]... [busy]` (default: 135m 1b Q4_1, the best
 //! path, 1 to 81 rows; `busy`: also what passes cost beside as many busy threads as the kernels have)
 
+mod limits;
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -236,92 +238,6 @@ fn table(stack: &Stack, format: Format, kernels: &Kernels, rows: &[usize]) {
     }
 }
 
-/// What the threads together read of memory that is in no cache, in bytes a second.
-fn bandwidth(kernels: &Kernels) -> f64 {
-    let data = vec![1_u64; 64 << 20];
-    let mut times: Vec<Duration> = (0..5)
-        .map(|_| {
-            let start = Instant::now();
-            kernels.pool().run(64, |task| {
-                let part = &data[task << 20..][..1 << 20];
-                black_box(part.chunks_exact(8).fold([0_u64; 8], |mut sums, eight| {
-                    sums.iter_mut().zip(eight).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
-                    sums
-                }));
-            });
-            start.elapsed()
-        })
-        .collect();
-    (data.len() * 8) as f64 / median(&mut times)
-}
-
-/// Multiply-adds of int8 a second that the path's instruction for them gives, of registers alone.
-#[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "instructions that a path stands for")]
-fn ceiling(kernels: &Kernels) -> Option<f64> {
-    use std::arch::x86_64::*;
-
-    const ROUNDS: usize = 100_000;
-    /// Sums apart from each other, so that none waits for the one before it.
-    const SUMS: usize = 12;
-
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn vnni512(ones: i8) -> i32 {
-        let x = _mm512_set1_epi8(ones);
-        let mut sums = [_mm512_setzero_si512(); SUMS];
-        for _ in 0..ROUNDS {
-            sums.iter_mut().for_each(|sum| *sum = _mm512_dpbusd_epi32(*sum, x, x));
-        }
-        _mm512_reduce_add_epi32(sums.into_iter().fold(x, |a, b| _mm512_add_epi32(a, b)))
-    }
-    #[target_feature(enable = "avx2,avxvnni")]
-    fn vnni256(ones: i8) -> i32 {
-        let x = _mm256_set1_epi8(ones);
-        let mut sums = [_mm256_setzero_si256(); SUMS];
-        for _ in 0..ROUNDS {
-            sums.iter_mut().for_each(|sum| *sum = _mm256_dpbusd_avx_epi32(*sum, x, x));
-        }
-        _mm256_extract_epi32::<0>(sums.into_iter().fold(x, |a, b| _mm256_add_epi32(a, b)))
-    }
-    #[target_feature(enable = "avx2")]
-    fn maddubs(ones: i8) -> i32 {
-        let x = _mm256_set1_epi8(ones);
-        let mut sums = [_mm256_setzero_si256(); SUMS];
-        for _ in 0..ROUNDS {
-            // What is multiplied depends on the sum, or else the product would be taken out of the loop.
-            sums.iter_mut().for_each(|sum| *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(x, *sum)));
-        }
-        _mm256_extract_epi32::<0>(sums.into_iter().fold(x, |a, b| _mm256_add_epi32(a, b)))
-    }
-    let isa = kernels.path().isa();
-    let (lanes, tasks) = (if isa == Isa::Avx512Vnni { 64 } else { 32 }, 4 * kernels.pool().threads());
-    let mut times: Vec<Duration> = (0..9)
-        .map(|_| {
-            let start = Instant::now();
-            kernels.pool().run(tasks, |_| {
-                let ones = black_box(1);
-                // SAFETY: a path is only made for instructions that the processor has.
-                black_box(unsafe {
-                    match isa {
-                        Isa::Avx512Vnni => vnni512(ones),
-                        Isa::AvxVnni => vnni256(ones),
-                        Isa::Avx2 => maddubs(ones),
-                        _ => 0,
-                    }
-                });
-            });
-            start.elapsed()
-        })
-        .collect();
-    let known = matches!(isa, Isa::Avx512Vnni | Isa::AvxVnni | Isa::Avx2);
-    known.then(|| (tasks * ROUNDS * SUMS * lanes) as f64 / median(&mut times))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn ceiling(_: &Kernels) -> Option<f64> {
-    None
-}
-
 /// What passes cost beside as many busy threads as the kernels have, over what they cost alone.
 fn beside_busy_threads(stack: &Stack, kernels: &Kernels) {
     let mut work = Work::default();
@@ -349,40 +265,6 @@ fn beside_busy_threads(stack: &Stack, kernels: &Kernels) {
     }
 }
 
-/// Multiply-adds a second of a matrix that stays in the cache, many rows at a time: the most that these kernels do.
-fn peak(kernels: &Kernels, format: Format) -> f64 {
-    let matrix = matrix(format, 256, 1024);
-    let (mut x, mut out) = (Activations::new(), vec![0.0; 64 * 256]);
-    kernels.load(&vec![0.5; 64 * 1024], 1024, &mut x, format.is_quantized());
-    let mut times: Vec<Duration> = (0..200)
-        .map(|_| {
-            let start = Instant::now();
-            kernels.multiply(&x, &mut [Product { matrix: &matrix, out: &mut out, store: Store::Set }]);
-            start.elapsed()
-        })
-        .collect();
-    (64 * 256 * 1024) as f64 / median(&mut times)
-}
-
-/// One row through a matrix that is in no cache: the share of the memory's bandwidth that a product reaches.
-fn one_row(kernels: &Kernels, memory: f64) {
-    let matrices: Vec<Matrix> = (0..12).map(|_| matrix(Format::Q4_1, 8192, 2048)).collect();
-    let (mut x, mut out) = (Activations::new(), vec![0.0; 8192]);
-    kernels.load(&[0.5; 2048], 2048, &mut x, true);
-    let mut times = Vec::new();
-    for matrix in matrices.iter().cycle().take(60) {
-        let start = Instant::now();
-        kernels.multiply(&x, &mut [Product { matrix, out: &mut out, store: Store::Set }]);
-        times.push(start.elapsed());
-    }
-    let rate = matrices[0].bytes() as f64 / median(&mut times);
-    println!(
-        "one row, 8192 x 2048 Q4_1: {:.1} GB/s, {:.0} % of the memory's",
-        rate / 1e9,
-        rate / memory * 100.0
-    );
-}
-
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let named = |name: &str| words.iter().any(|word| word.eq_ignore_ascii_case(name));
@@ -403,16 +285,16 @@ fn main() {
             }
         };
         let kernels = Kernels::with_path(path, 0);
-        let memory = bandwidth(&kernels);
+        let memory = limits::bandwidth(&kernels);
         println!("{}: memory {:.1} GB/s", isa.name(), memory / 1e9);
-        if let Some(ceiling) = ceiling(&kernels) {
+        if let Some(ceiling) = limits::ceiling(&kernels) {
             println!("int8 in registers: {:.0} G multiply-adds a second", ceiling / 1e9);
         }
         for &format in &formats {
-            let peak = peak(&kernels, format);
+            let peak = limits::peak(&kernels, format);
             println!("{} in cache: {:.0} G multiply-adds a second", format.name(), peak / 1e9);
         }
-        one_row(&kernels, memory);
+        limits::one_row(&kernels, memory);
         for &size in &sizes {
             for &format in &formats {
                 let stack = Stack::new(size, format);
