@@ -27,6 +27,10 @@ say "tests"
 cargo test --workspace --locked --features upcycle/ort,upcycle/llama-cpp,upcycle-tests/llama-cpp
 # Without: what a bare build says of the backends that it lacks.
 cargo test --workspace --locked --test cli -- commands:: settings::
+if [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ]; then
+  say "the kernels' NEON path"
+  ./scripts/check-arm.sh
+fi
 say "micro-benchmarks, a second each"
 cargo bench --locked --package upcycle-bench --no-default-features --bench micro -- --min-time 0.1 --max-time 0.8
 say "documentation"

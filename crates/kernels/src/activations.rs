@@ -1,9 +1,9 @@
 //! The rows that a product multiplies: quantized to int8 by blocks of 32, or kept as f32.
 
+use crate::Path;
 use crate::lanes::{self, LANES};
 use crate::matrix::BLOCK;
 use crate::ops::Columns;
-use crate::{Isa, Path};
 
 /// `n` activation rows of `cols` columns, kept in the form that the kernels read. Reused from product to product.
 ///
@@ -138,7 +138,7 @@ fn quantize(path: Path, x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) 
     match path.isa() {
         // SAFETY: a `Path` is only made for instructions that the processor has.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => unsafe { avx512_blocks(x, quants, blocks) },
+        crate::Isa::Avx512Vnni => unsafe { avx512_blocks(x, quants, blocks) },
         _ => {
             let each = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0).zip(blocks);
             each.for_each(|((x, quants), meta)| *meta = block(path, x, quants));

@@ -10,6 +10,8 @@ use crate::IsaError;
 pub enum Isa {
     /// Plain Rust; slow where the target has no fused multiply-add.
     Portable,
+    /// NEON with the dot products of Armv8.2.
+    NeonDot,
     /// AVX2, FMA and F16C.
     Avx2,
     /// AVX2, FMA, F16C and the 256-bit dot products of AVX-VNNI.
@@ -23,13 +25,14 @@ pub const FORCE: &str = "UPCYCLE_KERNELS";
 
 impl Isa {
     /// Every path, the plainest first.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::NeonDot, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
 
-    /// `portable`, `avx2`, `avx-vnni` or `avx512-vnni`.
+    /// `portable`, `neon-dot`, `avx2`, `avx-vnni` or `avx512-vnni`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
+            Isa::NeonDot => "neon-dot",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avx-vnni",
             Isa::Avx512Vnni => "avx512-vnni",
@@ -46,6 +49,7 @@ impl Isa {
                 && is_x86_feature_detected!("f16c");
             match self {
                 Isa::Portable => true,
+                Isa::NeonDot => false,
                 Isa::Avx2 => avx2,
                 Isa::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
                 Isa::Avx512Vnni => {
@@ -56,7 +60,18 @@ impl Isa {
                 }
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        {
+            match self {
+                Isa::Portable => true,
+                Isa::NeonDot => {
+                    std::arch::is_aarch64_feature_detected!("neon")
+                        && std::arch::is_aarch64_feature_detected!("dotprod")
+                }
+                Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni => false,
+            }
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         {
             self == Isa::Portable
         }

@@ -109,6 +109,20 @@ proptest! {
     }
 }
 
+/// As for products: machines that share no path but the portable one.
+#[test]
+fn the_bits_are_the_same_on_every_machine() {
+    let prefix: Vec<u64> = (0..70).map(|token| hash(7, token)).collect();
+    for kernels in kernels() {
+        let digest = (sequential::<f32>(&kernels, &prefix).iter())
+            .flat_map(|bits| bits.to_le_bytes())
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3_u64)
+            });
+        assert_eq!(digest, 12_018_735_337_330_223_989, "{kernels:?}");
+    }
+}
+
 #[test]
 fn rows_of_several_sequences_and_prefixes_do_not_mix() {
     let lines: Vec<Vec<u64>> =

@@ -77,6 +77,29 @@ fn the_paths_of_this_machine() {
     }
 }
 
+/// FNV-1a of 64 bits.
+fn digest(bits: impl IntoIterator<Item = u32>) -> u64 {
+    bits.into_iter()
+        .flat_map(u32::to_le_bytes)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Paths are compared with each other where they are together; this compares machines that have no path in common but the
+/// portable one.
+#[test]
+fn the_bits_are_the_same_on_every_machine() {
+    let rows: Vec<Vec<f32>> = (0..3)
+        .map(|row| (0..512).map(|column| ((row * 512 + column) * 37 % 1001) as f32 / 250.0 - 2.0).collect())
+        .collect();
+    for kernels in kernels() {
+        let all = Format::ALL.into_iter().flat_map(|format| {
+            let matrix = Matrix::pack("w", format, (20, 512), &blocks(format, 20, 512, 12345), 1).unwrap();
+            bits(&product(kernels, &matrix, &rows)).concat()
+        });
+        assert_eq!(digest(all), 18_079_609_140_662_905_071, "{kernels:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

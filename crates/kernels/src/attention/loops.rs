@@ -2,9 +2,9 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
+use crate::Path;
 use crate::kv::{KEYS, KvElement, Numbers};
 use crate::lanes::{self, LANES};
-use crate::{Isa, Path};
 
 /// Partial sums of a score.
 pub(super) const PARTS: usize = 4;
@@ -112,7 +112,7 @@ pub(super) fn score_page(
     match path.isa() {
         // SAFETY: a `Path` is only made for instructions that the processor has.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => unsafe { avx512::score_page(head_dim, queries, keys, stride, scores) },
+        crate::Isa::Avx512Vnni => unsafe { avx512::score_page(head_dim, queries, keys, stride, scores) },
         _ => score_lanes(path, head_dim, queries, keys, stride, scores),
     }
 }
@@ -130,7 +130,7 @@ pub(super) fn add_page(
     match path.isa() {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => unsafe { avx512::add_page(head_dim, values, stride, weights, out) },
+        crate::Isa::Avx512Vnni => unsafe { avx512::add_page(head_dim, values, stride, weights, out) },
         _ => add_lanes(path, head_dim, values, stride, weights, out),
     }
 }

@@ -4,6 +4,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use crate::matrix::TILE;
@@ -46,6 +48,9 @@ pub(crate) fn product_tile(
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { avx2::tile(matrix, x, tile, first, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => unsafe { neon::tile(matrix, x, tile, first, out) },
         _ => portable::tile(matrix, x, tile, first, out),
     }
 }

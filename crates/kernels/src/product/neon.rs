@@ -1,0 +1,366 @@
+//! NEON with the dot products of Armv8.2: a quarter of a group of a tile (4 output rows) is one register.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
+use crate::activations::BlockMeta;
+use crate::matrix::{BLOCK, TILE};
+use crate::prefetch;
+use crate::{Activations, Format, Matrix};
+
+/// Activation rows that share one decoding of the weights: their sums are half of the 32 registers.
+const ROWS: usize = 4;
+
+/// Registers that hold one number for each row of a tile.
+const QUARTERS: usize = TILE / 4;
+
+type Integers = [int32x4_t; QUARTERS];
+type Singles = [float32x4_t; QUARTERS];
+
+/// # Safety
+/// The processor has NEON and its dot products.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
+    let (quants, scales) = matrix.tile(tile);
+    macro_rules! run {
+        ($kernel:ident, $kind:ty) => {
+            for (start, end) in parts(out.len(), ROWS) {
+                let out = &mut out[start..end];
+                // SAFETY: the features are the caller's promise; the tile is the matrix's own, whose packing laid out
+                // `cols / 32` blocks (or `cols` columns) of this format, and `x` has as many columns.
+                unsafe {
+                    match end - start {
+                        1 => $kernel::<$kind, 1>(quants, scales, x, first + start, out),
+                        2 => $kernel::<$kind, 2>(quants, scales, x, first + start, out),
+                        3 => $kernel::<$kind, 3>(quants, scales, x, first + start, out),
+                        _ => $kernel::<$kind, 4>(quants, scales, x, first + start, out),
+                    }
+                }
+            }
+        };
+    }
+    match matrix.format() {
+        Format::Q4_0 => run!(quantized, Q4_0),
+        Format::Q4_1 => run!(quantized, Q4_1),
+        Format::Q5_0 => run!(quantized, Q5_0),
+        Format::Q5_1 => run!(quantized, Q5_1),
+        Format::Q8_0 => run!(quantized, Q8_0),
+        Format::Q4K => run!(quantized, Q4K),
+        Format::Q6K => run!(quantized, Q6K),
+        Format::F16 => run!(floats, F16),
+        Format::BF16 => run!(floats, BF16),
+        Format::F32 => run!(floats, F32),
+    }
+}
+
+/// Group `GROUP` (of eight) of a block, as signed bytes, each quarter four rows of four columns: the first four stand in
+/// the low halves of bytes, the others in the high ones.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn group<F: Quantized, const GROUP: usize>(block: *const u8) -> [int8x16_t; QUARTERS] {
+    // SAFETY: a block of F has `F::QUANTS` bytes at `block`, and the offsets below stay within them.
+    std::array::from_fn(|quarter| unsafe {
+        let at = GROUP % 4 * 64 + quarter * 16;
+        if F::IS_BYTES {
+            // Stored with 128 added, which is the highest bit turned.
+            let bytes = vld1q_u8(block.add(GROUP / 4 * 256 + at));
+            return vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(0x80)));
+        }
+        let raw = vld1q_u8(block.add(at));
+        let mut quants = if GROUP < 4 { vandq_u8(raw, vdupq_n_u8(15)) } else { vshrq_n_u8::<4>(raw) };
+        if F::HAS_FIFTH {
+            let mask = block.add(256 + GROUP * 8 + quarter * 2);
+            quants = vorrq_u8(quants, fifth(mask.cast::<u16>().read_unaligned()));
+        }
+        if matches!(F::FORMAT, Format::Q6K) {
+            let pairs = vld1q_u8(block.add(256 + GROUP / 4 * 64 + quarter * 16));
+            let shifted = vshlq_u8(pairs, vdupq_n_s8(-((GROUP % 4) as i8 * 2)));
+            quants = vorrq_u8(quants, vshlq_n_u8::<4>(vandq_u8(shifted, vdupq_n_u8(3))));
+        }
+        vreinterpretq_s8_u8(quants)
+    })
+}
+
+/// 16 in the bytes that `mask` names, one bit a byte.
+#[inline]
+#[target_feature(enable = "neon")]
+fn fifth(mask: u16) -> uint8x16_t {
+    let [low, high] = mask.to_le_bytes();
+    let bytes = vcombine_u8(vdup_n_u8(low), vdup_n_u8(high));
+    let bits = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+    vandq_u8(vtstq_u8(bytes, bits), vdupq_n_u8(16))
+}
+
+/// Adds to each number of `sum` the product of its four weights with the four activations of lane `LANE`.
+///
+/// In assembly, since the standard library's function for it is not stable.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn dot<const LANE: usize>(mut sum: int32x4_t, weights: int8x16_t, activations: int8x16_t) -> int32x4_t {
+    const { assert!(LANE < 4, "four lanes of four activations") }
+    // SAFETY: the instruction reads and writes registers alone, and the processor has it: the caller's promise.
+    unsafe {
+        asm!(
+            "sdot {sum:v}.4s, {weights:v}.16b, {activations:v}.4b[{lane}]",
+            sum = inout(vreg) sum,
+            weights = in(vreg) weights,
+            activations = in(vreg) activations,
+            lane = const LANE,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
+/// Four half-precision numbers at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn halves(at: *const u8) -> float32x4_t {
+    let wide: float32x4_t;
+    // SAFETY: the caller gives four numbers at `at`; the conversion, whose function is not stable, is of every AArch64.
+    unsafe {
+        let narrow = at.cast::<u64>().read_unaligned();
+        asm!(
+            "fcvtl {wide:v}.4s, {narrow:v}.4h",
+            wide = lateout(vreg) wide,
+            narrow = in(vreg) narrow,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    wide
+}
+
+/// Four bytes at `at`, with their sign if they have one.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn bytes<const SIGNED: bool>(at: *const u8) -> int32x4_t {
+    // SAFETY: the caller gives four bytes at `at`.
+    let four = vcreate_u8(u64::from(unsafe { at.cast::<u32>().read_unaligned() }));
+    if SIGNED {
+        vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(four))))
+    } else {
+        vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(four))))
+    }
+}
+
+/// Scales and minima of the rows for block `index`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn scales_of<F: Quantized>(scales: *const u8, index: usize) -> (Singles, Singles) {
+    let each = |at: *const u8| -> Singles {
+        // SAFETY: 16 half-precision numbers at `at`: the caller's promise for the records below.
+        std::array::from_fn(|quarter| unsafe { halves(at.add(quarter * 8)) })
+    };
+    // SAFETY: the caller's tile has a record of `F::SCALES` bytes for this block (for 8 blocks: Q4_K, Q6_K).
+    unsafe {
+        match F::FORMAT {
+            Format::Q4K => {
+                let record = scales.add(index / 8 * F::SCALES);
+                let sub = record.add(64 + index % 8 * 32);
+                let times = |halves: Singles, at: *const u8| -> Singles {
+                    std::array::from_fn(|quarter| {
+                        vmulq_f32(halves[quarter], vcvtq_f32_s32(bytes::<false>(at.add(quarter * 4))))
+                    })
+                };
+                let min = times(each(record.add(32)), sub.add(16));
+                (times(each(record), sub), min.map(|min| vsubq_f32(vdupq_n_f32(0.0), min)))
+            }
+            Format::Q6K => (each(scales.add(index / 8 * F::SCALES)), [vdupq_n_f32(0.0); QUARTERS]),
+            _ => {
+                let record = scales.add(index * F::SCALES);
+                let min = if F::HAS_MIN { each(record.add(32)) } else { [vdupq_n_f32(0.0); QUARTERS] };
+                (each(record), min)
+            }
+        }
+    }
+}
+
+/// Adds the dot products of the first or (`UPPER`) the last 16 columns of a block to `dots`.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn half_dots<F: Quantized, const UPPER: bool, const N: usize>(
+    block: *const u8,
+    activations: [*const i8; N],
+    dots: &mut [Integers; N],
+) {
+    // SAFETY: the caller's block is one of F, and each row has 16 quants at its place.
+    unsafe {
+        let activations = activations.map(|at| vld1q_s8(at));
+        macro_rules! group {
+            ($group:literal) => {
+                let weights =
+                    if UPPER { group::<F, { $group + 4 }>(block) } else { group::<F, $group>(block) };
+                for (dots, activations) in dots.iter_mut().zip(activations) {
+                    for (dot_of, weights) in dots.iter_mut().zip(weights) {
+                        *dot_of = dot::<$group>(*dot_of, weights, activations);
+                    }
+                }
+            };
+        }
+        group!(0);
+        group!(1);
+        group!(2);
+        group!(3);
+    }
+}
+
+/// # Safety
+/// The features; the tile is of format F and `x.cols()` columns; rows `start..start + N` exist.
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn quantized<F: Quantized, const N: usize>(
+    quants: &[u8],
+    scales: &[u8],
+    x: &Activations,
+    start: usize,
+    out: &mut TileOut,
+) {
+    let blocks = x.cols() / BLOCK;
+    debug_assert!(quants.len() >= blocks * F::QUANTS, "the tile holds every block");
+    let rows: [(*const i8, *const BlockMeta); N] =
+        std::array::from_fn(|r| (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr()));
+    let halved = matches!(F::FORMAT, Format::Q6K);
+    let mut sums = [[vdupq_n_f32(0.0); QUARTERS]; N];
+    for index in 0..blocks {
+        // SAFETY: block `index` lies within the tile, its scales within the records, and each row has its quants and its
+        // meta at `index`.
+        unsafe {
+            let block = quants.as_ptr().add(index * F::QUANTS);
+            prefetch::block::<F>(quants.as_ptr(), scales.as_ptr(), index);
+            // What is added to the quants is taken off with the sums of the activations: nothing, of signed bytes.
+            let offset = if F::IS_BYTES { 0 } else { F::OFFSET };
+            let started = |half: usize| -> [Integers; N] {
+                std::array::from_fn(|r| {
+                    let [first, last] = (*rows[r].1.add(index)).sums;
+                    let sum = if !halved {
+                        first + last
+                    } else if half == 0 {
+                        first
+                    } else {
+                        last
+                    };
+                    [vdupq_n_s32(-offset * sum); QUARTERS]
+                })
+            };
+            let mut dots = started(0);
+            half_dots::<F, false, N>(block, rows.map(|row| row.0.add(index * BLOCK)), &mut dots);
+            let upper = rows.map(|row| row.0.add(index * BLOCK + 16));
+            if halved {
+                // Both halves of the columns have a scale of their own.
+                let mut more = started(1);
+                half_dots::<F, true, N>(block, upper, &mut more);
+                let record = scales.as_ptr().add(index / 8 * F::SCALES + 32 + index % 8 * 32);
+                for quarter in 0..QUARTERS {
+                    let low = bytes::<true>(record.add(quarter * 4));
+                    let high = bytes::<true>(record.add(16 + quarter * 4));
+                    for (dots, more) in dots.iter_mut().zip(&more) {
+                        dots[quarter] = vmlaq_s32(vmulq_s32(dots[quarter], low), more[quarter], high);
+                    }
+                }
+            } else {
+                half_dots::<F, true, N>(block, upper, &mut dots);
+            }
+            let (scale, min) = scales_of::<F>(scales.as_ptr(), index);
+            for r in 0..N {
+                let meta = &*rows[r].1.add(index);
+                for quarter in 0..QUARTERS {
+                    let scaled = vmulq_f32(vcvtq_f32_s32(dots[r][quarter]), scale[quarter]);
+                    let sum = vfmaq_n_f32(sums[r][quarter], scaled, meta.scale);
+                    sums[r][quarter] =
+                        if F::HAS_MIN { vfmaq_n_f32(sum, min[quarter], meta.scaled_sum) } else { sum };
+                }
+            }
+        }
+    }
+    store(out, &sums);
+}
+
+/// Writes each row's sums.
+#[inline]
+#[target_feature(enable = "neon")]
+fn store(out: &mut TileOut, sums: &[Singles]) {
+    for (out, sums) in out.iter_mut().zip(sums) {
+        for (out, sum) in out.as_chunks_mut::<4>().0.iter_mut().zip(sums) {
+            // SAFETY: four numbers.
+            unsafe { vst1q_f32(out.as_mut_ptr(), *sum) };
+        }
+    }
+}
+
+/// A format whose weights are floats: four rows of a column.
+trait Floats {
+    const BYTES: usize;
+    unsafe fn load(at: *const u8) -> float32x4_t;
+}
+struct F16;
+struct BF16;
+struct F32;
+
+impl Floats for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> float32x4_t {
+        // SAFETY: 4 half-precision numbers at `at`: the caller's promise.
+        unsafe { halves(at) }
+    }
+}
+impl Floats for BF16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> float32x4_t {
+        // SAFETY: as above.
+        unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(at.cast()))) }
+    }
+}
+impl Floats for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    unsafe fn load(at: *const u8) -> float32x4_t {
+        // SAFETY: as above.
+        unsafe { vld1q_f32(at.cast()) }
+    }
+}
+
+/// # Safety
+/// `quants` holds a tile of format F of `x.cols()` columns; rows `start..start + N` exist.
+#[target_feature(enable = "neon")]
+unsafe fn floats<F: Floats, const N: usize>(
+    quants: &[u8],
+    _: &[u8],
+    x: &Activations,
+    start: usize,
+    out: &mut TileOut,
+) {
+    let cols = x.cols();
+    let column_bytes = F::BYTES * TILE;
+    debug_assert!(quants.len() >= cols * column_bytes, "the tile holds every column");
+    let rows: [*const f32; N] = std::array::from_fn(|r| x.floats(start + r).as_ptr());
+    let mut even = [[vdupq_n_f32(0.0); QUARTERS]; N];
+    let mut odd = even;
+    // SAFETY: columns 0..cols exist in the tile and in each row.
+    unsafe {
+        for column in (0..cols).step_by(2) {
+            let at = quants.as_ptr().add(column * column_bytes);
+            prefetch::ahead(at, 2 * column_bytes);
+            for quarter in 0..QUARTERS {
+                let place = at.add(quarter * 4 * F::BYTES);
+                let a = F::load(place);
+                for r in 0..N {
+                    even[r][quarter] = vfmaq_n_f32(even[r][quarter], a, *rows[r].add(column));
+                }
+                if column + 1 < cols {
+                    let b = F::load(place.add(column_bytes));
+                    for r in 0..N {
+                        odd[r][quarter] = vfmaq_n_f32(odd[r][quarter], b, *rows[r].add(column + 1));
+                    }
+                }
+            }
+        }
+    }
+    for (even, odd) in even.iter_mut().zip(odd) {
+        for (even, odd) in even.iter_mut().zip(odd) {
+            *even = vaddq_f32(*even, odd);
+        }
+    }
+    store(out, &even);
+}
