@@ -1,7 +1,7 @@
-//! The loops of attention, compiled once for each path; AVX-512 has some of its own.
+//! The loops of attention, compiled once for each path; pages of keys and values are taken in `vectors` where there are any.
 
-#[cfg(target_arch = "x86_64")]
-use super::avx512;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::vectors;
 use crate::Path;
 use crate::kv::{KEYS, KvElement, Numbers};
 use crate::lanes::{self, LANES};
@@ -112,7 +112,17 @@ pub(super) fn score_page(
     match path.isa() {
         // SAFETY: a `Path` is only made for instructions that the processor has.
         #[cfg(target_arch = "x86_64")]
-        crate::Isa::Avx512Vnni => unsafe { avx512::score_page(head_dim, queries, keys, stride, scores) },
+        crate::Isa::Avx512Vnni => unsafe {
+            vectors::avx512::score_page(head_dim, queries, keys, stride, scores);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        crate::Isa::Avx2 | crate::Isa::AvxVnni => unsafe {
+            vectors::avx2::score_page(head_dim, queries, keys, stride, scores);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        crate::Isa::NeonDot => unsafe { vectors::neon::score_page(head_dim, queries, keys, stride, scores) },
         _ => score_lanes(path, head_dim, queries, keys, stride, scores),
     }
 }
@@ -130,7 +140,17 @@ pub(super) fn add_page(
     match path.isa() {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        crate::Isa::Avx512Vnni => unsafe { avx512::add_page(head_dim, values, stride, weights, out) },
+        crate::Isa::Avx512Vnni => unsafe {
+            vectors::avx512::add_page(head_dim, values, stride, weights, out);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        crate::Isa::Avx2 | crate::Isa::AvxVnni => unsafe {
+            vectors::avx2::add_page(head_dim, values, stride, weights, out);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        crate::Isa::NeonDot => unsafe { vectors::neon::add_page(head_dim, values, stride, weights, out) },
         _ => add_lanes(path, head_dim, values, stride, weights, out),
     }
 }

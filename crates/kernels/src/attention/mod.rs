@@ -5,9 +5,9 @@
 //! position modulo 16; values are added one position after the other. Masked positions do not occur. So a node of a
 //! tree gets the bits that it gets when its path is decoded one token at a time.
 
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod loops;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod vectors;
 
 use std::cell::RefCell;
 

@@ -8,6 +8,9 @@ mod avx512;
 mod neon;
 mod portable;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::halves;
+
 use crate::matrix::TILE;
 use crate::{Activations, Format, Isa, Matrix, Path};
 

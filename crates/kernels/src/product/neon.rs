@@ -114,9 +114,12 @@ fn dot<const LANE: usize>(mut sum: int32x4_t, weights: int8x16_t, activations: i
 }
 
 /// Four half-precision numbers at `at`.
+///
+/// # Safety
+/// They exist.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn halves(at: *const u8) -> float32x4_t {
+pub(crate) unsafe fn halves(at: *const u8) -> float32x4_t {
     let wide: float32x4_t;
     // SAFETY: the caller gives four numbers at `at`; the conversion, whose function is not stable, is of every AArch64.
     unsafe {
