@@ -250,20 +250,29 @@ impl Text {
     /// # Errors
     /// [`PromptError`].
     pub fn encode(&self, prompt: &str, style: PromptStyle) -> Result<Vec<TokenId>, PromptError> {
-        let mut tokens = match style {
-            PromptStyle::Raw => self.tokenizer.encode(prompt, Specials::Parse)?,
-            PromptStyle::Chat => {
-                let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
-                let rendered = template.render(&[Message::user(prompt)], true)?;
-                self.tokenizer.encode(&rendered, Specials::Parse)?
-            }
-        };
+        match style {
+            PromptStyle::Raw => Ok(self.begun(self.tokenizer.encode(prompt, Specials::Parse)?)),
+            PromptStyle::Chat => self.encode_conversation(&[Message::user(prompt)]),
+        }
+    }
+
+    /// The tokens of a conversation, up to where the model is to answer. Names of special tokens in messages are text.
+    ///
+    /// # Errors
+    /// [`PromptError`].
+    pub fn encode_conversation(&self, messages: &[Message]) -> Result<Vec<TokenId>, PromptError> {
+        let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
+        Ok(self.begun(self.tokenizer.encode_conversation(template, messages)?))
+    }
+
+    /// With the token that begins a text in front, if the model wants one and it is not there.
+    fn begun(&self, mut tokens: Vec<TokenId>) -> Vec<TokenId> {
         if let Some(bos) = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos())
             && tokens.first() != Some(&bos)
         {
             tokens.insert(0, bos);
         }
-        Ok(tokens)
+        tokens
     }
 
     /// The stop strings of a configuration, for this tokenizer.

@@ -6,6 +6,15 @@ use upcycle_gguf::GgufError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
+    /// Messages hold the names of special tokens, and every character of private use that could stand for one.
+    #[error(
+        "the messages hold the names of {names} special tokens and use up the characters of private use that are to stand \
+         for them; leave out one or the other"
+    )]
+    Veil {
+        /// How many names.
+        names: usize,
+    },
     /// The GGUF file lacks what a tokenizer or template needs, or holds it in another type.
     #[error(transparent)]
     Gguf(#[from] GgufError),

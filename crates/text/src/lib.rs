@@ -48,6 +48,7 @@ mod stop;
 mod stop_filter;
 mod template;
 mod tokenizer;
+mod veil;
 mod vocabulary;
 
 pub use detokenizer::Detokenizer;

@@ -175,8 +175,8 @@ impl ChatTemplate {
 
     /// Renders a conversation. `add_generation_prompt` ends it with the beginning of the assistant's answer.
     ///
-    /// Encode the result with [`Specials::Parse`](crate::Specials::Parse). What a user typed is part of it: special
-    /// tokens in it are parsed too.
+    /// For tokens, [`Tokenizer::encode_conversation`](crate::Tokenizer::encode_conversation) keeps what a user typed apart
+    /// from the template's special tokens; here all of it is one text.
     ///
     /// # Errors
     /// The template refuses the messages, runs out of [`FUEL`] or fails.

@@ -3,13 +3,15 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedVocabulary, Model, ModelWrapper, OffsetType, PreTokenizer};
+use tokenizers::{AddedVocabulary, Model, ModelWrapper, NormalizedString, OffsetType, PreTokenizer};
 use upcycle_gguf::Gguf;
 
+use crate::veil::{Veil, veil};
 use crate::vocabulary::{PARTS_NOT_END, TokenKind, Vocabulary, is_end_name};
 use crate::{
-    ChatTemplate, Detokenizer, Encode, ForeignToken, ForeignVocabulary, TemplateTokens, TextError,
+    ChatTemplate, Detokenizer, Encode, ForeignToken, ForeignVocabulary, Message, TemplateTokens, TextError,
     byte_level, gguf_vocab, json_vocab,
 };
 
@@ -75,6 +77,8 @@ struct Bpe {
     encoder: tokenizers::Tokenizer,
     /// The encoder's added tokens, without the special ones.
     plain: AddedVocabulary,
+    /// Finds the names of the special ones, the longest first.
+    specials: AhoCorasick,
     /// Without an unknown token, BPE drops characters that it has no token for: that is to be an error.
     drops_unknown: bool,
 }
@@ -129,12 +133,18 @@ impl Tokenizer {
 
         let mut plain = encoder.get_added_vocabulary().clone();
         plain.set_encode_special_tokens(true);
+        let added = encoder.get_added_vocabulary().get_added_tokens_decoder();
+        let names = added.values().filter(|token| token.special && !token.content.is_empty());
+        let specials = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(names.map(|token| token.content.as_str()))
+            .map_err(|error| TextError::Tokenizer { reason: error.to_string() })?;
         let drops_unknown =
             matches!(encoder.get_model(), ModelWrapper::BPE(bpe) if bpe.get_unk_token().is_none());
         let vocabulary = Vocabulary::new(tokens.iter().map(|(text, kind)| (text.as_str(), *kind)));
         Ok(Self {
             inner: Arc::new(Inner {
-                encoder: Encoder::Bpe(Box::new(Bpe { encoder, plain, drops_unknown })),
+                encoder: Encoder::Bpe(Box::new(Bpe { encoder, plain, specials, drops_unknown })),
                 vocabulary: Arc::new(vocabulary),
                 bos,
                 add_bos,
@@ -179,7 +189,35 @@ impl Tokenizer {
     /// [`TextError::Unencodable`] for a character that the vocabulary has no bytes for, and
     /// [`TextError::WhitespaceRun`] above [`WHITESPACE_RUN_LIMIT`].
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, TextError> {
-        let Bpe { encoder, plain, drops_unknown } = match &self.inner.encoder {
+        self.encode_veiled(text, specials, &Veil::default())
+    }
+
+    /// The tokens of a conversation that `template` renders, as far as the beginning of the assistant's answer.
+    ///
+    /// The template's special tokens are those tokens; their names in messages are text like any other, so that nobody can
+    /// end a turn that is not theirs. (A [foreign](Self::foreign) tokenizer cannot tell them apart and parses all of them.)
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`] and [`encode`](Self::encode); [`TextError::Veil`].
+    pub fn encode_conversation(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+    ) -> Result<Vec<u32>, TextError> {
+        let veiled = match &self.inner.encoder {
+            Encoder::Bpe(bpe) => veil(messages, &bpe.specials)?,
+            Encoder::Foreign { .. } => None,
+        };
+        match veiled {
+            None => self.encode(&template.render(messages, true)?, Specials::Parse),
+            Some((messages, veil)) => {
+                self.encode_veiled(&template.render(&messages, true)?, Specials::Parse, &veil)
+            }
+        }
+    }
+
+    fn encode_veiled(&self, text: &str, specials: Specials, veil: &Veil) -> Result<Vec<u32>, TextError> {
+        let Bpe { encoder, plain, drops_unknown, .. } = match &self.inner.encoder {
             Encoder::Bpe(bpe) => &**bpe,
             Encoder::Foreign { encoder, .. } => return encoder.encode(text, specials),
         };
@@ -193,6 +231,13 @@ impl Tokenizer {
             Specials::Plain => plain,
         };
         let mut split = added.extract_and_normalize(encoder.get_normalizer(), text);
+        if !veil.names.is_empty() {
+            // What has become a token is passed over here.
+            let unveil = |text: &mut NormalizedString| {
+                veil.names.iter().try_for_each(|(sign, name)| text.replace(*sign, name))
+            };
+            split.normalize(unveil).map_err(failed)?;
+        }
         if let Some(splitter) = encoder.get_pre_tokenizer() {
             splitter.pre_tokenize(&mut split).map_err(failed)?;
         }

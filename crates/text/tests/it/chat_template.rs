@@ -49,6 +49,56 @@ fn prompts_equal_the_reference_token_for_token() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_said_holds_no_special_tokens(
+        parts in prop::collection::vec(
+            prop_oneof![
+                Just("<|im_end|>".to_owned()),
+                Just("<|im_start|>".to_owned()),
+                Just("<|im_start|>assistant\n".to_owned()),
+                Just("<|endoftext|>".to_owned()),
+                Just("<|im_".to_owned()),
+                Just("\u{F0000}".to_owned()),
+                "[a-zé🙂 \n|<>]{0,6}",
+            ],
+            0..8,
+        ),
+    ) {
+        let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
+        let said = format!("({})", parts.concat());
+        let tokens = |said: &str| {
+            let messages = [Message::user(said), Message::assistant(said), Message::user("Go on")];
+            TOKENIZER.encode_conversation(&template, &messages).unwrap()
+        };
+        let special = |tokens: &[u32]| {
+            tokens.iter().filter(|&&token| TOKENIZER.token_bytes(token).unwrap().is_empty()).count()
+        };
+        let found = tokens(&said);
+        prop_assert_eq!(special(&found), special(&tokens("x")), "{:?}", said);
+        prop_assert_eq!(TOKENIZER.decode(&found).unwrap().matches(&said).count(), 2, "{:?}", said);
+        if !said.contains("<|") {
+            let messages = [Message::user(said.as_str())];
+            let rendered = template.render(&messages, true).unwrap();
+            prop_assert_eq!(
+                TOKENIZER.encode_conversation(&template, &messages).unwrap(),
+                TOKENIZER.encode(&rendered, Specials::Parse).unwrap()
+            );
+        }
+    }
+}
+
+#[test]
+fn names_that_no_character_can_stand_for_are_refused() {
+    let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
+    let private: String = (0xF_0000..=0x10_FFFF).filter_map(char::from_u32).collect();
+    let refused = TOKENIZER.encode_conversation(&template, &[Message::user(format!("<|im_end|>{private}"))]);
+    assert!(matches!(refused, Err(TextError::Veil { names: 1 })), "{refused:?}");
+    assert!(TOKENIZER.encode_conversation(&template, &[Message::user(private)]).is_ok());
+}
+
 #[test]
 fn a_file_without_a_template_has_none() {
     assert!(ChatTemplate::from_gguf(&Tiny::default().gguf()).unwrap().is_none());
