@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure of what building and testing need: the pinned Rust toolchain with rustfmt and clippy, a C linker,
-# Python 3 with pip for the model; with `tests`, also Chromium with its driver for the tests of pages; with `llama-cpp`, also
+# Python 3 with pip for the model; with `tests`, also Chromium with its driver for the tests of pages and tmux for those of
+# conversations; with `llama-cpp`, also
 # cmake, a C++ compiler and libclang, with which llama.cpp is built. Says what it installs; does nothing where all is there.
 #
 #   scripts/setup.sh [tests] [llama-cpp]
@@ -30,7 +31,10 @@ command -v python3 >/dev/null || missing+=(python3 python3-pip)
 python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 for argument; do
   case $argument in
-    tests) command -v chromedriver >/dev/null || missing+=(chromium chromium-driver) ;;
+    tests)
+      command -v chromedriver >/dev/null || missing+=(chromium chromium-driver)
+      command -v tmux >/dev/null || missing+=(tmux)
+      ;;
     llama-cpp)
       command -v cmake >/dev/null || missing+=(cmake)
       command -v make >/dev/null || missing+=(make)

@@ -1,11 +1,12 @@
 //! One prompt answered: tokens in, text out as it comes.
 
 use upcycle_backends::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
-use upcycle_core::{DecodeError, Drafter, Finish, Footprint, Reliability, Stats, TokenId};
+use upcycle_core::{DecodeError, Drafter, Finish, Footprint, Reliability, Request, Session, Stats, TokenId};
 use upcycle_text::StopStrings;
 
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::pieces::{Origins, Piece};
 use crate::progress::Bar;
 
 /// Prompts of more tokens than this get a progress bar.
@@ -72,43 +73,73 @@ impl<'a> Speaker<'a> {
         prompt: &[TokenId],
         show: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<Answer, Failure> {
+        let mut session = decoder.open(prompt, self.request(0)).map_err(failure)?;
+        let answered = self.drive(decoder, &mut session, &mut |piece| show(piece.text));
+        let stats = decoder.close(session);
+        answered.map(|answer| Answer { stats, ..answer })
+    }
+
+    /// What to decode after a prompt; where tokens are drawn by chance, each `stream` of a seed draws others.
+    pub(crate) fn request(&self, stream: u32) -> Request {
+        let request = self.text.request(self.config.decode(), &self.stop);
+        Request { sampling: request.sampling.with_stream(stream), ..request }
+    }
+
+    /// Answers the prompt that `session` was opened on or goes on with.
+    pub(crate) fn drive(
+        &self,
+        decoder: &mut AnyDecoder,
+        session: &mut Session,
+        show: &mut dyn FnMut(Piece<'_>) -> Result<(), Failure>,
+    ) -> Result<Answer, Failure> {
         let mut detokenizer = self.text.tokenizer.detokenizer();
         let mut filter = self.stop.filter();
+        let mut origins = Origins::default();
         let mut text = String::new();
-        let mut bar = (prompt.len() > LONG_PROMPT).then(|| Bar::new("reading the prompt"));
-
-        let request = self.text.request(self.config.decode(), &self.stop);
-        let mut generation = decoder.generate(prompt, request).map_err(failure)?;
-        loop {
+        let total = session.prompt_len();
+        let mut bar = (total - session.prefilled() > LONG_PROMPT).then(|| Bar::new("reading the prompt"));
+        while session.finish().is_none() {
             if interrupt::requested() {
-                generation.cancel();
+                session.cancel();
+                break;
             }
-            let Some(fresh) = generation.step().map_err(failure)? else { break };
-            for &token in fresh {
-                let shown = filter.push(detokenizer.push(token).map_err(Failure::failed)?);
+            decoder.step(std::slice::from_mut(session)).map_err(failure)?;
+            // The last token drawn is the model's own; those before it were drafted.
+            let drafted = session.walk().drawn.len().saturating_sub(1);
+            for (index, &token) in session.fresh().iter().enumerate() {
+                let fresh = detokenizer.push(token).map_err(Failure::failed)?;
+                origins.push(fresh.len(), index < drafted);
+                let shown = filter.push(fresh);
                 bar = None;
                 text.push_str(shown);
-                show(shown)?;
+                origins.pieces(shown, show)?;
             }
             if let Some(bar) = &bar {
-                let (done, total) = (generation.session().prefilled(), prompt.len());
-                bar.set(Progress { done: done as u64, total: total as u64 });
+                bar.set(Progress { done: session.prefilled() as u64, total: total as u64 });
             }
         }
-        let mut rest = filter.push(detokenizer.finish()).to_owned();
+        let fresh = detokenizer.finish();
+        origins.push(fresh.len(), false);
+        let mut rest = filter.push(fresh).to_owned();
         rest.push_str(&filter.finish());
         text.push_str(&rest);
-        show(&rest)?;
+        origins.pieces(&rest, show)?;
 
-        let finish = generation.finish().unwrap_or(Finish::Cancelled);
-        let (tokens, stats) = (generation.session().output().to_vec(), generation.stats().clone());
-        drop(generation);
         let budget = decoder.auto_budget().map(|budget| Chosen {
             trials: budget.probe_share(),
             reliability: decoder.calibration().reliability(),
         });
         let (footprint, sources) = (decoder.drafter().footprint(), decoder.drafter().sources());
-        Ok(Answer { text, tokens, prompt_tokens: prompt.len(), finish, stats, footprint, sources, budget })
+        Ok(Answer {
+            text,
+            tokens: session.output().to_vec(),
+            prompt_tokens: total,
+            finish: session.finish().unwrap_or(Finish::Cancelled),
+            stats: session.stats().clone(),
+            footprint,
+            sources,
+            budget,
+        })
     }
 }
 

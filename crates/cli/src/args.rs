@@ -19,6 +19,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Answer a prompt, streaming to standard output
     Run(Box<Run>),
+    /// Talk with a model, turn by turn
+    Chat(Box<Chat>),
     /// Answer a file of prompts and keep what the drafter learned, so that later answers start warm
     Warm(Box<Warm>),
     /// Measure drafters and backends beside plain decoding and peers, in one run
@@ -115,6 +117,36 @@ pub(crate) struct Run {
     /// Answer twice, with the drafter and by plain decoding, and print how they compare
     #[arg(long, conflicts_with_all = ["json", "prompts"], help_heading = "Output")]
     pub(crate) compare: bool,
+}
+
+const CHAT: &str = "\
+In a terminal lines can be edited and called back; what was typed is kept in the user's state folder. Without one, each line \
+of standard input is a message or a command, and the first that goes wrong ends the conversation.
+
+Commands: /system, /reset, /retry, /save FILE, /load FILE, /stats, /set KEY VALUE, /help, /quit.
+
+What is cached of the conversation so far is not read again. The drafter goes on learning; drafter.snapshot is kept at the \
+end. Settings are those of `upcycle run`. Exit codes: 0; 1 for a failure; 2 for wrong usage or configuration.";
+
+#[derive(Args, Debug)]
+#[command(after_help = CHAT)]
+pub(crate) struct Chat {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+
+    /// Instructions to the model
+    #[arg(long, value_name = "TEXT", help_heading = "Conversation")]
+    pub(crate) system: Option<String>,
+    /// A conversation that /save wrote, to go on with
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Conversation")]
+    pub(crate) load: Option<PathBuf>,
+
+    /// Show in another colour which tokens were drafted: they came without a pass of their own
+    #[arg(long, help_heading = "Output")]
+    pub(crate) show_drafts: bool,
+    /// Print what each answer took to standard error
+    #[arg(long, help_heading = "Output")]
+    pub(crate) stats: bool,
 }
 
 const WARM: &str = "\

@@ -57,6 +57,13 @@ impl Failure {
 struct WriteError(#[source] io::Error);
 
 fn tell(error: &(dyn Error + 'static), code: u8) -> ExitCode {
+    // If standard error is closed too, the exit code still tells.
+    let _ = io::stderr().write_all(chain(error).as_bytes());
+    ExitCode::from(code)
+}
+
+/// An error and its causes, a line each.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = format!("error: {error}\n");
     let mut last = error.to_string();
     for cause in std::iter::successors(error.source(), |&error| error.source()) {
@@ -67,9 +74,7 @@ fn tell(error: &(dyn Error + 'static), code: u8) -> ExitCode {
             last = cause;
         }
     }
-    // If standard error is closed too, the exit code still tells.
-    let _ = io::stderr().write_all(text.as_bytes());
-    ExitCode::from(code)
+    text
 }
 
 impl From<ConfigError> for Failure {

@@ -1,4 +1,5 @@
-//! Ctrl-C: the first ends the text after the step at hand, the second ends the process.
+//! Ctrl-C: the first ends the text after the step at hand, the second ends the process; in a conversation each ends an
+//! answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +15,16 @@ pub(crate) fn listen() -> Result<(), Failure> {
         }
     })
     .map_err(Failure::failed)
+}
+
+/// As [`listen`], but no number of them ends the process.
+pub(crate) fn listen_to_all() -> Result<(), Failure> {
+    ctrlc::set_handler(|| REQUESTED.store(true, Ordering::Relaxed)).map_err(Failure::failed)
+}
+
+/// Whether Ctrl-C was pressed since this was asked last.
+pub(crate) fn take() -> bool {
+    REQUESTED.swap(false, Ordering::Relaxed)
 }
 
 /// Whether Ctrl-C was pressed.

@@ -1,4 +1,4 @@
-//! The command line of Upcycle: `upcycle run`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`, `config check`,
+//! The command line of Upcycle: `upcycle run`, `chat`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`, `config check`,
 //! `completions`.
 //!
 //! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 130 after Ctrl-C.
@@ -8,6 +8,7 @@ mod answer;
 mod args;
 mod backends;
 mod bench;
+mod chat;
 mod compare;
 mod config;
 #[cfg(feature = "ort")]
@@ -16,10 +17,12 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod output;
+mod pieces;
 mod progress;
 mod prompts;
 mod report;
 mod run;
+mod target;
 mod trace;
 mod warm;
 
@@ -42,6 +45,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let mut output = Output::stdout();
     match arguments.command {
         Command::Run(run) => run::run(*run, &mut output),
+        Command::Chat(arguments) => chat::chat(*arguments, &mut output),
         Command::Bench(arguments) => bench::bench(*arguments, &mut output),
         Command::Warm(arguments) => warm::warm(*arguments, &mut output),
         Command::Trace(trace) => trace::trace(*trace, &mut output),

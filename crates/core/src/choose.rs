@@ -92,6 +92,13 @@ impl Sampling {
         &self.0
     }
 
+    /// The same settings with another stream of noise.
+    #[must_use]
+    pub fn with_stream(mut self, stream: u32) -> Self {
+        self.0.stream = stream;
+        self
+    }
+
     /// Whether the choice is simply the first of a row's candidates, so that no full row of logits is needed.
     #[must_use]
     pub fn is_greedy(&self) -> bool {

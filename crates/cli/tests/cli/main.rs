@@ -1,6 +1,7 @@
 //! The command line as a person, a script and a pipe see it: the real binary on the real model.
 
 mod bench;
+mod chat;
 mod commands;
 mod harness;
 #[cfg(feature = "llama-cpp")]

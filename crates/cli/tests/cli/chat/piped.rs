@@ -1,0 +1,161 @@
+//! Each line of standard input is a message or a command.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use super::{kept, turns};
+use crate::harness::{SIZE, model, run, stdout, upcycle};
+
+fn chat(arguments: &[&str]) -> Command {
+    let mut command = upcycle();
+    command.arg("chat").arg("--model").arg(model()).args(["-s", SIZE]).args(arguments);
+    command
+}
+
+fn says(command: &mut Command, lines: &[u8]) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Standard output, of a conversation that must be a success, and standard error.
+fn texts(command: &mut Command, lines: &str) -> (String, String) {
+    let output = says(command, lines.as_bytes());
+    assert!(output.status.success(), "{output:?}");
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// Tokens kept and read for each answer, by `--stats`.
+fn caches(stderr: &str) -> Vec<(usize, usize)> {
+    let number = |word: &str| word.parse::<usize>().unwrap();
+    stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("cache    ")?.strip_suffix(" read"))
+        .map(|line| line.split_once(" tokens kept, ").unwrap())
+        .map(|(kept, read)| (number(kept), number(read)))
+        .collect()
+}
+
+/// Tokens of each prompt, by `--stats`.
+fn prompts(stderr: &str) -> Vec<usize> {
+    let lines = stderr.lines().filter_map(|line| line.strip_prefix("prompt   "));
+    lines.map(|line| line.split_once(' ').unwrap().0.parse().unwrap()).collect()
+}
+
+#[test]
+fn the_first_answer_is_that_of_run() {
+    let prompt = "What is the capital of France?";
+    let expected = stdout(run(&["--prompt", prompt, "-n", "20", "-s", SIZE]).stdin(Stdio::null()));
+    let (said, errors) = texts(&mut chat(&["-n", "20"]), &format!("{prompt}\n"));
+    assert_eq!(said, expected);
+    assert!(!said.contains('\u{1b}') && !errors.contains('\u{1b}'), "no codes in a pipe: {said}{errors}");
+}
+
+#[test]
+fn only_what_is_new_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = format!("/save {}\n", kept(&folder).display());
+    let lines = format!("Name three colours.\nAnd three animals.\n{save}/set stop [\"zzz\"]\nThank you.\n");
+    let (said, errors) = texts(&mut chat(&["-n", "24", "--stats", "--system", "Be brief."]), &lines);
+    let (caches, prompts) = (caches(&errors), prompts(&errors));
+    assert_eq!(caches.len(), 3, "{errors}");
+    assert_eq!(caches[0], (0, prompts[0]));
+    for turn in 1..3 {
+        let (kept, read) = caches[turn];
+        assert_eq!(kept + read, prompts[turn]);
+        // The prompt before it, and all of its answer but what the template puts at its end.
+        assert!(kept > prompts[turn - 1], "turn {turn}: {caches:?}, {prompts:?}");
+        assert!(read < 24, "turn {turn}: {caches:?}, {prompts:?}");
+    }
+
+    // The same conversation, read anew, goes on in the same words.
+    let load = kept(&folder);
+    let (again, errors) =
+        texts(&mut chat(&["-n", "24", "--stats", "--load", load.to_str().unwrap()]), "Thank you.\n");
+    assert_eq!(self::caches(&errors), [(0, prompts[2])]);
+    assert!(said.ends_with(&again), "{said:?} ends with {again:?}");
+}
+
+#[test]
+fn a_template_that_rewrites_what_was_said_is_read_from_there_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("counting.jinja");
+    // The first line changes with every turn; so nothing but what stands before the number can be kept.
+    let text = "<|im_start|>system\nMessages: {{ messages|length }}<|im_end|>\n{% for m in messages %}<|im_start|>{{ \
+                m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+    fs::write(&template, text).unwrap();
+    let set = format!("model.template={:?}", template.display().to_string());
+    let (_, errors) = texts(&mut chat(&["-n", "8", "--stats", "-s", &set]), "Hello.\nHello again.\n");
+    let caches = caches(&errors);
+    assert!(caches[1].0 > 0 && caches[1].0 < 8 && caches[1].1 > caches[0].1, "{caches:?}");
+}
+
+#[test]
+fn commands_change_what_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str| format!("/save {}\n", folder.path().join(name).display());
+    let read = |name: &str| turns(&folder.path().join(name));
+    let lines = [
+        "Tell me a story.\n/retry\n".to_owned(),
+        save("greedy"),
+        "/set temperature 0.9\n/retry\n".to_owned(),
+        save("drawn"),
+        "/retry\n".to_owned(),
+        save("drawn again"),
+        "//reset\n/reset\n".to_owned(),
+        save("empty"),
+        format!("/load {}\n/retry\n", folder.path().join("drawn").display()),
+        save("loaded"),
+    ];
+    let (said, _) = texts(&mut chat(&["-n", "16"]), &lines.concat());
+    let [greedy, drawn, again] = ["greedy", "drawn", "drawn again"].map(|name| read(name).remove(0));
+    assert_eq!(said.matches(&greedy.1).count(), 2, "greedy decoding says the same again: {said}");
+    assert!(greedy != drawn && drawn != again && greedy.0 == again.0, "{greedy:?}, {drawn:?}, {again:?}");
+    assert_eq!(read("empty"), []);
+    assert_eq!(read("loaded").len(), 1);
+}
+
+#[test]
+fn settings_and_instructions_are_shown() {
+    let lines = "/system\n/system Rhyme.\n/system\n/set seed 7\n/set\n/system -\n/system\n/help\n";
+    let (said, _) = texts(&mut chat(&["-n", "16"]), lines);
+    for expected in ["no instructions", "\nRhyme.\n", "[decode]", "seed = 7", "max_tokens = 16", "/retry"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn a_script_learns_what_went_wrong() {
+    let missing = tempfile::tempdir().unwrap().path().join("none");
+    let missing = missing.display();
+    for (lines, expected) in [
+        ("/nonsense\n".to_owned(), "there is no command `/nonsense`"),
+        ("/retry\n".to_owned(), "nothing has been said"),
+        ("/stats\n".to_owned(), "nothing has been answered"),
+        ("/save\n".to_owned(), "/save needs the name of a file"),
+        (format!("/save {missing}/chat.json\n"), "cannot be written"),
+        (format!("/load {missing}\n"), "cannot be read"),
+        ("/set temperature -1\n".to_owned(), "temperature"),
+        ("/set temprature 1\n".to_owned(), "temperature"),
+        ("/set model.path x\n".to_owned(), "cannot be set while the model is loaded"),
+    ] {
+        let output = says(&mut chat(&["-n", "4"]), lines.as_bytes());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{lines}: {errors}");
+        assert!(errors.starts_with("error: ") && errors.contains(expected), "{lines}: {errors}");
+    }
+    let output = says(&mut chat(&["-n", "4"]), b"caf\xe9\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not UTF-8"));
+}
+
+#[test]
+fn the_matrix_is_kept_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("matrix");
+    let set = format!("drafter.snapshot={:?}", snapshot.display().to_string());
+    texts(&mut chat(&["-n", "8", "-s", &set]), "Hello.\n/quit\nnever read\n");
+    assert!(fs::metadata(&snapshot).unwrap().len() > 0);
+}
