@@ -113,9 +113,28 @@ fn an_iterator_that_met_an_error_goes_on_where_it_was() {
         .collect();
     let model = NaiveVerifier::new(VOCAB, 1).failing(Failure::Forward, 6).failing(Failure::Commit, 9);
     let mut decoder = Decoder::new(model, NullDrafter);
-    let found: Vec<_> = decoder.generate(&[1, 2], Request::greedy(20)).unwrap().collect();
-    assert_eq!(found.iter().filter(|token| token.is_err()).count(), 2);
-    assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), plain);
+    let mut generation = decoder.generate(&[1, 2], Request::greedy(20)).unwrap();
+    let mut found = Vec::new();
+    for errors in [1, 1, 0] {
+        let part: Vec<_> = generation.by_ref().collect();
+        assert_eq!(part.iter().filter(|token| token.is_err()).count(), errors);
+        found.extend(part.into_iter().flatten());
+    }
+    assert_eq!(found, plain);
+}
+
+/// Found by fuzzing: a model of weights that overflow.
+#[test]
+fn an_iterator_over_what_always_fails_ends() {
+    let mut decoder = Decoder::new(NaiveVerifier::new(VOCAB, 1).failing(Failure::Forward, 0), NullDrafter);
+    for call in 1..100 {
+        let model = decoder.verifier().clone();
+        *decoder.verifier_mut() = model.failing(Failure::Forward, call);
+    }
+    let mut generation = decoder.generate(&[1, 2], Request::greedy(20)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(generation.by_ref().take(50).count(), 1);
+    }
 }
 
 #[test]

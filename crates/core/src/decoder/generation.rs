@@ -5,12 +5,15 @@ use crate::{Drafter, Finish, Session, Stats, TokenId, Verifier};
 
 /// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
 ///
-/// After an error it may be asked again; it ends when the text does.
+/// It ends when the text does, and after an error, so that whoever goes through all of it does not meet the same error for
+/// ever; asked once more after that end, it tries again.
 #[derive(Debug)]
 pub struct Generation<'a, V: Verifier, D: Drafter> {
     pub(super) decoder: &'a mut Decoder<V, D>,
     pub(super) session: [Session; 1],
     pub(super) next: usize,
+    /// The last item was an error.
+    pub(super) failed: bool,
 }
 
 impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
@@ -55,6 +58,9 @@ impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
     type Item = Result<TokenId, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if std::mem::take(&mut self.failed) {
+            return None;
+        }
         loop {
             if let Some(&token) = self.session[0].tokens.get(self.next) {
                 self.next += 1;
@@ -64,6 +70,7 @@ impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
                 return None;
             }
             if let Err(error) = self.decoder.step(&mut self.session) {
+                self.failed = true;
                 return Some(Err(error));
             }
         }

@@ -219,7 +219,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         request: Request,
     ) -> Result<Generation<'_, V, D>, DecodeError> {
         let session = self.open(prompt, request)?;
-        Ok(Generation { decoder: self, session: [session], next: prompt.len() })
+        Ok(Generation { decoder: self, session: [session], next: prompt.len(), failed: false })
     }
 
     /// Advances every session that is not finished, in one forward pass: a chunk of its prompt, or a draft.
