@@ -1,0 +1,18 @@
+//! One binary for every target; `UPCYCLE_FUZZ_TARGET` names it.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use upcycle_fuzz::{TARGETS, Target};
+
+static TARGET: LazyLock<&Target> = LazyLock::new(|| {
+    let name = std::env::var("UPCYCLE_FUZZ_TARGET").unwrap_or_default();
+    let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    let target = TARGETS.iter().find(|target| target.name == name);
+    target.unwrap_or_else(|| panic!("UPCYCLE_FUZZ_TARGET is `{name}`, and the targets are {}", known.join(", ")))
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    (TARGET.read)(bytes);
+});

@@ -1,0 +1,43 @@
+//! `upcycle-fuzz N [FROM] [TARGET…]`: N inputs of each target, from input FROM on.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use upcycle_fuzz::{TARGETS, run};
+
+/// An input may take this long, in seconds.
+const PATIENCE: u64 = 5;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Vec<u64> = words.iter().map_while(|word| word.parse().ok()).take(2).collect();
+    let names = &words[numbers.len()..];
+    let unknown = names.iter().find(|name| TARGETS.iter().all(|target| target.name != name.as_str()));
+    let (Some(&count), None) = (numbers.first(), unknown) else {
+        let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+        eprintln!("usage: upcycle-fuzz N [FROM] [TARGET...]; the targets are {}", known.join(", "));
+        return ExitCode::from(2);
+    };
+    let from = numbers.get(1).copied().unwrap_or(0);
+    // A panic is told once, at the end.
+    std::panic::set_hook(Box::new(|_| ()));
+    let mut wrong = false;
+    for target in
+        TARGETS.iter().filter(|target| names.is_empty() || names.iter().any(|name| name == target.name))
+    {
+        match run::run(target, from..from + count, Duration::from_secs(PATIENCE)) {
+            Ok(run::Report { inputs, sound, memory, longest }) => {
+                let (memory, longest) = (memory as f64 / 1e6, longest.as_secs_f64() * 1e3);
+                println!(
+                    "{:<18} {inputs} inputs, {sound} of them sound, at most {memory:.1} MB and {longest:.0} ms",
+                    target.name
+                );
+            }
+            Err(error) => {
+                wrong = true;
+                println!("{:<18} {error}", target.name);
+            }
+        }
+    }
+    ExitCode::from(u8::from(wrong))
+}

@@ -1,0 +1,172 @@
+//! What reads inputs from outside.
+
+use std::hint::black_box;
+use std::io::Cursor;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::{fs, str};
+
+use prost::Message as _;
+use upcycle_backends::Layers;
+use upcycle_candle::{CandleVerifier, Model, Options};
+use upcycle_core::{AdjacencyMatrix, CostCurve, Decoder, NullDrafter, Request, TreeTemplate};
+use upcycle_gguf::Gguf;
+use upcycle_text::{ChatTemplate, Message, Specials, TemplateTokens, Tokenizer};
+
+use crate::seeds::{self, FINGERPRINT, K, VOCAB};
+
+/// One kind of input.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its folder in `corpus/`.
+    pub name: &'static str,
+    /// Sound inputs, to be damaged.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Reads an input, and uses it where it is sound; says whether it is.
+    pub read: fn(&[u8]) -> bool,
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target { name: "gguf", seeds: seeds::gguf, read: gguf },
+    Target { name: "model", seeds: seeds::models, read: model },
+    Target { name: "safetensors", seeds: seeds::safetensors, read: safetensors },
+    Target { name: "checkpoint-config", seeds: seeds::checkpoint_configs, read: checkpoint_config },
+    Target { name: "toml", seeds: seeds::configurations, read: configuration },
+    Target { name: "tree", seeds: seeds::trees, read: tree },
+    Target { name: "snapshot", seeds: seeds::snapshots, read: snapshot },
+    Target { name: "tokenizer-json", seeds: seeds::tokenizers, read: tokenizer },
+    Target { name: "template", seeds: seeds::templates, read: template },
+    Target { name: "prompts", seeds: seeds::prompts, read: prompts },
+    Target { name: "costs", seeds: seeds::costs, read: costs },
+    Target { name: "results", seeds: seeds::results, read: results },
+    Target { name: "onnx", seeds: seeds::graphs, read: graph },
+];
+
+const TEXT: &str = "ab c <|end|> é 🦀\n";
+
+fn speak(tokenizer: &Tokenizer) {
+    for specials in [Specials::Parse, Specials::Plain] {
+        if let Ok(tokens) = tokenizer.encode(TEXT, specials) {
+            black_box(tokenizer.decode(&tokens).ok());
+        }
+    }
+}
+
+fn converse(template: &ChatTemplate) {
+    let messages = [Message::system("s"), Message::user(TEXT), Message::assistant("a"), Message::user("u")];
+    black_box(template.render(&messages, true).ok());
+}
+
+fn gguf(bytes: &[u8]) -> bool {
+    let Ok(gguf) = Gguf::read(&mut Cursor::new(bytes)) else { return false };
+    if let Ok(tokenizer) = Tokenizer::from_gguf(&gguf) {
+        speak(&tokenizer);
+    }
+    if let Ok(Some(template)) = ChatTemplate::from_gguf(&gguf) {
+        converse(&template);
+    }
+    true
+}
+
+/// Loads and, where that succeeds, decodes.
+fn load(path: &Path) -> bool {
+    let mut options = Options::default();
+    options.threads = NonZeroUsize::new(1);
+    let Ok(model) = Model::load(path, &options) else { return false };
+    let mut decoder = Decoder::new(CandleVerifier::new(model), NullDrafter);
+    if let Ok(generation) = decoder.generate(&[1, 2], Request::greedy(3)) {
+        black_box(generation.count());
+    }
+    true
+}
+
+/// What `read` says of a file of these bytes.
+fn with_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path) -> bool) -> bool {
+    let Ok(folder) = tempfile::tempdir() else { return false };
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).is_ok() && read(&path)
+}
+
+fn model(bytes: &[u8]) -> bool {
+    with_file("model.gguf", bytes, load)
+}
+
+fn safetensors(bytes: &[u8]) -> bool {
+    with_file("model.safetensors", bytes, |path| {
+        fs::write(path.with_file_name("config.json"), seeds::CHECKPOINT_CONFIG).is_ok() && load(path)
+    })
+}
+
+fn checkpoint_config(bytes: &[u8]) -> bool {
+    let Some(tensors) = seeds::safetensors().into_iter().next() else { return false };
+    with_file("config.json", bytes, |path| {
+        fs::write(path.with_file_name("model.safetensors"), tensors).is_ok() && load(path)
+    })
+}
+
+fn configuration(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    let mut layers = Layers::new();
+    let read = layers.text(Path::new("fuzz.toml"), text).is_ok();
+    match layers.load(&["candle", "ort", "llama-cpp"]) {
+        Ok(config) => read && config.to_toml().is_ok(),
+        Err(_) => false,
+    }
+}
+
+fn tree(bytes: &[u8]) -> bool {
+    str::from_utf8(bytes).is_ok_and(|text| TreeTemplate::parse(text).is_ok())
+}
+
+/// As it stands, and with a checksum that fits, behind which all else is checked.
+fn snapshot(bytes: &[u8]) -> bool {
+    let mut sealed = bytes[..bytes.len().saturating_sub(4)].to_vec();
+    sealed.extend(crc32fast::hash(&sealed).to_le_bytes());
+    let load = |path: &Path| AdjacencyMatrix::load(path, VOCAB, K, &FINGERPRINT).is_ok();
+    with_file("matrix", bytes, load) | with_file("matrix", &sealed, load)
+}
+
+fn tokenizer(bytes: &[u8]) -> bool {
+    with_file("tokenizer.json", bytes, |path| {
+        Tokenizer::from_file(path).is_ok_and(|tokenizer| {
+            speak(&tokenizer);
+            true
+        })
+    })
+}
+
+fn template(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    let tokens = TemplateTokens { bos: Some("<s>".to_owned()), eos: Some("</s>".to_owned()) };
+    ChatTemplate::new(text, &tokens).is_ok_and(|template| {
+        converse(&template);
+        true
+    })
+}
+
+fn prompts(bytes: &[u8]) -> bool {
+    upcycle_bench::prompts::parse("fuzz.jsonl", bytes).is_ok()
+}
+
+fn costs(bytes: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    CostCurve::parse(text).is_ok_and(|curve| {
+        black_box((curve.seconds(1, 1), curve.seconds(1000, 1_000_000)));
+        true
+    })
+}
+
+fn results(bytes: &[u8]) -> bool {
+    with_file("results.json", bytes, |path| {
+        upcycle_bench::output::read(path).is_ok_and(|results| {
+            black_box(upcycle_bench::report::text(&results, 80));
+            black_box(upcycle_bench::report::html(&results).ok());
+            true
+        })
+    })
+}
+
+fn graph(bytes: &[u8]) -> bool {
+    upcycle_onnx::schema::Model::decode(bytes).is_ok()
+}
