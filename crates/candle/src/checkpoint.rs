@@ -73,10 +73,22 @@ impl Source {
 pub(crate) fn map(path: &Path) -> Result<Mapped, LoadError> {
     let file_error = |source| LoadError::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(file_error)?;
-    Mapped::new(&file).map_err(file_error)
+    Mapped::new(file).map_err(file_error)
 }
 
 impl Checkpoint {
+    /// Refuses what was read of a file that was changed meanwhile.
+    pub(crate) fn check_unchanged(&self) -> Result<(), LoadError> {
+        for file in &self.files {
+            match file.is_unchanged() {
+                Ok(true) => {}
+                Ok(false) => return Err(LoadError::Changed { path: self.path.clone() }),
+                Err(source) => return Err(LoadError::File { path: self.path.clone(), source }),
+            }
+        }
+        Ok(())
+    }
+
     /// One without tensors, whose files call them by `name` of their name in GGUF files.
     pub(crate) fn new(path: &Path, name: fn(&str) -> String) -> Self {
         Self { path: path.to_owned(), files: Vec::new(), entries: BTreeMap::new(), name }

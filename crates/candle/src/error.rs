@@ -9,6 +9,12 @@ use upcycle_kernels::{IsaError, PackError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// The file was written to while it was read.
+    #[error("{} was changed while it was loaded; load it again once it is whole", path.display())]
+    Changed {
+        /// The file, or the folder that it is in.
+        path: PathBuf,
+    },
     /// The file cannot be opened or mapped.
     #[error("cannot read the model {path}: {source}; check that the path is right and readable", path = path.display())]
     File {

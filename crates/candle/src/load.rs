@@ -20,7 +20,9 @@ impl Model {
     /// Loads a GGUF file, or a folder with a `config.json` and safetensors (or one of its files), of an architecture that
     /// is known: see the [crate's page](crate).
     ///
-    /// Files are mapped into memory and must not be changed while the model lives.
+    /// Files are mapped into memory. With the workspace's kernels that is until the model is loaded, with candle's as long as it
+    /// lives. Meanwhile they may be replaced or removed but not written to: one that is changed while it is loaded is refused,
+    /// as far as its length and times tell; one that is shortened can end the process (SIGBUS).
     ///
     /// # Errors
     /// [`LoadError`]: a file cannot be read, is not sound, or holds another model than is known here.
@@ -70,7 +72,7 @@ impl Model {
             let kernels = Kernels::new(options.threads.map_or(0, Into::into))
                 .map_err(|source| LoadError::KernelPath { source })?;
             let packed = own::load(tensors, &source, &dimensions, rope, kernels)?;
-            refuse_unread(tensors, &source)?;
+            check_all_read(tensors, &source)?;
             return Ok(Arc::new(Self { dimensions, body: Body::Own(Box::new(packed)) }));
         }
         let Dimensions { width, vocab, .. } = dimensions;
@@ -83,7 +85,7 @@ impl Model {
         let layers = layers.collect::<Result<_, _>>()?;
         let output_norm = tensors.vector("output_norm.weight", width)?;
         let output = if source.tied { None } else { Some(tensors.matrix("output.weight", width, vocab)?) };
-        refuse_unread(tensors, &source)?;
+        check_all_read(tensors, &source)?;
         let blocks = Blocks {
             rope,
             embedding: Stack::new(vec![embedding]),
@@ -96,8 +98,9 @@ impl Model {
     }
 }
 
-/// A tensor that nothing reads would be an effect left out.
-fn refuse_unread(tensors: &Tensors<'_>, source: &Source) -> Result<(), LoadError> {
+/// What was read is all of the files, as they were at the begin: a tensor that nothing reads would be an effect left out.
+fn check_all_read(tensors: &Tensors<'_>, source: &Source) -> Result<(), LoadError> {
+    source.checkpoint.check_unchanged()?;
     match tensors.unread() {
         Some(tensor) => Err(LoadError::UnknownTensor {
             tensor: tensor.to_owned(),

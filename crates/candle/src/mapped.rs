@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
@@ -19,22 +20,42 @@ const PAGE: usize = 64 * 1024;
 /// A file mapped for reading.
 ///
 /// The file must stay as it is while it is mapped: another process that shortens it makes reads fault, as with
-/// every program that maps its model.
+/// every program that maps its model. That it is replaced or removed does no harm: the map is of the old file.
 #[derive(Clone, Debug)]
-pub(crate) struct Mapped(Arc<Mmap>);
+pub(crate) struct Mapped(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    map: Mmap,
+    file: File,
+    /// Length and time of the last change when the file was mapped.
+    state: (u64, Option<SystemTime>),
+}
+
+fn state(file: &File) -> io::Result<(u64, Option<SystemTime>)> {
+    let metadata = file.metadata()?;
+    // Where a system does not tell times, the length has to do.
+    Ok((metadata.len(), metadata.modified().ok()))
+}
 
 impl Mapped {
     /// Maps all of `file`.
-    pub(crate) fn new(file: &File) -> io::Result<Self> {
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        let state = state(&file)?;
         // SAFETY: the map is private and read-only. That nobody changes the file meanwhile cannot be enforced; it is
         // a documented condition of `Model::load`.
-        let map = unsafe { Mmap::map(file)? };
-        Ok(Self(Arc::new(map)))
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Self(Arc::new(Inner { map, file, state })))
+    }
+
+    /// Whether the file is as it was when it was mapped, as far as its length and the time of its last change tell.
+    pub(crate) fn is_unchanged(&self) -> io::Result<bool> {
+        Ok(state(&self.0.file)? == self.0.state)
     }
 
     /// The bytes of the file.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.0.map
     }
 
     /// Tells the system that these bytes are not needed for now: their pages leave this process's memory, and are read
@@ -43,10 +64,10 @@ impl Mapped {
         // Whole pages only: a page at the edge may hold a neighbour's bytes that are still to be read.
         let (start, end) = (offset.next_multiple_of(PAGE), (offset + len) / PAGE * PAGE);
         #[cfg(unix)]
-        if start < end && end <= self.0.len() {
+        if start < end && end <= self.0.map.len() {
             // SAFETY: the map is of a file, private and never written to, so that dropped pages come back the same.
             let released = unsafe {
-                self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+                self.0.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
             };
             if let Err(error) = released {
                 // Nothing but memory is lost.
@@ -57,7 +78,7 @@ impl Mapped {
 
     /// `len` values of type `T` from byte `offset` on; none if they do not lie in the file or are not aligned.
     pub(crate) fn values<T: Plain>(&self, offset: usize, len: usize) -> Option<MappedSlice<T>> {
-        let bytes = self.0.get(offset..offset.checked_add(len.checked_mul(size_of::<T>())?)?)?;
+        let bytes = self.0.map.get(offset..offset.checked_add(len.checked_mul(size_of::<T>())?)?)?;
         let start = bytes.as_ptr().cast::<T>();
         start.is_aligned().then(|| MappedSlice { map: self.clone(), offset, len, values: PhantomData })
     }

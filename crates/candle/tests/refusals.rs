@@ -233,3 +233,29 @@ fn options_are_refused_by_name() {
         Some(options(Products::Candle, Weights::F32))
     );
 }
+
+#[test]
+fn a_file_that_is_written_to_while_it_is_read_is_refused_and_one_that_is_removed_is_not() {
+    for products in [Products::Own, Products::Candle] {
+        let load = |change: &dyn Fn(&std::path::Path)| {
+            let file = write(&with_metadata(&[]));
+            let mut changed = false;
+            Model::load_with_progress(file.path(), &options(products, Weights::File), &mut |_, _| {
+                if !std::mem::replace(&mut changed, true) {
+                    change(file.path());
+                }
+            })
+            .map(|_| ())
+        };
+        let appended = load(&|path| {
+            std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap();
+        });
+        assert!(matches!(appended, Err(LoadError::Changed { .. })), "{products:?}: {appended:?}");
+        let replaced = load(&|path| {
+            let other = path.with_extension("other");
+            std::fs::write(&other, b"something else").unwrap();
+            std::fs::rename(&other, path).unwrap();
+        });
+        assert!(replaced.is_ok(), "{products:?}: the file that was opened is still there: {replaced:?}");
+    }
+}

@@ -2,6 +2,8 @@
 
 mod budget;
 mod choices;
+#[cfg(test)]
+mod documented;
 mod drafter;
 mod error;
 mod keys;

@@ -1,0 +1,54 @@
+//! Ten thousand steps on the real model, with sequences opened and closed all along: memory stays as it is.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+
+use upcycle_backends::{CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle_bench::prompts::PromptSet;
+use upcycle_core::{Request, TokenId};
+
+const STEPS: usize = 10_000;
+/// Everything has its size by then: tables, caches, scratch memory.
+const WARM: usize = 3_000;
+
+/// The resident set, in bytes.
+fn resident() -> usize {
+    let text = fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+#[test]
+fn ten_thousand_steps_take_no_more_memory() {
+    let registry = Registry::builtin();
+    let mut layers = Layers::new();
+    let model = upcycle_testkit::real_model().display().to_string();
+    for (key, value) in [("model.path", &*model), ("drafter.name", "mixed"), ("drafter.budget", "4")] {
+        layers.flag("a test", key, value).unwrap();
+    }
+    let config = layers.load(&registry.names()).unwrap();
+    let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
+    let (mut decoder, text) = engine.into_decoder(config.drafter(), &CostCache::nowhere()).unwrap();
+    let own = PromptSet::own();
+    let prompts: Vec<Vec<TokenId>> = (own.first_of_each_group(8).into_iter())
+        .map(|prompt| text.encode(prompt.first_turn(), PromptStyle::Chat).unwrap())
+        .collect();
+    let (mut steps, mut rounds, mut warm) = (0, 0, None);
+    for prompt in prompts.iter().cycle() {
+        // Some are read to the end, some are left in the middle, some are not even begun.
+        let mut generation = decoder.generate(prompt, Request::greedy(64)).unwrap();
+        let wanted = [64, 17, 0][rounds % 3];
+        assert!(generation.by_ref().take(wanted).all(|token| token.is_ok()));
+        steps += generation.stats().steps();
+        rounds += 1;
+        if steps >= WARM {
+            warm.get_or_insert_with(resident);
+        }
+        if steps >= STEPS {
+            break;
+        }
+    }
+    let (before, after) = (warm.unwrap(), resident());
+    println!("{rounds} sequences, {steps} steps: {before} bytes, then {after}");
+    assert!(after < before + before / 100, "{before} bytes after {WARM} steps, {after} after {STEPS}");
+}
