@@ -7,4 +7,4 @@ cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p upcycle-backends -p upcycle-bench --no-default-features --locked -- -D warnings
 # The same features of all other crates, so that none of them is built again.
-cargo clippy --workspace --all-targets --features upcycle/ort,upcycle/llama-cpp,upcycle-tests/llama-cpp --locked -- -D warnings
+cargo clippy --workspace --all-targets --features upcycle/hub,upcycle/ort,upcycle/llama-cpp,upcycle-tests/llama-cpp --locked -- -D warnings

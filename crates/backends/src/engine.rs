@@ -7,6 +7,7 @@ use upcycle_gguf::{Gguf, GgufError};
 use upcycle_text::{ChatTemplate, Message, Specials, StopStrings, TextError, Tokenizer};
 
 use crate::costs::{cost_key, folder_key, model_key, named};
+use crate::hub::local_model;
 use crate::{
     AnyDrafter, Budget, BuildError, Config, CostCache, Decode, DrafterChoice, DrafterError, OnProgress,
     Registry, Source,
@@ -31,6 +32,8 @@ pub struct Engine {
     pub backend: String,
     /// What the costs of its passes hold for.
     pub cost_key: String,
+    /// The model's file or folder on this machine.
+    pub path: PathBuf,
 }
 
 /// A model's tokenizer and chat template.
@@ -58,6 +61,16 @@ pub enum LoadError {
     /// No model is configured.
     #[error("no model is given; set `model.path` in the configuration, or give --model PATH")]
     NoModel,
+    /// The model is named by where it is on the hub, and this program cannot fetch it.
+    #[error(
+        "a model named hf:… is fetched from the Hugging Face hub, which is not compiled into this program; build it with \
+             `cargo build --features hub`, or give a path"
+    )]
+    NoHub,
+    /// The model could not be had from the hub.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] upcycle_hub::HubError),
     /// The backend cannot be built, or could not load the model.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -113,8 +126,9 @@ impl Engine {
     /// # Errors
     /// [`LoadError`]. What can be checked before the weights are read is checked first.
     pub fn load(config: &Config, registry: &Registry, progress: OnProgress<'_>) -> Result<Self, LoadError> {
-        let path = config.model().path.as_deref().ok_or(LoadError::NoModel)?;
+        let named = config.model().path.as_deref().ok_or(LoadError::NoModel)?;
         registry.check(&config.backend().name)?;
+        let path = &*local_model(named, progress)?;
         let gguf = match model_folder(path) {
             Some(_) => None,
             None => {
@@ -130,7 +144,7 @@ impl Engine {
         let backend = config.backend().name.clone();
         let model = gguf.as_ref().map_or_else(|| folder_key(path), model_key);
         let cost_key = cost_key(&model, config, &*verifier);
-        Ok(Self { text, verifier, backend, cost_key })
+        Ok(Self { text, verifier, backend, cost_key, path: path.to_owned() })
     }
 
     /// A decoder over this model, and its text layer. Where the budget is `auto`, what passes cost comes from the file

@@ -32,6 +32,7 @@ mod config;
 mod costs;
 mod drafters;
 mod engine;
+mod hub;
 #[cfg(feature = "llama-cpp")]
 mod llama_cpp;
 #[cfg(feature = "ort")]
@@ -50,6 +51,7 @@ pub use config::{
 pub use costs::CostCache;
 pub use drafters::{AnyDrafter, CostFileError, DrafterError};
 pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text, model_folder};
+pub use hub::{is_on_hub, local_model};
 pub use registry::{
     Availability, BackendInfo, BuildError, Builder, Built, OnProgress, Progress, Registry, Source,
 };

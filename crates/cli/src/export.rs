@@ -1,6 +1,6 @@
 //! `upcycle export`.
 
-use upcycle_backends::Progress;
+use upcycle_backends::{Progress, local_model};
 use upcycle_export::{CONFIG_FILE, Options, Weights};
 
 use crate::args::Export;
@@ -14,8 +14,11 @@ pub(crate) fn export(arguments: &Export, output: &mut Output) -> Result<(), Fail
     // The flag takes these names alone.
     options.weights = weights.unwrap_or(options.weights);
     options.block = arguments.block;
+    let bar = Bar::new("fetching the model");
+    let model = local_model(&arguments.model, &mut |progress| bar.set(progress))?;
+    drop(bar);
     let bar = Bar::new("exporting the model");
-    let exported = upcycle_export::export(&arguments.model, &arguments.to, options, &mut |done, total| {
+    let exported = upcycle_export::export(&model, &arguments.to, options, &mut |done, total| {
         bar.set(Progress { done, total });
     })
     .map_err(Failure::failed)?;

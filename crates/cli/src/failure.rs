@@ -87,7 +87,7 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Build(BuildError::Failed { .. }) => Self::failed(error),
-            LoadError::NoModel | LoadError::Build(_) => Self::usage(error),
+            LoadError::NoModel | LoadError::NoHub | LoadError::Build(_) => Self::usage(error),
             _ => Self::failed(error),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use upcycle_backends::{Availability, Config, Layers, Registry, Source, Text};
+use upcycle_backends::{Availability, Config, Layers, Registry, Source, Text, local_model};
 use upcycle_core::{Shape, Verifier};
 use upcycle_gguf::Gguf;
 
@@ -71,6 +71,9 @@ const SIZES: [&str; 6] = [
 ];
 
 pub(crate) fn inspect(path: &Path, json: bool, output: &mut Output) -> Result<(), Failure> {
+    let bar = Bar::new("fetching the model");
+    let path = &*local_model(path, &mut |progress| bar.set(progress))?;
+    drop(bar);
     if !path.is_file() {
         let what = if path.is_dir() { "is a folder; name a GGUF file" } else { "is not there" };
         return Err(Failure::usage(format!("{} {what}", path.display())));

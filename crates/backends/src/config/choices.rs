@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::Problem;
 use super::keys::nearest;
 use crate::engine::{CONFIG_FILE, GRAPH_FILE};
+use crate::hub;
 use crate::texts::Files;
 
 /// Checks that a value is one of `names`.
@@ -75,6 +76,12 @@ pub(crate) fn existing_file(key: &'static str, path: PathBuf) -> Result<PathBuf,
 
 /// A model: a file, or a folder with a graph or the configuration of a model in it.
 pub(crate) fn existing_model(key: &'static str, path: PathBuf) -> Result<PathBuf, Problem> {
+    if hub::is_on_hub(&path) {
+        return match hub::problem(&path) {
+            None => Ok(path),
+            Some(hint) => Err(Problem::NoSuchFile { key, path, hint }),
+        };
+    }
     if [GRAPH_FILE, CONFIG_FILE].iter().any(|name| path.join(name).is_file()) {
         return Ok(path);
     }

@@ -12,6 +12,7 @@ use toml::{Table, Value};
 use super::error::{ConfigError, Origin, Problem};
 use super::keys::{self, KEYS, Kind, PATHS};
 use super::{Config, Preset, Raw, Tree, choices};
+use crate::hub::is_on_hub;
 
 /// Variables of the environment that begin like keys but are none: the scripts and the tests read them.
 const OTHER_VARIABLES: [&str; 3] = ["UPCYCLE_KERNELS", "UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL"];
@@ -226,6 +227,7 @@ impl Source<'_> {
             if PATHS.contains(&key)
                 && let Value::String(path) = &mut value
                 && !(key == "drafter.tree" && Tree::is_name(path))
+                && !(key == "model.path" && is_on_hub(Path::new(path)))
             {
                 *path = self.path.parent().unwrap_or(Path::new("")).join(&*path).display().to_string();
             }

@@ -58,9 +58,8 @@ impl Setup {
         let layers = plan.layers()?;
         let config: Config = layers.load(&registry.names())?;
         let before = machine::resident_memory().unwrap_or(0);
-        let Engine { text, verifier, backend, .. } = Engine::load(&config, registry, progress)?;
+        let Engine { text, verifier, backend, path, .. } = Engine::load(&config, registry, progress)?;
         let memory = machine::resident_memory().unwrap_or(0).saturating_sub(before);
-        let path = config.model().path.as_deref().unwrap_or(Path::new(""));
         Ok(Self {
             name: plan.name.clone(),
             prompts: encode(&text, asked)?,
@@ -72,8 +71,8 @@ impl Setup {
             threads: verifier.threads(),
             verifier: Some(verifier),
             text,
-            model: crate::plan::file_name(path),
-            model_sha256: sha256(path)?,
+            model: crate::plan::file_name(&path),
+            model_sha256: sha256(&path)?,
             memory,
             curve: None,
             prompt_rows: None,

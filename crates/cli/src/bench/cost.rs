@@ -84,7 +84,7 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
         let bar = Bar::new("loading the model");
         let engine = Engine::load(config, &registry, &mut |progress| bar.set(progress))?;
         drop(bar);
-        let path = config.model().path.clone().unwrap_or_default();
+        let path = engine.path.clone();
         loaded.push(Loaded { name: &setup.name, path, engine, times: Vec::new(), prompt: (0, Vec::new()) });
     }
     interrupt::listen()?;

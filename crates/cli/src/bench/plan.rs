@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use upcycle_backends::{Config, LoadError, Registry};
+use upcycle_backends::{Config, LoadError, Registry, local_model};
 use upcycle_bench::arm::{ArmSpec, setup_name};
 use upcycle_bench::plan::{Plan, SetupPlan};
 use upcycle_bench::prompts::PromptSet;
@@ -11,6 +11,7 @@ use upcycle_bench::runner::{Asked, BenchError, Prompts};
 
 use super::args::{Measure, Setups};
 use crate::failure::Failure;
+use crate::progress::Bar;
 
 /// The temperature of `--sampling`.
 const WARM: f32 = 0.7;
@@ -47,6 +48,8 @@ pub(super) fn plan(arguments: &Measure, registry: &Registry) -> Result<Plan, Fai
     let mut peer_models = arguments.peer_model.clone();
     if peer_models.is_empty() {
         for path in configs.iter().filter_map(|config| config.model().path.clone()) {
+            let bar = Bar::new("fetching the model");
+            let path = local_model(&path, &mut |progress| bar.set(progress))?;
             if !peer_models.contains(&path) {
                 peer_models.push(path);
             }

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod commands;
 mod harness;
+mod hub;
 #[cfg(feature = "llama-cpp")]
 mod llama_cpp;
 mod many;
