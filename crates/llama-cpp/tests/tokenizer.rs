@@ -1,8 +1,12 @@
 //! The tokenizer that the text layer builds from the file, beside llama.cpp's own.
 
-use upcycle_gguf::Gguf;
+use std::path::Path;
+
+use upcycle_gguf::write::GgufWriter;
+use upcycle_gguf::{Gguf, StringArray};
 use upcycle_llama_cpp::Vocabulary;
 use upcycle_testkit::real_model;
+use upcycle_testkit::tiny::{self, Tiny};
 use upcycle_text::{Specials, Tokenizer};
 
 /// What texts are put together from.
@@ -128,9 +132,36 @@ fn texts() -> Vec<String> {
 
 #[test]
 fn both_tokenizers_agree_on_500_texts() {
-    let path = real_model();
-    let own = Tokenizer::from_gguf(&Gguf::open(&path).expect("a model")).expect("a tokenizer");
-    let theirs = Vocabulary::load(&path).expect("a vocabulary");
+    agree(&real_model());
+}
+
+/// A vocabulary of SentencePiece's kind, as Llama 2 and Mistral have it.
+#[test]
+fn both_agree_on_sentencepiece_too() {
+    let fixture: serde_json::Value =
+        serde_json::from_str(include_str!("../../text/tests/fixtures/sentencepiece.json"))
+            .expect("a fixture");
+    let list = |key: &str| fixture[key].as_array().expect("a list");
+    let tokens: StringArray = list("tokens").iter().map(|token| token.as_str().expect("a token")).collect();
+    let scores: Vec<f32> =
+        list("scores").iter().map(|score| score.as_f64().expect("a score") as f32).collect();
+    let types: Vec<i32> = list("types").iter().map(|kind| kind.as_i64().expect("a type") as i32).collect();
+    let vocabulary = GgufWriter::new()
+        .metadata("tokenizer.ggml.model", "llama")
+        .metadata("tokenizer.ggml.pre", "default")
+        .metadata("tokenizer.ggml.tokens", tokens)
+        .metadata("tokenizer.ggml.scores", scores)
+        .metadata("tokenizer.ggml.token_type", types.clone())
+        .metadata("tokenizer.ggml.unknown_token_id", 0_u32)
+        .metadata("tokenizer.ggml.bos_token_id", 1_u32)
+        .metadata("tokenizer.ggml.eos_token_id", 2_u32);
+    let tiny = Tiny { vocab: types.len(), ..Tiny::default() };
+    agree(tiny::write(&tiny.with_vocabulary(vocabulary, None)).path());
+}
+
+fn agree(path: &Path) {
+    let own = Tokenizer::from_gguf(&Gguf::open(path).expect("a model")).expect("a tokenizer");
+    let theirs = Vocabulary::load(path).expect("a vocabulary");
     let (texts, mut differ) = (texts(), Vec::new());
     assert_eq!(texts.len(), 500);
     for text in &texts {

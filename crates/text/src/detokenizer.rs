@@ -35,11 +35,14 @@ pub struct Detokenizer {
     /// The beginning of a character, followed during a push by the token's bytes.
     pending: Vec<u8>,
     complete: String,
+    /// No text has come yet, and its first space would not be its own.
+    in_front: bool,
 }
 
 impl Detokenizer {
-    pub(crate) const fn new(vocabulary: Arc<Vocabulary>) -> Self {
-        Self { vocabulary, pending: Vec::new(), complete: String::new() }
+    pub(crate) fn new(vocabulary: Arc<Vocabulary>) -> Self {
+        let in_front = vocabulary.space_in_front;
+        Self { vocabulary, pending: Vec::new(), complete: String::new(), in_front }
     }
 
     /// Takes the next token and gives the text that it completes, which may be empty. O(the token's bytes).
@@ -47,7 +50,11 @@ impl Detokenizer {
     /// # Errors
     /// [`TextError::UnknownToken`] for an id outside the vocabulary; nothing has changed then.
     pub fn push(&mut self, token: u32) -> Result<&str, TextError> {
-        let bytes = self.vocabulary.bytes(token)?;
+        let mut bytes = self.vocabulary.bytes(token)?;
+        if self.in_front && !bytes.is_empty() {
+            self.in_front = false;
+            bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
+        }
         self.pending.extend_from_slice(bytes);
         self.complete.clear();
         let mut rest = self.pending.as_slice();
@@ -78,6 +85,7 @@ impl Detokenizer {
     pub fn finish(&mut self) -> &str {
         let incomplete = !self.pending.is_empty();
         self.pending.clear();
+        self.in_front = self.vocabulary.space_in_front;
         if incomplete { "\u{fffd}" } else { "" }
     }
 }

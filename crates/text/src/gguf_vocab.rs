@@ -4,34 +4,31 @@ use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use upcycle_gguf::{Gguf, StringArray};
 
-use crate::TextError;
 use crate::pre::Pre;
 use crate::tokenizer::Parts;
-use crate::vocabulary::{TokenKind, Vocabulary, is_end_name};
+use crate::vocabulary::{Spelling, TokenKind, Vocabulary, is_end_name};
+use crate::{TextError, spm};
 
 const TYPES_KEY: &str = "tokenizer.ggml.token_type";
+const SCORES_KEY: &str = "tokenizer.ggml.scores";
 
 /// The kinds that are built here.
-pub(crate) const KNOWN: &str = "`gpt2` (byte-level BPE)";
+pub(crate) const KNOWN: &str = "`gpt2` (byte-level BPE) and `llama` (SentencePiece's BPE)";
 
-/// Reads and checks vocabulary, merges and special tokens. O(vocabulary + merges).
+/// Reads and checks vocabulary, merges or scores, and special tokens. O(vocabulary + merges).
 pub(crate) fn parts(gguf: &Gguf) -> Result<Parts, TextError> {
-    let kind = gguf.string("tokenizer.ggml.model")?;
-    if kind != "gpt2" {
-        return Err(TextError::UnsupportedKind { found: kind.to_owned(), known: KNOWN });
+    match gguf.string("tokenizer.ggml.model")? {
+        "gpt2" => byte_level(gguf),
+        "llama" => sentence_piece(gguf),
+        other => Err(TextError::UnsupportedKind { found: other.to_owned(), known: KNOWN }),
     }
-    let pre = Pre::named(gguf.string("tokenizer.ggml.pre")?)?;
-    let tokens = tokens(gguf)?;
+}
 
-    let mut vocab = Vocab::with_capacity_and_hasher(tokens.len(), Default::default());
-    // `check_size` has seen to it that ids fit in 32 bits. A token without text can never be encoded.
-    for (id, (token, _)) in (0_u32..).zip(&tokens).filter(|(_, (token, _))| !token.is_empty()) {
-        if let Some(first) = vocab.insert(token.clone(), id) {
-            return Err(TextError::DuplicateToken { token: token.clone(), first, second: id });
-        }
-    }
+fn byte_level(gguf: &Gguf) -> Result<Parts, TextError> {
+    let pre = Pre::named(gguf.string("tokenizer.ggml.pre")?)?;
+    let tokens = tokens(gguf, Spelling::ByteLevel)?;
+    let vocab = vocab(&tokens)?;
     let merges = merges(gguf.strings("tokenizer.ggml.merges")?, &vocab)?;
-    let failed = |error: tokenizers::Error| TextError::Tokenizer { reason: error.to_string() };
     let model = BPE::builder()
         .vocab_and_merges(vocab, merges)
         .ignore_merges(pre.ignore_merges)
@@ -39,10 +36,60 @@ pub(crate) fn parts(gguf: &Gguf) -> Result<Parts, TextError> {
         .map_err(failed)?;
     let mut encoder = tokenizers::Tokenizer::new(model);
     encoder.with_pre_tokenizer(Some(pre.splitter));
+    finish(gguf, encoder, Spelling::ByteLevel, tokens, pre.add_bos)
+}
+
+/// Llama 2's defaults, where the file does not say: a space in front, and a BOS token.
+fn sentence_piece(gguf: &Gguf) -> Result<Parts, TextError> {
+    let space_in_front = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let spelling = Spelling::SentencePiece { space_in_front };
+    let tokens = tokens(gguf, spelling)?;
+    let scores = gguf.f32s(SCORES_KEY)?;
+    if scores.len() != tokens.len() {
+        let (expected, found) = (tokens.len(), scores.len());
+        return Err(TextError::LengthMismatch { key: SCORES_KEY, expected, found });
+    }
+    let pieces: Vec<(&str, f32)> = tokens
+        .iter()
+        .zip(scores)
+        .filter(|((_, kind), _)| *kind == TokenKind::Normal)
+        .map(|((token, _), &score)| (token.as_str(), score))
+        .collect();
+    let unknown = special(gguf, "tokenizer.ggml.unknown_token_id", tokens.len())?;
+    let unknown = unknown.and_then(|id| tokens.get(id as usize)).map(|(token, _)| token.as_str());
+    let encoder =
+        spm::encoder(vocab(&tokens)?, &pieces, unknown.filter(|token| !token.is_empty()), space_in_front)?;
+    finish(gguf, encoder, spelling, tokens, true)
+}
+
+fn failed(error: tokenizers::Error) -> TextError {
+    TextError::Tokenizer { reason: error.to_string() }
+}
+
+/// Ids by token. A token without text can never be encoded.
+fn vocab(tokens: &[(String, TokenKind)]) -> Result<Vocab, TextError> {
+    let mut vocab = Vocab::with_capacity_and_hasher(tokens.len(), Default::default());
+    // `check_size` has seen to it that ids fit in 32 bits.
+    for (id, (token, _)) in (0_u32..).zip(tokens).filter(|(_, (token, _))| !token.is_empty()) {
+        if let Some(first) = vocab.insert(token.clone(), id) {
+            return Err(TextError::DuplicateToken { token: token.clone(), first, second: id });
+        }
+    }
+    Ok(vocab)
+}
+
+/// Adds what is no piece of text, and reads which tokens begin and end one.
+fn finish(
+    gguf: &Gguf,
+    mut encoder: tokenizers::Tokenizer,
+    spelling: Spelling,
+    tokens: Vec<(String, TokenKind)>,
+    add_bos: bool,
+) -> Result<Parts, TextError> {
     let added = tokens.iter().filter_map(|(token, kind)| match kind {
         TokenKind::Control => Some(AddedToken::from(token.as_str(), true)),
         TokenKind::UserDefined => Some(AddedToken::from(token.as_str(), false).normalized(false)),
-        TokenKind::Normal | TokenKind::Unused => None,
+        TokenKind::Normal | TokenKind::Byte(_) | TokenKind::Unused => None,
     });
     encoder.add_tokens(added).map_err(failed)?;
 
@@ -52,12 +99,12 @@ pub(crate) fn parts(gguf: &Gguf) -> Result<Parts, TextError> {
     for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
         ends.extend(special(key)?);
     }
-    let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(pre.add_bos) && bos.is_some();
-    Ok(Parts { encoder, tokens, bos, add_bos, ends })
+    let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos) && bos.is_some();
+    Ok(Parts { encoder, spelling, tokens, bos, add_bos, ends })
 }
 
 /// The tokens in id order, and what each one is.
-fn tokens(gguf: &Gguf) -> Result<Vec<(String, TokenKind)>, TextError> {
+fn tokens(gguf: &Gguf, spelling: Spelling) -> Result<Vec<(String, TokenKind)>, TextError> {
     let texts = gguf.strings("tokenizer.ggml.tokens")?;
     Vocabulary::check_size(texts.len() as u64)?;
     let types = gguf.i32s(TYPES_KEY)?;
@@ -74,7 +121,10 @@ fn tokens(gguf: &Gguf) -> Result<Vec<(String, TokenKind)>, TextError> {
             // Some converters forget that an end token is a control token.
             4 if is_end_name(text) => TokenKind::Control,
             4 => TokenKind::UserDefined,
-            // Bytes (6) belong to other kinds of tokenizer.
+            // Byte-level BPE has letters for bytes.
+            6 if spelling != Spelling::ByteLevel => {
+                spm::byte_of(text).map_or(TokenKind::Unused, TokenKind::Byte)
+            }
             5 | 6 => TokenKind::Unused,
             _ => return Err(TextError::UnknownTokenType { id, found }),
         };

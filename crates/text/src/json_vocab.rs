@@ -7,19 +7,24 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::{AddedToken, DecoderWrapper};
 
-use crate::TextError;
 use crate::tokenizer::Parts;
-use crate::vocabulary::{TokenKind, Vocabulary, is_end_name};
+use crate::vocabulary::{Spelling, TokenKind, Vocabulary, is_end_name};
+use crate::{TextError, spm};
 
-/// Steps of normalizing and splitting that byte-level tokenizers use. Others are refused: they belong to other kinds.
+/// What is known of tokenizers in JSON.
+const KNOWN: &str = "`BPE` with a `ByteLevel` decoder, or with `byte_fallback` and `▁` for spaces";
+
+/// Steps of normalizing and splitting that the known kinds use. Others are refused: they belong to other kinds.
 const KNOWN_STEPS: &[&str] = &[
     "ByteLevel",
     "Digits",
     "Lowercase",
+    "Metaspace",
     "NFC",
     "NFD",
     "NFKC",
     "NFKD",
+    "Prepend",
     "Punctuation",
     "Replace",
     "Sequence",
@@ -33,12 +38,11 @@ pub(crate) fn parts(path: &Path) -> Result<Parts, TextError> {
     let bytes = read(path)?;
     let json: Value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
     check(&json).map_err(|problem| match problem {
-        Problem::Kind(found) => {
-            TextError::UnsupportedKind { found, known: "`BPE` with a `ByteLevel` decoder" }
-        }
+        Problem::Kind(found) => TextError::UnsupportedKind { found, known: KNOWN },
         Problem::Merge { index, merge } => TextError::InvalidMerge { index, merge },
         Problem::Other(reason) => wrong(reason),
     })?;
+    let spaces = Spaces::of(&json);
     drop(json);
     let encoder = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| wrong(error.to_string()))?;
     let byte_level = match encoder.get_decoder() {
@@ -48,11 +52,15 @@ pub(crate) fn parts(path: &Path) -> Result<Parts, TextError> {
         }
         _ => false,
     };
-    if !byte_level {
-        let (found, known) = ("BPE that is not byte-level".to_owned(), "`BPE` with a `ByteLevel` decoder");
-        return Err(TextError::UnsupportedKind { found, known });
-    }
-    let tokens = tokens(&encoder, path)?;
+    let spelling = match spaces {
+        _ if byte_level => Spelling::ByteLevel,
+        Some(Spaces { in_front }) => Spelling::SentencePiece { space_in_front: in_front },
+        None => {
+            let found = "BPE that is neither byte-level nor SentencePiece's".to_owned();
+            return Err(TextError::UnsupportedKind { found, known: KNOWN });
+        }
+    };
+    let tokens = tokens(&encoder, spelling, path)?;
 
     let config = Config::beside(path)?;
     // What the file's own post-processor puts in front of an empty text is the BOS token.
@@ -62,7 +70,7 @@ pub(crate) fn parts(path: &Path) -> Result<Parts, TextError> {
     let bos = id(config.bos.as_ref()).or(first);
     let add_bos = bos.is_some() && config.add_bos.unwrap_or(first == bos);
     let ends = id(config.eos.as_ref()).into_iter().collect();
-    Ok(Parts { encoder, tokens, bos, add_bos, ends })
+    Ok(Parts { encoder, spelling, tokens, bos, add_bos, ends })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TextError> {
@@ -146,8 +154,49 @@ fn check_steps(part: &str, step: &Value) -> Result<(), Problem> {
     }
 }
 
+/// How a tokenizer of SentencePiece's kind treats spaces.
+struct Spaces {
+    /// One is put in front of every text.
+    in_front: bool,
+}
+
+impl Spaces {
+    /// None where spaces are not written as `▁`, or what has no piece is not spelled in bytes.
+    fn of(json: &Value) -> Option<Self> {
+        if json["model"]["byte_fallback"] != true {
+            return None;
+        }
+        let steps = |part: &Value| match part["type"].as_str() {
+            Some("Sequence") => {
+                let lists =
+                    ["normalizers", "pretokenizers"].into_iter().filter_map(|key| part[key].as_array());
+                lists.flatten().cloned().collect::<Vec<_>>()
+            }
+            _ => vec![part.clone()],
+        };
+        let (mut written, mut in_front) = (false, false);
+        for step in steps(&json["normalizer"]).into_iter().chain(steps(&json["pre_tokenizer"])) {
+            match step["type"].as_str() {
+                Some("Prepend") => in_front |= step["prepend"] == "▁",
+                Some("Replace") => written |= step["content"] == "▁",
+                Some("Metaspace") => {
+                    written = true;
+                    let scheme = step["prepend_scheme"].as_str();
+                    in_front |= scheme.map_or(step["add_prefix_space"] == true, |scheme| scheme != "never");
+                }
+                _ => {}
+            }
+        }
+        written.then_some(Self { in_front })
+    }
+}
+
 /// The tokens in id order, and what each one is.
-fn tokens(encoder: &tokenizers::Tokenizer, path: &Path) -> Result<Vec<(String, TokenKind)>, TextError> {
+fn tokens(
+    encoder: &tokenizers::Tokenizer,
+    spelling: Spelling,
+    path: &Path,
+) -> Result<Vec<(String, TokenKind)>, TextError> {
     let vocab = encoder.get_vocab(true);
     let size = vocab.values().max().map_or(0, |&highest| u64::from(highest) + 1);
     Vocabulary::check_size(size)?;
@@ -158,7 +207,8 @@ fn tokens(encoder: &tokenizers::Tokenizer, path: &Path) -> Result<Vec<(String, T
             Some(AddedToken { special: true, .. }) => TokenKind::Control,
             Some(_) if is_end_name(&text) => TokenKind::Control,
             Some(_) => TokenKind::UserDefined,
-            None => TokenKind::Normal,
+            None if spelling == Spelling::ByteLevel => TokenKind::Normal,
+            None => spm::byte_of(&text).map_or(TokenKind::Normal, TokenKind::Byte),
         };
         if let Some((other, _)) = &tokens[id as usize] {
             let reason = format!(

@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
 //! Text on the way into a language model and out of it.
 //!
-//! - [`Tokenizer`]: byte-level BPE from a GGUF file's metadata or from a `tokenizer.json`, or one that a backend brings.
+//! - [`Tokenizer`]: byte-level BPE, or SentencePiece's, from a GGUF file's metadata or from a `tokenizer.json`, or one that a backend
+//!   brings.
 //! - [`Detokenizer`]: tokens to text one at a time, never half a character.
 //! - [`StopStrings`]: does the last token complete a stop string? And [`StopFilter`], which keeps stop strings and
 //!   their beginnings off the screen.
@@ -44,6 +45,7 @@ mod gguf_vocab;
 mod json_vocab;
 mod pre;
 mod python_json;
+mod spm;
 mod stop;
 mod stop_filter;
 mod template;

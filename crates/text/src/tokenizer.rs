@@ -9,10 +9,10 @@ use tokenizers::{AddedVocabulary, Model, ModelWrapper, NormalizedString, OffsetT
 use upcycle_gguf::Gguf;
 
 use crate::veil::{Veil, veil};
-use crate::vocabulary::{PARTS_NOT_END, TokenKind, Vocabulary, is_end_name};
+use crate::vocabulary::{PARTS_NOT_END, Spelling, TokenKind, Vocabulary, is_end_name};
 use crate::{
     ChatTemplate, Detokenizer, Encode, ForeignToken, ForeignVocabulary, Message, TemplateTokens, TextError,
-    byte_level, gguf_vocab, json_vocab,
+    byte_level, gguf_vocab, json_vocab, spm,
 };
 
 /// The longest run of whitespace that [`Tokenizer::encode`] takes, in characters.
@@ -30,7 +30,7 @@ pub enum Specials {
     Plain,
 }
 
-/// A byte-level BPE tokenizer, or one that is [brought along](Self::foreign). Cloning is cheap: clones share one vocabulary.
+/// A BPE tokenizer, byte-level or SentencePiece's, or one that is [brought along](Self::foreign). Cloning is cheap: clones share one vocabulary.
 ///
 /// ```
 /// use upcycle_gguf::{Gguf, StringArray, write::GgufWriter};
@@ -65,6 +65,7 @@ struct Inner {
     /// Sorted.
     eos_ids: Vec<u32>,
     template_tokens: TemplateTokens,
+    spelling: Spelling,
 }
 
 /// Who splits text.
@@ -86,6 +87,7 @@ struct Bpe {
 /// What a file says of a tokenizer, for [`Tokenizer::assemble`].
 pub(crate) struct Parts {
     pub(crate) encoder: tokenizers::Tokenizer,
+    pub(crate) spelling: Spelling,
     /// In id order.
     pub(crate) tokens: Vec<(String, TokenKind)>,
     pub(crate) bos: Option<u32>,
@@ -98,28 +100,28 @@ impl Tokenizer {
     /// Builds the tokenizer that a GGUF file describes under `tokenizer.ggml.*`.
     ///
     /// Control tokens (type 3) become special tokens and user-defined ones (type 4) added tokens. Text is not
-    /// normalized: the files do not say how, and llama.cpp does not either.
+    /// normalized but for SentencePiece's spaces: the files do not say how, and llama.cpp does not either.
     ///
     /// # Errors
-    /// A key is missing or of the wrong type, the tokenizer is no byte-level BPE (`gpt2`), its `pre` is not known, or
-    /// vocabulary and merges are not sound.
+    /// A key is missing or of the wrong type, the tokenizer is neither byte-level BPE (`gpt2`) nor SentencePiece's (`llama`), its
+    /// `pre` is not known, or vocabulary, merges or scores are not sound.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, TextError> {
         Self::assemble(gguf_vocab::parts(gguf)?)
     }
 
-    /// Reads a `tokenizer.json` of the Hugging Face tokenizers library that describes a byte-level BPE.
+    /// Reads a `tokenizer.json` of the Hugging Face tokenizers library that describes a byte-level BPE, or SentencePiece's.
     ///
     /// Which tokens begin and end a text is read from a `tokenizer_config.json` beside it, where there is one; see
     /// [`eos_ids`](Self::eos_ids) for the end tokens that are known by name.
     ///
     /// # Errors
-    /// A file cannot be read or parsed, the tokenizer is no byte-level BPE, or its merges are not sound.
+    /// A file cannot be read or parsed, the tokenizer is of another kind, or its merges are not sound.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TextError> {
         Self::assemble(json_vocab::parts(path.as_ref())?)
     }
 
     fn assemble(parts: Parts) -> Result<Self, TextError> {
-        let Parts { encoder, tokens, bos, add_bos, ends } = parts;
+        let Parts { encoder, spelling, tokens, bos, add_bos, ends } = parts;
         let text_of = |id: u32| tokens.get(id as usize).map(|(text, _)| text.clone());
         let template_tokens =
             TemplateTokens { bos: bos.and_then(text_of), eos: ends.first().copied().and_then(text_of) };
@@ -141,7 +143,7 @@ impl Tokenizer {
             .map_err(|error| TextError::Tokenizer { reason: error.to_string() })?;
         let drops_unknown =
             matches!(encoder.get_model(), ModelWrapper::BPE(bpe) if bpe.get_unk_token().is_none());
-        let vocabulary = Vocabulary::new(tokens.iter().map(|(text, kind)| (text.as_str(), *kind)));
+        let vocabulary = Vocabulary::new(spelling, tokens.iter().map(|(text, kind)| (text.as_str(), *kind)));
         Ok(Self {
             inner: Arc::new(Inner {
                 encoder: Encoder::Bpe(Box::new(Bpe { encoder, plain, specials, drops_unknown })),
@@ -150,6 +152,7 @@ impl Tokenizer {
                 add_bos,
                 eos_ids: eos_ids.into_iter().collect(),
                 template_tokens,
+                spelling,
             }),
         })
     }
@@ -179,6 +182,7 @@ impl Tokenizer {
                 add_bos: add_bos && bos.is_some(),
                 eos_ids: eos_ids.into_iter().collect(),
                 template_tokens,
+                spelling: Spelling::ByteLevel,
             }),
         })
     }
@@ -257,7 +261,8 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of these tokens. Special tokens contribute nothing; bytes that are not UTF-8 become U+FFFD, as in
+    /// The text of these tokens. Special tokens contribute nothing, and the space that a SentencePiece vocabulary puts in front of a
+    /// text is left out; bytes that are not UTF-8 become U+FFFD, as in
     /// [`String::from_utf8_lossy`].
     ///
     /// # Errors
@@ -266,6 +271,9 @@ impl Tokenizer {
         let mut bytes = Vec::with_capacity(tokens.len() * 4);
         for &token in tokens {
             bytes.extend(self.token_bytes(token)?);
+        }
+        if self.inner.vocabulary.space_in_front && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
         }
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
@@ -361,7 +369,12 @@ impl Tokenizer {
             }
         };
         if encoder.get_decoder().is_none() {
-            encoder.with_decoder(Some(ByteLevel::default()));
+            match self.inner.spelling {
+                Spelling::ByteLevel => encoder.with_decoder(Some(ByteLevel::default())),
+                Spelling::SentencePiece { space_in_front } => {
+                    encoder.with_decoder(Some(spm::decoder(space_in_front)?))
+                }
+            };
         }
         let tokens = encoder.to_string(false).map_err(|error| failed(error.to_string()))?;
         let TemplateTokens { bos, eos } = self.template_tokens();

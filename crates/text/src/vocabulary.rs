@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::{TextError, byte_level};
+use crate::{TextError, byte_level, spm};
 
 /// The most tokens a vocabulary may have: some sixteen times the largest in use.
 const VOCABULARY_LIMIT: u64 = 1 << 22;
@@ -12,8 +12,10 @@ const VOCABULARY_LIMIT: u64 = 1 << 22;
 /// What a token is to the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenKind {
-    /// A piece of text in GPT-2's alphabet.
+    /// A piece of text, as its [`Spelling`] has it.
     Normal,
+    /// One byte of text.
+    Byte(u8),
     /// A mark for the model, which is no part of the text: `<|im_end|>`.
     Control,
     /// A piece of text that stands for itself: `<think>`.
@@ -22,32 +24,63 @@ pub(crate) enum TokenKind {
     Unused,
 }
 
+/// How pieces of text are written in a vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// In GPT-2's alphabet.
+    ByteLevel,
+    /// With `▁` for a space; whether one stands in front of every text, which is not the text's own.
+    SentencePiece { space_in_front: bool },
+}
+
+impl Spelling {
+    fn bytes_of(self, token: &str) -> Vec<u8> {
+        match self {
+            Self::ByteLevel => byte_level::bytes_of(token),
+            Self::SentencePiece { .. } => spm::bytes_of(token),
+        }
+    }
+
+    /// Told apart in fingerprints.
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::ByteLevel => b"byte-level BPE\0",
+            Self::SentencePiece { space_in_front: true } => b"SentencePiece BPE\0",
+            Self::SentencePiece { space_in_front: false } => b"SentencePiece BPE without a space in front\0",
+        }
+    }
+}
+
 /// The bytes of each token, in one allocation.
 pub(crate) struct Vocabulary {
     bytes: Vec<u8>,
     /// Where each token ends in `bytes`.
     ends: Vec<usize>,
     pub(crate) fingerprint: [u8; 32],
+    /// A text's first space is not its own.
+    pub(crate) space_in_front: bool,
 }
 
 impl Vocabulary {
     /// Takes the tokens in id order; an id without a token is an unused token without text.
-    pub(crate) fn new<'t>(tokens: impl Iterator<Item = (&'t str, TokenKind)>) -> Self {
+    pub(crate) fn new<'t>(spelling: Spelling, tokens: impl Iterator<Item = (&'t str, TokenKind)>) -> Self {
         let mut bytes = Vec::new();
         let mut ends = Vec::new();
         let mut digest = Sha256::new();
-        digest.update(b"byte-level BPE\0");
+        digest.update(spelling.name());
         for (token, kind) in tokens {
             digest.update((token.len() as u64).to_le_bytes());
             digest.update(token.as_bytes());
             match kind {
-                TokenKind::Normal => bytes.extend(byte_level::bytes_of(token)),
+                TokenKind::Normal => bytes.extend(spelling.bytes_of(token)),
+                TokenKind::Byte(byte) => bytes.push(byte),
                 TokenKind::UserDefined => bytes.extend(token.as_bytes()),
                 TokenKind::Control | TokenKind::Unused => {}
             }
             ends.push(bytes.len());
         }
-        Self { bytes, ends, fingerprint: digest.finalize().into() }
+        let space_in_front = spelling == Spelling::SentencePiece { space_in_front: true };
+        Self { bytes, ends, fingerprint: digest.finalize().into(), space_in_front }
     }
 
     /// Takes the tokens of another kind of tokenizer: their names and bytes, in id order.
@@ -61,7 +94,7 @@ impl Vocabulary {
             bytes.extend_from_slice(text);
             ends.push(bytes.len());
         }
-        Self { bytes, ends, fingerprint: digest.finalize().into() }
+        Self { bytes, ends, fingerprint: digest.finalize().into(), space_in_front: false }
     }
 
     /// Checks the size of a vocabulary before it is built.

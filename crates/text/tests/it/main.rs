@@ -3,6 +3,7 @@
 mod chat_template;
 mod detokenizer;
 mod model;
+mod sentencepiece;
 mod stop;
 mod tokenizer;
 mod tokenizer_json;

@@ -142,7 +142,7 @@ fn unsound_vocabularies_are_typed_errors() {
         tiny.build().unwrap_err()
     };
     assert!(
-        matches!(error(|tiny| tiny.model = "llama"), TextError::UnsupportedKind { found, .. } if found == "llama")
+        matches!(error(|tiny| tiny.model = "bert"), TextError::UnsupportedKind { found, .. } if found == "bert")
     );
     assert!(matches!(error(|tiny| tiny.pre = "x"), TextError::UnknownPreTokenizer { .. }));
     assert!(matches!(error(|tiny| tiny.tokens.push(("he".into(), 1))), TextError::DuplicateToken { .. }));
