@@ -62,6 +62,7 @@ fn sentence_piece(gguf: &Gguf) -> Result<Parts, TextError> {
     finish(gguf, encoder, spelling, tokens, true)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn failed(error: tokenizers::Error) -> TextError {
     TextError::Tokenizer { reason: error.to_string() }
 }
