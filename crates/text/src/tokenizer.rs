@@ -111,7 +111,8 @@ impl Tokenizer {
 
     /// Reads a `tokenizer.json` of the Hugging Face tokenizers library that describes a byte-level BPE, or SentencePiece's.
     ///
-    /// Which tokens begin and end a text is read from a `tokenizer_config.json` beside it, where there is one; see
+    /// Which tokens begin and end a text is read from a `tokenizer_config.json` and a `generation_config.json` beside it, where there
+    /// are such files; see
     /// [`eos_ids`](Self::eos_ids) for the end tokens that are known by name.
     ///
     /// # Errors

@@ -133,3 +133,20 @@ fn unsound_files_are_typed_errors() {
     fs::write(&path, "{").unwrap();
     assert!(matches!(Tokenizer::from_file(path), Err(TextError::Json { .. })));
 }
+
+#[test]
+fn the_ends_of_a_generation_config_count_too() {
+    let (folder, tokenizer) = load(&small());
+    assert!(tokenizer.unwrap().eos_ids().is_empty());
+    let read = |ids: Value| {
+        let text = json!({"eos_token_id": ids, "temperature": 0.6}).to_string();
+        fs::write(folder.path().join("generation_config.json"), text).unwrap();
+        Tokenizer::from_file(folder.path().join("tokenizer.json"))
+    };
+    for (ids, expected) in [(json!([2, 1, 2]), &[1, 2][..]), (json!(4), &[4]), (Value::Null, &[])] {
+        assert_eq!(read(ids).unwrap().eos_ids(), expected);
+    }
+    assert!(matches!(read(json!("2")), Err(TextError::Json { .. })));
+    assert!(matches!(read(json!([-1])), Err(TextError::Json { .. })));
+    assert!(matches!(read(json!([2, 99])), Err(TextError::SpecialOutOfVocabulary { found: 99, .. })));
+}

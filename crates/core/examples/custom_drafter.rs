@@ -1,0 +1,50 @@
+//! A drafter of your own: it guesses that after each token comes what the model put there last time. It can be arbitrarily
+//! wrong, the text stays that of plain decoding; `docs/adding-a-drafter.md` says how to test that.
+//!
+//! `cargo run -p upcycle-core --example custom_drafter`
+
+use std::collections::HashMap;
+
+use upcycle_core::{Context, Decoder, DraftTree, Drafter, NodeId, NullDrafter, Outcome, Request, TokenId};
+use upcycle_testkit::NaiveVerifier; // a backend's verifier goes here
+
+#[derive(Default)]
+struct LastTime {
+    next: HashMap<TokenId, TokenId>,
+}
+
+impl Drafter for LastTime {
+    fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
+        let (mut above, mut token) = (NodeId::ROOT, tree.tokens()[0]);
+        while let Some(&next) = self.next.get(&token) {
+            // Beyond its room the tree takes no more.
+            let Ok(node) = tree.push(above, next, None) else { break };
+            (above, token) = (node, next);
+        }
+    }
+
+    fn observe(&mut self, outcome: &Outcome<'_>) {
+        for (node, best) in outcome.scored() {
+            self.next.insert(outcome.tree.tokens()[node.index()], best.ids[0]);
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let model = NaiveVerifier::new(64, 1);
+    let mut decoder = Decoder::new(model.clone(), LastTime::default()).with_budget(8);
+    let mut generation = decoder.generate(&[1, 2, 3], Request::greedy(300))?;
+    let text = generation.by_ref().collect::<Result<Vec<TokenId>, _>>()?;
+    println!("{} tokens, {:.2} a step", text.len(), generation.stats().accepted_per_step());
+    drop(generation);
+
+    let mut plain = Decoder::new(model, NullDrafter);
+    let plain = plain.generate(&[1, 2, 3], Request::greedy(300))?.collect::<Result<Vec<TokenId>, _>>()?;
+    assert_eq!(text, plain, "word for word the same");
+    Ok(())
+}
+
+#[test]
+fn it_runs() {
+    main().unwrap();
+}
