@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use upcycle_candle::{CandleVerifier, Model, Options};
-use upcycle_core::{DraftTree, NodeId, Rows, Step, TopK, Verifier};
+use upcycle_core::{DraftTree, NodeId, Room, Rows, Step, TopK, Verifier};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("which model? give the path of a GGUF file")?;
@@ -19,7 +19,7 @@ fn passes(path: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
     for nodes in [0_u32, 1, 3, 7, 15] {
         // A star: every node is a guess of the next token.
         let mut tree = DraftTree::new();
-        tree.reset(1, upcycle_core::Room::UNBOUNDED);
+        tree.restart(1, Room::UNBOUNDED);
         for token in 0..nodes {
             tree.push(NodeId::ROOT, token + 2, None)?;
         }
