@@ -1,0 +1,57 @@
+//! Plain decoding, as a loop without a decoder defines it: what every text is compared with.
+
+use upcycle_core::{Finish, Request, Sampler, Sampling, SamplingConfig, TokenId, Verifier};
+use upcycle_testkit::NaiveVerifier;
+
+/// What is decoded after one prompt.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) prompt: Vec<TokenId>,
+    pub(crate) sampling: SamplingConfig,
+    pub(crate) max_tokens: usize,
+    pub(crate) end_of_sequence: Vec<TokenId>,
+    /// Stops where the sum of the last two tokens is this.
+    pub(crate) stop_sum: Option<u32>,
+}
+
+impl Case {
+    fn stops(sum: Option<u32>, output: &[TokenId]) -> bool {
+        output.len() > 1 && sum == Some(output[output.len() - 2..].iter().sum())
+    }
+
+    pub(crate) fn request(&self) -> Request {
+        let sum = self.stop_sum;
+        Request {
+            sampling: Sampling::new(self.sampling).unwrap(),
+            max_tokens: self.max_tokens,
+            end_of_sequence: self.end_of_sequence.clone(),
+            stop: sum.is_some().then(|| Box::new(move |output: &[TokenId]| Self::stops(sum, output)) as _),
+        }
+    }
+
+    /// Plain decoding, one token after the other, each from the whole text before it.
+    pub(crate) fn plain(&self, model: &NaiveVerifier) -> (Vec<TokenId>, Finish) {
+        let mut sampler = Sampler::new(Sampling::new(self.sampling).unwrap());
+        let mut tokens = self.prompt.clone();
+        if self.max_tokens == 0 {
+            return (Vec::new(), Finish::MaxTokens);
+        }
+        loop {
+            let token = sampler.choose(&model.logits_after(&tokens), tokens.len(), &tokens).token;
+            tokens.push(token);
+            let output = &tokens[self.prompt.len()..];
+            let finish = if self.end_of_sequence.contains(&token) {
+                Finish::EndOfSequence
+            } else if Self::stops(self.stop_sum, output) {
+                Finish::StopString
+            } else if output.len() == self.max_tokens {
+                Finish::MaxTokens
+            } else if tokens.len() > model.limits().max_context {
+                Finish::ContextFull
+            } else {
+                continue;
+            };
+            return (output.to_vec(), finish);
+        }
+    }
+}
