@@ -84,7 +84,8 @@ pub enum SnapshotError {
 
 impl AdjacencyMatrix {
     /// Writes the matrix to `path`: to a temporary file beside it, synced and then renamed, so that a reader finds
-    /// the old file or the new one, whole.
+    /// the old file or the new one, whole, whenever this process ends and whoever else saves there. Only a process that is
+    /// killed midway leaves its temporary file, `.snapshot` and six more characters, which nothing reads.
     ///
     /// # Errors
     /// [`SnapshotError::Io`]; the file that was there before is then untouched.

@@ -1,118 +1,148 @@
-//! Snapshots and processes that end at any moment, want to write at once, or have no room.
-#![cfg(unix)]
+//! A snapshot outlives whatever happens to the process that saves it: each law runs it in a process of its own.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
-use std::{env, fs, thread};
 
-use upcycle_core::AdjacencyMatrix;
+use upcycle_core::{AdjacencyMatrix, Fingerprint, SnapshotError, TokenId};
 
-const VOCAB: usize = 4096;
+const FINGERPRINT: Fingerprint = [7; 32];
+const VOCAB: usize = 20_000;
 const K: usize = 8;
-const FINGERPRINT: [u8; 32] = [9; 32];
 
-/// Tells the test's own binary which part of another process it is to play.
-const ROLE: &str = "UPCYCLE_SNAPSHOT_ROLE";
-const FILE: &str = "UPCYCLE_SNAPSHOT_FILE";
+/// Names the folder of a test that runs again as a process of its own.
+const FOLDER: &str = "UPCYCLE_SNAPSHOT_TEST_FOLDER";
 
-/// A matrix whose every entry is `value`.
-fn matrix(value: u32) -> AdjacencyMatrix {
+/// The number of the first matrix that such a process saves.
+const FIRST: &str = "UPCYCLE_SNAPSHOT_TEST_FIRST";
+
+/// The matrix of this number: full, 720 KB on disk, and different in every row from all others of a test.
+fn numbered(number: usize) -> AdjacencyMatrix {
     let mut matrix = AdjacencyMatrix::new(VOCAB, K).unwrap();
-    (0..VOCAB as u32).for_each(|token| matrix.update(token, &[value; K]));
+    for token in 0..VOCAB {
+        let row: [TokenId; K] = std::array::from_fn(|rank| ((token + number + rank) % VOCAB) as TokenId);
+        matrix.update(token as TokenId, &row);
+    }
     matrix
 }
 
-/// Which whole matrix the file holds.
-fn held(path: &Path) -> u32 {
-    let found = AdjacencyMatrix::load(path, VOCAB, K, &FINGERPRINT).unwrap();
-    let value = found.candidate(0, 0).unwrap();
-    assert!((0..VOCAB as u32).all(|token| found.candidate(token, 0) == Some(value)), "all of it is {value}");
-    value
+fn snapshot(folder: &Path) -> PathBuf {
+    folder.join("matrix.snapshot")
 }
 
-/// This binary once more, as `role`, on `path`.
-fn play(role: &str, path: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "another_process", "--nocapture"]).env(ROLE, role).env(FILE, path);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    command
+/// The number of the matrix that is there, which is whole.
+fn number(folder: &Path) -> usize {
+    let found = AdjacencyMatrix::load(&snapshot(folder), VOCAB, K, &FINGERPRINT).expect("a whole snapshot");
+    let number = found.candidate(0, 0).expect("a full matrix") as usize;
+    assert_eq!(found, numbered(number));
+    number
 }
 
-fn end(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+/// The names in a folder, but for the snapshot's own.
+fn others(folder: &Path) -> BTreeSet<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| *path != snapshot(folder)).collect()
 }
 
-/// Not a test by itself: what the others start.
+/// This program once more, with one of its tests.
+fn again(test: &str, folder: &Path, first: usize, program: &mut Command) -> Child {
+    let program = program.args(["--exact", test, "--nocapture"]);
+    program.env(FOLDER, folder).env(FIRST, first.to_string()).stdin(Stdio::null()).stdout(Stdio::piped());
+    program.spawn().unwrap()
+}
+
+fn this_program() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+/// Where this process is to save, and which matrix first; none in the test itself.
+fn started_again() -> Option<(PathBuf, usize)> {
+    Some((std::env::var_os(FOLDER)?.into(), std::env::var(FIRST).ok()?.parse().ok()?))
+}
+
 #[test]
-fn another_process() {
-    let (Ok(role), Some(path)) = (env::var(ROLE), env::var_os(FILE)) else { return };
-    let path = Path::new(&path);
-    match role.as_str() {
-        "alternate" => loop {
-            matrix(1).save(path, &FINGERPRINT).unwrap();
-            matrix(2).save(path, &FINGERPRINT).unwrap();
-        },
-        "once" => {
-            let failed = matrix(2).save(path, &FINGERPRINT).unwrap_err();
-            assert!(failed.to_string().contains("cannot write"), "{failed}");
-        }
-        value => {
-            let value = value.parse().unwrap();
-            (0..50).for_each(|_| matrix(value).save(path, &FINGERPRINT).unwrap());
+fn who_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
+    if let Some((folder, first)) = started_again() {
+        for number in first.. {
+            numbered(number).save(&snapshot(&folder), &FINGERPRINT).unwrap();
+            println!("\nsaved {number}");
         }
     }
-}
-
-#[test]
-fn a_process_killed_at_any_moment_leaves_the_old_file_or_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("matrix");
-    matrix(1).save(&path, &FINGERPRINT).unwrap();
-    let mut seen = [0; 3];
-    for attempt in 0..200_u64 {
-        let child = play("alternate", &path).spawn().unwrap();
-        thread::sleep(Duration::from_micros(5_000 + attempt * 7919 % 15_000));
-        end(child);
-        seen[held(&path) as usize] += 1;
+    let (mut last, mut midway) = (0, 0);
+    for attempt in 0..200 {
+        let name = "who_is_killed_at_any_moment_leaves_the_old_file_or_the_new_one";
+        let mut child = again(name, folder.path(), last + 1, &mut this_program());
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let said = |line: String| line.strip_prefix("saved ")?.parse().ok();
+        let begun: Option<usize> = lines.by_ref().find_map(said);
+        // Anywhere in the saves that follow: what a save takes is no multiple of this.
+        thread::sleep(Duration::from_micros(attempt * 173 % 20_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let announced = lines.filter_map(said).last().or(begun).expect("it saved at least once");
+        let found = number(folder.path());
+        assert!(found == announced || found == announced + 1, "{found} after {announced} was announced");
+        last = found;
+        midway += usize::from(!others(folder.path()).is_empty());
+        others(folder.path()).iter().for_each(|path| fs::remove_file(path).unwrap());
     }
-    assert!(seen[1] > 0 && seen[2] > 0, "processes were killed at different moments: {seen:?}");
+    // What was half written stays aside, under another name.
+    assert!(midway > 0, "no process was killed in the middle of a save, so that nothing was tried");
 }
 
+/// A limit to the size of files, as a full disk does, ends a write midway.
+#[cfg(unix)]
 #[test]
-fn of_two_that_save_at_once_one_is_kept_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("matrix");
-    let children: Vec<Child> = ["1", "2"].map(|value| play(value, &path).spawn().unwrap()).into();
-    for mut child in children {
-        while child.try_wait().unwrap().is_none() {
-            if path.exists() {
-                held(&path);
+fn who_finds_no_room_leaves_the_old_file_and_nothing_else() {
+    if let Some((folder, first)) = started_again() {
+        match numbered(first).save(&snapshot(&folder), &FINGERPRINT) {
+            Err(SnapshotError::Io { doing: "write", source, .. }) => {
+                assert_eq!(source.kind(), ErrorKind::FileTooLarge);
             }
+            found => panic!("expected an error of the system, found {found:?}"),
         }
-        assert!(child.wait().unwrap().success());
+        return println!("\nrefused");
     }
-    held(&path);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    let folder = tempfile::tempdir().unwrap();
+    numbered(1).save(&snapshot(folder.path()), &FINGERPRINT).unwrap();
+    // 200 blocks of 512 bytes or of 1024, as the shell has it: the start of a snapshot. Without the trap the system
+    // would end the process, which the other test is about.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\""]);
+    limited.arg(std::env::current_exe().unwrap());
+    let name = "who_finds_no_room_leaves_the_old_file_and_nothing_else";
+    let mut child = again(name, folder.path(), 2, &mut limited);
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success() && said.lines().any(|line| line == "refused"), "{said}");
+    assert_eq!(number(folder.path()), 1);
+    assert_eq!(others(folder.path()), BTreeSet::new());
 }
 
-/// A limit on the size of files stands in for a full disk: writing fails in the middle in the same way.
 #[test]
-fn without_room_the_old_file_stays() {
+fn of_two_that_save_at_once_one_is_there_whole() {
+    if let Some((folder, first)) = started_again() {
+        let matrix = numbered(first);
+        for _ in 0..40 {
+            matrix.save(&snapshot(&folder), &FINGERPRINT).unwrap();
+        }
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("matrix");
-    matrix(1).save(&path, &FINGERPRINT).unwrap();
-    let play = play("once", &path);
-    let status = Command::new("sh")
-        // Blocks of 512 or 1024 bytes: either is less than the file's 147,000.
-        .args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\" >/dev/null 2>&1"])
-        .arg(play.get_program())
-        .args(play.get_args())
-        .envs(play.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .status()
-        .unwrap();
-    assert!(status.success(), "saving was refused with an error");
-    assert_eq!(held(&path), 1);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    numbered(1).save(&snapshot(folder.path()), &FINGERPRINT).unwrap();
+    let name = "of_two_that_save_at_once_one_is_there_whole";
+    let mut savers = [1, 2].map(|first| again(name, folder.path(), first, &mut this_program()));
+    while savers.iter_mut().any(|saver| saver.try_wait().unwrap().is_none()) {
+        assert!(matches!(number(folder.path()), 1 | 2));
+    }
+    for saver in savers {
+        assert!(saver.wait_with_output().unwrap().status.success());
+    }
+    assert!(matches!(number(folder.path()), 1 | 2));
+    assert_eq!(others(folder.path()), BTreeSet::new());
 }
