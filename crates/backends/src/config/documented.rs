@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::KEYS;
+use super::keys::{KEYS, Kind};
+use super::{ConfigError, Problem};
 use crate::Layers;
 
 const PAGE: &str = include_str!("../../../../docs/configuration.md");
 
-/// Key and default of every line of the page's tables.
-fn documented() -> BTreeMap<String, String> {
+/// Key, default and meaning of every line of the page's tables.
+fn documented() -> BTreeMap<String, (String, String)> {
     let mut keys = BTreeMap::new();
     for line in PAGE.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         if let [key, default, meaning] = cells[..] {
             assert!(!meaning.is_empty(), "{line}");
             let (key, default) = (key.trim_matches('`').to_owned(), default.trim_matches('`').to_owned());
-            assert_eq!(keys.insert(key.clone(), default), None, "{key} is there twice");
+            let before = keys.insert(key.clone(), (default, meaning.to_owned()));
+            assert_eq!(before, None, "{key} is there twice");
         }
     }
     keys
@@ -45,8 +47,50 @@ fn every_key_is_documented_with_its_default() {
     assert_eq!(documented.keys().collect::<Vec<_>>(), known);
     let mut defaults_of = defaults("mixed");
     defaults_of.extend(defaults("recycling"));
-    for (key, found) in &documented {
+    for (key, (found, _)) in &documented {
         let expected = defaults_of.get(key).map_or("-", String::as_str);
         assert_eq!(found, expected, "the default of {key}");
     }
+}
+
+/// What a key says of a value that it does not take.
+fn refused(key: &str, value: &str) -> Option<Problem> {
+    let mut layers = Layers::new();
+    layers.flag("--set", key, value).unwrap();
+    let load = layers.load(&["candle", "ort", "llama-cpp"]);
+    load.err().map(|ConfigError { problem, .. }| *problem)
+}
+
+#[test]
+fn every_name_and_bound_of_a_key_is_documented() {
+    let documented = documented();
+    let (mut names, mut bounds) = (0, 0);
+    for (key, kind) in KEYS.iter() {
+        let value = match kind {
+            Kind::Text => "no-such-name",
+            Kind::Texts => "[\"no-such-name\"]",
+            Kind::Whole | Kind::Size => "4000000000",
+            Kind::Number | Kind::Flag => continue,
+        };
+        let (default, meaning) = &documented[key];
+        match refused(key, value) {
+            Some(Problem::UnknownName { hint, .. }) => {
+                names += 1;
+                for name in hint.split('`').skip(1).step_by(2) {
+                    let written =
+                        meaning.contains(&format!("`{name}`")) || default.contains(&format!("\"{name}\""));
+                    assert!(written, "{key} takes `{name}`");
+                }
+            }
+            Some(Problem::OutOfRange { expected, .. }) if *kind != Kind::Texts => {
+                let digits = |c: char| !c.is_ascii_digit();
+                for bound in expected.split(digits).filter(|bound| !bound.is_empty()) {
+                    bounds += 1;
+                    assert!(meaning.split(digits).any(|number| number == bound), "{key}: {expected}");
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(names > 10 && bounds > 10, "{names} keys take names, {bounds} bounds of numbers are known");
 }
