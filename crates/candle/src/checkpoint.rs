@@ -1,12 +1,11 @@
 //! The tensors of a model's files, by the names that GGUF files give them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use upcycle_gguf::{Architecture, Gguf, Hyperparameters, TensorInfo};
 
+use crate::file::ModelFile;
 use crate::mapped::Mapped;
 use crate::{LoadError, folder};
 
@@ -25,7 +24,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     path: PathBuf,
-    files: Vec<Mapped>,
+    files: Vec<ModelFile>,
     /// By the name that the tensor has in a GGUF file; by its own, if it has none there.
     entries: BTreeMap<String, Entry>,
     /// What a tensor is called in these files.
@@ -50,12 +49,12 @@ impl Source {
     }
 
     fn gguf(path: &Path) -> Result<Self, LoadError> {
-        let map = map(path)?;
+        let file = ModelFile::open(path)?;
         let gguf_error = |source| LoadError::Gguf { path: path.to_owned(), source };
-        let gguf = Gguf::read(&mut Cursor::new(map.bytes())).map_err(gguf_error)?;
+        let gguf = Gguf::read(&mut file.reader()).map_err(gguf_error)?;
         let model = Hyperparameters::read(&gguf).map_err(|source| LoadError::of_metadata(path, source))?;
         let mut checkpoint = Checkpoint::new(path, str::to_owned);
-        let file = checkpoint.add_file(map);
+        let file = checkpoint.add_file(file);
         for info in gguf.tensors() {
             checkpoint.add(info.name.clone(), file, info.clone());
         }
@@ -69,24 +68,10 @@ impl Source {
     }
 }
 
-/// Maps a file of the model.
-pub(crate) fn map(path: &Path) -> Result<Mapped, LoadError> {
-    let file_error = |source| LoadError::File { path: path.to_owned(), source };
-    let file = File::open(path).map_err(file_error)?;
-    Mapped::new(file).map_err(file_error)
-}
-
 impl Checkpoint {
     /// Refuses what was read of a file that was changed meanwhile.
     pub(crate) fn check_unchanged(&self) -> Result<(), LoadError> {
-        for file in &self.files {
-            match file.is_unchanged() {
-                Ok(true) => {}
-                Ok(false) => return Err(LoadError::Changed { path: self.path.clone() }),
-                Err(source) => return Err(LoadError::File { path: self.path.clone(), source }),
-            }
-        }
-        Ok(())
+        self.files.iter().try_for_each(ModelFile::check_unchanged)
     }
 
     /// One without tensors, whose files call them by `name` of their name in GGUF files.
@@ -95,7 +80,7 @@ impl Checkpoint {
     }
 
     /// Adds a file, and gives its number.
-    pub(crate) fn add_file(&mut self, file: Mapped) -> usize {
+    pub(crate) fn add_file(&mut self, file: ModelFile) -> usize {
         self.files.push(file);
         self.files.len() - 1
     }
@@ -133,19 +118,41 @@ impl Checkpoint {
         self.entries.iter().map(|(name, entry)| (name.as_str(), &entry.info))
     }
 
-    /// The file that a tensor lies in.
-    pub(crate) fn file(&self, entry: &Entry) -> &Mapped {
-        &self.files[entry.file]
+    /// The mapped file that a tensor lies in.
+    pub(crate) fn map(&self, entry: &Entry) -> Result<&Mapped, LoadError> {
+        self.files[entry.file].map()
     }
 
-    /// The bytes of a tensor.
-    pub(crate) fn bytes(&self, entry: &Entry) -> &[u8] {
-        // Readers have checked that the tensor lies in the file, which is mapped: the numbers fit.
-        &self.file(entry).bytes()[entry.info.offset as usize..][..entry.info.bytes as usize]
+    /// The bytes of a tensor, in memory of their own.
+    pub(crate) fn read(&self, entry: &Entry) -> Result<Mapped, LoadError> {
+        // The reader of the header has checked that the tensor lies in the file.
+        let TensorInfo { name, offset, bytes, .. } = &entry.info;
+        let len =
+            usize::try_from(*bytes).map_err(|_| LoadError::Memory { tensor: name.clone(), bytes: *bytes })?;
+        self.files[entry.file].read(*offset, len)
     }
 
-    /// The bytes of the tensor of this name, if there is one.
-    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
-        Some(self.bytes(self.entries.get(name)?))
+    /// As [`read`](Self::read), into `bytes`, which are as many as the tensor has.
+    pub(crate) fn read_into(&self, entry: &Entry, bytes: &mut [u8]) -> Result<(), LoadError> {
+        self.files[entry.file].read_into(entry.info.offset, bytes)
+    }
+
+    /// Whether two tensors, if both are there, have the same bytes.
+    pub(crate) fn are_equal(&self, one: &str, other: &str) -> Result<bool, LoadError> {
+        const PART: u64 = 1 << 20;
+        let (Some(one), Some(other)) = (self.entries.get(one), self.entries.get(other)) else {
+            return Ok(false);
+        };
+        if one.info.bytes != other.info.bytes {
+            return Ok(false);
+        }
+        for start in (0..one.info.bytes).step_by(PART as usize) {
+            let len = PART.min(one.info.bytes - start) as usize;
+            let part = |entry: &Entry| self.files[entry.file].read(entry.info.offset + start, len);
+            if part(one)?.bytes() != part(other)?.bytes() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

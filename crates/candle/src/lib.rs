@@ -1,6 +1,6 @@
 //! The candle backend of Upcycle: llama and Qwen models on the CPU, with nothing but Rust.
 //!
-//! [`Model::load`] maps a GGUF file or a folder of safetensors; a [`CandleVerifier`] on top scores draft trees of any shape, several sequences in a
+//! [`Model::load`] takes a GGUF file or a folder of safetensors; a [`CandleVerifier`] on top scores draft trees of any shape, several sequences in a
 //! pass. The model is this crate's own, because none of candle's takes a tree, positions and a cache that rolls back.
 //! By default its weights are packed for `upcycle-kernels` where these have the file's types; otherwise, or with
 //! [`Products::Candle`], candle supplies the dot products over the mapped blocks.
@@ -38,6 +38,7 @@ mod attention;
 mod checkpoint;
 mod dense;
 mod error;
+mod file;
 mod folder;
 mod forward;
 mod kv;

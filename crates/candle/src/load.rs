@@ -20,9 +20,10 @@ impl Model {
     /// Loads a GGUF file, or a folder with a `config.json` and safetensors (or one of its files), of an architecture that
     /// is known: see the [crate's page](crate).
     ///
-    /// Files are mapped into memory. With the workspace's kernels that is until the model is loaded, with candle's as long as it
-    /// lives. Meanwhile they may be replaced or removed but not written to: one that is changed while it is loaded is refused,
-    /// as far as its length and times tell; one that is shortened can end the process (SIGBUS).
+    /// With the workspace's kernels files are read tensor by tensor: one that is shortened meanwhile, or changed as far as its
+    /// length and times tell, is refused, and once the model is loaded nothing depends on them. With candle's products they are
+    /// mapped into memory as long as the model lives: they may be replaced or removed, but not written to, and one that is
+    /// shortened ends the process (SIGBUS).
     ///
     /// # Errors
     /// [`LoadError`]: a file cannot be read, is not sound, or holds another model than is known here.

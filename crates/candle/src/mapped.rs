@@ -1,90 +1,58 @@
-//! The model file in memory, and typed views of its bytes: the only unsafe code of the crate.
+//! A model's file in memory, and typed views of its bytes: the only unsafe code of the crate.
 #![expect(unsafe_code, reason = "mapping a file, and reading blocks in place, cannot be said in safe Rust")]
 
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
     BlockQ8_1, BlockQ8K,
 };
 use half::{bf16, f16};
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
-/// At least the size of a page of memory, and a multiple of it.
-const PAGE: usize = 64 * 1024;
-
-/// A file mapped for reading.
+/// Bytes that start where a page of memory does: a file mapped for reading, or a copy of a part of one.
 ///
-/// The file must stay as it is while it is mapped: another process that shortens it makes reads fault, as with
-/// every program that maps its model. That it is replaced or removed does no harm: the map is of the old file.
+/// A mapped file must stay as it is: another process that shortens it makes reads fault, as with every program that maps its
+/// model. That it is replaced or removed does no harm: the map is of the old file.
 #[derive(Clone, Debug)]
-pub(crate) struct Mapped(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    map: Mmap,
-    file: File,
-    /// Length and time of the last change when the file was mapped.
-    state: (u64, Option<SystemTime>),
-}
-
-fn state(file: &File) -> io::Result<(u64, Option<SystemTime>)> {
-    let metadata = file.metadata()?;
-    // Where a system does not tell times, the length has to do.
-    Ok((metadata.len(), metadata.modified().ok()))
-}
+pub(crate) struct Mapped(Arc<Mmap>);
 
 impl Mapped {
     /// Maps all of `file`.
-    pub(crate) fn new(file: File) -> io::Result<Self> {
-        let state = state(&file)?;
+    pub(crate) fn of_file(file: &File) -> io::Result<Self> {
         // SAFETY: the map is private and read-only. That nobody changes the file meanwhile cannot be enforced; it is
         // a documented condition of `Model::load`.
-        let map = unsafe { Mmap::map(&file)? };
-        Ok(Self(Arc::new(Inner { map, file, state })))
+        let map = unsafe { Mmap::map(file)? };
+        Ok(Self(Arc::new(map)))
     }
 
-    /// Whether the file is as it was when it was mapped, as far as its length and the time of its last change tell.
-    pub(crate) fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(state(&self.0.file)? == self.0.state)
+    /// `len` bytes that `fill` writes.
+    pub(crate) fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<Self> {
+        let mut memory = MmapMut::map_anon(len)?;
+        // Where the system refuses, the bytes are the same.
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(memmap2::Advice::HugePage);
+        fill(&mut memory)?;
+        Ok(Self(Arc::new(memory.make_read_only()?)))
     }
 
-    /// The bytes of the file.
+    /// The bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0.map
+        &self.0
     }
 
-    /// Tells the system that these bytes are not needed for now: their pages leave this process's memory, and are read
-    /// from the file again if they are looked at.
-    pub(crate) fn release(&self, offset: usize, len: usize) {
-        // Whole pages only: a page at the edge may hold a neighbour's bytes that are still to be read.
-        let (start, end) = (offset.next_multiple_of(PAGE), (offset + len) / PAGE * PAGE);
-        #[cfg(unix)]
-        if start < end && end <= self.0.map.len() {
-            // SAFETY: the map is of a file, private and never written to, so that dropped pages come back the same.
-            let released = unsafe {
-                self.0.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
-            };
-            if let Err(error) = released {
-                // Nothing but memory is lost.
-                tracing::debug!(%error, "pages of the model were not released");
-            }
-        }
-    }
-
-    /// `len` values of type `T` from byte `offset` on; none if they do not lie in the file or are not aligned.
+    /// `len` values of type `T` from byte `offset` on; none if they do not lie here or are not aligned.
     pub(crate) fn values<T: Plain>(&self, offset: usize, len: usize) -> Option<MappedSlice<T>> {
-        let bytes = self.0.map.get(offset..offset.checked_add(len.checked_mul(size_of::<T>())?)?)?;
+        let bytes = self.0.get(offset..offset.checked_add(len.checked_mul(size_of::<T>())?)?)?;
         let start = bytes.as_ptr().cast::<T>();
         start.is_aligned().then(|| MappedSlice { map: self.clone(), offset, len, values: PhantomData })
     }
 }
 
-/// Values that lie in a mapped file.
+/// Values that lie in mapped memory.
 #[derive(Debug)]
 pub(crate) struct MappedSlice<T> {
     map: Mapped,

@@ -40,6 +40,11 @@ const KNOWN: [GgmlType; 15] = [
     GgmlType::Q8K,
 ];
 
+/// Bytes of a tensor that is read into memory that others were read into before.
+///
+/// Larger ones get memory of their own for as long as they are packed: what is kept would come on top of the model.
+const BUFFER: usize = 24 << 20;
+
 /// Calls `$self.$method::<block type>(arguments)` for the block type of `$info`, of the quantized ones and those named.
 macro_rules! by_type {
     ($info:expr, $self:ident.$method:ident $arguments:tt $(, $more:ident: $type:ty)*) => {
@@ -73,6 +78,8 @@ pub(crate) struct Tensors<'a> {
     threads: &'a ThreadPool,
     /// By their names in GGUF files.
     unread: BTreeSet<&'a str>,
+    /// Where tensors that fit are read to, so that the system need not find memory for each.
+    buffer: Vec<u8>,
     progress: &'a mut dyn FnMut(u64, u64),
     done: u64,
     total: u64,
@@ -88,7 +95,7 @@ impl<'a> Tensors<'a> {
         let unread = checkpoint.tensors().map(|(name, _)| name).collect();
         let total = checkpoint.tensors().map(|(_, tensor)| tensor.bytes).sum();
         progress(0, total);
-        Self { checkpoint, weights, threads, unread, progress, done: 0, total }
+        Self { checkpoint, weights, threads, unread, buffer: vec![0; BUFFER], progress, done: 0, total }
     }
 
     /// The first tensor that was not read.
@@ -168,10 +175,13 @@ impl<'a> Tensors<'a> {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             pack(GgmlType::F32, &bytes)
         } else {
-            let bytes = self.checkpoint.bytes(entry);
-            let packed = pack(info.dtype, bytes);
-            self.checkpoint.file(entry).release(info.offset as usize, bytes.len());
-            packed
+            match self.buffer.get_mut(..info.bytes as usize) {
+                Some(bytes) => {
+                    self.checkpoint.read_into(entry, bytes)?;
+                    pack(info.dtype, bytes)
+                }
+                None => pack(info.dtype, self.checkpoint.read(entry)?.bytes()),
+            }
         };
         let unknown = || LoadError::Kernels { reason: format!("tensor `{}` is {}", info.name, info.dtype) };
         let packed = packed.ok_or_else(unknown)?.map_err(|source| LoadError::Pack { source })?;
@@ -191,18 +201,14 @@ impl<'a> Tensors<'a> {
         Ok(values)
     }
 
-    /// The blocks of a tensor, in the file.
+    /// The blocks of a tensor, in the mapped file.
     fn blocks<T: Plain + Block>(&self, entry: &Entry) -> Result<MappedSlice<T>, LoadError> {
-        let (info, bytes) = (&entry.info, self.checkpoint.bytes(entry));
-        let file = self.checkpoint.file(entry);
-        let blocks = file.values::<T>(info.offset as usize, bytes.len() / size_of::<T>());
-        let blocks = blocks.ok_or_else(|| LoadError::Misaligned {
-            tensor: info.name.clone(),
-            dtype: info.dtype,
-            offset: info.offset,
-        })?;
+        let (info, file) = (&entry.info, self.checkpoint.map(entry)?);
+        let (offset, bytes) = (info.offset as usize, info.bytes as usize);
+        let blocks = file.values::<T>(offset, bytes / size_of::<T>()).ok_or_else(|| misaligned(info))?;
         // Every page is read once, so that the first pass does not wait for the disk.
-        black_box(bytes.iter().step_by(4096).fold(0_u8, |sum, byte| sum ^ byte));
+        let pages = file.bytes()[offset..][..bytes].iter().step_by(4096);
+        black_box(pages.fold(0_u8, |sum, byte| sum ^ byte));
         Ok(blocks)
     }
 
@@ -231,28 +237,17 @@ impl<'a> Tensors<'a> {
         if values.try_reserve_exact(len).is_err() {
             return Err(LoadError::Memory { tensor: info.name.clone(), bytes: 4 * len as u64 });
         }
-        match (self.blocks::<T>(entry), info.dtype) {
-            (Ok(blocks), _) => {
-                values.resize(len, 0.0);
-                let blocks = blocks.get().par_chunks_exact(width / T::BLCK_SIZE);
-                let rows = blocks.zip(values.par_chunks_exact_mut(width));
-                self.threads.install(|| rows.for_each(|(blocks, row)| T::to_float(blocks, row)));
-            }
-            // Files of safetensors may begin their data at any byte.
-            (Err(LoadError::Misaligned { .. }), GgmlType::F32) => {
-                let (numbers, _) = self.checkpoint.bytes(entry).as_chunks();
-                values.extend(numbers.iter().map(|&bytes| f32::from_le_bytes(bytes)));
-            }
-            (Err(LoadError::Misaligned { .. }), GgmlType::F16) => {
-                let (numbers, _) = self.checkpoint.bytes(entry).as_chunks();
-                values.extend(numbers.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()));
-            }
-            (Err(LoadError::Misaligned { .. }), GgmlType::Bf16) => {
-                let (numbers, _) = self.checkpoint.bytes(entry).as_chunks();
-                values.extend(numbers.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()));
-            }
-            (Err(error), _) => return Err(error),
-        }
+        let bytes = self.checkpoint.read(entry)?;
+        let blocks = bytes.values::<T>(0, bytes.bytes().len() / size_of::<T>());
+        let blocks = blocks.ok_or_else(|| misaligned(info))?;
+        values.resize(len, 0.0);
+        let rows =
+            blocks.get().par_chunks_exact(width / T::BLCK_SIZE).zip(values.par_chunks_exact_mut(width));
+        self.threads.install(|| rows.for_each(|(blocks, row)| T::to_float(blocks, row)));
         Ok(values)
     }
+}
+
+fn misaligned(info: &TensorInfo) -> LoadError {
+    LoadError::Misaligned { tensor: info.name.clone(), dtype: info.dtype, offset: info.offset }
 }

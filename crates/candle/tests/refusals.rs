@@ -4,7 +4,8 @@ mod support;
 
 use std::io::Write;
 
-use support::{Tiny, chain, options, write};
+use support::formats;
+use support::{Tiny, chain, last_logits, options, write};
 use upcycle_candle::{LoadError, Model, Options, Products, Weights};
 use upcycle_gguf::write::GgufWriter;
 use upcycle_gguf::{GgmlType, GgufError, Value};
@@ -257,5 +258,42 @@ fn a_file_that_is_written_to_while_it_is_read_is_refused_and_one_that_is_removed
             std::fs::rename(&other, path).unwrap();
         });
         assert!(replaced.is_ok(), "{products:?}: the file that was opened is still there: {replaced:?}");
+    }
+}
+
+/// On the workspace's kernels nothing is mapped, so that a part that is gone is an error. (With candle's products it ends the
+/// process: docs/models.md.)
+#[test]
+fn a_file_that_is_shortened_while_it_is_read_is_refused_and_later_does_no_harm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gguf = folder.path().join("model.gguf");
+    std::fs::copy(tiny().write().path(), &gguf).expect("to copy");
+    formats::write(&tiny(), folder.path(), false);
+    let safetensors = folder.path().join("model.safetensors");
+    for (path, weights) in [(&gguf, Weights::File), (&gguf, Weights::F32), (&safetensors, Weights::File)] {
+        let whole = std::fs::read(path).expect("to read");
+        let shorten = |len| std::fs::write(path, &whole[..len]).expect("to write");
+        let options = options(Products::Own, weights);
+        // Shortens the file after so many tensors, and makes it whole again.
+        let load = |shortened: usize| {
+            let mut calls = 0;
+            let loaded = Model::load_with_progress(path, &options, &mut |_, _| {
+                if calls == shortened {
+                    shorten(100);
+                }
+                calls += 1;
+            });
+            shorten(whole.len());
+            (loaded, calls)
+        };
+        let (first, calls) = load(usize::MAX);
+        for call in 0..calls {
+            let found = load(call).0;
+            assert!(matches!(found, Err(LoadError::Changed { .. })), "after {call} tensors: {found:?}");
+        }
+        let later = load(usize::MAX).0.expect("a sound model");
+        shorten(0);
+        assert_eq!(last_logits(later), last_logits(first.expect("a sound model")));
+        shorten(whole.len());
     }
 }

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use upcycle_gguf::{Architecture, GgmlType, TensorInfo};
 
 use crate::LoadError;
-use crate::checkpoint::{Checkpoint, Source, map};
+use crate::checkpoint::{Checkpoint, Source};
+use crate::file::ModelFile;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -73,8 +75,10 @@ pub(crate) fn open(folder: &Path) -> Result<Source, LoadError> {
 
 /// A head that is the embedding may be stored a second time.
 fn untie(checkpoint: &mut Checkpoint) -> Result<(), LoadError> {
-    let Some(head) = checkpoint.get("output.weight") else { return Ok(()) };
-    if checkpoint.get("token_embd.weight") != Some(head) {
+    if !checkpoint.has("output.weight") {
+        return Ok(());
+    }
+    if !checkpoint.are_equal("token_embd.weight", "output.weight")? {
         let expected = "false, since `lm_head.weight` is not the embedding".to_owned();
         let (key, found) = ("tie_word_embeddings".to_owned(), "true".to_owned());
         return Err(LoadError::Metadata { key, expected, found });
@@ -115,15 +119,37 @@ fn files(folder: &Path) -> Result<BTreeSet<String>, LoadError> {
     }
 }
 
+/// Where the data of a file of safetensors start, and what is where.
+fn header(file: &ModelFile, path: &Path) -> Result<(usize, Metadata), LoadError> {
+    const LEN: u64 = size_of::<u64>() as u64;
+    /// Longer headers are refused by the crate.
+    const LIMIT: u64 = 100_000_000;
+    let unsound = |source| LoadError::Safetensors { path: path.to_owned(), source };
+    let len = file.read(0, file.len().min(LEN) as usize)?;
+    let len = len.bytes().first_chunk().map_or(0, |&bytes| u64::from_le_bytes(bytes));
+    // Of a length that cannot be, no more than itself is read: the crate says what is wrong with it.
+    let end = LEN.saturating_add(len);
+    let read = if len <= LIMIT && end <= file.len() { end } else { file.len().min(LEN) };
+    let head = file.read(0, read as usize)?;
+    match SafeTensors::read_metadata(head.bytes()) {
+        // All is sound but that the data are not here.
+        Ok(_) | Err(SafeTensorError::MetadataIncompleteBuffer) => {}
+        Err(source) => return Err(unsound(source)),
+    }
+    let metadata: Metadata = serde_json::from_slice(&head.bytes()[LEN as usize..])
+        .map_err(|source| unsound(SafeTensorError::InvalidHeaderDeserialization(source)))?;
+    if end.checked_add(metadata.data_len() as u64) != Some(file.len()) {
+        return Err(unsound(SafeTensorError::MetadataIncompleteBuffer));
+    }
+    Ok((end as usize, metadata))
+}
+
 /// Adds the tensors of a file.
 fn add(checkpoint: &mut Checkpoint, folder: &Path, file: &str) -> Result<(), LoadError> {
     let path = folder.join(file);
-    let map = map(&path)?;
-    let (header, metadata) = SafeTensors::read_metadata(map.bytes())
-        .map_err(|source| LoadError::Safetensors { path: path.clone(), source })?;
-    // The data follow the header and the eight bytes of its length; the reader has checked that they fill the file.
-    let start = header + size_of::<u64>();
-    let number = checkpoint.add_file(map);
+    let opened = ModelFile::open(&path)?;
+    let (start, metadata) = header(&opened, &path)?;
+    let number = checkpoint.add_file(opened);
     for (name, info) in metadata.tensors() {
         // Angles that old files keep: they follow from the configuration.
         if name.ends_with(".rotary_emb.inv_freq") {

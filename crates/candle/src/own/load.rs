@@ -46,7 +46,7 @@ pub(crate) fn unsupported(
         .map(|TensorInfo { name, dtype, .. }| format!("tensor `{name}` is {dtype}, which they do not have"))
 }
 
-/// Packs the model, tensor by tensor; the file's own pages are given back as soon as they are packed.
+/// Packs the model, tensor by tensor; what is read of the file is given back as soon as it is packed.
 pub(crate) fn load(
     tensors: &mut Tensors<'_>,
     source: &Source,
