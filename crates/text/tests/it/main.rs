@@ -5,5 +5,6 @@ mod detokenizer;
 mod model;
 mod sentencepiece;
 mod stop;
+mod templates;
 mod tokenizer;
 mod tokenizer_json;
