@@ -7,8 +7,8 @@ use upcycle_gguf::write::GgufWriter;
 use upcycle_testkit::tiny::{Tiny, write};
 use upcycle_text::TextError;
 
-/// A SentencePiece vocabulary: an unknown token, two marks, the 256 bytes, and a few pieces with scores.
-fn sentence_pieces(writer: GgufWriter) -> (GgufWriter, usize) {
+/// A Unigram vocabulary, as T5 has it: an unknown token, two marks, the 256 bytes, and a few pieces with scores.
+fn unigram(writer: GgufWriter) -> (GgufWriter, usize) {
     let bytes = (0..=255_u8).map(|byte| format!("<0x{byte:02X}>"));
     let pieces = ["▁", "h", "i", "o", "hi", "▁hi", "▁ho"].map(str::to_owned);
     let texts: Vec<String> =
@@ -25,7 +25,7 @@ fn sentence_pieces(writer: GgufWriter) -> (GgufWriter, usize) {
         (0..texts.len()).map(|id| if id < 259 { 0.0 } else { id as f32 - 300.0 }).collect();
     let count = texts.len();
     let writer = writer
-        .metadata("tokenizer.ggml.model", "llama")
+        .metadata("tokenizer.ggml.model", "t5")
         .metadata("tokenizer.ggml.tokens", texts.iter().map(String::as_str).collect::<StringArray>())
         .metadata("tokenizer.ggml.token_type", types)
         .metadata("tokenizer.ggml.scores", scores)
@@ -35,8 +35,8 @@ fn sentence_pieces(writer: GgufWriter) -> (GgufWriter, usize) {
 }
 
 #[test]
-fn a_sentence_piece_vocabulary_is_read_by_llama_cpp_and_by_it_alone() {
-    let (writer, count) = sentence_pieces(GgufWriter::new());
+fn a_unigram_vocabulary_is_read_by_llama_cpp_and_by_it_alone() {
+    let (writer, count) = unigram(GgufWriter::new());
     let file = write(&Tiny { vocab: count, ..Tiny::default() }.with_vocabulary(writer, None));
     let registry = Registry::builtin();
     let load = |backend: &str| {
@@ -48,10 +48,7 @@ fn a_sentence_piece_vocabulary_is_read_by_llama_cpp_and_by_it_alone() {
     assert!(matches!(load("candle"), Err(LoadError::Text { source: TextError::UnsupportedKind { .. }, .. })));
     let text = load("llama-cpp").unwrap().text;
     let tokens = text.encode("hi ho", PromptStyle::Raw).unwrap();
-    assert_eq!(tokens[0], 1, "a text begins with <s>");
     assert_eq!(text.tokenizer.decode(&tokens).unwrap().trim_start(), "hi ho");
     assert_eq!(text.tokenizer.name(264).as_deref(), Some("▁hi"));
-    assert!(tokens.contains(&264) && text.tokenizer.is_eos(2), "{tokens:?}");
-    let accents = text.encode("é", PromptStyle::Raw).unwrap();
-    assert_eq!(text.tokenizer.decode(&accents).unwrap().trim_start(), "é", "bytes become characters");
+    assert!(tokens.contains(&265) && text.tokenizer.is_eos(2), "{tokens:?}");
 }

@@ -1,5 +1,6 @@
 //! A terminal of a test's own.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -15,12 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Terminal {
     /// For the socket, the exit code, and what the program keeps.
     folder: tempfile::TempDir,
+    /// Prompts of the editor that had been shown when the last line was sent.
+    prompts: Cell<usize>,
 }
 
 impl Terminal {
     /// `upcycle chat` with these arguments in a window of this size.
     pub(super) fn chat(size: (u32, u32), variables: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let terminal = Self { folder: tempfile::tempdir().unwrap() };
+        let terminal = Self { folder: tempfile::tempdir().unwrap(), prompts: Cell::new(0) };
         let state = terminal.folder.path().join("state");
         let mut words: Vec<String> = vec!["env".to_owned(), format!("XDG_STATE_HOME={}", state.display())];
         words.push(format!("XDG_CACHE_HOME={}", env!("CARGO_TARGET_TMPDIR")));
@@ -70,11 +73,17 @@ impl Terminal {
 
     /// Presses a key by tmux's name: `Enter`, `C-c`, `Up`.
     pub(super) fn press(&self, key: &str) {
+        if key == "Enter" {
+            self.prompts.set(self.count_prompts());
+        }
         assert!(self.tmux(&["send-keys", key]).status.success());
     }
 
+    /// Types a line, and ends it once it is shown.
     pub(super) fn says(&self, line: &str) {
         self.types(line);
+        let shown = line.chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+        self.wait_for(line, |screen| screen.replace('\n', "").contains(shown.trim_end()));
         self.press("Enter");
     }
 
@@ -117,11 +126,18 @@ impl Terminal {
         }
     }
 
-    /// Waits until the editor waits for the next line.
+    /// Waits until the editor waits for the line after the last one that was sent: what is typed before is lost.
     pub(super) fn ready(&self) -> String {
         self.wait_for("the next line", |screen| {
-            screen.trim_end().lines().next_back().is_some_and(|line| line.trim_end() == ">")
+            let last = screen.trim_end().lines().next_back();
+            last.is_some_and(|line| line.trim_end() == ">") && self.count_prompts() > self.prompts.get()
         })
+    }
+
+    /// Lines that the editor has begun, with those that have scrolled away.
+    fn count_prompts(&self) -> usize {
+        let all = self.tmux(&["capture-pane", "-p", "-J", "-S", "-"]).stdout;
+        String::from_utf8_lossy(&all).lines().filter(|line| line.starts_with('>')).count()
     }
 
     /// Waits for the program to end, and gives its exit code.
