@@ -30,7 +30,7 @@ pub(crate) fn problem(path: &Path) -> Option<String> {
 /// fetched if need be.
 ///
 /// # Errors
-/// [`LoadError::Hub`]; [`LoadError::NoHub`] without the feature `hub`.
+/// `LoadError::Hub` with the feature `hub`, [`LoadError::NoHub`] without it.
 pub fn local_model(path: &Path, progress: OnProgress<'_>) -> Result<PathBuf, LoadError> {
     if !is_on_hub(path) {
         return Ok(path.to_owned());
