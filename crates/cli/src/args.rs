@@ -35,7 +35,7 @@ pub(crate) enum Command {
     },
     /// Show what a model file holds, and which backends can load it
     Inspect {
-        /// The GGUF file, or hf:owner/repo[/file][@revision]
+        /// The GGUF file, or hf:owner/repo or hf:owner/repo/file, with @revision if wanted
         #[arg(value_hint = ValueHint::FilePath)]
         model: PathBuf,
         /// Print one JSON object
@@ -209,8 +209,8 @@ pub(crate) struct Settings {
     /// The configuration file (TOML)
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// The model: a GGUF file, a folder of safetensors, an exported folder, or hf:owner/repo[/file][@revision] [key:
-    /// model.path]
+    /// The model: a GGUF file, a folder of safetensors, an exported folder, or hf:owner/repo or hf:owner/repo/file, with
+    /// @revision if wanted [key: model.path]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) model: Option<String>,
     /// The backend; see `upcycle backends` [key: backend.name]
