@@ -51,13 +51,13 @@ impl DataFile {
             dims: dims.iter().map(|&dimension| dimension as i64).collect(),
             element: element.into(),
             name: name.to_owned(),
-            raw: Vec::new(),
             external: vec![
                 entry("location", DATA_FILE.to_owned()),
                 entry("offset", self.start.to_string()),
                 entry("length", length.to_string()),
             ],
             location: Tensor::EXTERNAL,
+            ..Tensor::default()
         }
     }
 

@@ -85,6 +85,7 @@ pub fn export(
             entry(MAX_CONTEXT, hyperparameters.context.to_string()),
             entry(WEIGHTS, options.weights.name().to_owned()),
         ],
+        ..Model::default()
     }
     .encode_to_vec();
     let write = |name: &str, bytes: &[u8]| {

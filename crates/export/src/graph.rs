@@ -59,6 +59,7 @@ impl Builder {
             operator: operator.to_owned(),
             attributes: attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
             domain: domain.to_owned(),
+            ..Node::default()
         });
     }
 
@@ -147,5 +148,5 @@ fn info(name: &str, element: Element, shape: &[Extents<'_>]) -> ValueInfo {
     });
     let shape = Some(Shape { dims: dims.collect() });
     let tensor = Some(TensorKind { element: element.into(), shape });
-    ValueInfo { name: name.to_owned(), kind: Some(Kind { tensor }) }
+    ValueInfo { name: name.to_owned(), kind: Some(Kind { tensor, ..Kind::default() }) }
 }

@@ -35,7 +35,10 @@ pub const LOGITS: &str = "logits";
 
 /// The key of the model's metadata under which the longest context stands.
 pub const MAX_CONTEXT: &str = "upcycle.max_context";
-/// The key of the model's metadata that tells how weights are held: `f32`, `f16`, `int8` or `int4`.
+/// The key of the model's metadata that says why a graph cannot score trees, but chains alone; a graph without it scores trees.
+pub const CHAIN_ONLY: &str = "upcycle.chain_only";
+/// The key of the model's metadata that tells how weights are held: `f32`, `f16`, `int8` or `int4`; or `half`, where the graph
+/// computes in half precision too.
 pub const WEIGHTS: &str = "upcycle.weights";
 
 /// The file of the graph in an exported folder.
@@ -56,7 +59,7 @@ impl Part {
     /// Both, keys first.
     pub const ALL: [Part; 2] = [Part::Key, Part::Value];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Part::Key => "key",
             Part::Value => "value",

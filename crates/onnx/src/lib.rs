@@ -1,5 +1,6 @@
 //! The part of the ONNX schema that Upcycle reads and writes ([`schema`]), and the layout of the graphs that score draft
-//! trees ([`layout`]): what the exporter and the ONNX Runtime backend have to agree on.
+//! trees ([`layout`]): what the exporter and the ONNX Runtime backend have to agree on. [`standard`] gives graphs of other
+//! exporters that layout.
 //!
 //! ```
 //! use upcycle_onnx::schema::{Message, Model, OperatorSet};
@@ -13,3 +14,4 @@
 
 pub mod layout;
 pub mod schema;
+pub mod standard;

@@ -1,5 +1,8 @@
-//! Messages of `onnx.proto`, under their field numbers; fields that nothing here needs are left out, and skipped when a
-//! file has them.
+//! Messages of `onnx.proto`, under their field numbers.
+//!
+//! Whatever a graph computes survives being read and written: what nothing here looks into is carried as bytes. Left out,
+//! and skipped when a file has them, are fields for people and for training, the inferred types of inner values
+//! (`value_info`), and notes on quantization and on devices.
 //!
 //! The schema: <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>.
 
@@ -33,6 +36,9 @@ pub struct Model {
     /// Keys and values of the writer's own.
     #[prost(message, repeated, tag = "14")]
     pub metadata: Vec<Entry>,
+    /// Operators that the model defines itself, encoded.
+    #[prost(bytes = "vec", repeated, tag = "25")]
+    pub functions: Vec<Vec<u8>>,
 }
 
 /// `OperatorSetIdProto`.
@@ -75,6 +81,9 @@ pub struct Graph {
     /// Outputs.
     #[prost(message, repeated, tag = "12")]
     pub outputs: Vec<ValueInfo>,
+    /// Constants that are zero for the most part, encoded.
+    #[prost(bytes = "vec", repeated, tag = "15")]
+    pub sparse_initializers: Vec<Vec<u8>>,
 }
 
 /// `NodeProto`.
@@ -98,6 +107,9 @@ pub struct Node {
     /// The operator's domain.
     #[prost(string, tag = "7")]
     pub domain: String,
+    /// Which of the model's own operators of that name it is.
+    #[prost(string, tag = "8")]
+    pub overload: String,
 }
 
 /// `AttributeProto`.
@@ -112,12 +124,48 @@ pub struct Attribute {
     /// The value of an [`INT`](Self::INT).
     #[prost(int64, tag = "3")]
     pub int: i64,
+    /// The value of a string.
+    #[prost(bytes = "vec", tag = "4")]
+    pub string: Vec<u8>,
+    /// The value of a tensor, such as a `Constant`'s.
+    #[prost(message, optional, tag = "5")]
+    pub tensor: Option<Tensor>,
+    /// The value of a graph, such as a branch of an `If`.
+    #[prost(message, optional, tag = "6")]
+    pub graph: Option<Graph>,
+    /// Numbers with a fraction.
+    #[prost(float, repeated, packed = "false", tag = "7")]
+    pub floats: Vec<f32>,
     /// The value of [`INTS`](Self::INTS).
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
+    /// Strings.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
+    /// Tensors.
+    #[prost(message, repeated, tag = "10")]
+    pub tensors: Vec<Tensor>,
+    /// Graphs.
+    #[prost(message, repeated, tag = "11")]
+    pub graphs: Vec<Graph>,
+    /// A type, encoded.
+    #[prost(bytes = "vec", optional, tag = "14")]
+    pub type_value: Option<Vec<u8>>,
+    /// Types, encoded.
+    #[prost(bytes = "vec", repeated, tag = "15")]
+    pub type_values: Vec<Vec<u8>>,
     /// Which of these it is.
     #[prost(int32, tag = "20")]
     pub kind: i32,
+    /// The attribute of the enclosing operator that it stands for.
+    #[prost(string, tag = "21")]
+    pub reference: String,
+    /// A sparse tensor, encoded.
+    #[prost(bytes = "vec", optional, tag = "22")]
+    pub sparse_tensor: Option<Vec<u8>>,
+    /// Sparse tensors, encoded.
+    #[prost(bytes = "vec", repeated, tag = "23")]
+    pub sparse_tensors: Vec<Vec<u8>>,
 }
 
 impl Attribute {
@@ -125,6 +173,8 @@ impl Attribute {
     pub const FLOAT: i32 = 1;
     /// A whole number.
     pub const INT: i32 = 2;
+    /// A tensor.
+    pub const TENSOR: i32 = 4;
     /// Whole numbers.
     pub const INTS: i32 = 7;
 }
@@ -138,12 +188,30 @@ pub struct Tensor {
     /// The type of its elements: an [`Element`].
     #[prost(enumeration = "Element", tag = "2")]
     pub element: i32,
+    /// Its elements, if they are `f32` or pairs of them and not in `raw`.
+    #[prost(float, repeated, tag = "4")]
+    pub floats: Vec<f32>,
+    /// Its elements, if they are of another type of up to 32 bits and not in `raw`.
+    #[prost(int32, repeated, tag = "5")]
+    pub small: Vec<i32>,
+    /// Its elements, if they are strings.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub strings: Vec<Vec<u8>>,
+    /// Its elements, if they are `i64` and not in `raw`.
+    #[prost(int64, repeated, tag = "7")]
+    pub ints: Vec<i64>,
     /// Its name.
     #[prost(string, tag = "8")]
     pub name: String,
     /// Its elements, little-endian, unless they stand in another file.
     #[prost(bytes = "vec", tag = "9")]
     pub raw: Vec<u8>,
+    /// Its elements, if they are `f64` or pairs of them and not in `raw`.
+    #[prost(double, repeated, tag = "10")]
+    pub doubles: Vec<f64>,
+    /// Its elements, if they are unsigned, of 32 or 64 bits, and not in `raw`.
+    #[prost(uint64, repeated, tag = "11")]
+    pub unsigned: Vec<u64>,
     /// `location`, `offset` and `length` of its elements in another file.
     #[prost(message, repeated, tag = "13")]
     pub external: Vec<Entry>,
@@ -169,6 +237,8 @@ pub enum Element {
     Uint8 = 2,
     /// `i64`
     Int64 = 7,
+    /// Truth values.
+    Bool = 9,
     /// IEEE half precision.
     Float16 = 10,
 }
@@ -180,7 +250,7 @@ impl Element {
         match self {
             Element::Undefined => 0,
             Element::Float => 4,
-            Element::Uint8 => 1,
+            Element::Uint8 | Element::Bool => 1,
             Element::Int64 => 8,
             Element::Float16 => 2,
         }
@@ -198,12 +268,24 @@ pub struct ValueInfo {
     pub kind: Option<Kind>,
 }
 
-/// `TypeProto`, of tensors.
+/// `TypeProto`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Kind {
     /// A tensor's.
     #[prost(message, optional, tag = "1")]
     pub tensor: Option<TensorKind>,
+    /// A sequence's, encoded.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub sequence: Option<Vec<u8>>,
+    /// A map's, encoded.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub map: Option<Vec<u8>>,
+    /// A sparse tensor's, encoded.
+    #[prost(bytes = "vec", optional, tag = "8")]
+    pub sparse_tensor: Option<Vec<u8>>,
+    /// That of a value that may be missing, encoded.
+    #[prost(bytes = "vec", optional, tag = "9")]
+    pub optional: Option<Vec<u8>>,
 }
 
 /// `TypeProto.Tensor`.

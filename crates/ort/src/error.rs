@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use upcycle_onnx::schema::DecodeError;
+use upcycle_onnx::standard::RewriteError;
 
 use crate::library::{NEEDED, SETUP};
 
@@ -128,6 +129,14 @@ pub enum LoadError {
         /// Why not.
         source: GraphError,
     },
+    /// A file beside the graph that cannot be read, or is no JSON.
+    #[error("{path} cannot be used: {reason}; fetch or export the model again, with all files of its folder", path = path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A provider that the library lacks.
     #[error(
         "backend.ort.providers asks for `{provider}`, which this ONNX Runtime ({library}) lacks: it has {available}; \
@@ -191,33 +200,43 @@ pub enum LoadError {
 #[non_exhaustive]
 pub enum GraphError {
     /// An input or output of the layout is missing.
-    #[error(
-        "expected an {kind} `{name}` of the tree-ready layout, found {found}; write one with `upcycle export`"
-    )]
+    #[error("expected an {kind} `{name}` of {layout}, found {found}; write a graph with `upcycle export`")]
     Missing {
         /// `input` or `output`.
         kind: &'static str,
+        /// The layout.
+        layout: &'static str,
         /// Its name.
         name: String,
         /// Those that there are, as a list.
         found: String,
     },
     /// An input or output that the layout does not have.
-    #[error("the {kind} `{name}` is not part of the tree-ready layout; write a graph with `upcycle export`")]
+    #[error("the {kind} `{name}` is not part of {layout}; write a graph with `upcycle export`")]
     Unknown {
         /// `input` or `output`.
         kind: &'static str,
+        /// The layout.
+        layout: &'static str,
         /// Its name.
         name: String,
     },
-    /// A standard export.
+    /// A standard export that cannot be made to score anything here.
     #[error(
-        "this is a standard export (it takes `{marker}`): its attention is causal by position, or masks whole columns, so \
-         that siblings in a tree would see each other; export the original model with `upcycle export` instead"
+        "this is a standard export, and it cannot be rewritten; write a graph with `upcycle export` instead"
     )]
-    Standard {
-        /// The input by which it was recognised.
-        marker: String,
+    Standard(#[source] RewriteError),
+    /// A standard export whose folder does not say what the graph leaves out.
+    #[error(
+        "the graph is a standard export and does not tell {what}: expected {expected} in the same folder, found {found}"
+    )]
+    Unstated {
+        /// What is missing.
+        what: &'static str,
+        /// Where it is looked for.
+        expected: &'static str,
+        /// What there is.
+        found: String,
     },
     /// A graph without cached keys and values.
     #[error(

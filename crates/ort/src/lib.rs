@@ -1,7 +1,8 @@
 //! The ONNX Runtime backend of Upcycle: draft trees on whatever ONNX Runtime runs on.
 //!
-//! [`Model::load`] opens a graph in the tree-ready layout of [`upcycle_onnx::layout`], as `upcycle export` writes it; an
-//! [`OrtVerifier`] on top scores trees of any shape. ONNX Runtime is loaded at run time, from a shared library that
+//! [`Model::load`] opens a graph in the tree-ready layout of [`upcycle_onnx::layout`], as `upcycle export` writes it, or one that
+//! Optimum or `onnxruntime-genai` wrote, which is given that layout first ([`upcycle_onnx::standard`]). An [`OrtVerifier`] on top
+//! scores trees of any shape, or chains, where the graph has a mask that cannot be replaced: its limits say why. ONNX Runtime is loaded at run time, from a shared library that
 //! `scripts/setup-ort.sh` fetches ([`Options::library`] says where else it is looked for), so that nothing is linked and
 //! nothing downloaded to build this.
 //!

@@ -9,14 +9,17 @@ use std::thread::available_parallelism;
 
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use tracing::info_span;
+use tracing::{info_span, warn};
 use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS, Part};
 
 use crate::device::Device;
-use crate::graph::{Rounding, TreeReady};
+use crate::graph::{Rounding, Source, TreeReady};
 use crate::library::Runtime;
 use crate::providers::{self, Provider};
 use crate::{LoadError, Memory, Options};
+
+/// The runtime's key for the folder of the weights of a graph in memory.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// A loaded model: the runtime's session over a tree-ready graph, to be shared by verifiers through an `Arc`.
 ///
@@ -69,13 +72,18 @@ impl Names {
 }
 
 impl Model {
-    /// Loads the graph at `path`: the folder that `upcycle export` wrote, or the `model.onnx` in it.
+    /// Loads the graph at `path`: a folder or the graph in it. It is tree-ready, as `upcycle export` writes it, or a standard
+    /// export of Optimum or `onnxruntime-genai`, which is rewritten ([`upcycle_onnx::standard`]). What was made of a standard
+    /// export is kept beside it, as `NAME.upcycle-HASH.onnx`, for the next time; where the folder cannot be written, in memory.
     ///
     /// # Errors
     /// [`LoadError`]. What can be said of the graph without the runtime is said first.
     pub fn load(path: &Path, options: &Options) -> Result<Arc<Self>, LoadError> {
         let _span = info_span!("load", path = %path.display()).entered();
-        let graph = TreeReady::read(path)?;
+        let (graph, source) = TreeReady::read(path)?;
+        if let Some(reason) = graph.support.reason() {
+            warn!("{} scores chains alone: {reason}", graph.path.display());
+        }
         let runtime = Runtime::get(options)?;
         let threads = options.intra_threads.or(available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let refused = |error: ort::Error| LoadError::Refused {
@@ -86,7 +94,15 @@ impl Model {
         let builder = Session::builder(&runtime.environment).map_err(refused)?;
         let builder = configure(builder, options, threads).map_err(refused)?;
         let (mut builder, provider) = providers::register(builder, options, &runtime.path)?;
-        let session = builder.commit_from_file(&graph.path).map_err(refused)?;
+        let session = match source {
+            Source::File(file) => builder.commit_from_file(file).map_err(refused)?,
+            Source::Memory { bytes, folder } => {
+                let folder = folder.to_string_lossy();
+                let builder = builder.with_config_entry(WEIGHTS_FOLDER, folder);
+                let mut builder = builder.map_err(|error| refused(error.into()))?;
+                builder.commit_from_memory(&bytes).map_err(refused)?
+            }
+        };
         let buffers = (0..graph.layers).flat_map(|layer| Part::ALL.map(|part| (part, layer)));
         let names = buffers.map(|(part, layer)| (part.past_name(layer), part.new_name(layer)));
         let (past, new): (Vec<_>, Vec<_>) = names.unzip();
@@ -179,6 +195,7 @@ impl Model {
         match self.graph.rounding {
             Rounding::Float if tf32 => 0.1,
             Rounding::Float => 1e-3,
+            Rounding::Half => 5e-2,
             Rounding::Int8 => 4.0,
             Rounding::Int4 => 7.0,
         }

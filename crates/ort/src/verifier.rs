@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tracing::debug_span;
-use upcycle_core::{Commit, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_commits};
+use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError, check_commits};
 
 use crate::memory::{DeviceMemory, HostMemory, Inputs, Keep};
 use crate::{LoadError, Memory, Model};
@@ -77,7 +77,7 @@ impl OrtVerifier {
             max_rows: MAX_ROWS,
             max_leaves: MAX_ROWS,
             max_seqs: MAX_SEQS,
-            support: Support::Tree,
+            support: model.graph.support.clone(),
         };
         let memory: Box<dyn Keep> = match memory {
             Memory::Host => Box::new(HostMemory::new(Arc::clone(&model))),

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::{AddedToken, DecoderWrapper};
 
+use crate::generation::Generation;
 use crate::tokenizer::Parts;
 use crate::vocabulary::{Spelling, TokenKind, Vocabulary, is_end_name};
 use crate::{TextError, spm};
@@ -67,17 +68,10 @@ pub(crate) fn parts(path: &Path) -> Result<Parts, TextError> {
     let in_front = encoder.encode_fast("", true).map_err(|error| wrong(error.to_string()))?;
     let first = in_front.get_ids().first().copied();
     let id = |name: Option<&String>| name.and_then(|name| encoder.token_to_id(name));
-    let bos = id(config.bos.as_ref()).or(first);
+    let generation = Generation::beside(path, tokens.len())?;
+    let bos = id(config.bos.as_ref()).or(first).or(generation.bos);
     let add_bos = bos.is_some() && config.add_bos.unwrap_or(first == bos);
-    let vocab_size = tokens.len();
-    let more = generation_ends(path)?.into_iter().map(|found| match u32::try_from(found) {
-        Ok(id) if (id as usize) < vocab_size => Ok(id),
-        _ => Err(TextError::SpecialOutOfVocabulary { key: "eos_token_id", found, vocab_size }),
-    });
-    let mut ends: Vec<u32> = id(config.eos.as_ref()).into_iter().collect();
-    for end in more {
-        ends.push(end?);
-    }
+    let ends = id(config.eos.as_ref()).into_iter().chain(generation.ends).collect();
     Ok(Parts { encoder, spelling, tokens, bos, add_bos, ends })
 }
 
@@ -227,25 +221,6 @@ fn tokens(
         tokens[id as usize] = Some((text, kind));
     }
     Ok(tokens.into_iter().map(|token| token.unwrap_or((String::new(), TokenKind::Unused))).collect())
-}
-
-/// The tokens that end a text by the `generation_config.json` beside a `tokenizer.json`: chat models name their end of a turn there.
-fn generation_ends(path: &Path) -> Result<Vec<u64>, TextError> {
-    let path = path.with_file_name("generation_config.json");
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let json: Value = serde_json::from_slice(&read(&path)?)
-        .map_err(|error| TextError::Json { path: path.clone(), reason: error.to_string() })?;
-    let ids = match &json["eos_token_id"] {
-        Value::Null => Some(Vec::new()),
-        Value::Array(ids) => ids.iter().map(Value::as_u64).collect(),
-        id => id.as_u64().map(|id| vec![id]),
-    };
-    ids.ok_or_else(|| {
-        let reason = format!("`eos_token_id` is {}; expected an id or a list of ids", json["eos_token_id"]);
-        TextError::Json { path, reason }
-    })
 }
 
 /// What a `tokenizer_config.json` says of special tokens.

@@ -41,6 +41,7 @@ mod calendar;
 mod detokenizer;
 mod error;
 mod foreign;
+mod generation;
 mod gguf_vocab;
 mod json_vocab;
 mod pre;

@@ -111,7 +111,7 @@ impl Tokenizer {
 
     /// Reads a `tokenizer.json` of the Hugging Face tokenizers library that describes a byte-level BPE, or SentencePiece's.
     ///
-    /// Which tokens begin and end a text is read from a `tokenizer_config.json` and a `generation_config.json` beside it, where there
+    /// Which tokens begin and end a text is read from a `tokenizer_config.json`, a `generation_config.json` and a `genai_config.json` beside it, where there
     /// are such files; see
     /// [`eos_ids`](Self::eos_ids) for the end tokens that are known by name.
     ///

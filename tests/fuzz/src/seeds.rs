@@ -195,5 +195,7 @@ pub(crate) fn graphs() -> Vec<Vec<u8>> {
         outputs: vec![named("c")],
         ..schema::Graph::default()
     };
-    vec![schema::Model { graph: Some(graph), ..schema::Model::default() }.encode_to_vec()]
+    let small = schema::Model { graph: Some(graph), ..schema::Model::default() }.encode_to_vec();
+    let exported = include_bytes!("../../../crates/ort/tests/fixtures/standard/genai-llama-int4/model.onnx");
+    vec![small, exported.to_vec()]
 }

@@ -11,6 +11,8 @@ use upcycle_backends::Layers;
 use upcycle_candle::{CandleVerifier, Model, Options};
 use upcycle_core::{AdjacencyMatrix, CostCurve, Decoder, NullDrafter, Request, TreeTemplate};
 use upcycle_gguf::Gguf;
+use upcycle_onnx::schema::{Element, Model as Onnx};
+use upcycle_onnx::standard;
 use upcycle_text::{ChatTemplate, Message, Specials, TemplateTokens, Tokenizer};
 
 use crate::seeds::{self, FINGERPRINT, K, VOCAB};
@@ -167,6 +169,20 @@ fn results(bytes: &[u8]) -> bool {
     })
 }
 
+/// A graph, taken for a standard export.
 fn graph(bytes: &[u8]) -> bool {
-    upcycle_onnx::schema::Model::decode(bytes).is_ok()
+    let interface = |cache| standard::Interface {
+        layers: 2,
+        kv_heads: 2,
+        head: 16,
+        vocab: 48,
+        cache,
+        positions: true,
+        max_context: 160,
+    };
+    Onnx::decode(bytes).is_ok_and(|model| {
+        black_box(standard::rewrite(model.clone(), &interface(Element::Float)).is_ok());
+        black_box(standard::rewrite(model, &interface(Element::Float16)).is_ok());
+        true
+    })
 }

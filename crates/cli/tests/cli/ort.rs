@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::harness::{self, failure, model, upcycle};
 
@@ -58,6 +59,42 @@ fn an_exported_folder_runs_with_the_configuration_in_it() {
     fs::remove_file(&file).unwrap();
     let missing = error(&["run", "--config", &config, "--prompt", "x"]);
     assert!(missing.contains("no tokenizer") && missing.contains("tokenizer.json"), "{missing}");
+}
+
+/// A copy of a graph as others export it, with what stands beside it.
+fn exported_by_others(name: &str) -> TempDir {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ort/tests/fixtures/standard").join(name);
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn graphs_that_others_exported_run_with_drafts_and_end_where_their_files_say() {
+    for name in ["genai-llama-int4", "genai-qwen3-fp32", "optimum-llama", "optimum-mistral-window"] {
+        let folder = exported_by_others(name);
+        let model = folder.path().display().to_string();
+        let run = |more: &[&str]| {
+            let mut command = upcycle();
+            command.args(["run", "--backend", "ort", "--model", &model, "--raw", "--prompt", "ABCABCABC"]);
+            let output = harness::succeed(command.args(["-n", "60", "--json"]).args(more));
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            (answer, String::from_utf8(output.stderr).unwrap())
+        };
+        let (plain, _) = run(&["--drafter", "none"]);
+        let (drafted, said) = run(&["--drafter", "recycling"]);
+        assert_eq!(drafted["tokens"], plain["tokens"], "{name}");
+        let tokens: Vec<u64> =
+            plain["tokens"].as_array().unwrap().iter().map(|token| token.as_u64().unwrap()).collect();
+        // 3 is named by generation_config.json and genai_config.json alone.
+        let end = tokens.iter().position(|token| [1, 3].contains(token));
+        assert!(end.is_none_or(|end| end + 1 == tokens.len()) && !tokens.is_empty(), "{name}: {tokens:?}");
+        let chains = said.contains("scores chains alone") && said.contains("2 comparisons");
+        assert_eq!(chains, name == "optimum-mistral-window", "{said}");
+    }
 }
 
 #[test]

@@ -70,6 +70,7 @@ pub(crate) fn rank(vocab: usize) -> Vec<u8> {
             value("ids", Element::Int64, &[None, None]),
             value("faults", Element::Float, &[None, Some(1)]),
         ],
+        ..Graph::default()
     })
 }
 
@@ -95,5 +96,5 @@ fn value(name: &str, element: Element, dims: &[Option<i64>]) -> ValueInfo {
     let dims = dims.iter().map(|&size| Dimension { extent: size.map(Extent::Value) });
     let shape = Some(Shape { dims: dims.collect() });
     let tensor = Some(TensorKind { element: element.into(), shape });
-    ValueInfo { name: name.to_owned(), kind: Some(Kind { tensor }) }
+    ValueInfo { name: name.to_owned(), kind: Some(Kind { tensor, ..Kind::default() }) }
 }

@@ -5,5 +5,6 @@ mod memories;
 mod python;
 mod real;
 mod refusals;
+mod standard;
 mod support;
 mod tiny;

@@ -76,6 +76,38 @@ fn file_and_gguf_are_the_same_tokenizer() {
 }
 
 #[test]
+fn files_about_generation_tell_more_ends_and_the_bos_token() {
+    let (folder, tokenizer) = load(&real());
+    assert_eq!(tokenizer.unwrap().eos_ids(), [0, 2]);
+    let reload = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        Tokenizer::from_file(folder.path().join("tokenizer.json"))
+    };
+    let tokenizer = reload("generation_config.json", r#"{"bos_token_id": 1, "eos_token_id": 5}"#).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (Some(1), false));
+    assert_eq!(tokenizer.eos_ids(), [0, 2, 5]);
+    let model = r#"{"model": {"bos_token_id": 4, "eos_token_id": [7, 2, 6]}}"#;
+    let tokenizer = reload("genai_config.json", model).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos_ids()), (Some(1), &[0, 2, 5, 6, 7][..]));
+    // The names of `tokenizer_config.json` go first: they are the template's.
+    let tokenizer = reload("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#).unwrap();
+    assert_eq!(tokenizer.template_tokens().eos.as_deref(), Some("<|im_end|>"));
+    assert_eq!(tokenizer.eos_ids(), [0, 2, 5, 6, 7]);
+    reload("genai_config.json", r#"{"model": {"eos_token_id": null}}"#).unwrap();
+    reload("genai_config.json", "[]").unwrap();
+
+    for unsound in
+        ["{", r#"{"eos_token_id": 49152}"#, r#"{"eos_token_id": [-1]}"#, r#"{"eos_token_id": "a"}"#]
+    {
+        let error = reload("generation_config.json", unsound).unwrap_err();
+        assert!(
+            matches!(&error, TextError::Json { path, .. } if path.ends_with("generation_config.json")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn the_post_processor_tells_the_bos_token() {
     let mut json = small();
     json["added_tokens"] = json!([{"id": 4, "content": "<e>", "single_word": false, "lstrip": false, "rstrip": false,
@@ -132,21 +164,4 @@ fn unsound_files_are_typed_errors() {
     let path = folder.path().join("broken.json");
     fs::write(&path, "{").unwrap();
     assert!(matches!(Tokenizer::from_file(path), Err(TextError::Json { .. })));
-}
-
-#[test]
-fn the_ends_of_a_generation_config_count_too() {
-    let (folder, tokenizer) = load(&small());
-    assert!(tokenizer.unwrap().eos_ids().is_empty());
-    let read = |ids: Value| {
-        let text = json!({"eos_token_id": ids, "temperature": 0.6}).to_string();
-        fs::write(folder.path().join("generation_config.json"), text).unwrap();
-        Tokenizer::from_file(folder.path().join("tokenizer.json"))
-    };
-    for (ids, expected) in [(json!([2, 1, 2]), &[1, 2][..]), (json!(4), &[4]), (Value::Null, &[])] {
-        assert_eq!(read(ids).unwrap().eos_ids(), expected);
-    }
-    assert!(matches!(read(json!("2")), Err(TextError::Json { .. })));
-    assert!(matches!(read(json!([-1])), Err(TextError::Json { .. })));
-    assert!(matches!(read(json!([2, 99])), Err(TextError::SpecialOutOfVocabulary { found: 99, .. })));
 }
