@@ -86,8 +86,25 @@ enum Problem {
     Other(String),
 }
 
-/// Checks what the tokenizers library takes for granted, so that it cannot panic on the file.
+/// Levels of lists and objects in each other; real files have six.
+const NESTING: usize = 16;
+
+/// Whether a value has more levels than `levels`.
+fn is_deeper_than(levels: usize, value: &Value) -> bool {
+    let below = |value| levels == 0 || is_deeper_than(levels - 1, value);
+    match value {
+        Value::Array(values) => values.iter().any(below),
+        Value::Object(fields) => fields.values().any(below),
+        _ => false,
+    }
+}
+
+/// Checks what the tokenizers library takes for granted, so that it cannot panic on the file, nor run out of stack.
 fn check(json: &Value) -> Result<(), Problem> {
+    if is_deeper_than(NESTING, json) {
+        let reason = format!("lists and objects stand in each other deeper than {NESTING} levels");
+        return Err(Problem::Other(reason));
+    }
     let model = &json["model"];
     match model["type"].as_str() {
         Some("BPE") => {}

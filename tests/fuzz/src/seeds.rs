@@ -142,7 +142,13 @@ pub(crate) fn tokenizers() -> Vec<Vec<u8>> {
         let gguf = Gguf::read(&mut Cursor::new(bytes)).ok()?;
         Tokenizer::from_gguf(&gguf).ok()?.to_json(None).ok()
     });
-    tokenizers.map(|(tokens, _)| tokens.into_bytes()).collect()
+    // Written in order of keys: the library's own order changes from run to run.
+    let ordered = tokenizers.filter_map(|(tokens, _)| {
+        let mut value: serde_json::Value = serde_json::from_str(&tokens).ok()?;
+        value.sort_all_objects();
+        Some(value.to_string().into_bytes())
+    });
+    ordered.collect()
 }
 
 /// Templates with the constructs that real ones use.

@@ -165,3 +165,21 @@ fn unsound_files_are_typed_errors() {
     fs::write(&path, "{").unwrap();
     assert!(matches!(Tokenizer::from_file(path), Err(TextError::Json { .. })));
 }
+
+/// The tokenizers library goes down into what it reads level by level, and its stack ends before JSON's limit of 128 levels.
+#[test]
+fn a_file_that_is_nested_deep_is_refused() {
+    for part in ["normalizer", "pre_tokenizer", "post_processor", "decoder"] {
+        for levels in [20, 60, 110] {
+            let mut json = small();
+            let mut inner = json[part].clone();
+            for _ in 0..levels {
+                let list = if part == "pre_tokenizer" { "pretokenizers" } else { "normalizers" };
+                inner = json!({"type": "Sequence", list: [inner], "processors": [], "decoders": []});
+            }
+            json[part] = inner;
+            let refused = load(&json).1;
+            assert!(matches!(refused, Err(TextError::Json { .. })), "{part}, {levels}: {refused:?}");
+        }
+    }
+}
