@@ -146,8 +146,8 @@ pub(super) fn feed(edit: &mut Edit, wiring: &mut Wiring, site: &Fused, keeps: bo
     node.inputs.resize(len, String::new());
     node.inputs[slot] = bias;
     match site.kind {
-        // The operator counts positions by rows, unless they are given. (It counts them all the same where there is no past:
-        // the row that stands in for one is there for that too.)
+        // The operator counts positions by rows, unless they are given. (Where there is no past it reads the first and counts on
+        // from it: the row that stands in for a past is there for that too.)
         Kind::Grouped if turns => wiring.positions().clone_into(&mut node.inputs[POSITIONS]),
         Kind::Grouped => {}
         Kind::MultiHead | Kind::Joined => node.inputs[PADDING].clear(),

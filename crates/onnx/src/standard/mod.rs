@@ -31,7 +31,7 @@
 //!
 //! # What is copied within the graph
 //! Operators that are kept take keys and values head by head, and give back past and new rows in one piece. The runtime copies the
-//! past for them in each pass, up to three times: turned, joined, and as plain operators repeat it for the heads of a group.
+//! past for them in each pass: it is turned, joined, and by plain operators repeated for the heads of a group.
 
 mod edit;
 mod fused;

@@ -34,7 +34,7 @@ const TREES: [(&str, f32); 14] = [
     // Its window is cut out in `windowless`.
     ("optimum-mistral-window", FLOAT),
 ];
-/// Seen: 1e-5, 1e-3, and 7e-3 where an activation rounds to the other of two bytes. Logits are up to 8.
+/// Seen: 1e-5, 3e-3, and 7e-3 where an activation rounds to the other of two bytes. Logits are up to 8.
 const FLOAT: f32 = 5e-5;
 const HALF: f32 = 1e-2;
 const BITS: f32 = 5e-2;
