@@ -37,7 +37,7 @@ root=$PWD/.cache/arm
 if [ ! -e "$root/ready" ]; then
   mirror=$(sed -n 's/^URIs: *//p; s/^deb \(\[.*\] \)\?\([^ ]*\) .*/\2/p' /etc/apt/sources.list.d/debian.sources \
     /etc/apt/sources.list 2>/dev/null | head -n 1 || true)
-  mirror=${mirror:-http://deb.debian.org/debian}
+  [ -n "$mirror" ] || { say "apt's sources name no Debian mirror; run this on Debian, or rustup target add $target"; exit 1; }
   say "installing Debian's Rust, a cross compiler and qemu into .cache/arm, about 2 minutes"
   rm -rf "$root"
   mkdir -p "$root"

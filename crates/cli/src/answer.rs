@@ -75,8 +75,8 @@ impl<'a> Speaker<'a> {
     ) -> Result<Answer, Failure> {
         let mut session = decoder.open(prompt, self.request(0)).map_err(failure)?;
         let answered = self.drive(decoder, &mut session, &mut |piece| show(piece.text));
-        let stats = decoder.close(session);
-        answered.map(|answer| Answer { stats, ..answer })
+        decoder.close(session);
+        answered
     }
 
     /// What to decode after a prompt; where tokens are drawn by chance, each `stream` of a seed draws others.

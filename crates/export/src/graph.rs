@@ -70,13 +70,7 @@ impl Builder {
         }
         let name = format!("whole.{}", self.constants.len());
         self.constants.insert(values.to_vec(), name.clone());
-        self.initializer(Tensor {
-            dims: vec![values.len() as i64],
-            element: Element::Int64.into(),
-            name: name.clone(),
-            raw: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            ..Tensor::default()
-        });
+        self.initializer(Tensor::whole(&name, values));
         name
     }
 
@@ -87,12 +81,7 @@ impl Builder {
         }
         let name = format!("number.{}", self.scalars.len());
         self.scalars.insert(value.to_bits(), name.clone());
-        self.initializer(Tensor {
-            element: Element::Float.into(),
-            name: name.clone(),
-            raw: value.to_le_bytes().to_vec(),
-            ..Tensor::default()
-        });
+        self.initializer(Tensor::number(&name, value));
         name
     }
 

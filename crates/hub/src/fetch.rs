@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, Repo, RepoType};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -156,7 +157,8 @@ impl Hub {
         tracing::info!(%reference, endpoint = self.endpoint, "fetching");
         let failed = |error| self.failed(reference, &client, &error);
         let (repo, revision) = (reference.repo(), in_address(reference.revision()));
-        let name = file.split('/').map(in_address).collect::<Vec<_>>().join("/");
+        let name: Vec<String> = file.split('/').map(|part| in_address(part).to_string()).collect();
+        let name = name.join("/");
         let address = format!("{}/{repo}/resolve/{revision}/{name}", self.endpoint);
         let stored = client.locate(&address).map_err(failed)?;
         let Stored { commit, etag, size, .. } = &stored;
@@ -206,12 +208,11 @@ impl Hub {
     }
 }
 
-/// A part of an address: letters, digits and little else stand for themselves.
-fn in_address(part: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
-    part.bytes()
-        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+/// What stands for itself in a part of an address, besides letters and digits (RFC 3986, section 2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+fn in_address(part: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(part, UNRESERVED)
 }
 
 /// What the hub says of a repository.

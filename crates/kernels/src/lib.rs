@@ -8,7 +8,7 @@
 //! The result of a row is the same to the last bit whatever rows stand beside it, in whatever place, on however many
 //! threads: so a tree's nodes get exactly what sequential decoding gives them. Beyond that, **all paths give the same
 //! bits**: integer parts are exact, and every floating-point operation is the same fused multiply-add in the same order,
-//! so that AVX2, AVX-512 and portable code agree. The tests state both.
+//! so that AVX2, AVX-512, NEON and portable code agree. The tests state both.
 //!
 //! # Use
 //! ```

@@ -223,6 +223,29 @@ pub struct Tensor {
 impl Tensor {
     /// The elements stand in another file.
     pub const EXTERNAL: i32 = 1;
+
+    /// A vector of whole numbers.
+    #[must_use]
+    pub fn whole(name: &str, values: &[i64]) -> Self {
+        Self {
+            dims: vec![values.len() as i64],
+            element: Element::Int64.into(),
+            name: name.to_owned(),
+            raw: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// A number, of no dimensions.
+    #[must_use]
+    pub fn number(name: &str, value: f32) -> Self {
+        Self {
+            element: Element::Float.into(),
+            name: name.to_owned(),
+            raw: value.to_le_bytes().to_vec(),
+            ..Self::default()
+        }
+    }
 }
 
 /// `TensorProto.DataType`.

@@ -39,6 +39,7 @@
 mod byte_level;
 mod calendar;
 mod detokenizer;
+mod encode;
 mod error;
 mod foreign;
 mod generation;
@@ -55,9 +56,10 @@ mod veil;
 mod vocabulary;
 
 pub use detokenizer::Detokenizer;
+pub use encode::{Specials, WHITESPACE_RUN_LIMIT};
 pub use error::TextError;
 pub use foreign::{Encode, ForeignToken, ForeignVocabulary};
 pub use stop::StopStrings;
 pub use stop_filter::StopFilter;
 pub use template::{ChatTemplate, FUEL, Message, TemplateTokens};
-pub use tokenizer::{Specials, Tokenizer, WHITESPACE_RUN_LIMIT};
+pub use tokenizer::Tokenizer;

@@ -69,31 +69,11 @@ const WORDS: [&str; 40] = [
 /// The largest input.
 const LARGEST: usize = 1 << 20;
 
-/// Numbers that are the same on every machine: SplitMix64.
-#[derive(Clone, Debug)]
-struct Numbers(u64);
-
-impl Numbers {
-    /// Those that begin with `seed`.
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next one.
-    fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
-    }
-}
-
 /// Input `index` of a sequence: one of `seeds`, with one to eight things done to it.
 #[must_use]
 pub fn input(seeds: &[Vec<u8>], index: u64) -> Vec<u8> {
-    let mut numbers = Numbers::new(index.wrapping_mul(0x2545_F491_4F6C_DD1D));
-    let choices: Vec<u8> = (0..64).flat_map(|_| numbers.number().to_le_bytes()).collect();
+    let mut choices = [0; 512];
+    fastrand::Rng::with_seed(index).fill(&mut choices);
     let mut choices = Unstructured::new(&choices);
     // A choice fails when the numbers are used up: what has been done by then is the input.
     let mut bytes = Vec::new();

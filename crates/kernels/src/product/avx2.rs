@@ -2,14 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
+use super::{BF16, F16, F32, Float, Quantized, TileOut};
 use crate::activations::BlockMeta;
 use crate::matrix::BLOCK;
 use crate::prefetch;
 use crate::{Activations, Format, Matrix};
-
-/// Activation rows that share one decoding of the weights.
-const ROWS: usize = 4;
 
 /// Output rows in a register.
 const HALF: usize = 8;
@@ -26,36 +23,7 @@ macro_rules! tile_kernel {
             first: usize,
             out: &mut TileOut,
         ) {
-            let (quants, scales) = matrix.tile(tile);
-            macro_rules! run {
-                        ($kernel:ident, $kind:ty) => {
-                            for (start, end) in parts(out.len(), ROWS) {
-                                let out = &mut out[start..end];
-                                // SAFETY: the features are the caller's promise; the tile is the matrix's own, whose packing
-                                // laid out `cols / 32` blocks (or `cols` columns) of this format, and `x` has as many columns.
-                                unsafe {
-                                    match end - start {
-                                        1 => $kernel::<$kind, 1>(quants, scales, x, first + start, out),
-                                        2 => $kernel::<$kind, 2>(quants, scales, x, first + start, out),
-                                        3 => $kernel::<$kind, 3>(quants, scales, x, first + start, out),
-                                        _ => $kernel::<$kind, 4>(quants, scales, x, first + start, out),
-                                    }
-                                }
-                            }
-                        };
-                    }
-            match matrix.format() {
-                Format::Q4_0 => run!($run, Q4_0),
-                Format::Q4_1 => run!($run, Q4_1),
-                Format::Q5_0 => run!($run, Q5_0),
-                Format::Q5_1 => run!($run, Q5_1),
-                Format::Q8_0 => run!($run, Q8_0),
-                Format::Q4K => run!($run, Q4K),
-                Format::Q6K => run!($run, Q6K),
-                Format::F16 => run!(floats, F16),
-                Format::BF16 => run!(floats, BF16),
-                Format::F32 => run!(floats, F32),
-            }
+            tile_by_format!((matrix, x, tile, first, out), $run, floats, [1, 2, 3], 4);
         }
     };
 }
@@ -341,16 +309,10 @@ unsafe fn maddubs_block<F: Quantized, const N: usize>(
 }
 
 /// A format whose weights are floats: half a column of a tile.
-trait Floats {
-    const BYTES: usize;
+trait Floats: Float {
     unsafe fn load(at: *const u8) -> __m256;
 }
-struct F16;
-struct BF16;
-struct F32;
-
 impl Floats for F16 {
-    const BYTES: usize = 2;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m256 {
         // SAFETY: 8 half-precision numbers at `at`, and AVX2 with F16C: the caller's promise.
@@ -358,7 +320,6 @@ impl Floats for F16 {
     }
 }
 impl Floats for BF16 {
-    const BYTES: usize = 2;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m256 {
         // SAFETY: as above.
@@ -369,7 +330,6 @@ impl Floats for BF16 {
     }
 }
 impl Floats for F32 {
-    const BYTES: usize = 4;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m256 {
         // SAFETY: as above.

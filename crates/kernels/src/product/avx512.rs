@@ -2,53 +2,17 @@
 
 use std::arch::x86_64::*;
 
-use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
+use super::{BF16, F16, F32, Float, Quantized, TileOut};
 use crate::activations::BlockMeta;
-use crate::matrix::BLOCK;
+use crate::matrix::{BLOCK, TILE};
 use crate::prefetch;
 use crate::{Activations, Format, Matrix};
-
-/// Activation rows that share one decoding of the weights.
-const ROWS: usize = 8;
 
 /// # Safety
 /// The processor has AVX-512 F, BW, VL and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")]
 pub(super) unsafe fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
-    let (quants, scales) = matrix.tile(tile);
-    macro_rules! run {
-        ($kernel:ident, $($kind:ty),*) => {
-            for (start, end) in parts(out.len(), ROWS) {
-                let out = &mut out[start..end];
-                // SAFETY: the features are the caller's promise; the tile is the matrix's own, whose packing laid out
-                // `cols / 32` blocks (or `cols` columns) of this format, and `x` has as many columns.
-                unsafe {
-                    match end - start {
-                        1 => $kernel::<$($kind,)* 1>(quants, scales, x, first + start, out),
-                        2 => $kernel::<$($kind,)* 2>(quants, scales, x, first + start, out),
-                        3 => $kernel::<$($kind,)* 3>(quants, scales, x, first + start, out),
-                        4 => $kernel::<$($kind,)* 4>(quants, scales, x, first + start, out),
-                        5 => $kernel::<$($kind,)* 5>(quants, scales, x, first + start, out),
-                        6 => $kernel::<$($kind,)* 6>(quants, scales, x, first + start, out),
-                        7 => $kernel::<$($kind,)* 7>(quants, scales, x, first + start, out),
-                        _ => $kernel::<$($kind,)* 8>(quants, scales, x, first + start, out),
-                    }
-                }
-            }
-        };
-    }
-    match matrix.format() {
-        Format::Q4_0 => run!(quantized, Q4_0),
-        Format::Q4_1 => run!(quantized, Q4_1),
-        Format::Q5_0 => run!(quantized, Q5_0),
-        Format::Q5_1 => run!(quantized, Q5_1),
-        Format::Q8_0 => run!(quantized, Q8_0),
-        Format::Q4K => run!(quantized, Q4K),
-        Format::Q6K => run!(quantized, Q6K),
-        Format::F16 => run!(floats, F16),
-        Format::BF16 => run!(floats, BF16),
-        Format::F32 => run!(floats, F32),
-    }
+    tile_by_format!((matrix, x, tile, first, out), quantized, floats, [1, 2, 3, 4, 5, 6, 7], 8);
 }
 
 /// Both groups of a 64-byte vector of nibbles (g and g + 4), as unsigned bytes.
@@ -207,16 +171,10 @@ unsafe fn scales_of<F: Quantized>(scales: *const u8, index: usize) -> (__m512, _
 }
 
 /// A format whose weights are floats: one column of a tile.
-trait Floats {
-    const BYTES: usize;
+trait Floats: Float {
     unsafe fn load(at: *const u8) -> __m512;
 }
-struct F16;
-struct BF16;
-struct F32;
-
 impl Floats for F16 {
-    const BYTES: usize = 32;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m512 {
         // SAFETY: 16 half-precision numbers at `at`, and AVX-512: the caller's promise.
@@ -224,7 +182,6 @@ impl Floats for F16 {
     }
 }
 impl Floats for BF16 {
-    const BYTES: usize = 32;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m512 {
         // SAFETY: as above.
@@ -235,7 +192,6 @@ impl Floats for BF16 {
     }
 }
 impl Floats for F32 {
-    const BYTES: usize = 64;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m512 {
         // SAFETY: as above.
@@ -254,7 +210,8 @@ unsafe fn floats<F: Floats, const N: usize>(
     out: &mut TileOut,
 ) {
     let cols = x.cols();
-    debug_assert!(quants.len() >= cols * F::BYTES, "the tile holds every column");
+    let column_bytes = F::BYTES * TILE;
+    debug_assert!(quants.len() >= cols * column_bytes, "the tile holds every column");
     let mut rows = [std::ptr::null::<f32>(); N];
     for (r, row) in rows.iter_mut().enumerate() {
         *row = x.floats(start + r).as_ptr();
@@ -264,13 +221,13 @@ unsafe fn floats<F: Floats, const N: usize>(
     // SAFETY: columns 0..cols exist in the tile and in each row.
     unsafe {
         for column in (0..cols).step_by(2) {
-            prefetch::ahead(quants.as_ptr().add(column * F::BYTES), 2 * F::BYTES);
-            let a = F::load(quants.as_ptr().add(column * F::BYTES));
+            prefetch::ahead(quants.as_ptr().add(column * column_bytes), 2 * column_bytes);
+            let a = F::load(quants.as_ptr().add(column * column_bytes));
             for r in 0..N {
                 even[r] = _mm512_fmadd_ps(a, _mm512_set1_ps(*rows[r].add(column)), even[r]);
             }
             if column + 1 < cols {
-                let b = F::load(quants.as_ptr().add((column + 1) * F::BYTES));
+                let b = F::load(quants.as_ptr().add((column + 1) * column_bytes));
                 for r in 0..N {
                     odd[r] = _mm512_fmadd_ps(b, _mm512_set1_ps(*rows[r].add(column + 1)), odd[r]);
                 }

@@ -1,5 +1,48 @@
 //! Products of a packed matrix with a few activation rows.
 
+/// Runs a path's kernels, generic over format and number of rows, on a tile: on as many rows at a time as it names counts for,
+/// since every part decodes the weights once more.
+///
+/// A macro, so that the kernels' functions stand in one with the path's target features.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! tile_by_format {
+    (
+        ($matrix:ident, $x:ident, $tile:ident, $first:ident, $out:ident),
+        $quantized:ident, $floats:ident, [$($count:literal),*], $most:literal
+    ) => {{
+        let (quants, scales) = $matrix.tile($tile);
+        for (start, end) in $crate::product::parts($out.len(), $most) {
+            let (rows, from) = (&mut $out[start..end], $first + start);
+            // SAFETY: the features are the caller's promise; the tile is the matrix's own, whose packing laid out `cols / 32`
+            // blocks (or `cols` columns) of this format, and `x` has as many columns.
+            unsafe {
+                tile_by_format!(@formats $matrix, (quants, scales, $x, from, rows), end - start, [$($count),*], $most,
+                    $quantized: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q6K, $floats: F16 BF16 F32)
+            }
+        }
+    }};
+    (
+        @formats $matrix:ident, $arguments:tt, $rows:expr, $counts:tt, $most:literal,
+        $quantized:ident: $($bits:ident)*, $floats:ident: $($number:ident)*
+    ) => {
+        match $matrix.format() {
+            $($crate::Format::$bits =>
+                tile_by_format!(@rows $rows, $quantized, $bits, $arguments, $counts, $most),)*
+            $($crate::Format::$number =>
+                tile_by_format!(@rows $rows, $floats, $number, $arguments, $counts, $most),)*
+        }
+    };
+    (@rows $rows:expr, $kernel:ident, $kind:ident, $arguments:tt, [$($count:literal),*], $most:literal) => {
+        match $rows {
+            $($count => tile_by_format!(@call $kernel, $kind, $count, $arguments),)*
+            _ => tile_by_format!(@call $kernel, $kind, $most, $arguments),
+        }
+    };
+    (@call $kernel:ident, $kind:ident, $count:literal, ($($argument:expr),*)) => {
+        $kernel::<$crate::product::$kind, $count>($($argument),*)
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -90,3 +133,28 @@ mod names {
     formats!(Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q6K);
 }
 pub(crate) use names::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0};
+
+/// A format whose weights are floats.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) trait Float {
+    /// Bytes of a weight.
+    const BYTES: usize;
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod float {
+    use super::Float;
+
+    macro_rules! floats {
+        ($($name:ident: $bytes:literal),*) => { $(
+            #[derive(Debug)]
+            pub(crate) struct $name;
+            impl Float for $name {
+                const BYTES: usize = $bytes;
+            }
+        )* };
+    }
+    floats!(F16: 2, BF16: 2, F32: 4);
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use float::{BF16, F16, F32};

@@ -3,14 +3,11 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0, Quantized, TileOut, parts};
+use super::{BF16, F16, F32, Float, Quantized, TileOut};
 use crate::activations::BlockMeta;
 use crate::matrix::{BLOCK, TILE};
 use crate::prefetch;
 use crate::{Activations, Format, Matrix};
-
-/// Activation rows that share one decoding of the weights: their sums are half of the 32 registers.
-const ROWS: usize = 4;
 
 /// Registers that hold one number for each row of a tile.
 const QUARTERS: usize = TILE / 4;
@@ -22,36 +19,8 @@ type Singles = [float32x4_t; QUARTERS];
 /// The processor has NEON and its dot products.
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
-    let (quants, scales) = matrix.tile(tile);
-    macro_rules! run {
-        ($kernel:ident, $kind:ty) => {
-            for (start, end) in parts(out.len(), ROWS) {
-                let out = &mut out[start..end];
-                // SAFETY: the features are the caller's promise; the tile is the matrix's own, whose packing laid out
-                // `cols / 32` blocks (or `cols` columns) of this format, and `x` has as many columns.
-                unsafe {
-                    match end - start {
-                        1 => $kernel::<$kind, 1>(quants, scales, x, first + start, out),
-                        2 => $kernel::<$kind, 2>(quants, scales, x, first + start, out),
-                        3 => $kernel::<$kind, 3>(quants, scales, x, first + start, out),
-                        _ => $kernel::<$kind, 4>(quants, scales, x, first + start, out),
-                    }
-                }
-            }
-        };
-    }
-    match matrix.format() {
-        Format::Q4_0 => run!(quantized, Q4_0),
-        Format::Q4_1 => run!(quantized, Q4_1),
-        Format::Q5_0 => run!(quantized, Q5_0),
-        Format::Q5_1 => run!(quantized, Q5_1),
-        Format::Q8_0 => run!(quantized, Q8_0),
-        Format::Q4K => run!(quantized, Q4K),
-        Format::Q6K => run!(quantized, Q6K),
-        Format::F16 => run!(floats, F16),
-        Format::BF16 => run!(floats, BF16),
-        Format::F32 => run!(floats, F32),
-    }
+    // Four rows share one decoding of the weights: their sums are half of the 32 registers.
+    tile_by_format!((matrix, x, tile, first, out), quantized, floats, [1, 2, 3], 4);
 }
 
 /// Group `GROUP` (of eight) of a block, as signed bytes, each quarter four rows of four columns: the first four stand in
@@ -291,16 +260,10 @@ fn store(out: &mut TileOut, sums: &[Singles]) {
 }
 
 /// A format whose weights are floats: four rows of a column.
-trait Floats {
-    const BYTES: usize;
+trait Floats: Float {
     unsafe fn load(at: *const u8) -> float32x4_t;
 }
-struct F16;
-struct BF16;
-struct F32;
-
 impl Floats for F16 {
-    const BYTES: usize = 2;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> float32x4_t {
         // SAFETY: 4 half-precision numbers at `at`: the caller's promise.
@@ -308,7 +271,6 @@ impl Floats for F16 {
     }
 }
 impl Floats for BF16 {
-    const BYTES: usize = 2;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> float32x4_t {
         // SAFETY: as above.
@@ -316,7 +278,6 @@ impl Floats for BF16 {
     }
 }
 impl Floats for F32 {
-    const BYTES: usize = 4;
     #[inline(always)]
     unsafe fn load(at: *const u8) -> float32x4_t {
         // SAFETY: as above.

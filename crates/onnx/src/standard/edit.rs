@@ -71,25 +71,14 @@ impl Edit {
         }
         let name = self.fresh();
         self.constants.insert(values.to_vec(), name.clone());
-        self.graph.initializers.push(Tensor {
-            dims: vec![values.len() as i64],
-            element: Element::Int64.into(),
-            name: name.clone(),
-            raw: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            ..Tensor::default()
-        });
+        self.graph.initializers.push(Tensor::whole(&name, values));
         name
     }
 
     /// The name of a constant number.
     pub(super) fn number(&mut self, value: f32) -> String {
         let name = self.fresh();
-        self.graph.initializers.push(Tensor {
-            element: Element::Float.into(),
-            name: name.clone(),
-            raw: value.to_le_bytes().to_vec(),
-            ..Tensor::default()
-        });
+        self.graph.initializers.push(Tensor::number(&name, value));
         name
     }
 
@@ -201,12 +190,7 @@ fn attribute(name: &str, value: &Value) -> Attribute {
         Value::Int(int) => (attribute.int, attribute.kind) = (*int, Attribute::INT),
         Value::Ints(ints) => (attribute.ints, attribute.kind) = (ints.clone(), Attribute::INTS),
         Value::One(one) => {
-            attribute.tensor = Some(Tensor {
-                dims: vec![1],
-                element: Element::Int64.into(),
-                raw: one.to_le_bytes().to_vec(),
-                ..Tensor::default()
-            });
+            attribute.tensor = Some(Tensor::whole("", &[*one]));
             attribute.kind = Attribute::TENSOR;
         }
     }
