@@ -255,7 +255,20 @@ impl Text {
                     .map_err(from("chat template", folder))?,
             },
         };
-        Ok(Self { tokenizer, template })
+        let mut text = Self { tokenizer, template };
+        text.set_template_variables(config).map_err(from("chat template", path))?;
+        Ok(text)
+    }
+
+    /// Tells the template what a configuration has it told, and nothing else.
+    ///
+    /// # Errors
+    /// [`TextError::ReservedVariable`], which no configuration holds; the text layer is then without a template.
+    pub fn set_template_variables(&mut self, config: &Config) -> Result<(), TextError> {
+        let variables = &config.model().template_variables;
+        let told = self.template.take().map(|template| template.with_variables(variables.clone()));
+        self.template = told.transpose()?;
+        Ok(())
     }
 
     /// The tokens of a prompt. The token that begins a text is put in front if the model wants one and the prompt

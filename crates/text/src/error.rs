@@ -157,6 +157,12 @@ pub enum TextError {
         /// The template's own words.
         message: String,
     },
+    /// A variable that the template gets from elsewhere.
+    #[error("a template's variable cannot be called `{name}`: the conversation and the tokenizer give it")]
+    ReservedVariable {
+        /// The variable.
+        name: String,
+    },
     /// The chat template ran too long.
     #[error(
         "the chat template was stopped after {fuel} units of work; it is endless, or the messages are far too long"

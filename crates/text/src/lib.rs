@@ -39,6 +39,7 @@
 mod byte_level;
 mod calendar;
 mod detokenizer;
+mod dialect;
 mod encode;
 mod error;
 mod foreign;
@@ -61,5 +62,5 @@ pub use error::TextError;
 pub use foreign::{Encode, ForeignToken, ForeignVocabulary};
 pub use stop::StopStrings;
 pub use stop_filter::StopFilter;
-pub use template::{ChatTemplate, FUEL, Message, TemplateTokens};
+pub use template::{ChatTemplate, FUEL, Message, RESERVED, TemplateTokens};
 pub use tokenizer::Tokenizer;

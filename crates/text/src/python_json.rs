@@ -1,5 +1,6 @@
 //! JSON as Python's `json.dumps` writes it, which chat templates were written against.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use minijinja::value::{Kwargs, Value};
@@ -10,7 +11,8 @@ use serde_json::ser::{Formatter, Serializer};
 /// The widest indentation that is taken, in spaces.
 const INDENT_LIMIT: usize = 16;
 
-/// The `tojson` filter of Hugging Face's templates: `json.dumps(value, ensure_ascii=False, indent=indent)`.
+/// The `tojson` filter of Hugging Face's templates: `json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)`, where
+/// `ensure_ascii` is false unless the template says otherwise.
 ///
 /// Jinja's own filter, and minijinja's, escape `<`, `>`, `&` and `'` for use in HTML; models have never seen that.
 #[expect(clippy::needless_pass_by_value, reason = "minijinja hands arguments over by value")]
@@ -20,14 +22,28 @@ pub(crate) fn tojson(value: &Value, arguments: Kwargs) -> Result<String, Error> 
     if indent.is_some_and(|indent| indent > INDENT_LIMIT) {
         return Err(wrong(format!("tojson: expected an indent of at most {INDENT_LIMIT}")));
     }
-    if arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
-        return Err(wrong("tojson: ensure_ascii=true is not known".to_owned()));
-    }
+    let ascii = arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     arguments.assert_all_used()?;
     let mut json = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut json, Python { indent, depth: 0, filled: false });
     value.serialize(&mut serializer).map_err(|error| wrong(format!("tojson: {error}")))?;
-    String::from_utf8(json).map_err(|error| wrong(format!("tojson: {error}")))
+    let json = String::from_utf8(json).map_err(|error| wrong(format!("tojson: {error}")))?;
+    Ok(if ascii { escaped(&json) } else { json })
+}
+
+/// JSON whose strings hold nothing but ASCII. Elsewhere there is nothing else.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        }
+    }
+    escaped
 }
 
 /// `", "` and `": "` between values; with an indent, a line for each.

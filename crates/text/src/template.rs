@@ -1,18 +1,25 @@
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use upcycle_gguf::Gguf;
 
-use crate::{TextError, calendar, python_json};
+use crate::{TextError, calendar, dialect, python_json};
 
 /// How much work a template may do in one rendering: about this many instructions, or 64 times as many bytes.
 ///
 /// A long conversation through an elaborate template takes some ten thousand.
 pub const FUEL: u64 = 4_000_000;
+
+/// The names that a template gets from the conversation and the tokenizer, and that no
+/// [variable](ChatTemplate::with_variables) can have.
+pub const RESERVED: [&str; 6] =
+    ["messages", "add_generation_prompt", "bos_token", "eos_token", "raise_exception", "strftime_now"];
 
 /// The name of the only template in its environment; without an ending, so that nothing is escaped for HTML.
 const NAME: &str = "chat_template";
@@ -65,10 +72,10 @@ pub struct TemplateTokens {
 /// A model's own Jinja template, which turns messages into its prompt format.
 ///
 /// Templates see what Hugging Face's `apply_chat_template` gives them: `messages`, `add_generation_prompt`,
-/// `bos_token`, `eos_token`, `tools` and `documents` (always none), `raise_exception`, `strftime_now` (in UTC),
-/// `tojson`, Python's methods on strings, lists and dicts, `break` and `continue`; blocks leave no whitespace
-/// (`trim_blocks`, `lstrip_blocks`). A template comes with the model and is not trusted: it sees nothing else, and
-/// [`FUEL`] bounds its time and memory.
+/// `bos_token`, `eos_token`, `tools` and `documents` (none, unless they are [given](Self::with_variables)),
+/// `raise_exception`, `strftime_now` (in UTC), `tojson`, Python's methods on strings, lists and dicts, `break` and
+/// `continue`, the mark `generation`; blocks leave no whitespace (`trim_blocks`, `lstrip_blocks`). A template comes with the model and is not
+/// trusted: it sees nothing else, and [`FUEL`] bounds its time and memory.
 ///
 /// ```
 /// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
@@ -84,6 +91,7 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
     tokens: TemplateTokens,
+    variables: BTreeMap<String, Value>,
 }
 
 impl ChatTemplate {
@@ -101,11 +109,45 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python_json::tojson);
+        environment.add_test("iterable", dialect::is_iterable);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))
         });
-        environment.add_template_owned(NAME, source.clone()).map_err(syntax)?;
-        Ok(Self { environment, source, tokens: tokens.clone() })
+        environment
+            .add_template_owned(NAME, dialect::without_generation_marks(&source).into_owned())
+            .map_err(syntax)?;
+        Ok(Self { environment, source, tokens: tokens.clone(), variables: BTreeMap::new() })
+    }
+
+    /// The same template with other variables of its own: what `apply_chat_template` takes as further arguments, such as
+    /// `enable_thinking` of Qwen 3. Those from before are gone. They come from whoever runs the model: names of special
+    /// tokens in them are those tokens.
+    ///
+    /// ```
+    /// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
+    ///
+    /// let source = "{{ messages[0].content }}{% if enable_thinking is false %}<think></think>{% endif %}";
+    /// let template = ChatTemplate::new(source, &TemplateTokens::default())?;
+    /// assert_eq!(template.render(&[Message::user("Hi")], true)?, "Hi");
+    /// let template = template.with_variables([("enable_thinking".to_owned(), false.into())])?;
+    /// assert_eq!(template.render(&[Message::user("Hi")], true)?, "Hi<think></think>");
+    /// # Ok::<(), upcycle_text::TextError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TextError::ReservedVariable`] for a name of [`RESERVED`].
+    pub fn with_variables(
+        mut self,
+        variables: impl IntoIterator<Item = (String, serde_json::Value)>,
+    ) -> Result<Self, TextError> {
+        self.variables = variables
+            .into_iter()
+            .map(|(name, value)| match RESERVED.contains(&&*name) {
+                true => Err(TextError::ReservedVariable { name }),
+                false => Ok((name, Value::from(Serde(value)))),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// Compiles the template in a GGUF file (`tokenizer.chat_template`), with the file's own tokens. `None` where it
@@ -199,14 +241,16 @@ impl ChatTemplate {
         });
         let text = |token: &Option<String>| token.as_ref().map_or(Value::UNDEFINED, Value::from);
         let template = self.environment.get_template(NAME).map_err(failed)?;
+        let none = ["tools", "documents"].map(|name| (name, Value::from(())));
+        let told = self.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let own = Value::from_pairs(none.into_iter().chain(told));
         let variables = context! {
             messages => messages.iter().map(Message::to_value).collect::<Vec<Value>>(),
             add_generation_prompt => add_generation_prompt,
             bos_token => text(&self.tokens.bos),
             eos_token => text(&self.tokens.eos),
-            tools => (),
-            documents => (),
             strftime_now => strftime_now,
+            ..own,
         };
         template.render(variables).map_err(failed)
     }
@@ -223,6 +267,7 @@ impl fmt::Debug for ChatTemplate {
         f.debug_struct("ChatTemplate")
             .field("source", &self.source)
             .field("tokens", &self.tokens)
+            .field("variables", &self.variables)
             .finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Texts,
     Size,
     Flag,
+    Table,
 }
 
 impl Kind {
@@ -31,6 +32,7 @@ impl Kind {
             // Which names there are is checked with the rest.
             (Kind::Size, Value::String(_)) => true,
             (Kind::Flag, Value::Boolean(_)) => true,
+            (Kind::Table, Value::Table(_)) => true,
             (Kind::Texts, Value::Array(entries)) => entries.iter().all(Value::is_str),
             _ => false,
         };
@@ -43,6 +45,7 @@ impl Kind {
             Value::Float(_) => Kind::Number,
             Value::Boolean(_) => Kind::Flag,
             Value::Array(_) => Kind::Texts,
+            Value::Table(_) => Kind::Table,
             _ => Kind::Text,
         }
     }
@@ -56,6 +59,7 @@ impl fmt::Display for Kind {
             Kind::Number => "a number",
             Kind::Texts => "a list of strings",
             Kind::Flag => "true or false",
+            Kind::Table => "a table, such as { enable_thinking = false }",
             Kind::Size => "a whole number, 0 or more, or \"auto\"",
         })
     }
@@ -73,7 +77,7 @@ fn collect(table: &Table, prefix: &str, keys: &mut BTreeMap<String, Kind>) {
     for (name, value) in table {
         let key = join(prefix, name);
         match value {
-            Value::Table(inner) => collect(inner, &key, keys),
+            Value::Table(inner) if !inner.is_empty() => collect(inner, &key, keys),
             value => {
                 let kind = if SIZES.contains(&&*key) { Kind::Size } else { Kind::of(value) };
                 keys.insert(key, kind);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Table, Value};
 
 use super::error::{ConfigError, Origin, Problem};
@@ -150,7 +150,11 @@ impl Layers {
         let origin = |key: &str| merged.get(key).map_or(Origin::Program, |setting| setting.origin.clone());
         let mut table = Table::new();
         for (key, setting) in &merged {
-            put(&mut table, key, setting.value.clone());
+            let value = match setting.value {
+                Value::Table(_) => Value::Table(self.entries(key)),
+                _ => setting.value.clone(),
+            };
+            put(&mut table, key, value);
         }
         let raw = Raw::deserialize(table).map_err(|error| Problem::Syntax { message: error.to_string() })?;
         let config = Config::try_from(raw).map_err(|error| ConfigError {
@@ -161,6 +165,14 @@ impl Layers {
             return Err(ConfigError::new(origin("backend.name"), problem));
         }
         Ok(config)
+    }
+
+    /// What the layers have in one of the keys that are tables of the user's own: a stronger layer's entry replaces a weaker
+    /// one's of the same name.
+    fn entries(&self, key: &str) -> Table {
+        let layers = [&self.file, &self.variables, &self.flags];
+        let tables = layers.iter().filter_map(|layer| layer.get(key)?.value.as_table());
+        tables.flat_map(Table::clone).collect()
     }
 
     fn merge(&self) -> BTreeMap<&'static str, &Setting> {
@@ -219,6 +231,12 @@ impl Source<'_> {
             let origin = self.origin(value.span().start);
             let written = self.text.get(value.span()).unwrap_or_default();
             let value = match value.get_ref() {
+                DeValue::Table(_) if kind == Kind::Table => {
+                    Value::deserialize(ValueDeserializer::from(value.clone())).map_err(|error| {
+                        let problem = Problem::Syntax { message: error.message().to_owned() };
+                        ConfigError::new(origin.clone(), problem)
+                    })?
+                }
                 DeValue::Table(_) => Value::Table(Table::new()),
                 // The whole file has been parsed, so its part is TOML too.
                 _ => written.parse().unwrap_or_else(|_| Value::String(written.to_owned())),
@@ -248,6 +266,13 @@ fn known(key: &str, origin: &Origin) -> Result<(&'static str, Kind), ConfigError
     }
 }
 
+/// The key and the name of an entry in one of the tables of the user's own: `model.template_variables.enable_thinking`.
+fn entry(key: &str) -> Option<(&'static str, &str)> {
+    let (table, name) = key.rsplit_once('.')?;
+    let (table, kind) = KEYS.get_key_value(table)?;
+    (*kind == Kind::Table && !name.is_empty()).then_some((table.as_str(), name))
+}
+
 /// Whether quotes around a string are part of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Quoting {
@@ -262,8 +287,22 @@ fn insert_text(
     quoting: Quoting,
     origin: Origin,
 ) -> Result<(), ConfigError> {
-    let (key, kind) = known(key, &origin)?;
     let verbatim = || Value::String(text.to_owned());
+    if let Some((table, name)) = entry(key) {
+        let value = match quoting {
+            Quoting::Toml => text.parse().unwrap_or_else(|_| verbatim()),
+            Quoting::None => verbatim(),
+        };
+        let setting = layer
+            .entry(table)
+            .or_insert_with(|| Setting { value: Value::Table(Table::new()), origin: origin.clone() });
+        if let Value::Table(entries) = &mut setting.value {
+            entries.insert(name.to_owned(), value);
+        }
+        setting.origin = origin;
+        return Ok(());
+    }
+    let (key, kind) = known(key, &origin)?;
     let parsed = match (kind, quoting) {
         (Kind::Text, Quoting::None) => verbatim(),
         _ => text.parse().unwrap_or_else(|_| verbatim()),

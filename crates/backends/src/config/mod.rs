@@ -12,6 +12,7 @@ mod llama_cpp;
 mod ort;
 mod prompt_rows;
 mod raw;
+mod variables;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ pub struct ModelFiles {
     pub tokenizer: Option<PathBuf>,
     /// A chat template instead of the one in the GGUF file.
     pub template: Option<PathBuf>,
+    /// What the template is told besides the conversation, such as `enable_thinking`.
+    pub template_variables: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The engine and its options.
@@ -211,6 +214,7 @@ impl TryFrom<Raw> for Config {
                 path: model.path.map(|path| existing_model("model.path", path)).transpose()?,
                 tokenizer: file("model.tokenizer", model.tokenizer)?,
                 template: file("model.template", model.template)?,
+                template_variables: variables::check(model.template_variables.unwrap_or_default())?,
             },
             backend: BackendChoice {
                 name: backend.name.unwrap_or_else(|| "candle".to_owned()),
@@ -312,7 +316,12 @@ impl From<&Config> for Raw {
             DrafterChoice::None => {}
         }
         Self {
-            model: RawModel { path: model.path, tokenizer: model.tokenizer, template: model.template },
+            model: RawModel {
+                path: model.path,
+                tokenizer: model.tokenizer,
+                template: model.template,
+                template_variables: variables::written(model.template_variables),
+            },
             backend: RawBackend {
                 name: Some(backend.name),
                 candle: RawCandle {

@@ -33,6 +33,8 @@ pub struct RawModel {
     pub tokenizer: Option<PathBuf>,
     /// A chat template (Jinja, or a `tokenizer_config.json` that holds one), instead of the one in the GGUF file.
     pub template: Option<PathBuf>,
+    /// What the template is told besides the conversation.
+    pub template_variables: Option<toml::Table>,
 }
 
 /// `[backend]`: the engine, and one table of options for each.
@@ -142,7 +144,12 @@ impl Raw {
         let text = || Some(String::new());
         let path = || Some(PathBuf::new());
         Self {
-            model: RawModel { path: path(), tokenizer: path(), template: path() },
+            model: RawModel {
+                path: path(),
+                tokenizer: path(),
+                template: path(),
+                template_variables: Some(toml::Table::new()),
+            },
             backend: RawBackend {
                 name: text(),
                 candle: RawCandle { device: text(), weights: text(), kernels: text(), threads: Some(0) },

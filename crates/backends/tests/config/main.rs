@@ -1,6 +1,7 @@
 //! The configuration's promises: precedence, origins, suggestions, and a way back to text.
 
 mod drafter;
+mod variables;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ pub(super) const HELP: &str = "\
 /load FILE         go on with a kept one
 /stats             what the last answer took
 /set [KEY VALUE]   show how tokens are chosen, or set a key of [decode]: /set temperature 0.7
+                   or what the template is told: /set template_variables.enable_thinking false
 /help              this list
 /quit              leave; so does Ctrl-D
 A line that begins with two slashes is said with one. Alt-Enter begins a new line; Ctrl-C ends an answer.";

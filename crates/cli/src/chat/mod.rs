@@ -92,7 +92,8 @@ enum Refusal {
     )]
     ContextFull { len: usize, max: usize },
     #[error(
-        "`{key}` cannot be set while the model is loaded; keys of [decode] can, such as temperature or max_tokens"
+        "`{key}` cannot be set while the model is loaded; keys of [decode] can, such as temperature or max_tokens, and \
+         template_variables.NAME"
     )]
     Fixed { key: String },
 }
@@ -179,16 +180,19 @@ impl Room<'_> {
         Ok(Next::Stay)
     }
 
-    /// Sets a key of `[decode]`, by its short or its whole name.
+    /// Sets a key of `[decode]` or a variable of the template, by its short or its whole name.
     fn set(&mut self, key: &str, value: &str) -> Result<(), Failure> {
         let short = key.strip_prefix("decode.").unwrap_or(key);
-        if short.contains('.') {
-            return Err(Failure::usage(Refusal::Fixed { key: key.to_owned() }));
-        }
+        let whole = match key.strip_prefix("model.").unwrap_or(key) {
+            variable if variable.starts_with("template_variables.") => format!("model.{variable}"),
+            _ if short.contains('.') => return Err(Failure::usage(Refusal::Fixed { key: key.to_owned() })),
+            _ => format!("decode.{short}"),
+        };
         let mut layers = self.layers.clone();
-        layers.assignment("/set", &format!("decode.{short}={value}"))?;
-        self.config = layers.load(&self.registry.names())?;
-        self.layers = layers;
+        layers.assignment("/set", &format!("{whole}={value}"))?;
+        let config = layers.load(&self.registry.names())?;
+        self.text.set_template_variables(&config).map_err(Failure::failed)?;
+        (self.config, self.layers) = (config, layers);
         Ok(())
     }
 

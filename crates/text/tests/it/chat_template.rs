@@ -121,6 +121,12 @@ fn what_templates_use() {
         ("{% if tools is none %}no{% endif %}{% if tools %}tools{% endif %}", "no"),
         ("{{ messages[2].content }}", "Hello <b> & \"é\""),
         ("{{ messages[2] | tojson }}", r#"{"role": "assistant", "content": "Hello <b> & \"é\""}"#),
+        (r#"{{ "é🙂\x7f" | tojson(ensure_ascii=true) }}"#, "\"\\u00e9\\ud83d\\ude42\x7f\""),
+        (
+            "{{ [none is iterable, [] is iterable, '' is iterable, 1 is iterable] }}",
+            "[False, True, True, False]",
+        ),
+        ("{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}", "21"),
         ("{{ [1, [], {}] | tojson(indent=2) }}", "[\n  1,\n  [],\n  {}\n]"),
         ("{{ {'a': [1.5, none, true]} | tojson }}", r#"{"a": [1.5, null, true]}"#),
         ("{{ ' x '.strip() }}{{ 'a,b'.split(',')[1] }}{{ 'ab'.startswith('a') }}", "xbTrue"),

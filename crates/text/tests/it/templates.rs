@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Deserialize;
-use upcycle_text::{ChatTemplate, Message, TemplateTokens, TextError};
+use upcycle_text::{ChatTemplate, Message, RESERVED, TemplateTokens, TextError};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -18,6 +18,7 @@ struct Case {
     template: String,
     messages: Vec<Said>,
     add_generation_prompt: bool,
+    variables: serde_json::Map<String, serde_json::Value>,
     text: Option<String>,
     refused: Option<String>,
 }
@@ -38,6 +39,7 @@ fn templates_render_as_python_renders_them() {
     for case in &fixture.cases {
         let source = fs::read_to_string(folder.join(format!("{}.jinja", case.template))).unwrap();
         let template = ChatTemplate::new(source, &tokens).unwrap();
+        let template = template.with_variables(case.variables.clone()).unwrap();
         let messages: Vec<Message> =
             case.messages.iter().map(|said| Message::new(&said.role, &said.content)).collect();
         let found = template.render_at(&messages, case.add_generation_prompt, now);
@@ -59,4 +61,18 @@ fn templates_render_as_python_renders_them() {
     let families: std::collections::BTreeSet<&str> =
         fixture.cases.iter().map(|case| case.template.as_str()).collect();
     assert_eq!(families.len(), 11);
+}
+
+#[test]
+fn what_the_conversation_gives_is_no_variable() {
+    let template =
+        ChatTemplate::new("{{ tools }}{{ messages[0].content }}", &TemplateTokens::default()).unwrap();
+    for name in RESERVED {
+        let refused = template.clone().with_variables([(name.to_owned(), "x".into())]);
+        assert!(matches!(refused, Err(TextError::ReservedVariable { name: found }) if found == name));
+    }
+    let told = template.with_variables([("tools".to_owned(), "a hammer, ".into())]).unwrap();
+    assert_eq!(told.render(&[Message::user("Hi")], true).unwrap(), "a hammer, Hi");
+    let untold = told.with_variables([]).unwrap();
+    assert_eq!(untold.render(&[Message::user("Hi")], true).unwrap(), "NoneHi");
 }

@@ -93,6 +93,21 @@ fn a_template_that_rewrites_what_was_said_is_read_from_there_on() {
 }
 
 #[test]
+fn the_template_is_told_what_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("told.jinja");
+    let text = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                <|im_start|>assistant\n{% if thinking is false %}<think>\n\n</think>\n\n{% endif %}";
+    fs::write(&template, text).unwrap();
+    let set = format!("model.template={:?}", template.display().to_string());
+    let lines = "Hi.\n/reset\n/set template_variables.thinking false\nHi.\n/reset\n\
+                 /set model.template_variables.thinking true\nHi.\n";
+    let (_, errors) = texts(&mut chat(&["-n", "4", "--stats", "-s", &set]), lines);
+    let prompts = prompts(&errors);
+    assert!(prompts[1] > prompts[0] && prompts[2] == prompts[0], "{prompts:?}");
+}
+
+#[test]
 fn commands_change_what_follows() {
     let folder = tempfile::tempdir().unwrap();
     let save = |name: &str| format!("/save {}\n", folder.path().join(name).display());
@@ -139,6 +154,7 @@ fn a_script_learns_what_went_wrong() {
         (format!("/load {missing}\n"), "cannot be read"),
         ("/set temperature -1\n".to_owned(), "temperature"),
         ("/set temprature 1\n".to_owned(), "temperature"),
+        ("/set template_variables.messages 1\n".to_owned(), "expected other names than messages"),
         ("/set model.path x\n".to_owned(), "cannot be set while the model is loaded"),
     ] {
         let output = says(&mut chat(&["-n", "4"]), lines.as_bytes());
