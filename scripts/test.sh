@@ -37,6 +37,8 @@ say "documentation"
 ./scripts/docs.sh
 say "licences and sources of dependencies"
 cargo deny --all-features --log-level error check licenses bans sources
+say "packages, as they would be published"
+cargo publish --workspace --dry-run --no-verify --allow-dirty --quiet --exclude upcycle-tests --exclude upcycle-fuzz
 say "the README's demo"
 ./scripts/demo.sh
 say "all checks passed"

@@ -1,5 +1,7 @@
-//! `upcycle-fuzz N [FROM] [TARGET…]`: N inputs of each target, from input FROM on.
+//! `upcycle-fuzz N [FROM] [TARGET…]`: N inputs of each target, from input FROM on. `upcycle-fuzz --seeds DIR`: the sound inputs
+//! of each target as files, for a fuzzer that damages them itself.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,12 +12,26 @@ const PATIENCE: u64 = 5;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, folder] = &words[..]
+        && word == "--seeds"
+    {
+        return match write_seeds(Path::new(folder)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{folder}: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let numbers: Vec<u64> = words.iter().map_while(|word| word.parse().ok()).take(2).collect();
     let names = &words[numbers.len()..];
     let unknown = names.iter().find(|name| TARGETS.iter().all(|target| target.name != name.as_str()));
     let (Some(&count), None) = (numbers.first(), unknown) else {
         let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
-        eprintln!("usage: upcycle-fuzz N [FROM] [TARGET...]; the targets are {}", known.join(", "));
+        eprintln!(
+            "usage: upcycle-fuzz N [FROM] [TARGET...], or --seeds DIR; the targets are {}",
+            known.join(", ")
+        );
         return ExitCode::from(2);
     };
     let from = numbers.get(1).copied().unwrap_or(0);
@@ -40,4 +56,15 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::from(u8::from(wrong))
+}
+
+fn write_seeds(folder: &Path) -> std::io::Result<()> {
+    for target in TARGETS {
+        let folder = folder.join(target.name);
+        std::fs::create_dir_all(&folder)?;
+        for (index, seed) in (target.seeds)().into_iter().enumerate() {
+            std::fs::write(folder.join(format!("seed-{index}")), seed)?;
+        }
+    }
+    Ok(())
 }
