@@ -3,9 +3,10 @@
 //!
 //! A [`Target`] reads bytes. On stable Rust inputs are [mutated](mutate) from its seeds, by a fixed sequence of numbers, so
 //! that every run is the same: `cargo test -p upcycle-fuzz` tries a few thousand of each, `scripts/fuzz.sh N` as many as
-//! wanted. `fuzz/` at the root of the repository drives the same targets with libFuzzer (`cargo fuzz`, nightly Rust).
+//! wanted. `scripts/fuzz-guided.sh` drives the same targets with libFuzzer, through `fuzz/` at the root of the repository.
 //!
-//! An input that once went wrong is kept in `corpus/<target>/` and tried first from then on.
+//! `corpus/<target>/` has inputs that libFuzzer found to reach code that the seeds do not, and what once went wrong. They are
+//! tried first.
 #![forbid(unsafe_code)]
 
 pub mod mutate;
