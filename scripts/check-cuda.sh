@@ -4,7 +4,7 @@
 #
 #   scripts/check-cuda.sh [--binary UPCYCLE] [--tests EXECUTABLE] [--model FOLDER|GGUF] [--size 135m|1b] [--provider cuda|cpu]
 #
-#   --binary    a program built with `--features ort`; without it, one is built if cargo is there
+#   --binary    a program built with `--features ort` (and `candle-cuda`, for candle); without it, one is built if cargo is there
 #   --tests     the executable of `cargo test -p upcycle-ort --test it --no-run`, for the laws; likewise
 #   --model     a GGUF file or an exported folder, which is decoded with too; without it, random weights of a size are timed
 #   --provider  cpu: a rehearsal without a GPU
@@ -97,15 +97,25 @@ export ORT_DYLIB_PATH
 
 if [ -z "$binary" ]; then
   command -v cargo >/dev/null || fail "there is no cargo to build upcycle with; name a program with --binary"
-  say "building upcycle with ONNX Runtime"
-  cargo build --release --locked --package upcycle --features ort
+  features=ort
+  # candle compiles kernels of its own.
+  [ "$provider" = cpu ] || ! command -v nvcc >/dev/null || features=ort,candle-cuda
+  say "building upcycle with $features"
+  cargo build --release --locked --package upcycle --features "$features"
   binary=${CARGO_TARGET_DIR:-target}/release/upcycle
 fi
 [ -x "$binary" ] || fail "$binary is no program"
 binary=$(realpath "$binary")
 
 say "backends"
-echo "candle: not built for CUDA in this version; not run"
+candle=$("$binary" backends --json | python3 -c 'import json, sys
+backend = next(backend for backend in json.load(sys.stdin) if backend["name"] == "candle")
+print("yes" if "cuda" in backend["devices"] else "no")')
+if [ "$candle" = yes ]; then
+  echo "candle: with cuda"
+else
+  echo "candle: this program was built without --features candle-cuda; not run"
+fi
 state=$("$binary" backends --json | PROVIDER=$provider python3 -c 'import json, os, sys
 backend = next(backend for backend in json.load(sys.stdin) if backend["name"] == "ort")
 provider = os.environ["PROVIDER"]
@@ -147,6 +157,18 @@ flags=(--config configs/ort-cuda.toml --model "$exported" "${set_provider[@]}")
 
 say "t(n): what a pass of n rows costs beside one row, over 256 tokens"
 "$binary" bench cost "${flags[@]}" --contexts 256 --rows 1,2,3,4,6,8,9,12,16,17,24,32,33,48,64,81 --out "$work/costs"
+
+gguf=${model:-$work/model.gguf}
+if [ "$candle" = yes ] && [ "$provider" = cuda ] && [ -f "$gguf" ]; then
+  say "the same of candle, on the GGUF file"
+  "$binary" bench cost --config configs/candle-cuda.toml --model "$gguf" --contexts 256 --rows 1,2,4,8,16,17,32,33,64,81 \
+    --out "$work/candle-costs"
+  if [ -n "$model" ]; then
+    "$binary" bench --config configs/candle-cuda.toml --model "$gguf" --arms plain,recycling:80@paper-80,mixed:auto --per-group 1 \
+      --rounds 1 --max-tokens 96 --wait 0 --out "$work/candle-bench"
+    "$binary" bench report "$work/candle-bench" --markdown
+  fi
+fi
 
 if [ -n "$model" ]; then
   say "plain decoding, the paper's tree, as many nodes as pay"

@@ -7,6 +7,14 @@ use upcycle_candle::{CandleVerifier, Model, Options};
 use crate::engine::{CONFIG_FILE, GRAPH_FILE, model_folder};
 use crate::{Built, CandleChoice, Device, Kernels, OnProgress, Progress, Source, Weights};
 
+/// The devices that are compiled in.
+pub(crate) const DEVICES: &[&str] = match (cfg!(feature = "candle-cuda"), cfg!(feature = "candle-metal")) {
+    (false, false) => &["cpu"],
+    (true, false) => &["cpu", "cuda"],
+    (false, true) => &["cpu", "metal"],
+    (true, true) => &["cpu", "cuda", "metal"],
+};
+
 /// A graph where weights are wanted.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -34,6 +42,8 @@ fn options(choice: CandleChoice) -> Options {
     let mut options = Options::default();
     options.device = match choice.device {
         Device::Cpu => upcycle_candle::Device::Cpu,
+        Device::Cuda => upcycle_candle::Device::Cuda,
+        Device::Metal => upcycle_candle::Device::Metal,
     };
     options.weights = match choice.weights {
         Weights::File => upcycle_candle::Weights::File,

@@ -150,7 +150,7 @@ impl Registry {
             Availability::NotCompiled,
         );
         #[cfg(feature = "candle")]
-        registry.compiled_in("candle", &["cpu"], crate::candle::build);
+        registry.compiled_in("candle", crate::candle::DEVICES, crate::candle::build);
         registry.mention("ort", "exported models on ONNX Runtime", Availability::NotCompiled);
         #[cfg(feature = "ort")]
         registry.compiled_in("ort", &[], crate::ort::build);

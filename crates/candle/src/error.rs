@@ -15,6 +15,30 @@ pub enum LoadError {
         /// The file, or the folder that it is in.
         path: PathBuf,
     },
+    /// A device that this program was built without.
+    #[error(
+        "`device` is {device:?}, which is not compiled in: build with the cargo feature `candle-{device}`, or take \"cpu\""
+    )]
+    NoDevice {
+        /// The device.
+        device: &'static str,
+    },
+    /// A device that is not there or does not answer.
+    #[error(
+        "`device` is {device:?}, which cannot be had; see that its driver is installed and a device is visible, or take \"cpu\""
+    )]
+    Device {
+        /// The device.
+        device: &'static str,
+        /// What it said.
+        source: candle_core::Error,
+    },
+    /// The device did not take a part of the model.
+    #[error("the model could not be brought onto its device; has it memory enough?")]
+    OnDevice {
+        /// What it said.
+        source: candle_core::Error,
+    },
     /// The file cannot be opened or mapped.
     #[error("cannot read the model {path}: {source}; check that the path is right and readable", path = path.display())]
     File {

@@ -37,6 +37,7 @@ mod activations;
 mod attention;
 mod checkpoint;
 mod dense;
+mod device;
 mod error;
 mod file;
 mod folder;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tracing::{debug, info_span, warn};
 use upcycle_gguf::Hyperparameters;
 use upcycle_kernels::Kernels;
@@ -14,7 +14,7 @@ use crate::model::{Blocks, Body, Dimensions, Layer, Model};
 use crate::product::Stack;
 use crate::rows::Rope;
 use crate::tensors::Tensors;
-use crate::{LoadError, Options, Products, own};
+use crate::{LoadError, Options, Products, device, own};
 
 impl Model {
     /// Loads a GGUF file, or a folder with a `config.json` and safetensors (or one of its files), of an architecture that
@@ -41,12 +41,48 @@ impl Model {
         options: &Options,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Arc<Self>, LoadError> {
-        let path = path.as_ref();
+        Self::load_in(path.as_ref(), options, options.device.open()?, progress)
+    }
+
+    /// As [`load_with_progress`](Self::load_with_progress), onto a device of candle's that the program has opened already: the
+    /// second of two GPUs, say, or [`candle_core::Device::Cpu`], which runs candle's tensors on the processor. `options.device` is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_on(
+        path: impl AsRef<Path>,
+        options: &Options,
+        device: candle_core::Device,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Arc<Self>, LoadError> {
+        Self::load_in(path.as_ref(), options, Some(device), progress)
+    }
+
+    /// Loads a model onto a device, or for the loops on the processor.
+    fn load_in(
+        path: &Path,
+        options: &Options,
+        device: Option<candle_core::Device>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Arc<Self>, LoadError> {
         let _span = info_span!("load", path = %path.display(), weights = ?options.weights).entered();
+        if device.is_some() && options.kernels == Some(Products::Own) {
+            let reason = "they run on the CPU alone, and `device` is another; leave `kernels` out".to_owned();
+            return Err(LoadError::Kernels { reason });
+        }
         let source = Source::open(path)?;
         let dimensions = Dimensions::of(&source.model);
         debug!(architecture = %source.architecture(), ?dimensions, "read the metadata");
 
+        if let Some(device) = device {
+            let threads = rayon_threads(options)?;
+            let mut tensors = Tensors::new(&source.checkpoint, options.weights, &threads, progress);
+            let rope = read_rope(&mut tensors, &source.model)?;
+            let resident = device::load(&mut tensors, &source, &dimensions, rope, (device, options.weights))?;
+            check_all_read(&tensors, &source)?;
+            return Ok(Arc::new(Self { dimensions, body: Body::Device(Box::new(resident)) }));
+        }
         let missing = own::unsupported(&source.checkpoint, &dimensions, options.weights);
         let products = match (options.kernels, &missing) {
             (Some(Products::Own), Some(reason)) => {
@@ -60,11 +96,7 @@ impl Model {
             }
         };
 
-        let threads = ThreadPoolBuilder::new()
-            .num_threads(options.threads.map_or(0, Into::into))
-            .thread_name(|thread| format!("upcycle-candle-{thread}"))
-            .build()
-            .map_err(|source| LoadError::Threads { source })?;
+        let threads = rayon_threads(options)?;
         let mut tensors = Tensors::new(&source.checkpoint, options.weights, &threads, progress);
 
         let rope = read_rope(&mut tensors, &source.model)?;
@@ -97,6 +129,15 @@ impl Model {
         };
         Ok(Arc::new(Self { dimensions, body: Body::Candle(blocks) }))
     }
+}
+
+/// The threads that widen weights, and multiply with them on candle's products.
+fn rayon_threads(options: &Options) -> Result<ThreadPool, LoadError> {
+    ThreadPoolBuilder::new()
+        .num_threads(options.threads.map_or(0, Into::into))
+        .thread_name(|thread| format!("upcycle-candle-{thread}"))
+        .build()
+        .map_err(|source| LoadError::Threads { source })
 }
 
 /// What was read is all of the files, as they were at the begin: a tensor that nothing reads would be an effect left out.

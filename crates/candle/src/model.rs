@@ -3,6 +3,7 @@
 use rayon::ThreadPool;
 
 use crate::Products;
+use crate::device::Resident;
 use crate::kv::KvShape;
 use crate::own::Packed;
 use crate::product::Stack;
@@ -23,6 +24,7 @@ pub struct Model {
 pub(crate) enum Body {
     Own(Box<Packed>),
     Candle(Blocks),
+    Device(Box<Resident>),
 }
 
 /// The weights as candle's blocks, and the threads that multiply them.
@@ -50,12 +52,13 @@ impl Model {
         self.dimensions.context
     }
 
-    /// The threads that a pass runs on.
+    /// The threads that a pass runs on; none where candle's tensors run it, which have their own.
     #[must_use]
-    pub fn threads(&self) -> usize {
+    pub fn threads(&self) -> Option<usize> {
         match &self.body {
-            Body::Own(packed) => packed.kernels.pool().threads(),
-            Body::Candle(blocks) => blocks.threads.current_num_threads(),
+            Body::Own(packed) => Some(packed.kernels.pool().threads()),
+            Body::Candle(blocks) => Some(blocks.threads.current_num_threads()),
+            Body::Device(_) => None,
         }
     }
 
@@ -64,7 +67,7 @@ impl Model {
     pub fn products(&self) -> Products {
         match self.body {
             Body::Own(_) => Products::Own,
-            Body::Candle(_) => Products::Candle,
+            Body::Candle(_) | Body::Device(_) => Products::Candle,
         }
     }
 
@@ -73,7 +76,7 @@ impl Model {
     pub fn kernel_path(&self) -> Option<&'static str> {
         match &self.body {
             Body::Own(packed) => Some(packed.kernels.path().isa().name()),
-            Body::Candle(_) => None,
+            Body::Candle(_) | Body::Device(_) => None,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 
 use serde::Deserialize;
 
+use crate::LoadError;
+
 /// How a model is loaded and run: the table `[backend.candle]` of a configuration file.
 ///
 /// ```
@@ -52,6 +54,36 @@ pub enum Device {
     /// The processor.
     #[default]
     Cpu,
+    /// An NVIDIA GPU, with the cargo feature `cuda`: the first that `CUDA_VISIBLE_DEVICES` shows.
+    Cuda,
+    /// A GPU of Apple's, with the cargo feature `metal`.
+    Metal,
+}
+
+impl Device {
+    /// The name in a configuration.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+        }
+    }
+
+    /// The device for candle's tensors; none for the processor, which has loops of its own here.
+    ///
+    /// # Errors
+    /// [`LoadError::NoDevice`] where it is not compiled in, [`LoadError::Device`] where it is not there.
+    pub(crate) fn open(self) -> Result<Option<candle_core::Device>, LoadError> {
+        let device = self.name();
+        let opened = match self {
+            Self::Cpu => return Ok(None),
+            Self::Cuda if cfg!(feature = "cuda") => candle_core::Device::new_cuda(0),
+            Self::Metal if cfg!(feature = "metal") => candle_core::Device::new_metal(0),
+            Self::Cuda | Self::Metal => return Err(LoadError::NoDevice { device }),
+        };
+        opened.map(Some).map_err(|source| LoadError::Device { device, source })
+    }
 }
 
 /// What the products multiply with.

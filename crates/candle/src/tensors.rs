@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::hint::black_box;
 
+use candle_core::Device;
 use candle_core::quantized::GgmlType as Block;
 use candle_core::quantized::k_quants::{
     BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
@@ -17,6 +18,7 @@ use upcycle_kernels::{Matrix as Packed, PackError};
 use crate::activations::{Lhs, check_finite};
 use crate::checkpoint::{Checkpoint, Entry};
 use crate::dense::Dense;
+use crate::device::{self, Linear};
 use crate::mapped::{MappedSlice, Plain};
 use crate::product::{Blocks, Matrix, Storage};
 use crate::{LoadError, Weights};
@@ -110,9 +112,11 @@ impl<'a> Tensors<'a> {
 
     /// Notes that a tensor was read.
     fn read(&mut self, name: &str, info: &TensorInfo) {
-        self.unread.remove(name);
-        self.done += info.bytes;
-        (self.progress)(self.done, self.total);
+        // A tied head is read twice where it lies apart from the embedding.
+        if self.unread.remove(name) {
+            self.done += info.bytes;
+            (self.progress)(self.done, self.total);
+        }
     }
 
     /// The matrix `[outputs, inputs]` of this name, to be multiplied with.
@@ -187,6 +191,32 @@ impl<'a> Tensors<'a> {
         let packed = packed.ok_or_else(unknown)?.map_err(|source| LoadError::Pack { source })?;
         self.read(name, info);
         Ok(packed)
+    }
+
+    /// The matrix `[outputs, inputs]` of this name on a device: the file's own blocks where candle multiplies with them there,
+    /// else `f32`.
+    pub(crate) fn resident(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        device: &Device,
+    ) -> Result<Linear, LoadError> {
+        let entry = self.checkpoint.find(name, &[inputs, outputs])?;
+        let info = &entry.info;
+        let shape = (outputs, inputs);
+        let linear = match device::blocks(info.dtype) {
+            Some(dtype) if self.weights == Weights::File => {
+                Linear::of_blocks(dtype, self.checkpoint.read(entry)?.bytes(), shape, device)
+            }
+            _ => {
+                let values = by_type!(info, self.widen(entry, inputs), F32: f32, F16: f16, Bf16: bf16)?;
+                Linear::of_values(values, shape, device)
+            }
+        };
+        let linear = linear.map_err(|source| LoadError::OnDevice { source })?;
+        self.read(name, info);
+        Ok(linear)
     }
 
     /// The vector of this name and length as `f32`.

@@ -1,6 +1,6 @@
 //! The [`Verifier`]: sequences, passes, commits.
 
-use std::collections::TryReserveError;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::activations::NotFinite;
 use crate::forward::{self, Batch};
 use crate::kv::KvCache;
 use crate::model::Body;
-use crate::{Model, own};
+use crate::{Model, device, own};
 
 /// Rows of one pass: a chunk of prefill, or trees.
 ///
@@ -38,6 +38,8 @@ pub struct CandleVerifier {
     scratch: forward::Scratch,
     own_scratch: own::Scratch,
     positions: Vec<u32>,
+    /// The slots that a commit keeps.
+    kept: Vec<usize>,
     /// The rows that the last forward was asked for, rising, and their logits, `[rows, vocab]` and perhaps more.
     scored: Vec<Row>,
     logits: Vec<f32>,
@@ -58,6 +60,7 @@ struct Sequence {
 enum Cache {
     Own(own::Cache),
     Candle(KvCache),
+    Device(device::Cache),
 }
 
 impl Cache {
@@ -70,36 +73,56 @@ impl Cache {
                 head_dim: kv.width,
             })),
             Body::Candle(_) => Cache::Candle(KvCache::new(kv)),
+            Body::Device(ref resident) => Cache::Device(device::Cache::new(kv, &resident.device)),
         }
     }
 
-    fn reserve(&mut self, slots: usize) -> Result<(), TryReserveError> {
+    fn reserve(&mut self, slots: usize) -> Result<(), VerifyError> {
+        const DOING: &str = "make room for keys and values";
         match self {
-            Cache::Own(cache) => cache.reserve(slots),
-            Cache::Candle(cache) => cache.reserve(slots),
+            Cache::Own(cache) => cache.reserve(slots).map_err(|source| failed(DOING, source)),
+            Cache::Candle(cache) => cache.reserve(slots).map_err(|source| failed(DOING, source)),
+            Cache::Device(cache) => cache.reserve(slots).map_err(|source| failed(DOING, source)),
         }
     }
 
-    fn relocate(&mut self, from: usize, to: usize) {
+    /// Moves what slots `from`, rising and none below its place, hold to the slots from `to` on.
+    fn gather(&mut self, from: &[usize], to: usize) -> Result<(), VerifyError> {
+        let moves = from.iter().copied().zip(to..);
         match self {
-            Cache::Own(cache) => cache.relocate(from, to),
-            Cache::Candle(cache) => cache.relocate(from, to),
+            Cache::Own(cache) => moves.for_each(|(from, to)| cache.relocate(from, to)),
+            Cache::Candle(cache) => moves.for_each(|(from, to)| cache.relocate(from, to)),
+            Cache::Device(cache) => {
+                cache.gather(from, to).map_err(|source| failed("keep what was accepted", source))?;
+            }
         }
+        Ok(())
     }
 
     fn own(&mut self) -> Option<&mut own::Cache> {
         match self {
             Cache::Own(cache) => Some(cache),
-            Cache::Candle(_) => None,
+            Cache::Candle(_) | Cache::Device(_) => None,
         }
     }
 
     fn candle(&mut self) -> Option<&mut KvCache> {
         match self {
-            Cache::Own(_) => None,
             Cache::Candle(cache) => Some(cache),
+            Cache::Own(_) | Cache::Device(_) => None,
         }
     }
+
+    fn device(&mut self) -> Option<&mut device::Cache> {
+        match self {
+            Cache::Device(cache) => Some(cache),
+            Cache::Own(_) | Cache::Candle(_) => None,
+        }
+    }
+}
+
+fn failed(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> VerifyError {
+    VerifyError::backend(NAME, doing, source)
 }
 
 /// Scored rows that wait for a commit.
@@ -151,6 +174,7 @@ impl CandleVerifier {
             scratch: forward::Scratch::default(),
             own_scratch: own::Scratch::default(),
             positions: Vec::new(),
+            kept: Vec::new(),
             scored: Vec::new(),
             logits: Vec::new(),
         }
@@ -180,10 +204,7 @@ impl CandleVerifier {
             let index = self.index(step.seq)?;
             let sequence = &mut self.sequences[index];
             let first = sequence.free_slot(step.tree.len());
-            sequence
-                .cache
-                .reserve(first + step.tree.len())
-                .map_err(|source| VerifyError::backend(NAME, "make room for keys and values", source))?;
+            sequence.cache.reserve(first + step.tree.len())?;
             let first_row = self.batch.tokens.len();
             self.batch.tokens.extend_from_slice(step.tree.tokens());
             views::positions(step.tree, sequence.committed, &mut self.positions);
@@ -192,7 +213,9 @@ impl CandleVerifier {
             let parents = step.tree.parents();
             match self.model.body {
                 Body::Own(_) => self.batch.push_sights(parents, sequence.committed, first),
-                Body::Candle(_) => self.batch.visible.push_tree(parents, sequence.committed, first),
+                Body::Candle(_) | Body::Device(_) => {
+                    self.batch.visible.push_tree(parents, sequence.committed, first);
+                }
             }
             for node in top.nodes(number) {
                 self.scored.push(Row { step: number, node });
@@ -218,6 +241,14 @@ impl CandleVerifier {
                 let scratch = &mut self.scratch;
                 let run = || forward::forward(blocks, dimensions, batch, &mut caches, scratch, logits);
                 blocks.threads.install(run)
+            }
+            Body::Device(resident) => {
+                let mut caches: Vec<_> = caches.filter_map(Cache::device).collect();
+                match device::forward(resident, dimensions, batch, &mut caches, logits) {
+                    Ok(()) => Ok(()),
+                    Err(device::Failure::NotFinite { row }) => Err(NotFinite { row }),
+                    Err(device::Failure::Device(source)) => return Err(failed("run a pass", source)),
+                }
             }
         };
         if let Err(NotFinite { row }) = outcome {
@@ -249,15 +280,23 @@ impl Verifier for CandleVerifier {
         &self.limits
     }
 
+    fn row_tolerance(&self) -> f32 {
+        match &self.model.body {
+            Body::Own(_) | Body::Candle(_) => 0.0,
+            Body::Device(resident) => resident.tolerance,
+        }
+    }
+
     fn engine(&self) -> String {
-        match self.model.kernel_path() {
-            Some(path) => format!("own kernels, {path}"),
-            None => "candle's dot products".to_owned(),
+        match &self.model.body {
+            Body::Own(packed) => format!("own kernels, {}", packed.kernels.path().isa().name()),
+            Body::Candle(_) => "candle's dot products".to_owned(),
+            Body::Device(resident) => format!("candle's tensors on {}", resident.place()),
         }
     }
 
     fn threads(&self) -> Option<usize> {
-        Some(self.model.threads())
+        self.model.threads()
     }
 
     fn open(&mut self) -> Result<SeqId, VerifyError> {
@@ -314,12 +353,13 @@ impl Verifier for CandleVerifier {
         for commit in commits {
             let index = self.index(commit.seq)?;
             let sequence = &mut self.sequences[index];
-            let Some(pending) = sequence.pending.take() else { continue };
-            for node in commit.path {
-                // A node lies no deeper than its index, so no row is overwritten before it has moved.
-                sequence.cache.relocate(pending.first + node.index(), sequence.committed);
-                sequence.committed += 1;
-            }
+            let Some(pending) = &sequence.pending else { continue };
+            // A node lies no deeper than its index, so no row is overwritten before it has moved.
+            self.kept.clear();
+            self.kept.extend(commit.path.iter().map(|node| pending.first + node.index()));
+            sequence.cache.gather(&self.kept, sequence.committed)?;
+            sequence.committed += self.kept.len();
+            sequence.pending = None;
         }
         Ok(())
     }

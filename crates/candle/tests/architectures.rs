@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use support::formats::{self, Format, exact};
+use support::formats::{self, Format, exact, on_tensors};
 use support::{Scaling, Tiny, options};
 use upcycle_candle::{CandleVerifier, Model, Products, Weights};
 use upcycle_core::{DraftTree, Row, Rows, Step, TokenId, TopK, Verifier};
@@ -60,6 +60,15 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
+/// The largest difference of any logit of the rows that are written down.
+fn worst(rows: &Value, found: &[Vec<f32>]) -> f32 {
+    let each = rows.as_object().expect("rows by number").iter().map(|(row, expected)| {
+        let expected: Vec<f32> = serde_json::from_value(expected.clone()).expect("numbers");
+        difference(&found[row.parse::<usize>().expect("a row")], &expected)
+    });
+    each.fold(0.0, f32::max)
+}
+
 #[test]
 fn logits_are_those_of_transformers() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transformers/logits.json");
@@ -78,13 +87,15 @@ fn logits_are_those_of_transformers() {
             let model = formats::load(&tiny, format, &options(products, Weights::File));
             assert_eq!(model.products(), products);
             let found = logits(model);
-            let mut worst = 0.0_f32;
-            for (row, expected) in json["models"][name].as_object().expect("rows by number") {
-                let expected: Vec<f32> = serde_json::from_value(expected.clone()).expect("numbers");
-                worst = worst.max(difference(&found[row.parse::<usize>().expect("a row")], &expected));
-            }
+            let worst = worst(&json["models"][name], &found);
             println!("{name}, {format:?}, {products:?}: within {worst:.1e}");
             assert!(worst < 5e-5, "{name}, {format:?}, {products:?}: off by {worst}");
+        }
+        for format in [Format::Gguf, Format::Folder] {
+            let found = logits(formats::load_tensors(&tiny, format, Weights::File));
+            let worst = worst(&json["models"][name], &found);
+            println!("{name}, {format:?}, tensors: within {worst:.1e}");
+            assert!(worst < 5e-5, "{name}, {format:?}, tensors: off by {worst}");
         }
     }
 }
@@ -174,6 +185,16 @@ macro_rules! laws {
                 subject: || exact(&$tiny, Format::Folder, Products::Candle, Weights::File),
                 exempt: [],
             }
+            upcycle_testkit::conformance! {
+                mod gguf_tensors;
+                subject: || on_tensors(&$tiny, Format::Gguf),
+                exempt: [],
+            }
+            upcycle_testkit::conformance! {
+                mod safetensors_tensors;
+                subject: || on_tensors(&$tiny, Format::Folder),
+                exempt: [],
+            }
         }
     )*};
 }
@@ -197,6 +218,17 @@ mod quantized {
     upcycle_testkit::conformance! {
         mod qwen3_candle;
         subject: || exact(&of(&qwen3()), Format::Gguf, Products::Candle, Weights::File),
+        exempt: [],
+    }
+
+    upcycle_testkit::conformance! {
+        mod qwen2_tensors;
+        subject: || on_tensors(&of(&tiny("qwen2")), Format::Gguf),
+        exempt: [],
+    }
+    upcycle_testkit::conformance! {
+        mod llama_tensors;
+        subject: || on_tensors(&Tiny::new([GgmlType::Q4K, GgmlType::Q6K]), Format::Gguf),
         exempt: [],
     }
 

@@ -41,6 +41,21 @@ fn in_f32_the_kernels_and_candle_agree() {
     assert!(difference < 1e-3 && agree == 1.0);
 }
 
+#[test]
+fn in_f32_candles_tensors_agree_with_the_kernels() {
+    let text = &texts()[0][..80];
+    let mut options = upcycle_candle::Options::default();
+    options.weights = Weights::F32;
+    let device = candle_core::Device::Cpu;
+    let tensors =
+        Model::load_on(upcycle_testkit::real_model(), &options, device, &mut |_, _| ()).expect("a model");
+    assert_eq!((tensors.threads(), tensors.products()), (None, Products::Candle));
+    let own = logits(load_real(Products::Own, Weights::F32), text);
+    let (difference, agree) = compare(&own, &logits(tensors, text));
+    println!("f32: logits differ by at most {difference:.1e}, best tokens agree on {:.0} %", agree * 100.0);
+    assert!(difference < 1e-3 && agree == 1.0);
+}
+
 /// Prompts and answers of the reference, as tokens.
 fn texts() -> Vec<Vec<u32>> {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/paper_trace.json");

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use support::formats;
 use support::{Tiny, chain, last_logits, options, write};
-use upcycle_candle::{LoadError, Model, Options, Products, Weights};
+use upcycle_candle::{Device, LoadError, Model, Options, Products, Weights};
 use upcycle_gguf::write::GgufWriter;
 use upcycle_gguf::{GgmlType, GgufError, Value};
 
@@ -79,7 +79,7 @@ fn a_sound_model_is_loaded_and_progress_reaches_the_end() {
             },
         );
         let model = model.unwrap_or_else(|error| panic!("{}", chain(&error)));
-        assert_eq!((model.vocab(), model.max_context(), model.threads()), (96, 160, 2));
+        assert_eq!((model.vocab(), model.max_context(), model.threads()), (96, 160, Some(2)));
         let total = seen[0].1;
         assert_eq!((seen[0].0, seen.last()), (0, Some(&(total, total))));
         assert!(seen.is_sorted() && seen.len() == tiny().tensors().len() + 1, "{seen:?}");
@@ -225,7 +225,7 @@ fn a_vector_that_is_not_finite_is_refused() {
 
 #[test]
 fn options_are_refused_by_name() {
-    for bad in ["device = 'cuda'", "weights = 'f16'", "threads = 0", "batch = 3"] {
+    for bad in ["device = 'abacus'", "weights = 'f16'", "threads = 0", "batch = 3"] {
         assert!(toml::from_str::<Options>(bad).is_err(), "{bad}");
     }
     assert_eq!(toml::from_str::<Options>("").ok(), Some(Options::default()));
@@ -296,4 +296,31 @@ fn a_file_that_is_shortened_while_it_is_read_is_refused_and_later_does_no_harm()
         assert_eq!(last_logits(later), last_logits(first.expect("a sound model")));
         shorten(whole.len());
     }
+}
+
+#[test]
+fn a_device_that_is_not_built_in_is_named_with_its_feature() {
+    for (device, name, built) in
+        [(Device::Cuda, "cuda", cfg!(feature = "cuda")), (Device::Metal, "metal", cfg!(feature = "metal"))]
+    {
+        let mut options = Options::default();
+        options.device = device;
+        match Model::load(tiny().write().path(), &options) {
+            Ok(_) if built => {}
+            Err(LoadError::Device { device, .. }) if built => assert_eq!(device, name),
+            Err(error @ LoadError::NoDevice { .. }) if !built => {
+                let text = error.to_string();
+                assert!(text.contains(&format!("`device` is \"{name}\"")), "{text}");
+                assert!(text.contains(&format!("`candle-{name}`")), "{text}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_kernels_run_on_no_other_device() {
+    let options = options(Products::Own, Weights::File);
+    let loaded = Model::load_on(tiny().write().path(), &options, candle_core::Device::Cpu, &mut |_, _| ());
+    assert!(matches!(loaded, Err(LoadError::Kernels { reason }) if reason.contains("on the CPU alone")));
 }

@@ -95,6 +95,10 @@ names! {
     Device {
         /// On the CPU.
         Cpu = "cpu",
+        /// On an NVIDIA GPU.
+        Cuda = "cuda",
+        /// On a GPU of Apple's.
+        Metal = "metal",
     }
 }
 

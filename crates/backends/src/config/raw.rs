@@ -56,7 +56,7 @@ pub struct RawBackend {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawCandle {
-    /// `cpu`
+    /// `cpu`, `cuda` or `metal`
     pub device: Option<String>,
     /// `file` (as stored) or `f32` (dequantized at load)
     pub weights: Option<String>,

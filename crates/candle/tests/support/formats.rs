@@ -7,10 +7,11 @@ use std::sync::Arc;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 use serde_json::{Value, json};
-use upcycle_candle::{CandleVerifier, Model, Options, Products, Weights};
+use upcycle_candle::{CandleVerifier, LoadError, Model, Options, Products, Weights};
+use upcycle_core::Verifier;
 use upcycle_gguf::write::GgufWriter;
 use upcycle_gguf::{Array, GgmlType, Value as GgufValue};
-use upcycle_testkit::Subject;
+use upcycle_testkit::{Subject, Tolerance};
 
 use super::{Scaling, Tiny, chain, options};
 
@@ -34,15 +35,43 @@ pub(crate) fn exact(tiny: &Tiny, format: Format, products: Products, weights: We
         .not_finite(move || CandleVerifier::new(poisoned.clone()))
 }
 
+/// A model on candle's tensors, held to the laws within what the verifier states, or closer: the logits of tiny models are small.
+pub(crate) fn on_tensors(tiny: &Tiny, format: Format) -> Subject {
+    let model = load_tensors(tiny, format, Weights::File);
+    let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
+    let poisoned = load_tensors(&poisoned, format, Weights::File);
+    let stated = CandleVerifier::new(model.clone()).row_tolerance().min(0.3);
+    Subject::new(move || CandleVerifier::new(model.clone()))
+        .not_finite(move || CandleVerifier::new(poisoned.clone()))
+        .tolerance(Tolerance::Within(stated))
+}
+
 /// Writes and loads a model.
 pub(crate) fn load(tiny: &Tiny, format: Format, options: &Options) -> Arc<Model> {
-    if format == Format::Gguf {
-        return tiny.load(options);
-    }
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    write(tiny, folder.path(), format == Format::Shards);
+    written(tiny, format, |path| Model::load(path, options))
+}
+
+/// Writes a model and loads it onto the processor as candle's device.
+pub(crate) fn load_tensors(tiny: &Tiny, format: Format, weights: Weights) -> Arc<Model> {
+    let mut options = Options::default();
+    options.weights = weights;
+    written(tiny, format, |path| Model::load_on(path, &options, candle_core::Device::Cpu, &mut |_, _| ()))
+}
+
+fn written(
+    tiny: &Tiny,
+    format: Format,
+    load: impl FnOnce(&Path) -> Result<Arc<Model>, LoadError>,
+) -> Arc<Model> {
     // The maps outlive the names.
-    Model::load(folder.path(), options).unwrap_or_else(|error| panic!("{tiny:?}: {}", chain(&error)))
+    let loaded = if format == Format::Gguf {
+        load(tiny.write().path())
+    } else {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write(tiny, folder.path(), format == Format::Shards);
+        load(folder.path())
+    };
+    loaded.unwrap_or_else(|error| panic!("{tiny:?}: {}", chain(&error)))
 }
 
 /// What a GGUF file says of rotation and windows.

@@ -38,6 +38,20 @@ fn the_backends_are_listed() {
 }
 
 #[test]
+fn a_gpu_for_candle_is_listed_or_said_to_be_missing() {
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/candle-cuda.toml");
+    assert!(stdout(upcycle().args(["config", "check", config])).contains("device = \"cuda\""));
+    let list = json(upcycle().args(["backends", "--json"]));
+    let built = list[0]["devices"].as_array().unwrap().contains(&"cuda".into());
+    assert_eq!(built, cfg!(feature = "candle-cuda"));
+    if !built {
+        let error =
+            fail(upcycle().args(["run", "--config", config, "--prompt", "x", "--model"]).arg(model()), 1);
+        assert!(error.contains("`device` is \"cuda\"") && error.contains("`candle-cuda`"), "{error}");
+    }
+}
+
+#[test]
 fn completions_name_every_flag_of_run() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = stdout(upcycle().args(["completions", shell]));
