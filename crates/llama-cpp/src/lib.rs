@@ -26,8 +26,8 @@
 //!
 //! # Limits
 //! llama.cpp has a fixed number of sequence ids ([`Options::n_seq_max`], 64 unless set, at most 256): a quarter of them are for
-//! open sequences, the others for the leaves of a pass. All sequences share the cells of the context (`n_ctx`). Models whose state cannot be rolled back in part are verified without
-//! drafts: see [`Model::support`].
+//! open sequences, the others for the leaves of a pass. All sequences share the cells of the context (`n_ctx`). Models whose
+//! state cannot be rolled back in part are verified without drafts: see [`Model::support`].
 //!
 //! # Exactness
 //! llama.cpp's products round by the number of rows, so that a row rounds differently beside others:
@@ -37,6 +37,7 @@
 mod branches;
 mod context;
 mod error;
+mod file;
 mod ids;
 mod model;
 mod native;

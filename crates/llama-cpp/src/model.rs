@@ -17,8 +17,8 @@ use crate::context::Context;
 use crate::native::{devices, library, listen};
 use crate::rounding::Rounding;
 use crate::support::{ModelKind, kind_of};
-use crate::vocabulary;
 use crate::{CacheType, FlashAttention, LoadError, Lora, Options, RopeScaling, SplitMode};
+use crate::{file, vocabulary};
 
 /// The longest context where neither file nor options ask for less.
 const DEFAULT_CONTEXT: u32 = 8192;
@@ -43,16 +43,16 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a GGUF file.
+    /// Loads a GGUF file; of a model in several files, the first part, and the others from beside it.
     ///
     /// # Errors
     /// [`LoadError`]. What the header tells is checked before llama.cpp sees the file.
     pub fn load(path: &Path, options: &Options) -> Result<Arc<Self>, LoadError> {
         let _span = info_span!("load", path = %path.display()).entered();
-        let gguf = Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?;
+        let parts = file::open(path)?;
         check_options(options)?;
-        let kind = kind_of(&gguf);
-        let header = Header::read(path, &gguf)?;
+        let kind = kind_of(parts.first());
+        let header = Header::read(path, parts.first())?;
         if let ModelKind::NotGenerative { what } = kind {
             return Err(LoadError::NotGenerative { architecture: header.architecture, what });
         }
@@ -87,7 +87,7 @@ impl Model {
             adapter,
             options: options.clone(),
             kind,
-            rounding: Rounding::of(&gguf),
+            rounding: Rounding::of(&parts),
             vocab,
             n_ctx,
             cache_bytes: header.cache_bytes(options, n_ctx),
