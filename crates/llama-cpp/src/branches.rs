@@ -40,6 +40,11 @@ impl Branches {
         self.spare.len()
     }
 
+    /// Ids of the tree that waits for a commit.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Gives one of them up.
     pub(crate) fn give_up(&mut self, context: &mut Context, ids: &mut Ids) -> Result<bool, PassError> {
         let Some(leaf) = self.spare.pop() else { return Ok(false) };

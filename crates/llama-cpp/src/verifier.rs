@@ -132,7 +132,12 @@ impl LlamaVerifier {
             return Err(PassError::CellsUsedUp { used: used - droppable, rows, cells });
         }
         let leaves: usize = steps.iter().map(|step| step.tree.leaves()).sum();
-        let tight = self.limits.support.shape() == Shape::Tree && !self.collect_ids(steps, leaves)?;
+        let tree = self.limits.support.shape() == Shape::Tree;
+        // Counted before anything goes, so that an error changes nothing.
+        if tree && self.obtainable_ids(steps) < leaves {
+            return Err(PassError::IdsUsedUp { ids: self.ids.all() });
+        }
+        let tight = tree && !self.collect_ids(steps, leaves)?;
         if used + rows > cells || tight {
             let Self { context, sequences, .. } = self;
             for sequence in sequences.iter_mut().filter(of_steps) {
@@ -146,6 +151,18 @@ impl LlamaVerifier {
             return Err(PassError::IdsUsedUp { ids: self.ids.all() });
         }
         Ok(())
+    }
+
+    /// Ids that the steps could have: free and spare ones, and those of what waits in their own sequences.
+    fn obtainable_ids(&self, steps: &[Step<'_>]) -> usize {
+        let of = |sequence: &Sequence| match &sequence.memory {
+            Memory::Branches(branches) if steps.iter().any(|step| step.seq == sequence.id) => {
+                branches.spare() + branches.waiting()
+            }
+            Memory::Branches(branches) => branches.spare(),
+            Memory::Replay(_) => 0,
+        };
+        self.ids.free() + self.sequences.iter().map(of).sum::<usize>()
     }
 
     /// Takes spare ids of sequences that have more than they need, until there are enough for `leaves`; whether there are.
