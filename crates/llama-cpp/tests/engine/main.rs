@@ -1,7 +1,10 @@
 //! The backend in llama.cpp: laws on real and tiny models, refusals, adapters, threads.
 
 mod convert;
+mod full;
+mod kinds;
 mod lora;
+mod parts;
 mod real;
 mod refusals;
 mod support;
