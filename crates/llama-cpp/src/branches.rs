@@ -93,6 +93,14 @@ impl Branches {
         retire(context, &mut self.pass, &mut self.spare, committed, 0)
     }
 
+    /// Of the pass, which succeeded, the first `rows` rows behind `committed` others stand above the tree: they are kept.
+    pub(crate) fn keep(&mut self, context: &mut Context, committed: usize, rows: usize) {
+        if let Some(leaf) = self.pass.first() {
+            context.share(leaf.id, self.main, committed, committed + rows);
+        }
+        self.pass.iter_mut().for_each(|leaf| leaf.synced = committed + rows);
+    }
+
     /// The pass succeeded: its rows wait for a commit, and those that waited go.
     pub(crate) fn succeed(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
         self.drop_pending(context, committed)?;

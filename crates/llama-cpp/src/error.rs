@@ -111,6 +111,23 @@ pub enum LoadError {
         /// Which, and what to change.
         reason: String,
     },
+    /// Rows beside others have other bits than alone, with this model, processor or device.
+    #[error(
+        "backend.llama-cpp.exact cannot be had: row {row} of a tree differs from plain decoding by {difference:e} here; leave it \
+         out, and texts are equal within rounding"
+    )]
+    NotExact {
+        /// The row.
+        row: usize,
+        /// The largest difference of a logit.
+        difference: f32,
+    },
+    /// The check of `exact` could not be made.
+    #[error("backend.llama-cpp.exact could not be checked")]
+    ExactCheck {
+        /// Why not.
+        source: Box<upcycle_core::VerifyError>,
+    },
     /// llama.cpp refuses the context.
     #[error(
         "llama.cpp cannot make a context of {n_ctx} tokens: {reason}; set backend.llama-cpp.n_ctx lower, or leave out the \

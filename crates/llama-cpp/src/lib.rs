@@ -33,17 +33,22 @@
 //! llama.cpp's products round by the number of rows, so that a row rounds differently beside others:
 //! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most, and texts are held to the
 //! margin rule.
+//! With [`Options::exact`] a row has the bits of plain decoding instead.
 
 mod branches;
 mod context;
 mod error;
+mod exact;
 mod file;
 mod ids;
 mod model;
 mod native;
 mod options;
+mod order;
 mod replay;
+mod room;
 mod rounding;
+mod sequence;
 mod support;
 mod verifier;
 mod vocabulary;

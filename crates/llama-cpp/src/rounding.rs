@@ -36,3 +36,9 @@ impl Rounding {
         }
     }
 }
+
+/// Whether some matrix is stored as numbers, of which llama.cpp has other kernels for one row than for two and more.
+pub(crate) fn float_products(parts: &Parts) -> bool {
+    let mut matrices = parts.tensors().filter(|tensor| tensor.shape.len() > 1);
+    matrices.any(|tensor| matches!(tensor.dtype, GgmlType::F32 | GgmlType::F16 | GgmlType::Bf16))
+}

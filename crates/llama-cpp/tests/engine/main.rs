@@ -1,6 +1,7 @@
 //! The backend in llama.cpp: laws on real and tiny models, refusals, adapters, threads.
 
 mod convert;
+mod exact;
 mod full;
 mod kinds;
 mod lora;
