@@ -132,7 +132,9 @@ impl Engine {
         let gguf = match model_folder(path) {
             Some(_) => None,
             None => {
-                Some(Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?)
+                // A model in several files is the backend's to refuse.
+                let opened = Gguf::open_first(path);
+                Some(opened.map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?)
             }
         };
         let text = Text::load(config, path, gguf.as_ref())?;

@@ -59,10 +59,59 @@ pub enum GgufError {
     /// The file is one part of a split model.
     #[error(
         "this GGUF file is one of {count} parts of a split model; expected a whole model: \
-         join the parts with llama.cpp's `llama-gguf-split --merge`"
+         join the parts with llama.cpp's `llama-gguf-split --merge`, or use the backend `llama-cpp`, which reads them"
     )]
     Split {
         /// The number of parts, from `split.count`.
+        count: u64,
+    },
+    /// The file is a later part of a split model.
+    #[error(
+        "this GGUF file is part {number} of {count} of a split model; expected the first, which holds the metadata: \
+         name the file that ends in `-00001-of-{count:05}.gguf`"
+    )]
+    NotFirstPart {
+        /// Which part it is, from 1.
+        number: u64,
+        /// The number of parts.
+        count: u64,
+    },
+    /// The first part of a split model has another name, so that the others cannot be found.
+    #[error(
+        "{path} is the first of {count} parts of a model; expected a name that ends in `-00001-of-{count:05}.gguf`, by which \
+         the others are found: give all parts the names that they were made with",
+        path = path.display()
+    )]
+    PartName {
+        /// The first part.
+        path: PathBuf,
+        /// The number of parts.
+        count: u64,
+    },
+    /// A part of a split model is missing or damaged.
+    #[error(
+        "{path}, one of {count} parts of the model, cannot be used: {source}; all parts must lie in one folder",
+        path = path.display()
+    )]
+    Part {
+        /// The part.
+        path: PathBuf,
+        /// The number of parts.
+        count: u64,
+        /// Why not.
+        source: Box<GgufError>,
+    },
+    /// A file has the name of a part that it is not.
+    #[error(
+        "{path} is not part {number} of {count} of a model, as its name says; fetch it again",
+        path = path.display()
+    )]
+    OtherPart {
+        /// The file.
+        path: PathBuf,
+        /// Which part its name says, from 1.
+        number: u64,
+        /// The number of parts.
         count: u64,
     },
     /// A length in the file asks for more bytes than are left.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::parts::split;
 use crate::tensor::{GgmlType, MAX_DIMENSIONS, TensorInfo, byte_size};
 use crate::value::{Array, StringArray, Value, ValueType};
 use crate::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Gguf, GgufError};
@@ -33,10 +34,7 @@ impl Gguf {
     /// # Errors
     /// The file cannot be opened, or as for [`read`](Self::read).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, GgufError> {
-        let path = path.as_ref();
-        let mut file =
-            File::open(path).map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
-        Self::read(&mut file)
+        open(path.as_ref())?.whole()
     }
 
     /// Reads a header from the start of `reader` (position 0, wherever it stands). The reader need not be buffered;
@@ -47,6 +45,19 @@ impl Gguf {
     /// # Errors
     /// The input cannot be read, or it is not a sound GGUF file of version 2 or 3: see [`GgufError`].
     pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Self, GgufError> {
+        Self::read_any(reader)?.whole()
+    }
+
+    /// Refuses a file that holds only a part of a model.
+    fn whole(self) -> Result<Self, GgufError> {
+        match split(&self) {
+            Some((_, count)) => Err(GgufError::Split { count }),
+            None => Ok(self),
+        }
+    }
+
+    /// Reads the header of a model, or of a part of one.
+    fn read_any<R: Read + Seek>(reader: &mut R) -> Result<Self, GgufError> {
         let mut source = Source::new(reader)?;
         let version = source.preamble()?;
         let tensor_count = source.u64(&"the number of tensors")?;
@@ -62,7 +73,6 @@ impl Gguf {
             }
             metadata.insert(key, value);
         }
-        refuse_split(&metadata)?;
         let alignment = alignment(&metadata)?;
 
         source.expect_room(&"the tensor table", tensor_count, MIN_TENSOR_BYTES)?;
@@ -80,12 +90,10 @@ impl Gguf {
     }
 }
 
-/// Refuses a file that holds only a part of a model.
-fn refuse_split(metadata: &BTreeMap<String, Value>) -> Result<(), GgufError> {
-    match metadata.get("split.count").and_then(Value::as_integer) {
-        Some(count) if count > 1 => Err(GgufError::Split { count: u64::try_from(count).unwrap_or(u64::MAX) }),
-        _ => Ok(()),
-    }
+/// Reads the header of a file that holds a model, or a part of one.
+pub(crate) fn open(path: &Path) -> Result<Gguf, GgufError> {
+    let mut file = File::open(path).map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
+    Gguf::read_any(&mut file)
 }
 
 /// The alignment of tensor data that the metadata ask for.

@@ -58,6 +58,24 @@ impl GgufWriter {
         self
     }
 
+    /// The same model in `count` files, under the keys of llama.cpp's `llama-gguf-split`: the metadata in the first, the
+    /// tensors spread over all.
+    #[must_use]
+    pub fn split(&self, count: u16) -> Vec<Self> {
+        let each = self.tensors.len().div_ceil(usize::from(count).max(1)).max(1);
+        let mut tensors = self.tensors.chunks(each);
+        let all = self.tensors.len() as i32;
+        let part = |number| {
+            let metadata = if number == 0 { self.metadata.clone() } else { Vec::new() };
+            let tensors = tensors.next().map(<[Tensor]>::to_vec).unwrap_or_default();
+            Self { metadata, tensors }
+                .metadata("split.no", number)
+                .metadata("split.count", count)
+                .metadata("split.tensors.count", all)
+        };
+        (0..count).map(part).collect()
+    }
+
     /// The file as bytes.
     ///
     /// # Errors

@@ -40,6 +40,11 @@ impl Branches {
         self.spare.len()
     }
 
+    /// Ids of the tree that waits for a commit.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Gives one of them up.
     pub(crate) fn give_up(&mut self, context: &mut Context, ids: &mut Ids) -> Result<bool, PassError> {
         let Some(leaf) = self.spare.pop() else { return Ok(false) };
@@ -86,6 +91,14 @@ impl Branches {
     /// The pass failed: its rows go.
     pub(crate) fn abandon(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
         retire(context, &mut self.pass, &mut self.spare, committed, 0)
+    }
+
+    /// Of the pass, which succeeded, the first `rows` rows behind `committed` others stand above the tree: they are kept.
+    pub(crate) fn keep(&mut self, context: &mut Context, committed: usize, rows: usize) {
+        if let Some(leaf) = self.pass.first() {
+            context.share(leaf.id, self.main, committed, committed + rows);
+        }
+        self.pass.iter_mut().for_each(|leaf| leaf.synced = committed + rows);
     }
 
     /// The pass succeeded: its rows wait for a commit, and those that waited go.

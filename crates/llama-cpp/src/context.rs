@@ -21,11 +21,15 @@ pub(crate) struct Context {
     inner: OwnedContext,
     batch: LlamaBatch<'static>,
     rows: usize,
+    wanted: usize,
     max_rows: usize,
+    /// An id that no sequence has, for a row that makes a pass one of two rows.
+    beside: Option<i32>,
 }
 
 impl Context {
-    /// A context whose batch has `max_rows` rows of up to `ids` ids.
+    /// A context whose batch has rows of up to `ids` ids. With `beside`, an id that nobody has, no pass has a single row, nor a
+    /// single one whose logits are wanted.
     ///
     /// # Errors
     /// What llama.cpp says.
@@ -34,12 +38,14 @@ impl Context {
         backend: &LlamaBackend,
         params: LlamaContextParams,
         ids: u16,
+        beside: Option<i32>,
     ) -> Result<Self, String> {
         let (made, reason) = listen(|| OwnedContext::new(model, backend, params));
         let inner = made.map_err(|_| reason)?;
-        let max_rows = inner.n_batch() as usize;
-        let batch = LlamaBatch::new(max_rows, i32::from(ids));
-        Ok(Self { inner, batch, rows: 0, max_rows })
+        let n_batch = inner.n_batch() as usize;
+        let batch = LlamaBatch::new(n_batch, i32::from(ids));
+        let max_rows = n_batch.saturating_sub(beside.iter().len());
+        Ok(Self { inner, batch, rows: 0, wanted: 0, max_rows, beside })
     }
 
     pub(crate) fn inner(&mut self) -> &mut OwnedContext {
@@ -57,13 +63,27 @@ impl Context {
 
     /// Cells of the cache.
     pub(crate) fn cells(&self) -> usize {
-        self.inner.n_ctx() as usize
+        (self.inner.n_ctx() as usize).saturating_sub(self.beside.iter().len())
     }
 
     /// Empties the batch.
     pub(crate) fn clear(&mut self) {
         self.batch.clear();
-        self.rows = 0;
+        (self.rows, self.wanted) = (0, 0);
+    }
+
+    /// Rows in the batch.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Scores what is in the batch, of which no logits are wanted, if `rows` more do not fit.
+    pub(crate) fn make_room(&mut self, rows: usize) -> Result<(), PassError> {
+        if self.rows + rows > self.max_rows {
+            self.decode()?;
+            self.clear();
+        }
+        Ok(())
     }
 
     /// Adds a row to the batch; `wanted` is whether its logits are.
@@ -81,6 +101,7 @@ impl Context {
         let added = self.batch.add(LlamaToken(token), position, ids, wanted);
         added.map_err(|_| refused("more rows than a batch holds"))?;
         self.rows += 1;
+        self.wanted += usize::from(wanted);
         Ok(())
     }
 
@@ -92,8 +113,15 @@ impl Context {
         if self.rows == 0 {
             return Ok(());
         }
+        let beside = self.beside.filter(|_| self.rows == 1 || self.wanted == 1);
+        if let Some(id) = beside {
+            self.push(0, 0, &[id], true)?;
+        }
         let Self { inner, batch, .. } = self;
         let (result, reason) = listen(|| inner.decode(batch));
+        if let Some(id) = beside {
+            self.drop_from(id, 0)?;
+        }
         result.map_err(|error| {
             let code = match error {
                 DecodeError::NoKvCacheSlot => 1,

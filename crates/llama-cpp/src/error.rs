@@ -16,6 +16,23 @@ pub enum LoadError {
         /// Why not.
         source: GgufError,
     },
+    /// A part of a model in several files is missing.
+    #[error(
+        "{path} is the first of {count} parts of a model, and {part} is missing (llama.cpp: {reason}); fetch it, and keep all \
+         parts in one folder under the names that they were made with",
+        path = path.display(),
+        part = part.display()
+    )]
+    MissingPart {
+        /// The first part.
+        path: PathBuf,
+        /// The missing one.
+        part: PathBuf,
+        /// The number of parts.
+        count: u64,
+        /// What llama.cpp said.
+        reason: String,
+    },
     /// llama.cpp refuses the model.
     #[error(
         "llama.cpp cannot load {path}: {reason}; check that the file is whole and that this version of llama.cpp knows its \
@@ -93,6 +110,23 @@ pub enum LoadError {
     Options {
         /// Which, and what to change.
         reason: String,
+    },
+    /// Rows beside others have other bits than alone, with this model, processor or device.
+    #[error(
+        "backend.llama-cpp.exact cannot be had: row {row} of a tree differs from plain decoding by {difference:e} here; leave it \
+         out, and texts are equal within rounding"
+    )]
+    NotExact {
+        /// The row.
+        row: usize,
+        /// The largest difference of a logit.
+        difference: f32,
+    },
+    /// The check of `exact` could not be made.
+    #[error("backend.llama-cpp.exact could not be checked")]
+    ExactCheck {
+        /// Why not.
+        source: Box<upcycle_core::VerifyError>,
     },
     /// llama.cpp refuses the context.
     #[error(

@@ -26,23 +26,29 @@
 //!
 //! # Limits
 //! llama.cpp has a fixed number of sequence ids ([`Options::n_seq_max`], 64 unless set, at most 256): a quarter of them are for
-//! open sequences, the others for the leaves of a pass. All sequences share the cells of the context (`n_ctx`). Models whose state cannot be rolled back in part are verified without
-//! drafts: see [`Model::support`].
+//! open sequences, the others for the leaves of a pass. All sequences share the cells of the context (`n_ctx`). Models whose
+//! state cannot be rolled back in part are verified without drafts: see [`Model::support`].
 //!
 //! # Exactness
 //! llama.cpp's products round by the number of rows, so that a row rounds differently beside others:
 //! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most, and texts are held to the
 //! margin rule.
+//! With [`Options::exact`] a row has the bits of plain decoding instead.
 
 mod branches;
 mod context;
 mod error;
+mod exact;
+mod file;
 mod ids;
 mod model;
 mod native;
 mod options;
+mod order;
 mod replay;
+mod room;
 mod rounding;
+mod sequence;
 mod support;
 mod verifier;
 mod vocabulary;

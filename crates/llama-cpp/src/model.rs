@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 
@@ -15,10 +16,10 @@ use upcycle_gguf::Gguf;
 
 use crate::context::Context;
 use crate::native::{devices, library, listen};
-use crate::rounding::Rounding;
+use crate::rounding::{Rounding, float_products};
 use crate::support::{ModelKind, kind_of};
-use crate::vocabulary;
 use crate::{CacheType, FlashAttention, LoadError, Lora, Options, RopeScaling, SplitMode};
+use crate::{file, vocabulary};
 
 /// The longest context where neither file nor options ask for less.
 const DEFAULT_CONTEXT: u32 = 8192;
@@ -33,6 +34,8 @@ pub struct Model {
     options: Options,
     kind: ModelKind,
     rounding: Rounding,
+    /// Whether a pass of one row takes other kernels than one of more.
+    float_products: bool,
     vocab: usize,
     n_ctx: u32,
     /// Bytes of the cache.
@@ -43,16 +46,16 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a GGUF file.
+    /// Loads a GGUF file; of a model in several files, the first part, and the others from beside it.
     ///
     /// # Errors
     /// [`LoadError`]. What the header tells is checked before llama.cpp sees the file.
     pub fn load(path: &Path, options: &Options) -> Result<Arc<Self>, LoadError> {
         let _span = info_span!("load", path = %path.display()).entered();
-        let gguf = Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?;
+        let parts = file::open(path)?;
         check_options(options)?;
-        let kind = kind_of(&gguf);
-        let header = Header::read(path, &gguf)?;
+        let kind = kind_of(parts.first());
+        let header = Header::read(path, parts.first())?;
         if let ModelKind::NotGenerative { what } = kind {
             return Err(LoadError::NotGenerative { architecture: header.architecture, what });
         }
@@ -62,7 +65,12 @@ impl Model {
         {
             return Err(LoadError::NoGpu { layers, devices: devices()?.join(", ") });
         }
-        let mut llama = vocabulary::load(library, path, &model_params(options))?;
+        let mut params = pin!(model_params(options));
+        if options.exact && !library.backend.supports_gpu_offload() {
+            // Weights that are repacked have one kernel for four rows and another for one.
+            params.as_mut().add_cpu_buft_override(c".*");
+        }
+        let mut llama = vocabulary::load(library, path, &params)?;
         let kind = if llama.is_recurrent() {
             ModelKind::Recurrent
         } else if llama.is_hybrid() {
@@ -87,7 +95,8 @@ impl Model {
             adapter,
             options: options.clone(),
             kind,
-            rounding: Rounding::of(&gguf),
+            rounding: Rounding::of(&parts),
+            float_products: float_products(&parts),
             vocab,
             n_ctx,
             cache_bytes: header.cache_bytes(options, n_ctx),
@@ -146,23 +155,52 @@ impl Model {
         if cache { Rounding::Quantized.row_tolerance() } else { self.rounding.row_tolerance() }
     }
 
-    /// A context of its own for `sequences` sequence ids.
-    pub(crate) fn context(self: Arc<Self>, sequences: u16) -> Result<Context, LoadError> {
+    /// Whether rows are to have the bits of plain decoding.
+    pub(crate) fn exact(&self) -> bool {
+        self.options.exact
+    }
+
+    /// Whether that takes a second row beside a single one.
+    pub(crate) fn pads(&self) -> bool {
+        self.exact() && self.float_products
+    }
+
+    /// The types of cached keys and values. Where both are the same float type, llama.cpp's attention splits the cells of a
+    /// pass with one row over the threads, and goes by tiles from 64 rows on; and its graph turns both `f32` and `f16` into
+    /// `f16`.
+    fn cache_types(&self) -> (KvCacheType, KvCacheType) {
+        let (keys, values) = (self.options.cache_type_k, self.options.cache_type_v);
+        let values = match self.exact() && keys != CacheType::Q8_0 && values != CacheType::Q8_0 {
+            true => KvCacheType::BF16,
+            false => cache_type(values),
+        };
+        (cache_type(keys), values)
+    }
+
+    /// A context of its own for `sequences` sequence ids, of which `beside` is for rows that make a second one.
+    pub(crate) fn context(
+        self: Arc<Self>,
+        sequences: u16,
+        beside: Option<i32>,
+    ) -> Result<Context, LoadError> {
         self.check_memory()?;
         let options = &self.options;
+        let (type_k, type_v) = self.cache_types();
+        let more = u32::from(beside.is_some());
         // llama.cpp rounds the cells up to 256 anyway, and ends the process if it has ids for more rows than a batch.
-        let n_ctx = self.n_ctx.max(CELLS);
-        let n_batch = options.n_batch.get().max(sequences.into()).min(n_ctx);
+        let n_ctx = self.n_ctx.saturating_add(more).max(CELLS);
+        let n_batch = options.n_batch.get().saturating_add(more).max(sequences.into()).min(n_ctx);
         let mut params = LlamaContextParams::default()
             .with_n_ctx(n_ctx.try_into().ok())
             .with_n_batch(n_batch)
-            .with_n_ubatch(options.n_ubatch.get().min(n_batch))
+            .with_n_ubatch(if options.exact { n_batch } else { options.n_ubatch.get().min(n_batch) })
             .with_n_seq_max(sequences.into())
             .with_n_threads(i32::try_from(self.threads).unwrap_or(i32::MAX))
             .with_n_threads_batch(i32::try_from(self.threads_batch).unwrap_or(i32::MAX))
-            .with_type_k(cache_type(options.cache_type_k))
-            .with_type_v(cache_type(options.cache_type_v))
+            .with_type_k(type_k)
+            .with_type_v(type_v)
             .with_flash_attention_policy(match options.flash_attn {
+                FlashAttention::Auto if options.exact => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
                 FlashAttention::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
                 FlashAttention::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
                 FlashAttention::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
@@ -185,8 +223,8 @@ impl Model {
             params = params.with_rope_freq_scale(scale);
         }
         let refused = |reason| LoadError::Context { n_ctx: self.n_ctx, reason };
-        let mut context =
-            Context::new(Arc::clone(&self), &library()?.backend, params, sequences).map_err(refused)?;
+        let mut context = Context::new(Arc::clone(&self), &library()?.backend, params, sequences, beside)
+            .map_err(refused)?;
         if let Some((adapter, lora)) = &self.adapter {
             let mut adapter = adapter.lock().unwrap_or_else(PoisonError::into_inner);
             let (set, reason) = listen(|| context.inner().lora_adapter_set(&mut adapter, lora.scale));
@@ -275,6 +313,11 @@ fn check_options(options: &Options) -> Result<(), LoadError> {
     if options.cache_type_v == CacheType::Q8_0 && options.flash_attn == FlashAttention::Off {
         return refused(
             "cache_type_v = \"q8_0\" needs flash attention; set flash_attn to \"on\" or \"auto\"",
+        );
+    }
+    if options.exact && options.flash_attn == FlashAttention::Off {
+        return refused(
+            "backend.llama-cpp.exact needs flash attention; set flash_attn to \"on\" or \"auto\"",
         );
     }
     if !(4..=256).contains(&options.n_seq_max) {

@@ -21,6 +21,11 @@ pub struct Options {
     pub threads_batch: Option<NonZeroUsize>,
     /// Whether attention is computed in one fused step.
     pub flash_attn: FlashAttention,
+    /// Whether every row has the bits that it has in plain decoding with this option, so that texts are equal and not only
+    /// within rounding. It takes flash attention, values cached as `bf16` unless they or the keys are `q8_0`, weights as they are
+    /// in the file, and one open sequence at a time; where accepted rows lie out of order they are scored again, and a model with matrices in
+    /// 16 or 32 bits scores a second row beside each single one. Loading checks that it holds.
+    pub exact: bool,
     /// The type of cached keys.
     pub cache_type_k: CacheType,
     /// The type of cached values; a quantized one needs flash attention.
@@ -58,6 +63,7 @@ impl Default for Options {
             threads: None,
             threads_batch: None,
             flash_attn: FlashAttention::Auto,
+            exact: false,
             cache_type_k: CacheType::F16,
             cache_type_v: CacheType::F16,
             mmap: true,

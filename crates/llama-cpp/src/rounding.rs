@@ -1,6 +1,6 @@
 //! How far a logit moves with the rows beside it.
 
-use upcycle_gguf::{GgmlType, Gguf};
+use upcycle_gguf::{GgmlType, Parts};
 
 /// What the matrices of a model are stored as: the coarsest type decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,8 +14,8 @@ pub(crate) enum Rounding {
 }
 
 impl Rounding {
-    pub(crate) fn of(gguf: &Gguf) -> Self {
-        let matrices = gguf.tensors().iter().filter(|tensor| tensor.shape.len() > 1);
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let matrices = parts.tensors().filter(|tensor| tensor.shape.len() > 1);
         let each = matrices.map(|tensor| match tensor.dtype {
             GgmlType::F32 | GgmlType::F64 => Rounding::Float,
             GgmlType::F16 | GgmlType::Bf16 => Rounding::Half,
@@ -35,4 +35,10 @@ impl Rounding {
             Rounding::Quantized => 4.0,
         }
     }
+}
+
+/// Whether some matrix is stored as numbers, of which llama.cpp has other kernels for one row than for two and more.
+pub(crate) fn float_products(parts: &Parts) -> bool {
+    let mut matrices = parts.tensors().filter(|tensor| tensor.shape.len() > 1);
+    matrices.any(|tensor| matches!(tensor.dtype, GgmlType::F32 | GgmlType::F16 | GgmlType::Bf16))
 }

@@ -10,8 +10,10 @@ use upcycle_core::{Commit, Limits, Row, SeqId, Shape, Step, TopK, Verifier, Veri
 use crate::branches::Branches;
 use crate::context::Context;
 use crate::ids::Ids;
+use crate::order::Order;
 use crate::replay::Replay;
-use crate::{LoadError, Model, PassError};
+use crate::sequence::{Memory, Sequence};
+use crate::{LoadError, Model, PassError, exact};
 
 /// Sequences open at once where each has a state of its own in memory.
 const MAX_STATES: u16 = 8;
@@ -22,40 +24,18 @@ const NAME: &str = "llama-cpp";
 ///
 /// Memory: the cache of the whole context is taken when the verifier is made; the logits of the widest pass so far stay.
 pub struct LlamaVerifier {
-    context: Context,
-    limits: Limits,
-    ids: Ids,
-    sequences: Vec<Sequence>,
+    pub(crate) context: Context,
+    pub(crate) limits: Limits,
+    pub(crate) ids: Ids,
+    pub(crate) sequences: Vec<Sequence>,
     next: u64,
     /// The rows that the last forward was asked for, rising, and their places in the batch.
     scored: Vec<(Row, usize)>,
     paths: LeafPaths,
     positions: Vec<u32>,
+    order: Order,
+    wanted: Vec<bool>,
     of_node: Vec<Vec<i32>>,
-}
-
-/// An open sequence.
-#[derive(Debug)]
-struct Sequence {
-    id: SeqId,
-    committed: usize,
-    /// The parents of the tree that waits for a commit.
-    pending: Option<Vec<u32>>,
-    memory: Memory,
-}
-
-/// What llama.cpp holds of a sequence.
-#[derive(Debug)]
-enum Memory {
-    Branches(Branches),
-    Replay(Replay),
-}
-
-impl Sequence {
-    /// Rows in the cache that wait for a commit.
-    fn waiting(&self) -> usize {
-        self.pending.as_ref().map_or(0, Vec::len)
-    }
 }
 
 impl fmt::Debug for LlamaVerifier {
@@ -72,34 +52,53 @@ impl LlamaVerifier {
     /// A verifier without sequences, in a context of its own.
     ///
     /// # Errors
-    /// [`LoadError::ContextMemory`], [`LoadError::Context`], [`LoadError::Lora`].
+    /// [`LoadError::ContextMemory`], [`LoadError::Context`], [`LoadError::Lora`], [`LoadError::NotExact`].
     pub fn new(model: Arc<Model>) -> Result<Self, LoadError> {
         let support = model.support();
         let tree = support.shape() == Shape::Tree;
         let ids = if tree { model.n_seq_max() } else { MAX_STATES.min(model.n_seq_max()) };
-        // Each open sequence holds an id, and leaves take theirs from what is left.
-        let max_seqs = if tree { ids / 4 } else { ids };
+        let exact = tree && model.exact();
+        // Each open sequence holds an id, and leaves take theirs from what is left. Cells of several sequences would not stay in
+        // order.
+        let max_seqs = match (exact, tree) {
+            (true, _) => 1,
+            (false, true) => ids / 4,
+            (false, false) => ids,
+        };
+        let mut free = Ids::new(ids);
+        let beside = if model.pads() { free.take() } else { None };
         let limits = Limits {
             vocab: model.vocab(),
             max_context: model.max_context(),
             max_rows: model.max_rows(),
             // Chains of all sequences at once are as many leaves.
-            max_leaves: usize::from(if tree { ids - max_seqs } else { ids }),
+            max_leaves: if tree { free.free() - usize::from(max_seqs) } else { ids.into() },
             max_seqs: max_seqs.into(),
             support,
         };
-        let context = model.context(ids)?;
-        Ok(Self {
+        let context = model.context(ids, beside)?;
+        let mut verifier = Self {
             context,
             limits,
-            ids: Ids::new(ids),
+            ids: free,
             sequences: Vec::new(),
             next: 0,
             scored: Vec::new(),
             paths: LeafPaths::default(),
             positions: Vec::new(),
+            order: Order::default(),
+            wanted: Vec::new(),
             of_node: Vec::new(),
-        })
+        };
+        if exact {
+            exact::check(&mut verifier)?;
+        }
+        Ok(verifier)
+    }
+
+    /// Whether rows have the bits of plain decoding.
+    fn exact(&self) -> bool {
+        self.limits.support.shape() == Shape::Tree && self.model().exact()
     }
 
     /// The model.
@@ -111,63 +110,12 @@ impl LlamaVerifier {
     /// The committed tokens of an open sequence.
     #[must_use]
     pub fn committed(&self, seq: SeqId) -> Option<usize> {
-        Some(self.sequences[self.index(seq).ok()?].committed)
+        Some(self.sequences[self.index(seq).ok()?].committed())
     }
 
     fn index(&self, seq: SeqId) -> Result<usize, VerifyError> {
         let index = self.sequences.iter().position(|sequence| sequence.id == seq);
         index.ok_or(VerifyError::UnknownSequence { seq })
-    }
-
-    /// Makes sure of cells and ids for the steps. What waits for a commit in their sequences goes before the pass only where
-    /// there is not enough of either.
-    fn make_room(&mut self, steps: &[Step<'_>]) -> Result<(), PassError> {
-        let rows: usize = steps.iter().map(|step| step.tree.len()).sum();
-        let of_steps = |sequence: &&mut Sequence| steps.iter().any(|step| step.seq == sequence.id);
-        let cells = self.context.cells();
-        let used: usize = self.sequences.iter().map(|sequence| sequence.committed + sequence.waiting()).sum();
-        let droppable: usize =
-            self.sequences.iter_mut().filter(of_steps).map(|sequence| sequence.waiting()).sum();
-        if used - droppable + rows > cells {
-            return Err(PassError::CellsUsedUp { used: used - droppable, rows, cells });
-        }
-        let leaves: usize = steps.iter().map(|step| step.tree.leaves()).sum();
-        let tight = self.limits.support.shape() == Shape::Tree && !self.collect_ids(steps, leaves)?;
-        if used + rows > cells || tight {
-            let Self { context, sequences, .. } = self;
-            for sequence in sequences.iter_mut().filter(of_steps) {
-                sequence.pending = None;
-                if let Memory::Branches(branches) = &mut sequence.memory {
-                    branches.drop_pending(context, sequence.committed)?;
-                }
-            }
-        }
-        if tight && !self.collect_ids(steps, leaves)? {
-            return Err(PassError::IdsUsedUp { ids: self.ids.all() });
-        }
-        Ok(())
-    }
-
-    /// Takes spare ids of sequences that have more than they need, until there are enough for `leaves`; whether there are.
-    fn collect_ids(&mut self, steps: &[Step<'_>], leaves: usize) -> Result<bool, PassError> {
-        let Self { context, sequences, ids, .. } = self;
-        let need = |sequence: &Sequence| {
-            let step = steps.iter().find(|step| step.seq == sequence.id);
-            step.map_or(0, |step| step.tree.leaves())
-        };
-        let mut held = 0;
-        for sequence in sequences.iter() {
-            if let Memory::Branches(branches) = &sequence.memory {
-                held += branches.spare().min(need(sequence));
-            }
-        }
-        let missing = leaves - held;
-        for sequence in sequences.iter_mut() {
-            let need = need(sequence);
-            let Memory::Branches(branches) = &mut sequence.memory else { continue };
-            while ids.free() < missing && branches.spare() > need && branches.give_up(context, ids)? {}
-        }
-        Ok(ids.free() >= missing)
     }
 
     /// Fills the batch with the steps.
@@ -180,18 +128,19 @@ impl LlamaVerifier {
             }
         }
         self.context.clear();
-        let mut first = 0;
+        let exact = self.exact();
         for (number, step) in steps.iter().enumerate() {
             let Self { context, sequences, ids, .. } = self;
             let Some(sequence) = sequences.iter_mut().find(|sequence| sequence.id == step.seq) else {
                 continue;
             };
+            let (committed, cached) = (sequence.committed(), sequence.cached());
             // Of a chain, all nodes carry one id.
             let chain = match &mut sequence.memory {
                 Memory::Branches(branches) => {
                     self.paths.rebuild(step.tree);
                     let tree = (step.tree, &self.paths);
-                    branches.begin(context, ids, tree, sequence.committed, &mut self.of_node)?;
+                    branches.begin(context, ids, tree, cached, &mut self.of_node)?;
                     None
                 }
                 Memory::Replay(replay) => {
@@ -199,20 +148,32 @@ impl LlamaVerifier {
                     Some([replay.id()])
                 }
             };
-            positions(step.tree, sequence.committed, &mut self.positions);
-            let mut wanted = top.nodes(number).peekable();
-            for (node, (&token, &position)) in step.tree.tokens().iter().zip(&self.positions).enumerate() {
-                let asked = wanted.next_if_eq(&node).is_some();
-                if asked {
-                    self.scored.push((Row { step: number, node }, first + node));
-                }
+            for (at, &token) in sequence.tail().iter().enumerate() {
+                context.make_room(1)?;
+                context.push(token, cached + at, &self.of_node[0], false)?;
+            }
+            if exact {
+                context.make_room(step.tree.len())?;
+                self.order.depth_first(step.tree);
+            } else {
+                self.order.as_they_stand(step.tree);
+            }
+            let first = context.rows();
+            positions(step.tree, committed, &mut self.positions);
+            self.wanted.clear();
+            self.wanted.resize(step.tree.len(), false);
+            for node in top.nodes(number) {
+                self.wanted[node] = true;
+                self.scored.push((Row { step: number, node }, first + self.order.places()[node]));
+            }
+            for &node in self.order.nodes() {
                 let ids = match &chain {
                     Some(id) => &id[..],
                     None => &self.of_node[node][..],
                 };
-                context.push(token, position as usize, ids, asked)?;
+                let (token, position) = (step.tree.tokens()[node], self.positions[node] as usize);
+                context.push(token, position, ids, self.wanted[node])?;
             }
-            first += step.tree.len();
         }
         Ok(())
     }
@@ -233,28 +194,19 @@ impl LlamaVerifier {
         for sequence in
             sequences.iter_mut().filter(|sequence| steps.iter().any(|step| step.seq == sequence.id))
         {
-            match &mut sequence.memory {
-                Memory::Branches(branches) => branches.abandon(context, sequence.committed)?,
-                Memory::Replay(replay) => replay.unknown(),
-            }
+            sequence.abandon(context)?;
         }
         Ok(())
     }
 
     /// The pass is over: its rows wait for a commit.
     fn succeed(&mut self, steps: &[Step<'_>]) -> Result<(), PassError> {
-        let Self { context, sequences, .. } = self;
+        let exact = self.exact();
+        let Self { context, sequences, order, .. } = self;
         for step in steps {
-            let Some(sequence) = sequences.iter_mut().find(|sequence| sequence.id == step.seq) else {
-                continue;
-            };
-            match &mut sequence.memory {
-                Memory::Branches(branches) => branches.succeed(context, sequence.committed)?,
-                Memory::Replay(replay) => replay.succeed(step.tree.tokens()),
+            if let Some(sequence) = sequences.iter_mut().find(|sequence| sequence.id == step.seq) {
+                sequence.succeed(context, step.tree, exact.then_some(&*order))?;
             }
-            let parents = sequence.pending.get_or_insert_default();
-            parents.clear();
-            parents.extend_from_slice(step.tree.parents());
         }
         Ok(())
     }
@@ -270,7 +222,7 @@ impl Verifier for LlamaVerifier {
     }
 
     fn row_tolerance(&self) -> f32 {
-        self.model().row_tolerance()
+        if self.exact() { 0.0 } else { self.model().row_tolerance() }
     }
 
     fn engine(&self) -> String {
@@ -295,17 +247,14 @@ impl Verifier for LlamaVerifier {
             Shape::Tree => Memory::Branches(Branches::new(main)),
             _ => Memory::Replay(Replay::new(main)),
         };
-        self.sequences.push(Sequence { id, committed: 0, pending: None, memory });
+        self.sequences.push(Sequence::new(id, memory));
         Ok(id)
     }
 
     fn close(&mut self, seq: SeqId) {
         let Ok(index) = self.index(seq) else { return };
         let Self { context, ids, .. } = self;
-        let closed = match self.sequences.remove(index).memory {
-            Memory::Branches(branches) => branches.close(context, ids),
-            Memory::Replay(replay) => context.drop_from(replay.id(), 0).map(|()| ids.give_back(replay.id())),
-        };
+        let closed = self.sequences.remove(index).close(context, ids);
         if let Err(error) = closed {
             tracing::warn!(%error, "the cells of {seq} are not freed");
         }
@@ -334,22 +283,14 @@ impl Verifier for LlamaVerifier {
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         check_commits(commits, |seq| {
-            let pending = self.sequences[self.index(seq)?].pending.as_deref();
+            let pending = self.sequences[self.index(seq)?].parents();
             pending.ok_or(VerifyError::NothingToCommit { seq })
         })?;
         for commit in commits {
             let index = self.index(commit.seq)?;
             let Self { context, sequences, .. } = self;
-            let sequence = &mut sequences[index];
-            sequence.pending = None;
-            match &mut sequence.memory {
-                Memory::Branches(branches) => {
-                    let kept = branches.commit(context, commit.path, sequence.committed);
-                    kept.map_err(|source| failed("keep a path", source))?;
-                }
-                Memory::Replay(replay) => replay.commit(commit.path.len()),
-            }
-            sequence.committed += commit.path.len();
+            let kept = sequences[index].commit(context, commit.path);
+            kept.map_err(|source| failed("keep a path", source))?;
         }
         Ok(())
     }
@@ -358,19 +299,10 @@ impl Verifier for LlamaVerifier {
         let index = self.index(seq)?;
         let Self { context, sequences, .. } = self;
         let sequence = &mut sequences[index];
-        let committed = sequence.committed;
+        let committed = sequence.committed();
         if len > committed {
             return Err(VerifyError::TruncateBeyond { seq, committed, len });
         }
-        match &mut sequence.memory {
-            Memory::Branches(branches) => {
-                let cut = branches.truncate(context, committed, len);
-                cut.map_err(|source| failed("truncate", source))?;
-            }
-            Memory::Replay(replay) => replay.truncate(len),
-        }
-        sequence.committed = len;
-        sequence.pending = None;
-        Ok(())
+        sequence.truncate(context, len).map_err(|source| failed("truncate", source))
     }
 }

@@ -7,10 +7,9 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use upcycle_core::TokenId;
-use upcycle_gguf::Gguf;
 
-use crate::LoadError;
 use crate::native::{library, listen};
+use crate::{LoadError, file};
 
 /// The vocabulary of a GGUF file, without its weights.
 pub struct Vocabulary {
@@ -27,14 +26,14 @@ pub struct Piece {
 }
 
 impl Vocabulary {
-    /// Reads the vocabulary of a GGUF file.
+    /// Reads the vocabulary of a GGUF file, or of the first part of a model in several.
     ///
     /// # Errors
-    /// [`LoadError::Gguf`], [`LoadError::Path`], [`LoadError::Processor`], [`LoadError::Model`].
+    /// [`LoadError::Gguf`], [`LoadError::MissingPart`], [`LoadError::Path`], [`LoadError::Processor`], [`LoadError::Model`].
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        let gguf = Gguf::open(path).map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?;
+        let parts = file::open(path)?;
         // llama.cpp ends the process where such a vocabulary is asked for a token.
-        if matches!(gguf.get_string("tokenizer.ggml.model"), Ok(None | Some("no_vocab" | "none"))) {
+        if matches!(parts.first().get_string("tokenizer.ggml.model"), Ok(None | Some("no_vocab" | "none"))) {
             let reason = "it holds no vocabulary".to_owned();
             return Err(LoadError::Model { path: path.to_owned(), reason });
         }

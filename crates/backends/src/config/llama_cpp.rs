@@ -25,6 +25,8 @@ pub struct RawLlamaCpp {
     pub threads_batch: Option<usize>,
     /// `auto`, `on` or `off`
     pub flash_attn: Option<String>,
+    /// Whether rows have the bits of plain decoding.
+    pub exact: Option<bool>,
     /// `f32`, `f16` or `q8_0`
     pub cache_type_k: Option<String>,
     /// `f32`, `f16` or `q8_0`
@@ -76,6 +78,8 @@ pub struct LlamaCppChoice {
     pub threads_batch: Option<NonZeroUsize>,
     /// Whether attention is computed in one fused step.
     pub flash_attn: FlashAttention,
+    /// Whether rows have the bits of plain decoding.
+    pub exact: bool,
     /// The type of cached keys.
     pub cache_type_k: CacheType,
     /// The type of cached values.
@@ -216,6 +220,14 @@ impl RawLlamaCpp {
                 "`auto` or `on` where cache_type_v is `q8_0`",
             ));
         }
+        let exact = self.exact.unwrap_or(false);
+        if exact && flash_attn == FlashAttention::Off {
+            return Err(out_of_range(
+                "backend.llama-cpp.flash_attn",
+                &"off",
+                "`auto` or `on` where `exact` is set",
+            ));
+        }
         Ok(LlamaCppChoice {
             n_gpu_layers: self.n_gpu_layers,
             main_gpu: self.main_gpu.unwrap_or(0),
@@ -224,6 +236,7 @@ impl RawLlamaCpp {
             threads: threads("backend.llama-cpp.threads", self.threads)?,
             threads_batch: threads("backend.llama-cpp.threads_batch", self.threads_batch)?,
             flash_attn,
+            exact,
             cache_type_k: name("backend.llama-cpp.cache_type_k", self.cache_type_k, CacheType::parse)?
                 .unwrap_or(CacheType::F16),
             cache_type_v,
@@ -250,6 +263,7 @@ impl RawLlamaCpp {
             threads: Some(0),
             threads_batch: Some(0),
             flash_attn: text(),
+            exact: Some(false),
             cache_type_k: text(),
             cache_type_v: text(),
             mmap: Some(false),
@@ -294,6 +308,7 @@ impl From<LlamaCppChoice> for RawLlamaCpp {
             threads: choice.threads.map(NonZeroUsize::get),
             threads_batch: choice.threads_batch.map(NonZeroUsize::get),
             flash_attn: Some(choice.flash_attn.name().to_owned()),
+            exact: Some(choice.exact),
             cache_type_k: Some(choice.cache_type_k.name().to_owned()),
             cache_type_v: Some(choice.cache_type_v.name().to_owned()),
             mmap: Some(choice.mmap),

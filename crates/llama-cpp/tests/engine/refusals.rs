@@ -3,63 +3,13 @@
 use std::fs;
 use std::sync::Arc;
 
-use upcycle_core::{
-    Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, Support, TopK, Verifier, VerifyError,
-};
+use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_gguf::GgufError;
 use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{Gguf, GgufError, Value};
-use upcycle_llama_cpp::{
-    CacheType, FlashAttention, LlamaVerifier, LoadError, ModelKind, Options, PassError, kind_of,
-};
+use upcycle_llama_cpp::{CacheType, FlashAttention, LlamaVerifier, LoadError, Options, PassError};
 use upcycle_testkit::tiny::{Tiny, write};
 
 use crate::support::{chain, load, options, refusal, verifier};
-
-fn header(entries: &[(&str, Value)]) -> Gguf {
-    let writer =
-        entries.iter().fold(GgufWriter::new(), |writer, (key, value)| writer.metadata(*key, value.clone()));
-    Gguf::read(&mut std::io::Cursor::new(writer.to_bytes().expect("sound"))).expect("sound")
-}
-
-fn architecture(name: &str) -> (&'static str, Value) {
-    ("general.architecture", Value::String(name.to_owned()))
-}
-
-#[test]
-fn what_can_be_verified_is_told_by_the_metadata() {
-    let kind = |name| kind_of(&header(&[architecture(name)]));
-    for name in ["llama", "qwen3", "phi3", "olmo2x", ""] {
-        assert_eq!(kind(name), ModelKind::Attention, "{name}");
-        assert_eq!(kind(name).support(), Support::Tree);
-    }
-    for (names, expected, why) in [
-        (["mamba", "rwkv7"], ModelKind::Recurrent, "overwritten"),
-        (["jamba", "qwen3next"], ModelKind::Hybrid, "recurrent layers"),
-        (["gemma3", "gpt-oss"], ModelKind::SlidingWindow, "sliding window"),
-    ] {
-        for name in names {
-            assert_eq!(kind(name), expected, "{name}");
-            assert!(
-                matches!(kind(name).support(), Support::Plain { reason } if reason.contains(why)),
-                "{name}"
-            );
-        }
-    }
-    for name in ["t5", "bert", "llada", "eagle3"] {
-        assert!(matches!(kind(name), ModelKind::NotGenerative { .. }), "{name}");
-    }
-    let window =
-        |name: &str, key, window: u32| kind_of(&header(&[architecture(name), (key, Value::U32(window))]));
-    assert_eq!(window("gemma3", "gemma3.attention.sliding_window", 0), ModelKind::Attention);
-    assert_eq!(
-        window("llama", "llama.attention.sliding_window", 4096),
-        ModelKind::Attention,
-        "it is not applied"
-    );
-    assert_eq!(window("tomorrow", "tomorrow.attention.sliding_window", 4096), ModelKind::SlidingWindow);
-    let causal = header(&[architecture("llama"), ("llama.attention.causal", Value::Bool(false))]);
-    assert!(matches!(kind_of(&causal), ModelKind::NotGenerative { .. }));
-}
 
 #[test]
 fn files_that_are_no_models() {
@@ -72,9 +22,6 @@ fn files_that_are_no_models() {
         fs::write(&path, &whole[..len]).expect("to write");
         assert!(matches!(refusal(&path, &options(64)), LoadError::Gguf { .. }), "{len}");
     }
-    let split = Tiny::default().writer(None).metadata("split.count", 2_u16).metadata("split.no", 0_u16);
-    let error = refusal(write(&split).path(), &options(64));
-    assert!(matches!(error, LoadError::Gguf { source: GgufError::Split { count: 2 }, .. }), "{error:?}");
 }
 
 #[test]

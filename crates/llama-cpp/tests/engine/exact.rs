@@ -1,0 +1,176 @@
+//! `exact`: rows of trees have the bits of plain decoding, on the real model in three types and on tiny ones.
+
+use std::sync::{Arc, LazyLock};
+
+use fastrand::Rng;
+use upcycle_core::{
+    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
+};
+use upcycle_gguf::GgmlType;
+use upcycle_llama_cpp::{CacheType, FlashAttention, LlamaVerifier, LoadError, Model, Options};
+use upcycle_testkit::Subject;
+use upcycle_testkit::tiny::{Tiny, write};
+
+use crate::convert::real_as;
+use crate::support::{load, options, real_model, refusal, verifier};
+
+type Shared = LazyLock<Arc<Model>>;
+
+fn exact(n_ctx: u32) -> Options {
+    Options { exact: true, threads: 1.try_into().ok(), ..options(n_ctx) }
+}
+
+static Q4_1: Shared = LazyLock::new(|| load(&real_model(), &exact(800)));
+static Q8_0: Shared = LazyLock::new(|| load(&real_as(GgmlType::Q8_0), &exact(800)));
+static F16: Shared = LazyLock::new(|| load(&real_as(GgmlType::F16), &exact(800)));
+static TINY: LazyLock<[Arc<Model>; 2]> = LazyLock::new(|| {
+    [None, Some("blk.0.ffn_up.weight")]
+        .map(|poisoned| load(write(&Tiny { poisoned, ..Tiny::default() }.writer(None)).path(), &exact(160)))
+});
+
+upcycle_testkit::conformance! {
+    mod tiny;
+    subject: || Subject::new(|| verifier(&TINY[0])).not_finite(|| verifier(&TINY[1])),
+    exempt: [],
+}
+
+/// The logits behind each row of a pass.
+fn score(verifier: &mut LlamaVerifier, seq: SeqId, tree: &DraftTree) -> Result<Vec<Vec<f32>>, VerifyError> {
+    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(1))?;
+    (0..tree.len()).map(|node| Ok(verifier.logits(Row { step: 0, node })?.to_vec())).collect()
+}
+
+fn best(logits: &[f32]) -> TokenId {
+    let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+    best.map_or(0, |(token, _)| token as TokenId)
+}
+
+/// A text that the model continues row by row, `len` tokens behind `prompt`, and the logits behind each of those.
+fn plain(model: &Arc<Model>, prompt: &[TokenId], len: usize) -> (Vec<TokenId>, Vec<Vec<f32>>) {
+    let mut verifier = verifier(model);
+    let seq = verifier.open().expect("room for one");
+    let mut text = prompt.to_vec();
+    let mut rows = Vec::new();
+    for at in 0..prompt.len() + len {
+        let tree = DraftTree::chain(&[text[at]]);
+        let logits = score(&mut verifier, seq, &tree).expect("a pass").remove(0);
+        verifier.commit(&[Commit { seq, path: &[NodeId::ROOT] }]).expect("it waits");
+        if at + 1 == text.len() {
+            text.push(best(&logits));
+        }
+        if at + 1 >= prompt.len() {
+            rows.push(logits);
+        }
+    }
+    (text, rows)
+}
+
+/// A tree that holds the next tokens of a text among others, in an order that is the generator's, and their path.
+fn tree(rng: &mut Rng, next: &[TokenId]) -> (DraftTree, Vec<NodeId>) {
+    let mut tree = DraftTree::new();
+    tree.restart(next[0], Room::UNBOUNDED);
+    let mut path = vec![NodeId::ROOT];
+    let size = rng.usize(next.len()..next.len() + 12);
+    while tree.len() < size || path.len() < next.len() {
+        if path.len() < next.len() && rng.u8(..3) == 0 {
+            let parent = path[path.len() - 1];
+            let token = next[path.len()];
+            let there = tree.child(parent, token);
+            path.push(there.unwrap_or_else(|| tree.push(parent, token, None).expect("there is room")));
+        } else {
+            let parent = NodeId::new(rng.usize(..tree.len()));
+            // A token that the text hardly has here.
+            let _ = tree.push(parent, 40_000 + rng.u32(..9_000), None);
+        }
+    }
+    (tree, path)
+}
+
+fn bits(rows: &[f32]) -> Vec<u32> {
+    rows.iter().map(|logit| logit.to_bits()).collect()
+}
+
+/// Twenty prompts: whatever trees the continuation is scored in, and whatever of them is kept, each row has the bits that it
+/// has in plain decoding. One prompt is longer than 512 tokens, from where on llama.cpp has another attention for one row.
+#[test]
+fn rows_of_trees_have_the_bits_of_plain_decoding() {
+    for (name, model) in [("Q4_1", &Q4_1), ("Q8_0", &Q8_0), ("F16", &F16)] {
+        assert_eq!(verifier(model).row_tolerance(), 0.0);
+        let (mut rows, mut rejected) = (0, 0);
+        for prompt in 0..20_u64 {
+            let mut rng = Rng::with_seed(prompt);
+            let len = if name == "Q4_1" && prompt == 19 { 520 } else { rng.usize(2..12) };
+            let prompt: Vec<TokenId> = (0..len).map(|_| rng.u32(500..6000)).collect();
+            let (text, plain) = plain(model, &prompt, 10);
+            let mut verifier = verifier(model);
+            let seq = verifier.open().expect("room for one");
+            // All but the last token, in chunks of any size.
+            let mut at = 0;
+            while at + 1 < len {
+                let chunk = rng.usize(1..=100).min(len - 1 - at);
+                let tree = DraftTree::chain(&text[at..at + chunk]);
+                verifier
+                    .forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut TopK::new(1))
+                    .expect("a pass");
+                verifier
+                    .commit(&[Commit { seq, path: &tree.nodes().collect::<Vec<_>>() }])
+                    .expect("it waits");
+                at += chunk;
+            }
+            let end = text.len() - 1;
+            while at < end {
+                let next = &text[at..end.min(at + rng.usize(1..6))];
+                let (tree, path) = tree(&mut rng, next);
+                let scored = score(&mut verifier, seq, &tree).expect("a pass");
+                for (depth, node) in path.iter().enumerate() {
+                    let expected = &plain[at + depth - (len - 1)];
+                    assert_eq!(
+                        bits(&scored[node.index()]),
+                        bits(expected),
+                        "{name}, row {at} + {depth} of {tree:?}"
+                    );
+                }
+                rejected += tree.len() - path.len();
+                rows += path.len();
+                verifier.commit(&[Commit { seq, path: &path }]).expect("it waits");
+                at += path.len();
+            }
+        }
+        println!("{name}: {rows} rows have the bits of plain decoding, beside {rejected} that were rejected");
+    }
+}
+
+#[test]
+fn what_exact_does_not_go_with() {
+    let file = write(&Tiny::default().writer(None));
+    let off = Options { flash_attn: FlashAttention::Off, ..exact(64) };
+    assert!(matches!(refusal(file.path(), &off), LoadError::Options { .. }));
+    // Whichever float types are asked for.
+    for (cache_type_k, cache_type_v) in [(CacheType::F32, CacheType::F32), (CacheType::F32, CacheType::F16)] {
+        let model = load(file.path(), &Options { cache_type_k, cache_type_v, ..exact(64) });
+        assert_eq!(verifier(&model).row_tolerance(), 0.0);
+    }
+    let mut verifier = verifier(&load(file.path(), &exact(64)));
+    assert_eq!(verifier.limits().max_seqs, 1);
+    verifier.open().expect("room for one");
+    assert!(matches!(verifier.open(), Err(VerifyError::TooManySequences { max: 1 })));
+}
+
+/// Passes of every size give the bits of single rows: no kernel is chosen by it.
+#[test]
+fn no_number_of_rows_has_bits_of_its_own() {
+    let model = &TINY[0];
+    let text: Vec<TokenId> = (0..128).map(|at| at * 7 % 96).collect();
+    let mut alone = Vec::new();
+    let mut verifier = verifier(model);
+    let seq = verifier.open().expect("room for one");
+    for &token in &text {
+        alone.extend(score(&mut verifier, seq, &DraftTree::chain(&[token])).expect("a pass"));
+        verifier.commit(&[Commit { seq, path: &[NodeId::ROOT] }]).expect("it waits");
+    }
+    for n in 1..=text.len() {
+        verifier.truncate(seq, 0).expect("not beyond");
+        let rows = score(&mut verifier, seq, &DraftTree::chain(&text[..n])).expect("a pass");
+        assert!(rows.iter().zip(&alone).all(|(row, alone)| bits(row) == bits(alone)), "{n} rows");
+    }
+}
