@@ -11,6 +11,10 @@ use serde_json::ser::{Formatter, Serializer};
 /// The widest indentation that is taken, in spaces.
 const INDENT_LIMIT: usize = 16;
 
+/// The longest JSON that a template may make at once, in bytes. Each `tojson` of the last one's text escapes it anew and can
+/// double it, which is not counted as work.
+const LENGTH_LIMIT: usize = 16 << 20;
+
 /// The `tojson` filter of Hugging Face's templates: `json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)`, where
 /// `ensure_ascii` is false unless the template says otherwise.
 ///
@@ -24,11 +28,27 @@ pub(crate) fn tojson(value: &Value, arguments: Kwargs) -> Result<String, Error> 
     }
     let ascii = arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     arguments.assert_all_used()?;
-    let mut json = Vec::new();
+    let mut json = Bounded(Vec::new());
     let mut serializer = Serializer::with_formatter(&mut json, Python { indent, depth: 0, filled: false });
     value.serialize(&mut serializer).map_err(|error| wrong(format!("tojson: {error}")))?;
-    let json = String::from_utf8(json).map_err(|error| wrong(format!("tojson: {error}")))?;
+    let json = String::from_utf8(json.0).map_err(|error| wrong(format!("tojson: {error}")))?;
     Ok(if ascii { escaped(&json) } else { json })
+}
+
+/// Bytes that are no more than [`LENGTH_LIMIT`].
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > LENGTH_LIMIT {
+            return Err(io::Error::other(format!("more than {} MB", LENGTH_LIMIT >> 20)));
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// JSON whose strings hold nothing but ASCII. Elsewhere there is nothing else.

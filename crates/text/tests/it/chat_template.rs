@@ -172,6 +172,11 @@ fn templates_that_fail_say_why() {
         matches!(render("{{ strftime_now('%Q') }}"), Err(TextError::TemplateFailed { reason }) if reason.contains("%Q"))
     );
     assert!(matches!(render("{{ 1 | tojson(indent=100000) }}"), Err(TextError::TemplateFailed { .. })));
+    // What doubles at each step.
+    for step in [" | tojson", " | replace('a', 'aa')", " | tojson(ensure_ascii=true)"] {
+        let doubled = render(&format!("{{{{ ('a\"' {}) | length }}}}", step.repeat(60)));
+        assert!(doubled.is_err(), "{step}: {doubled:?}");
+    }
 }
 
 #[test]
