@@ -35,11 +35,8 @@
 
 mod activations;
 mod attention;
-mod checkpoint;
 mod dense;
 mod error;
-mod file;
-mod folder;
 mod forward;
 mod kv;
 mod load;

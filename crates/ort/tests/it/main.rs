@@ -5,6 +5,7 @@ mod memories;
 mod python;
 mod real;
 mod refusals;
+mod safetensors;
 mod standard;
 mod support;
 mod tiny;
