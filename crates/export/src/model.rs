@@ -60,9 +60,25 @@ pub(crate) fn build(
     } else {
         let name = if tied { "token_embd.weight" } else { "output.weight" };
         let head = [(name.to_owned(), model.vocab)];
-        writer.head(Matrix { name: LOGITS, parts: &head, width: model.width }, &normal)?;
+        let matrix = |name| Matrix { name, parts: &head, width: model.width };
+        if matches!(writer.options.weights, crate::Weights::F32 | crate::Weights::F16) {
+            writer.product(matrix(LOGITS), &normal)?;
+        } else {
+            let scores = writer.head(matrix("head"), &normal)?;
+            let fault = fault(&mut writer.graph, &normal);
+            writer.graph.node("Add", LOGITS, &[&scores, &fault], &[]);
+        }
     }
     Ok(writer.source.check_all_read()?)
+}
+
+/// A column of zeros, `[n, 1]`, with a NaN for each row of `input` that has a number that is not finite. The operator for few
+/// bits rounds activations to whole numbers and loses a NaN among them.
+fn fault(graph: &mut Builder, input: &str) -> String {
+    let zero = graph.scalar(0.0);
+    let zeros = graph.node("Mul", "zeros", &[input, &zero], &[]);
+    let axis = graph.whole(&[1]);
+    graph.node("ReduceSum", "fault", &[&zeros, &axis], &[("keepdims", Value::Int(1))])
 }
 
 /// Inputs and outputs.

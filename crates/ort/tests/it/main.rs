@@ -1,6 +1,7 @@
 //! The backend on ONNX Runtime's library, which `scripts/setup-ort.sh` fetches: laws, texts, what is copied, refusals.
 
 mod copies;
+mod finite;
 mod memories;
 mod python;
 mod real;
