@@ -1,20 +1,13 @@
 //! Why a model cannot be loaded.
 
-use std::path::{Path, PathBuf};
-
-use upcycle_gguf::{GgmlType, GgufError, HyperparameterError};
+use upcycle_checkpoint::CheckpointError;
+use upcycle_gguf::GgmlType;
 use upcycle_kernels::{IsaError, PackError};
 
 /// Why a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The file was written to while it was read.
-    #[error("{} was changed while it was loaded; load it again once it is whole", path.display())]
-    Changed {
-        /// The file, or the folder that it is in.
-        path: PathBuf,
-    },
     /// A device that this program was built without.
     #[error(
         "`device` is {device:?}, which is not compiled in: build with the cargo feature `candle-{device}`, or take \"cpu\""
@@ -39,100 +32,9 @@ pub enum LoadError {
         /// What it said.
         source: candle_core::Error,
     },
-    /// The file cannot be opened or mapped.
-    #[error("cannot read the model {path}: {source}; check that the path is right and readable", path = path.display())]
-    File {
-        /// The path that was tried.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-    /// The file is not a sound GGUF file, or lacks a tensor or a metadata key.
-    #[error("the model {path} cannot be used", path = path.display())]
-    Gguf {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: GgufError,
-    },
-    /// A file of JSON beside safetensors cannot be read as what it should be.
-    #[error("{path} cannot be used", path = path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// A file of safetensors is not sound.
-    #[error("{path} is no sound file of safetensors; fetch it again", path = path.display())]
-    Safetensors {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: safetensors::SafeTensorError,
-    },
-    /// The index of safetensors and its files contradict each other.
-    #[error("{path}: `{entry}`: {problem}", path = path.display())]
-    Index {
-        /// The index, or the file.
-        path: PathBuf,
-        /// The file or tensor that it names.
-        entry: String,
-        /// What is wrong, and what would be right.
-        problem: &'static str,
-    },
-    /// A tensor of safetensors of a type that is not known.
-    #[error("tensor `{tensor}` is {found:?}; expected F32, F16 or BF16: convert the model to one of these")]
-    Dtype {
-        /// The tensor.
-        tensor: String,
-        /// Its type.
-        found: safetensors::Dtype,
-    },
-    /// A tensor that the model needs is not there.
-    #[error(
-        "the model {path} cannot be used: tensor `{tensor}` is missing among its {count} tensors; \
-         fetch or convert the model again",
-        path = path.display()
-    )]
-    MissingTensor {
-        /// The file or folder.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// How many tensors there are.
-        count: usize,
-    },
-    /// An architecture that is not known.
-    #[error("`{key}`: expected one of [{known}], found `{found}`", known = known.join(", "))]
-    UnknownArchitecture {
-        /// The key that names it: `general.architecture`, or `model_type` of a `config.json`.
-        key: &'static str,
-        /// The architecture of the file.
-        found: String,
-        /// Those that are known.
-        known: &'static [&'static str],
-    },
-    /// A metadata value that cannot be, or that asks for something that is not supported.
-    #[error("metadata key `{key}`: expected {expected}, found {found}")]
-    Metadata {
-        /// The key.
-        key: String,
-        /// What would be right.
-        expected: String,
-        /// What the file says.
-        found: String,
-    },
-    /// A tensor of another shape than the metadata say.
-    #[error("tensor `{tensor}`: expected shape {expected:?} (innermost dimension first), found {found:?}")]
-    Shape {
-        /// The tensor.
-        tensor: String,
-        /// The shape that follows from the metadata.
-        expected: Vec<u64>,
-        /// The shape in the file.
-        found: Vec<u64>,
-    },
+    /// The files cannot be read, are not sound, or are of a model that is not known.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A tensor of a type that candle cannot compute with.
     #[error(
         "tensor `{tensor}` is {found}, which candle cannot multiply; expected one of [{known}]: \
@@ -174,23 +76,6 @@ pub enum LoadError {
         /// Where it starts in the file.
         offset: u64,
     },
-    /// A tensor that this architecture does not have: leaving it out would give wrong text.
-    #[error(
-        "tensor `{tensor}` is not part of a plain {architecture} model; its effect is not implemented, and without it \
-         the text would be wrong"
-    )]
-    UnknownTensor {
-        /// The tensor.
-        tensor: String,
-        /// The architecture.
-        architecture: &'static str,
-    },
-    /// A vector of weights with a NaN or an infinity.
-    #[error("tensor `{tensor}` holds a number that is not finite; the file is damaged: fetch it again")]
-    NotFinite {
-        /// The tensor.
-        tensor: String,
-    },
     /// Memory for the weights cannot be had.
     #[error("{bytes} bytes for tensor `{tensor}` cannot be had; weights = \"file\" takes less memory")]
     Memory {
@@ -225,18 +110,4 @@ pub enum LoadError {
         /// What rayon said.
         source: rayon::ThreadPoolBuildError,
     },
-}
-
-impl LoadError {
-    /// What is wrong with the metadata of the file `path`.
-    pub(crate) fn of_metadata(path: &Path, error: HyperparameterError) -> Self {
-        match error {
-            HyperparameterError::Gguf(source) => Self::Gguf { path: path.to_owned(), source },
-            HyperparameterError::UnknownArchitecture { key, found, known } => {
-                Self::UnknownArchitecture { key, found, known }
-            }
-            HyperparameterError::Metadata { key, expected, found } => Self::Metadata { key, expected, found },
-            HyperparameterError::Shape { tensor, expected, found } => Self::Shape { tensor, expected, found },
-        }
-    }
 }

@@ -35,12 +35,9 @@
 
 mod activations;
 mod attention;
-mod checkpoint;
 mod dense;
 mod device;
 mod error;
-mod file;
-mod folder;
 mod forward;
 mod kv;
 mod load;

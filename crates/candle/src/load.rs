@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tracing::{debug, info_span, warn};
+use upcycle_checkpoint::{CheckpointError, Source};
 use upcycle_gguf::Hyperparameters;
 use upcycle_kernels::Kernels;
 
-use crate::checkpoint::Source;
 use crate::kv::KvShape;
 use crate::model::{Blocks, Body, Dimensions, Layer, Model};
 use crate::product::Stack;
@@ -73,7 +73,7 @@ impl Model {
         }
         let source = Source::open(path)?;
         let dimensions = Dimensions::of(&source.model);
-        debug!(architecture = %source.architecture(), ?dimensions, "read the metadata");
+        debug!(architecture = %source.model.architecture, ?dimensions, "read the metadata");
 
         if let Some(device) = device {
             let threads = rayon_threads(options)?;
@@ -144,10 +144,11 @@ fn rayon_threads(options: &Options) -> Result<ThreadPool, LoadError> {
 fn check_all_read(tensors: &Tensors<'_>, source: &Source) -> Result<(), LoadError> {
     source.checkpoint.check_unchanged()?;
     match tensors.unread() {
-        Some(tensor) => Err(LoadError::UnknownTensor {
+        Some(tensor) => Err(CheckpointError::UnknownTensor {
             tensor: tensor.to_owned(),
-            architecture: source.architecture().name(),
-        }),
+            architecture: source.model.architecture.name(),
+        }
+        .into()),
         None => Ok(()),
     }
 }
@@ -203,7 +204,7 @@ pub(crate) fn read_head_norms(
     source: &Source,
     dimensions: &Dimensions,
 ) -> Result<Option<[Vec<f32>; 2]>, LoadError> {
-    if !source.architecture().normalizes_heads() {
+    if !source.model.architecture.normalizes_heads() {
         return Ok(None);
     }
     let width = dimensions.kv.width;
@@ -239,7 +240,7 @@ fn read_rope(tensors: &mut Tensors<'_>, model: &Hyperparameters) -> Result<Rope,
     };
     let frequencies = model.frequencies(divisors.as_deref());
     if frequencies.iter().any(|frequency| !frequency.is_finite()) {
-        return Err(LoadError::NotFinite { tensor: DIVISORS.to_owned() });
+        return Err(CheckpointError::NotFinite { tensor: DIVISORS.to_owned() }.into());
     }
     let magnitude = model.rope_scaling.magnitude();
     Ok(Rope { layout: model.rope_layout, frequencies, magnitude })

@@ -29,14 +29,18 @@ impl Mapped {
         Ok(Self(Arc::new(map)))
     }
 
-    /// `len` bytes that `fill` writes.
-    pub(crate) fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<Self> {
-        let mut memory = MmapMut::map_anon(len)?;
+    /// `len` bytes that `fill` writes; `failed` says what it means that the system has no memory for them.
+    pub(crate) fn filled<E>(
+        len: usize,
+        failed: impl Fn(io::Error) -> E,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut memory = MmapMut::map_anon(len).map_err(&failed)?;
         // Where the system refuses, the bytes are the same.
         #[cfg(target_os = "linux")]
         let _ = memory.advise(memmap2::Advice::HugePage);
         fill(&mut memory)?;
-        Ok(Self(Arc::new(memory.make_read_only()?)))
+        Ok(Self(Arc::new(memory.make_read_only().map_err(failed)?)))
     }
 
     /// The bytes.

@@ -1,5 +1,6 @@
 //! Reading tensors of a model into matrices and vectors, each checked against what the model needs.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::hint::black_box;
 
@@ -12,14 +13,14 @@ use candle_core::quantized::k_quants::{
 use half::{bf16, f16};
 use rayon::ThreadPool;
 use rayon::prelude::*;
+use upcycle_checkpoint::{Checkpoint, CheckpointError, Entry};
 use upcycle_gguf::{GgmlType, TensorInfo};
 use upcycle_kernels::{Matrix as Packed, PackError};
 
 use crate::activations::{Lhs, check_finite};
-use crate::checkpoint::{Checkpoint, Entry};
 use crate::dense::Dense;
 use crate::device::{self, Linear};
-use crate::mapped::{MappedSlice, Plain};
+use crate::mapped::{Mapped, MappedSlice, Plain};
 use crate::product::{Blocks, Matrix, Storage};
 use crate::{LoadError, Weights};
 
@@ -76,6 +77,8 @@ macro_rules! by_type {
 /// The tensors of a model's files while a model is made of them.
 pub(crate) struct Tensors<'a> {
     checkpoint: &'a Checkpoint,
+    /// Its files, each mapped once something of it stays there.
+    maps: Vec<OnceCell<Mapped>>,
     weights: Weights,
     threads: &'a ThreadPool,
     /// By their names in GGUF files.
@@ -97,7 +100,29 @@ impl<'a> Tensors<'a> {
         let unread = checkpoint.tensors().map(|(name, _)| name).collect();
         let total = checkpoint.tensors().map(|(_, tensor)| tensor.bytes).sum();
         progress(0, total);
-        Self { checkpoint, weights, threads, unread, buffer: vec![0; BUFFER], progress, done: 0, total }
+        let maps = checkpoint.files().iter().map(|_| OnceCell::new()).collect();
+        let buffer = vec![0; BUFFER];
+        Self { checkpoint, maps, weights, threads, unread, buffer, progress, done: 0, total }
+    }
+
+    /// The mapped file that a tensor lies in.
+    fn map(&self, entry: &Entry) -> Result<&Mapped, LoadError> {
+        let (file, map) = (&self.checkpoint.files()[entry.file()], &self.maps[entry.file()]);
+        if let Some(map) = map.get() {
+            return Ok(map);
+        }
+        let mapped = Mapped::of_file(file.file()).map_err(|source| file.error(source))?;
+        // A part that is gone would end the process when it is looked at.
+        file.check_unchanged()?;
+        Ok(map.get_or_init(|| mapped))
+    }
+
+    /// The bytes of a tensor, in memory of their own.
+    fn copy(&self, entry: &Entry) -> Result<Mapped, LoadError> {
+        let TensorInfo { name, bytes, .. } = entry.info();
+        let memory = || LoadError::Memory { tensor: name.clone(), bytes: *bytes };
+        let len = usize::try_from(*bytes).map_err(|_| memory())?;
+        Mapped::filled(len, |_| memory(), |bytes| Ok(self.checkpoint.read_into(entry, 0, bytes)?))
     }
 
     /// The first tensor that was not read.
@@ -127,7 +152,7 @@ impl<'a> Tensors<'a> {
         outputs: usize,
     ) -> Result<Box<dyn Matrix>, LoadError> {
         let entry = self.checkpoint.find(name, &[inputs, outputs])?;
-        let info = &entry.info;
+        let info = entry.info();
         let plain = matches!(info.dtype, GgmlType::F16 | GgmlType::Bf16);
         let wide = plain || self.weights == Weights::F32 && info.dtype != GgmlType::F32;
         let matrix: Box<dyn Matrix> = if wide {
@@ -172,7 +197,7 @@ impl<'a> Tensors<'a> {
         pack: impl FnOnce(GgmlType, &[u8]) -> Option<Result<Packed, PackError>>,
     ) -> Result<Packed, LoadError> {
         let entry = self.checkpoint.find(name, &[inputs, outputs])?;
-        let info = &entry.info;
+        let info = entry.info();
         let widen = self.weights == Weights::F32 && info.dtype != GgmlType::F32;
         let packed = if widen {
             let values = by_type!(info, self.widen(entry, inputs), F32: f32, F16: f16, Bf16: bf16)?;
@@ -181,10 +206,10 @@ impl<'a> Tensors<'a> {
         } else {
             match self.buffer.get_mut(..info.bytes as usize) {
                 Some(bytes) => {
-                    self.checkpoint.read_into(entry, bytes)?;
+                    self.checkpoint.read_into(entry, 0, bytes)?;
                     pack(info.dtype, bytes)
                 }
-                None => pack(info.dtype, self.checkpoint.read(entry)?.bytes()),
+                None => pack(info.dtype, self.copy(entry)?.bytes()),
             }
         };
         let unknown = || LoadError::Kernels { reason: format!("tensor `{}` is {}", info.name, info.dtype) };
@@ -203,11 +228,11 @@ impl<'a> Tensors<'a> {
         device: &Device,
     ) -> Result<Linear, LoadError> {
         let entry = self.checkpoint.find(name, &[inputs, outputs])?;
-        let info = &entry.info;
+        let info = entry.info();
         let shape = (outputs, inputs);
         let linear = match device::blocks(info.dtype) {
             Some(dtype) if self.weights == Weights::File => {
-                Linear::of_blocks(dtype, self.checkpoint.read(entry)?.bytes(), shape, device)
+                Linear::of_blocks(dtype, self.copy(entry)?.bytes(), shape, device)
             }
             _ => {
                 let values = by_type!(info, self.widen(entry, inputs), F32: f32, F16: f16, Bf16: bf16)?;
@@ -222,10 +247,10 @@ impl<'a> Tensors<'a> {
     /// The vector of this name and length as `f32`.
     pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let entry = self.checkpoint.find(name, &[len])?;
-        let info = &entry.info;
+        let info = entry.info();
         let values = by_type!(info, self.widen(entry, len), F32: f32, F16: f16, Bf16: bf16)?;
         if check_finite(&values, len).is_err() {
-            return Err(LoadError::NotFinite { tensor: info.name.clone() });
+            return Err(CheckpointError::NotFinite { tensor: info.name.clone() }.into());
         }
         self.read(name, info);
         Ok(values)
@@ -233,7 +258,7 @@ impl<'a> Tensors<'a> {
 
     /// The blocks of a tensor, in the mapped file.
     fn blocks<T: Plain + Block>(&self, entry: &Entry) -> Result<MappedSlice<T>, LoadError> {
-        let (info, file) = (&entry.info, self.checkpoint.map(entry)?);
+        let (info, file) = (entry.info(), self.map(entry)?);
         let (offset, bytes) = (info.offset as usize, info.bytes as usize);
         let blocks = file.values::<T>(offset, bytes / size_of::<T>()).ok_or_else(|| misaligned(info))?;
         // Every page is read once, so that the first pass does not wait for the disk.
@@ -248,7 +273,7 @@ impl<'a> Tensors<'a> {
         T: Plain + Block + std::fmt::Debug,
         T::VecDotType: Lhs,
     {
-        let info = &entry.info;
+        let info = entry.info();
         let pairs = matches!(info.dtype, GgmlType::Q4_1 | GgmlType::Q5_0 | GgmlType::Q5_1);
         let multiple = 2 * info.dtype.block_size();
         if pairs && !(inputs as u64).is_multiple_of(multiple) {
@@ -261,13 +286,13 @@ impl<'a> Tensors<'a> {
 
     /// All values of a tensor as `f32`, rows of `width` in parallel.
     fn widen<T: Plain + Block>(&self, entry: &Entry, width: usize) -> Result<Vec<f32>, LoadError> {
-        let info = &entry.info;
+        let info = entry.info();
         let len = info.elements() as usize;
         let mut values = Vec::new();
         if values.try_reserve_exact(len).is_err() {
             return Err(LoadError::Memory { tensor: info.name.clone(), bytes: 4 * len as u64 });
         }
-        let bytes = self.checkpoint.read(entry)?;
+        let bytes = self.copy(entry)?;
         let blocks = bytes.values::<T>(0, bytes.bytes().len() / size_of::<T>());
         let blocks = blocks.ok_or_else(|| misaligned(info))?;
         values.resize(len, 0.0);

@@ -10,6 +10,7 @@ use support::formats;
 use support::{Scaling, Tiny, chain, options};
 use tempfile::TempDir;
 use upcycle_candle::{LoadError, Model, Products, Weights};
+use upcycle_checkpoint::CheckpointError;
 use upcycle_gguf::GgmlType;
 
 fn tiny(family: &'static str) -> Tiny {
@@ -22,16 +23,21 @@ fn folder(tiny: &Tiny, shards: bool) -> TempDir {
     folder
 }
 
-fn load(path: &Path) -> Result<(), LoadError> {
-    let loaded = Model::load(path, &options(Products::Candle, Weights::File));
-    if let Err(error) = &loaded {
-        println!("{}", chain(error));
+fn load(path: &Path) -> Result<(), CheckpointError> {
+    match Model::load(path, &options(Products::Candle, Weights::File)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            println!("{}", chain(&error));
+            match error {
+                LoadError::Checkpoint(error) => Err(error),
+                other => panic!("{other:?}"),
+            }
+        }
     }
-    loaded.map(drop)
 }
 
 /// What is refused of a sound model whose `config.json` was changed.
-fn refusal(tiny: &Tiny, change: impl FnOnce(&mut Value)) -> LoadError {
+fn refusal(tiny: &Tiny, change: impl FnOnce(&mut Value)) -> CheckpointError {
     let folder = folder(tiny, false);
     let mut config = formats::config(tiny);
     change(&mut config);
@@ -90,19 +96,19 @@ fn settings_that_cannot_be_are_refused_by_their_key() {
             config[place] = value.clone();
         });
         match error {
-            LoadError::Metadata { key: named, .. } => assert_eq!(named, key),
+            CheckpointError::Metadata { key: named, .. } => assert_eq!(named, key),
             other => panic!("{key} = {value}: {other:?}"),
         }
     }
     // Two names of one thing that say different things; a scaling with a key that is not known; a key that is missing.
     let scaled = Tiny { scaling: Scaling::Linear, ..tiny("llama") };
     let two = refusal(&scaled, |config| config["rope_parameters"] = json!({ "rope_type": "default" }));
-    assert!(matches!(two, LoadError::Metadata { key, .. } if key == "rope_scaling"));
+    assert!(matches!(two, CheckpointError::Metadata { key, .. } if key == "rope_scaling"));
     let unknown = refusal(&scaled, |config| config["rope_scaling"]["long_factor"] = json!([1.0]));
     assert!(chain(&unknown).contains("long_factor"), "{unknown:?}");
     let missing =
         refusal(&scaled, |config| drop(config.as_object_mut().map(|keys| keys.remove("vocab_size"))));
-    assert!(matches!(missing, LoadError::Json { .. }) && chain(&missing).contains("vocab_size"));
+    assert!(matches!(missing, CheckpointError::Json { .. }) && chain(&missing).contains("vocab_size"));
 }
 
 #[test]
@@ -110,7 +116,7 @@ fn windows_have_to_be_said_in_full() {
     let absent = refusal(&tiny("mistral"), |config| {
         drop(config.as_object_mut().map(|keys| keys.remove("sliding_window")));
     });
-    assert!(matches!(absent, LoadError::Metadata { key, .. } if key == "sliding_window"));
+    assert!(matches!(absent, CheckpointError::Metadata { key, .. } if key == "sliding_window"));
     let windowed = Tiny { window: Some((6, 1)), ..tiny("qwen2") };
     for (key, value) in [
         ("sliding_window", Value::Null),
@@ -121,7 +127,7 @@ fn windows_have_to_be_said_in_full() {
     ] {
         let error = refusal(&windowed, |config| config[key] = value.clone());
         assert!(
-            matches!(&error, LoadError::Metadata { key: named, .. } if named == key),
+            matches!(&error, CheckpointError::Metadata { key: named, .. } if named == key),
             "{key} = {value}: {error:?}"
         );
     }
@@ -131,23 +137,26 @@ fn windows_have_to_be_said_in_full() {
 fn tensors_are_named_as_the_folder_names_them() {
     let biased = refusal(&tiny("llama"), |config| config["attention_bias"] = true.into());
     assert!(
-        matches!(&biased, LoadError::MissingTensor { tensor, .. } if tensor == "model.layers.0.self_attn.q_proj.bias"),
+        matches!(&biased, CheckpointError::MissingTensor { tensor, .. } if tensor == "model.layers.0.self_attn.q_proj.bias"),
         "{biased:?}"
     );
     let untied = refusal(&tiny("llama"), |config| config["tie_word_embeddings"] = false.into());
-    assert!(matches!(&untied, LoadError::MissingTensor { tensor, .. } if tensor == "lm_head.weight"));
+    assert!(matches!(&untied, CheckpointError::MissingTensor { tensor, .. } if tensor == "lm_head.weight"));
     let narrow = refusal(&tiny("llama"), |config| config["intermediate_size"] = 64.into());
     assert!(
-        matches!(&narrow, LoadError::Shape { tensor, .. } if tensor == "model.layers.0.mlp.gate_proj.weight")
+        matches!(&narrow, CheckpointError::Shape { tensor, .. } if tensor == "model.layers.0.mlp.gate_proj.weight")
     );
     // What a model has and its architecture has not: a qwen2 that says that it is a llama.
     let other = refusal(&tiny("qwen2"), |config| config["model_type"] = "llama".into());
-    assert!(matches!(&other, LoadError::UnknownTensor { .. }), "{other:?}");
+    assert!(matches!(&other, CheckpointError::UnknownTensor { .. }), "{other:?}");
     // A head of its own that is said to be the embedding.
     let tied = refusal(&Tiny { untied: true, ..tiny("llama") }, |config| {
         config["tie_word_embeddings"] = true.into();
     });
-    assert!(matches!(&tied, LoadError::Metadata { key, .. } if key == "tie_word_embeddings"), "{tied:?}");
+    assert!(
+        matches!(&tied, CheckpointError::Metadata { key, .. } if key == "tie_word_embeddings"),
+        "{tied:?}"
+    );
 }
 
 #[test]
@@ -165,7 +174,7 @@ fn files_that_are_not_there_or_cut_short() {
         }
         fs::remove_file(&path).expect("to remove");
         let error = load(folder.path()).expect_err("refused");
-        assert!(matches!(&error, LoadError::File { path, .. } if path.ends_with(file)), "{error:?}");
+        assert!(matches!(&error, CheckpointError::File { path, .. } if path.ends_with(file)), "{error:?}");
     }
 }
 
@@ -179,13 +188,13 @@ fn an_index_names_files_beside_it_and_each_tensor_once() {
         index_json["weight_map"]["lm_head.weight"] = bad.into();
         fs::write(&index, index_json.to_string()).expect("to write");
         let error = load(folder.path()).expect_err("refused");
-        assert!(matches!(&error, LoadError::Index { entry, .. } if entry == bad), "{error:?}");
+        assert!(matches!(&error, CheckpointError::Index { entry, .. } if entry == bad), "{error:?}");
     }
     fs::write(&index, whole.to_string()).expect("to write");
     let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
     fs::copy(folder.path().join(names[0]), folder.path().join(names[1])).expect("to copy");
     let error = load(folder.path()).expect_err("refused");
-    assert!(matches!(&error, LoadError::Index { .. }), "{error:?}");
+    assert!(matches!(&error, CheckpointError::Index { .. }), "{error:?}");
 }
 
 #[test]
@@ -198,7 +207,7 @@ fn a_type_that_is_not_known_is_named() {
     let bad = [&bytes[..at], b"\"I32\"", &bytes[at + 5..]].concat();
     fs::write(&path, bad).expect("to write");
     let error = load(folder.path()).expect_err("refused");
-    assert!(matches!(&error, LoadError::Dtype { .. }), "{error:?}");
+    assert!(matches!(&error, CheckpointError::Dtype { .. }), "{error:?}");
 }
 
 /// Old writers did not pad the header: numbers may stand anywhere.

@@ -7,6 +7,7 @@ use std::io::Write;
 use support::formats;
 use support::{Tiny, chain, last_logits, options, write};
 use upcycle_candle::{Device, LoadError, Model, Options, Products, Weights};
+use upcycle_checkpoint::CheckpointError;
 use upcycle_gguf::write::GgufWriter;
 use upcycle_gguf::{GgmlType, GgufError, Value};
 
@@ -89,7 +90,10 @@ fn a_sound_model_is_loaded_and_progress_reaches_the_end() {
 #[test]
 fn files_that_are_not_there_empty_or_cut_short() {
     let load = |path: &std::path::Path| Model::load(path, &Options::default());
-    assert!(matches!(load("no-such-model.gguf".as_ref()), Err(LoadError::File { .. })));
+    assert!(matches!(
+        load("no-such-model.gguf".as_ref()),
+        Err(LoadError::Checkpoint(CheckpointError::File { .. }))
+    ));
 
     let whole = tiny().writer().to_bytes().expect("a sound model");
     for len in [0, 3, 8, 100, whole.len() / 2, whole.len() - 1] {
@@ -97,7 +101,11 @@ fn files_that_are_not_there_empty_or_cut_short() {
         file.write_all(&whole[..len]).expect("to write");
         let found = load(file.path());
         assert!(
-            matches!(found, Err(LoadError::Gguf { .. } | LoadError::File { .. })),
+            matches!(
+                found,
+                Err(LoadError::Checkpoint(CheckpointError::Gguf { .. })
+                    | LoadError::Checkpoint(CheckpointError::File { .. }))
+            ),
             "{len} of {} bytes: {found:?}",
             whole.len()
         );
@@ -135,12 +143,16 @@ fn metadata_that_cannot_be_are_refused_by_their_key() {
     ];
     for (key, value) in cases {
         match refusal(&with_metadata(&[(key, value.clone())]), Weights::File) {
-            LoadError::Metadata { key: named, .. } if key == named || key.ends_with("head_count") => {}
+            LoadError::Checkpoint(CheckpointError::Metadata { key: named, .. })
+                if key == named || key.ends_with("head_count") => {}
             other => panic!("{key} = {value:?}: {other:?}"),
         }
     }
     let wrong_type = refusal(&with_metadata(&[("llama.block_count", "two".into())]), Weights::File);
-    assert!(matches!(wrong_type, LoadError::Gguf { source: GgufError::WrongType { .. }, .. }));
+    assert!(matches!(
+        wrong_type,
+        LoadError::Checkpoint(CheckpointError::Gguf { source: GgufError::WrongType { .. }, .. })
+    ));
 }
 
 #[test]
@@ -149,8 +161,11 @@ fn missing_tensors_and_wrong_shapes_are_named() {
         let writer =
             with_tensors(|name, dtype, shape| (name != missing).then(|| (name.to_owned(), dtype, shape)));
         match refusal(&writer, Weights::File) {
-            LoadError::MissingTensor { tensor, .. }
-            | LoadError::Gguf { source: GgufError::MissingTensor { tensor, .. }, .. } => {
+            LoadError::Checkpoint(CheckpointError::MissingTensor { tensor, .. })
+            | LoadError::Checkpoint(CheckpointError::Gguf {
+                source: GgufError::MissingTensor { tensor, .. },
+                ..
+            }) => {
                 assert_eq!(tensor, missing);
             }
             other => panic!("{missing}: {other:?}"),
@@ -162,7 +177,7 @@ fn missing_tensors_and_wrong_shapes_are_named() {
             Some((name.to_owned(), dtype, shape))
         });
         match refusal(&writer, Weights::File) {
-            LoadError::Shape { tensor, expected, found } => {
+            LoadError::Checkpoint(CheckpointError::Shape { tensor, expected, found }) => {
                 assert_eq!(tensor, missing);
                 assert_eq!(expected.last().map(|last| last + 1), found.last().copied());
             }
@@ -176,7 +191,7 @@ fn a_tensor_that_would_be_ignored_is_refused() {
     for name in ["blk.0.attn_output.bias", "blk.0.attn_q_norm.weight", "blk.1.attn_q.bias"] {
         let writer = tiny().tensor(tiny().writer(), name, GgmlType::F32, &[64]);
         match refusal(&writer, Weights::File) {
-            LoadError::UnknownTensor { tensor, .. } => assert_eq!(tensor, name),
+            LoadError::Checkpoint(CheckpointError::UnknownTensor { tensor, .. }) => assert_eq!(tensor, name),
             other => panic!("{other:?}"),
         }
     }
@@ -218,7 +233,9 @@ fn a_vector_that_is_not_finite_is_refused() {
     bytes.extend(f32::NAN.to_le_bytes());
     let writer = writer.tensor("blk.1.ffn_norm.weight", GgmlType::F32, &[64], bytes);
     match refusal(&writer, Weights::File) {
-        LoadError::NotFinite { tensor } => assert_eq!(tensor, "blk.1.ffn_norm.weight"),
+        LoadError::Checkpoint(CheckpointError::NotFinite { tensor }) => {
+            assert_eq!(tensor, "blk.1.ffn_norm.weight");
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -251,7 +268,10 @@ fn a_file_that_is_written_to_while_it_is_read_is_refused_and_one_that_is_removed
         let appended = load(&|path| {
             std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(b"x").unwrap();
         });
-        assert!(matches!(appended, Err(LoadError::Changed { .. })), "{products:?}: {appended:?}");
+        assert!(
+            matches!(appended, Err(LoadError::Checkpoint(CheckpointError::Changed { .. }))),
+            "{products:?}: {appended:?}"
+        );
         let replaced = load(&|path| {
             let other = path.with_extension("other");
             std::fs::write(&other, b"something else").unwrap();
@@ -289,7 +309,10 @@ fn a_file_that_is_shortened_while_it_is_read_is_refused_and_later_does_no_harm()
         let (first, calls) = load(usize::MAX);
         for call in 0..calls {
             let found = load(call).0;
-            assert!(matches!(found, Err(LoadError::Changed { .. })), "after {call} tensors: {found:?}");
+            assert!(
+                matches!(found, Err(LoadError::Checkpoint(CheckpointError::Changed { .. }))),
+                "after {call} tensors: {found:?}"
+            );
         }
         let later = load(usize::MAX).0.expect("a sound model");
         shorten(0);

@@ -70,7 +70,7 @@ pub(crate) enum ConfigCommand {
 #[cfg(feature = "ort")]
 #[derive(Args, Debug)]
 pub(crate) struct Export {
-    /// The GGUF file
+    /// The model: a GGUF file or a folder of safetensors, or hf:owner/repo or hf:owner/repo/file, with @revision if wanted
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) model: PathBuf,
     /// The folder to write; it must not be there yet

@@ -3,16 +3,17 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use upcycle_checkpoint::{CheckpointError, Source, folder_of};
 use upcycle_gguf::Gguf;
 use upcycle_onnx::layout::{DATA_FILE, MAX_CONTEXT, MODEL_FILE, WEIGHTS};
 use upcycle_onnx::schema::{Entry, IR_VERSION, MICROSOFT, Message, Model, OPSET, OperatorSet};
-use upcycle_text::{ChatTemplate, Tokenizer};
 
 use crate::architecture;
-use crate::checkpoint::Checkpoint;
 use crate::data::DataFile;
 use crate::graph::Builder;
 use crate::linear::Writer;
+use crate::tensors::Tensors;
+use crate::text::{self, TextFile};
 use crate::{ExportError, Options, model};
 
 /// The configuration in an exported folder.
@@ -30,8 +31,9 @@ pub struct Exported {
     pub bytes: u64,
 }
 
-/// Exports the model at `path`, a GGUF file, into the folder `to`, which must not be there yet. Calls `progress` with the
-/// bytes of weights written and about how many there will be.
+/// Exports the model at `path` into the folder `to`, which must not be there yet. The model is a GGUF file, or a folder
+/// with a `config.json`, safetensors and a `tokenizer.json` (or one of the first two). Calls `progress` with the bytes of
+/// weights written and about how many there will be.
 ///
 /// # Errors
 /// [`ExportError`]. Nothing is left behind then.
@@ -45,12 +47,18 @@ pub fn export(
     if to.exists() {
         return Err(ExportError::Exists { path: to.to_owned() });
     }
-    let gguf = Gguf::open(path).map_err(|source| ExportError::Gguf { path: path.to_owned(), source })?;
-    let hyperparameters = architecture::read(path, &gguf)?;
-    let tokenizer = Tokenizer::from_gguf(&gguf)?;
-    let template = ChatTemplate::from_gguf(&gguf)?;
-    let source = Checkpoint::gguf(path, &gguf)?;
-    let expected = expected_bytes(&source, &gguf, options);
+    let source = Source::open(path)?;
+    architecture::check(&source.model)?;
+    let hyperparameters = source.model.clone();
+    let text_files = match folder_of(path) {
+        Some(folder) => text::of_folder(folder, hyperparameters.vocab)?,
+        None => {
+            let failed = |source| CheckpointError::Gguf { path: path.to_owned(), source };
+            text::of_gguf(&Gguf::open(path).map_err(failed)?, hyperparameters.vocab)?
+        }
+    };
+    let source = Tensors::new(source)?;
+    let expected = expected_bytes(&source, options);
 
     let parent = match to.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -93,9 +101,9 @@ pub fn export(
         fs::write(&path, bytes).map_err(failed(&path))
     };
     write(MODEL_FILE, &model)?;
-    let (tokens, config) = tokenizer.to_json(template.as_ref())?;
-    write("tokenizer.json", tokens.as_bytes())?;
-    write("tokenizer_config.json", config.as_bytes())?;
+    for TextFile { name, bytes } in &text_files {
+        write(name, bytes)?;
+    }
     write(CONFIG_FILE, configuration(options).as_bytes())?;
     publish(folder, to)?;
     progress(bytes, bytes);
@@ -122,12 +130,13 @@ fn publish(folder: tempfile::TempDir, to: &Path) -> Result<(), ExportError> {
 }
 
 /// About how many bytes of weights there will be: for the progress alone.
-fn expected_bytes(source: &Checkpoint, gguf: &Gguf, options: Options) -> u64 {
-    let elements: u64 = gguf.tensors().iter().map(upcycle_gguf::TensorInfo::elements).sum();
+fn expected_bytes(source: &Tensors, options: Options) -> u64 {
+    let (bytes, elements) = source.sizes();
     match options.weights {
         crate::Weights::F32 => 4 * elements,
         crate::Weights::F16 => 2 * elements,
-        crate::Weights::Int8 | crate::Weights::Int4 => 2 * source.bytes(),
+        crate::Weights::Int8 => 2 * elements,
+        crate::Weights::Int4 => elements.min(2 * bytes),
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) struct Builder {
     graph: Graph,
     constants: BTreeMap<Vec<i64>, String>,
     scalars: BTreeMap<u32, String>,
+    indices: BTreeMap<i64, String>,
 }
 
 /// An attribute of a node.
@@ -71,6 +72,17 @@ impl Builder {
         let name = format!("whole.{}", self.constants.len());
         self.constants.insert(values.to_vec(), name.clone());
         self.initializer(Tensor::whole(&name, values));
+        name
+    }
+
+    /// The name of a constant whole number without dimensions.
+    pub(crate) fn index(&mut self, value: i64) -> String {
+        if let Some(name) = self.indices.get(&value) {
+            return name.clone();
+        }
+        let name = format!("index.{}", self.indices.len());
+        self.indices.insert(value, name.clone());
+        self.initializer(Tensor { dims: Vec::new(), ..Tensor::whole(&name, &[value]) });
         name
     }
 

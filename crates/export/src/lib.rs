@@ -1,11 +1,13 @@
-//! Language models as ONNX graphs that score draft trees: from a GGUF file to a folder that ONNX Runtime runs.
+//! Language models as ONNX graphs that score draft trees: from a GGUF file, or a folder of safetensors, to a folder that
+//! ONNX Runtime runs.
 //!
 //! The folder holds the graph and its weights in the layout of [`upcycle_onnx::layout`], `tokenizer.json`,
-//! `tokenizer_config.json` with the chat template, and `upcycle.toml`, a configuration that runs it. It is written under
+//! `tokenizer_config.json` with the chat template (from a folder all of the text layer's files, as they stand), and `upcycle.toml`, a configuration that runs it. It is written under
 //! another name and renamed at the end, so that a folder is there as a whole or not at all. Tensors go through memory some
 //! rows at a time; scales of one matrix are held until it is written.
 //!
-//! Architectures: `llama`, `qwen2`, `qwen3`. Tensor types: those of [`upcycle_kernels::Format`].
+//! Models: those of [`upcycle_checkpoint`], rotary scaling and sliding windows included. Tensor types: those of
+//! [`upcycle_kernels::Format`].
 //!
 //! ```no_run
 //! use upcycle_export::{Options, Weights, export};
@@ -19,7 +21,6 @@
 #![forbid(unsafe_code)]
 
 mod architecture;
-mod checkpoint;
 mod data;
 mod error;
 mod folder;
@@ -28,6 +29,8 @@ mod linear;
 mod model;
 mod nbits;
 mod options;
+mod tensors;
+mod text;
 
 pub use error::ExportError;
 pub use folder::{CONFIG_FILE, Exported, export};

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use half::f16;
 use upcycle_onnx::schema::Element;
 
-use crate::checkpoint::Checkpoint;
 use crate::data::{DataFile, bytes_of};
 use crate::graph::{Builder, Value};
 use crate::nbits::{Bits, Blocks, has_shift, is_taken_over};
+use crate::tensors::Tensors;
 use crate::{ExportError, Options, Weights};
 
 /// A graph and its weights as they are written.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) source: Checkpoint,
+    pub(crate) source: Tensors,
     pub(crate) graph: Builder,
     pub(crate) data: DataFile,
     pub(crate) path: PathBuf,
@@ -108,7 +108,7 @@ impl Writer {
         for (tensor, rows) in matrix.parts {
             self.source.each_rows(tensor, (*rows, matrix.width), &mut |rows| {
                 let bytes = match half {
-                    true => rows.values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+                    true => halves(tensor, &rows.values)?,
                     false => bytes_of(&rows.values),
                 };
                 data.write(&bytes).map_err(written)
@@ -184,4 +184,17 @@ impl Writer {
         let keep = [("keepdims", Value::Int(0))];
         self.graph.node("ReduceSum", &format!("{input}.sums"), &[&cut, &axis], &keep)
     }
+}
+
+/// The bytes of numbers in half precision.
+fn halves(tensor: &str, values: &[f32]) -> Result<Vec<u8>, ExportError> {
+    let mut bytes = Vec::with_capacity(2 * values.len());
+    for &value in values {
+        let half = f16::from_f32(value);
+        if !half.is_finite() {
+            return Err(ExportError::Half { tensor: tensor.to_owned(), found: value });
+        }
+        bytes.extend(half.to_le_bytes());
+    }
+    Ok(bytes)
 }

@@ -5,9 +5,9 @@ use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS,
 use upcycle_onnx::schema::Element;
 
 use crate::ExportError;
-use crate::architecture::{angles, interleaved};
+use crate::architecture::{DIVISORS, angles, interleaved};
 use crate::graph::Extents::{Name, Size};
-use crate::graph::Value;
+use crate::graph::{Builder, Value};
 use crate::linear::{Matrix, Writer};
 
 /// The graph's dimensions that differ from pass to pass.
@@ -24,6 +24,8 @@ struct Shared {
     positions: String,
     /// The bias of all scores, `[group * rows, past + rows]`.
     bias: String,
+    /// The same in layers with a window.
+    window_bias: Option<String>,
     /// How long past and pass are, `[2]`.
     lengths: String,
     /// What scores are multiplied with.
@@ -43,7 +45,7 @@ pub(crate) fn build(
     let shared = shared(writer, model)?;
     let embedding = [("token_embd.weight".to_owned(), model.vocab)];
     let embedding = Matrix { name: "embedding", parts: &embedding, width: model.width };
-    let tied = !writer.source.has("output.weight");
+    let tied = writer.source.tied;
     let table = writer.dense(embedding)?;
     let mut stream = writer.graph.node("Gather", "stream", &[&table, INPUT_IDS], &[]);
     for layer in 0..model.layers {
@@ -58,15 +60,25 @@ pub(crate) fn build(
     } else {
         let name = if tied { "token_embd.weight" } else { "output.weight" };
         let head = [(name.to_owned(), model.vocab)];
-        writer.head(Matrix { name: LOGITS, parts: &head, width: model.width }, &normal)?;
+        let matrix = |name| Matrix { name, parts: &head, width: model.width };
+        if matches!(writer.options.weights, crate::Weights::F32 | crate::Weights::F16) {
+            writer.product(matrix(LOGITS), &normal)?;
+        } else {
+            let scores = writer.head(matrix("head"), &normal)?;
+            let fault = fault(&mut writer.graph, &normal);
+            writer.graph.node("Add", LOGITS, &[&scores, &fault], &[]);
+        }
     }
-    match writer.source.unread() {
-        None => Ok(()),
-        Some(tensor) => Err(ExportError::UnknownTensor {
-            tensor: tensor.to_owned(),
-            architecture: model.architecture.name(),
-        }),
-    }
+    Ok(writer.source.check_all_read()?)
+}
+
+/// A column of zeros, `[n, 1]`, with a NaN for each row of `input` that has a number that is not finite. The operator for few
+/// bits rounds activations to whole numbers and loses a NaN among them.
+fn fault(graph: &mut Builder, input: &str) -> String {
+    let zero = graph.scalar(0.0);
+    let zeros = graph.node("Mul", "zeros", &[input, &zero], &[]);
+    let axis = graph.whole(&[1]);
+    graph.node("ReduceSum", "fault", &[&zeros, &axis], &[("keepdims", Value::Int(1))])
 }
 
 /// Inputs and outputs.
@@ -89,11 +101,11 @@ fn declare(writer: &mut Writer, model: &Hyperparameters) {
 
 fn shared(writer: &mut Writer, model: &Hyperparameters) -> Result<Shared, ExportError> {
     let pairs = model.rotated / 2;
-    let divisors = match writer.source.has("rope_freqs.weight") {
-        true => Some(writer.source.vector("rope_freqs.weight", pairs)?),
+    let divisors = match writer.source.has(DIVISORS) {
+        true => Some(writer.source.vector(DIVISORS, pairs)?),
         false => None,
     };
-    let [cosines, sines] = angles(model, divisors.as_deref());
+    let [cosines, sines] = angles(model, divisors.as_deref())?;
     let table = [model.context, pairs];
     let cosines = writer.constant("cosines", &table, &cosines)?;
     let sines = writer.constant("sines", &table, &sines)?;
@@ -113,8 +125,26 @@ fn shared(writer: &mut Writer, model: &Hyperparameters) -> Result<Shared, Export
     let past = graph.node("Expand", "past_bias_rows", &[PAST_BIAS, &extent], &[]);
     let bias = graph.node("Concat", "bias", &[&past, &new], &[("axis", Value::Int(1))]);
     let lengths = graph.node("Concat", "lengths", &[&past_length, &rows], &axis);
+    let window = model.window.as_ref().map(|window| window.positions);
+    let window_bias = window.map(|window| windowed(graph, window, (&bias, &past_length, &repeats)));
     let scale = graph.scalar(1.0 / (model.head as f32).sqrt());
-    Ok(Shared { cosines, sines, positions, bias, lengths, scale })
+    Ok(Shared { cosines, sines, positions, bias, window_bias, lengths, scale })
+}
+
+/// The bias of layers whose rows see `window` positions, themselves included. A committed row stands at its position in the
+/// past; the one that stands in for none is hidden anyway.
+fn windowed(graph: &mut Builder, window: usize, (bias, past_length, repeats): (&str, &str, &str)) -> String {
+    let column = graph.reshape("position_column", POSITION_IDS, &[-1, 1]);
+    let reach = graph.whole(&[window as i64 - 1]);
+    let first = graph.node("Sub", "first_seen", &[&column, &reach], &[]);
+    let first = graph.node("Tile", "first_seen_rows", &[&first, repeats], &[]);
+    let past = graph.node("Squeeze", "past_count", &[past_length], &[]);
+    let (zero, one) = (graph.index(0), graph.index(1));
+    let past = graph.node("Range", "past_positions", &[&zero, &past, &one], &[]);
+    let all = graph.node("Concat", "all_positions", &[&past, POSITION_IDS], &[("axis", Value::Int(0))]);
+    let hidden = graph.node("Less", "left_window", &[&all, &first], &[]);
+    let never = graph.scalar(f32::NEG_INFINITY);
+    graph.node("Where", "window_bias", &[&hidden, &never, bias], &[])
 }
 
 /// RMS normalization of rows of `input`, whose last dimension is `len`, with the weights `weight`.
@@ -146,7 +176,7 @@ fn attention(
     let parts: Vec<_> = ["attn_q", "attn_k", "attn_v"].map(&tensor).into_iter().zip(rows).collect();
     let matrix = Matrix { name: &at("qkv"), parts: &parts, width: model.width };
     let mut all = writer.product(matrix, &normal)?;
-    if model.architecture.is_biased() || writer.source.has(&format!("blk.{layer}.attn_q.bias")) {
+    if writer.source.biased {
         let mut bias = Vec::new();
         for (part, len) in ["attn_q", "attn_k", "attn_v"].into_iter().zip(rows) {
             bias.extend(writer.source.vector(&format!("blk.{layer}.{part}.bias"), len)?);
@@ -169,7 +199,7 @@ fn attention(
     let q = graph.reshape(&at("q.rows"), &q, &[kv_heads, -1, head]);
     let q = graph.node("Mul", &at("q.scaled"), &[&q, &shared.scale], &[]);
     // Past and new apart. The runtime multiplies with the transposed view of the past, without a copy of it.
-    let scores = |graph: &mut crate::graph::Builder, name: &str, keys: &str| {
+    let scores = |graph: &mut Builder, name: &str, keys: &str| {
         let columns = graph.transpose(&at(&format!("{name}.columns")), keys, &[1, 2, 0]);
         graph.node("MatMul", &at(&format!("{name}.scores")), &[&q, &columns], &[])
     };
@@ -177,12 +207,13 @@ fn attention(
     let new = scores(graph, "new", &k);
     let last = [("axis", Value::Int(2))];
     let all = graph.node("Concat", &at("scores"), &[&past, &new], &last);
-    let all = graph.node("Add", &at("biased"), &[&all, &shared.bias], &[]);
+    let bias = shared.window_bias.as_ref().filter(|_| model.window(layer).is_some());
+    let all = graph.node("Add", &at("biased"), &[&all, bias.unwrap_or(&shared.bias)], &[]);
     let shares = graph.node("Softmax", &at("shares"), &[&all], &[("axis", Value::Int(-1))]);
     let [past, new] = ["past.shares", "new.shares"].map(&at);
     let halves: (&[&str], &[&str]) = (&[&shares, &shared.lengths], &[&past, &new]);
     graph.nodes("Split", &at("shares.split"), halves, &last);
-    let mixed = |graph: &mut crate::graph::Builder, name: &str, shares: &str, values: &str| {
+    let mixed = |graph: &mut Builder, name: &str, shares: &str, values: &str| {
         let rows = graph.transpose(&at(&format!("{name}.values")), values, &[1, 0, 2]);
         graph.node("MatMul", &at(&format!("{name}.mixed")), &[shares, &rows], &[])
     };

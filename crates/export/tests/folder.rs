@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use upcycle_checkpoint::CheckpointError;
 use upcycle_export::{ExportError, Options, Weights, export};
 use upcycle_gguf::Gguf;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
@@ -91,6 +92,6 @@ fn a_failure_leaves_nothing_behind() {
     assert!(matches!(error, ExportError::Exists { .. }), "{error}");
     let error =
         export(&to.join("no.gguf"), &parent.path().join("x"), Options::default(), &mut quiet).unwrap_err();
-    assert!(matches!(error, ExportError::Gguf { .. }), "{error}");
+    assert!(matches!(error, ExportError::Checkpoint(CheckpointError::File { .. })), "{error}");
     assert_eq!(names(parent.path()), ["exported"]);
 }

@@ -121,6 +121,14 @@ pub enum LoadError {
         /// The bytes of the file, if it is there.
         found: Option<u64>,
     },
+    /// A vector of weights, of a norm or a bias, with a NaN or an infinity.
+    #[error(
+        "tensor `{tensor}` holds a number that is not finite; the file is damaged: fetch or export the model again"
+    )]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+    },
     /// A graph that does not score trees.
     #[error("the graph {path} cannot be run", path = path.display())]
     Graph {

@@ -1,11 +1,12 @@
 //! Bringing the tensors of a model onto a device.
 
 use candle_core::{Device, Error, Tensor};
+use upcycle_checkpoint::Source;
 use upcycle_gguf::GgmlType;
 
 use super::linear::blocks;
 use super::{Layer, Resident};
-use crate::checkpoint::Source;
+
 use crate::load::{read_biases, read_head_norms};
 use crate::model::Dimensions;
 use crate::product::Stack;

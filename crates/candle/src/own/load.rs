@@ -1,10 +1,10 @@
 //! Packing the tensors of a model.
 
+use upcycle_checkpoint::{Checkpoint, Source};
 use upcycle_gguf::{GgmlType, TensorInfo};
 use upcycle_kernels::{Format, Kernels, Matrix, RopeLayout};
 
 use super::{Layer, Packed};
-use crate::checkpoint::{Checkpoint, Source};
 use crate::load::{read_biases, read_head_norms};
 use crate::model::Dimensions;
 use crate::rows;

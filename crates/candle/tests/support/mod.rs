@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use upcycle_candle::{CandleVerifier, LoadError, Model, Options, Products, Weights};
+use upcycle_candle::{CandleVerifier, Model, Options, Products, Weights};
 use upcycle_core::{Commit, DraftTree, Limits, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_gguf::GgmlType;
 use upcycle_gguf::write::GgufWriter;
 pub(crate) use upcycle_testkit::real_model;
-pub(crate) use upcycle_testkit::tiny::{random, write};
+pub(crate) use upcycle_testkit::tiny::{Scaling, random, write};
 
 pub(crate) fn options(products: Products, weights: Weights) -> Options {
     let mut options = Options::default();
@@ -25,18 +25,6 @@ pub(crate) fn options(products: Products, weights: Weights) -> Options {
 /// Loads the real model.
 pub(crate) fn load_real(products: Products, weights: Weights) -> Arc<Model> {
     Model::load(real_model(), &options(products, weights)).unwrap_or_else(|error| panic!("{}", chain(&error)))
-}
-
-/// How positions turn the heads of a tiny model.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Scaling {
-    None,
-    /// By 2.
-    Linear,
-    /// Llama 3.1's, from a context of 32: by 8 from 1 turn down, not at all from 4 turns up.
-    Llama3,
-    /// By 4, from a context of 16.
-    Yarn,
 }
 
 /// A tiny model with random weights.
@@ -87,6 +75,26 @@ impl Tiny {
             embedding: types[0],
             untied: false,
             poisoned: None,
+        }
+    }
+
+    /// The same with all weights in `f32`.
+    pub(crate) fn plain(&self) -> upcycle_testkit::tiny::Tiny {
+        upcycle_testkit::tiny::Tiny {
+            architecture: self.family,
+            width: self.width,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head: Some(self.head()),
+            feed_forward: Some(self.feed_forward),
+            layers: self.layers,
+            vocab: self.vocab,
+            context: self.context,
+            rotated: self.head(),
+            scaling: self.scaling,
+            window: self.window,
+            untied: self.untied,
+            poisoned: self.poisoned,
         }
     }
 
@@ -220,8 +228,8 @@ pub(crate) fn last_logits(model: Arc<Model>) -> Vec<f32> {
 }
 
 /// The error and its causes.
-pub(crate) fn chain(error: &LoadError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 

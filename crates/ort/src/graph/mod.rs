@@ -4,8 +4,9 @@ mod folder;
 mod rewritten;
 mod standard;
 mod values;
+mod weights;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use upcycle_onnx::layout::{
     ATTN_BIAS, CHAIN_ONLY, INPUT_IDS, LOGITS, MAX_CONTEXT, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS, Part,
     WEIGHTS,
 };
-use upcycle_onnx::schema::{Element, Graph, Message, Model, Tensor};
+use upcycle_onnx::schema::{Element, Graph, Message, Model};
 
 use crate::{GraphError, LoadError};
 use values::{MAX_WIDTH, check, dims, find, has, names, opsets, shown, size};
@@ -76,11 +77,11 @@ impl TreeReady {
         let graph = the_graph(&path, &model)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         if standard::marker(graph).is_some() {
-            check_weights(folder, graph)?;
+            weights::check(folder, graph)?;
             return rewritten::open(&path, bytes, model);
         }
         let ready = Self::recognise(&path, &model)?;
-        check_weights(folder, graph)?;
+        weights::check(folder, graph)?;
         Ok((ready, Source::File(path)))
     }
 
@@ -116,27 +117,6 @@ fn open(path: &Path) -> Result<(Vec<u8>, Model), LoadError> {
     let model = Model::decode(&start[..])
         .map_err(|error| LoadError::NotOnnx { path: path.to_owned(), source: Some(error) })?;
     Ok((start, model))
-}
-
-/// Sees whether the bytes of all weights are there.
-fn check_weights(folder: &Path, graph: &Graph) -> Result<(), LoadError> {
-    graph.initializers.iter().try_for_each(|tensor| check_external(folder, tensor))
-}
-
-/// Sees whether a weight's bytes are there.
-fn check_external(folder: &Path, tensor: &Tensor) -> Result<(), LoadError> {
-    if tensor.location != Tensor::EXTERNAL {
-        return Ok(());
-    }
-    let value = |key: &str| tensor.external.iter().find(|entry| entry.key == key).map(|entry| &*entry.value);
-    let number = |key: &str| value(key).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
-    let path = folder.join(value("location").unwrap_or_default());
-    let (offset, length) = (number("offset"), number("length"));
-    let found = fs::metadata(&path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len());
-    if found.is_some_and(|bytes| offset.checked_add(length).is_some_and(|end| end <= bytes)) {
-        return Ok(());
-    }
-    Err(LoadError::ExternalData { tensor: tensor.name.clone(), path, offset, length, found })
 }
 
 fn recognise(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {

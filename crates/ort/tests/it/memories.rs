@@ -1,17 +1,14 @@
 //! The host's memory and the provider's, step by step beside each other: whatever is done, both say the same; on the CPU, to
 //! the bit.
 
-use std::fs;
 use std::sync::Arc;
 
 use fastrand::Rng;
 use upcycle_core::{Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_export::Weights;
-use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
-use upcycle_onnx::schema::{Message, Model as Onnx};
 use upcycle_ort::{Memory, Model, OrtVerifier, Provider};
 
-use crate::support::{Export, Folder, Tiny, load, verifier};
+use crate::support::{Export, Folder, Tiny, load, overwrite, verifier};
 
 /// A token whose embedding is so large that its normal is zero: all logits behind it are equal.
 const LEVEL: u32 = 1;
@@ -22,15 +19,7 @@ const POISON: u32 = 2;
 fn exported() -> Folder {
     let tiny = Tiny { context: 900, untied: true, poisoned: Some("token_embd.weight"), ..Tiny::default() };
     let folder = tiny.export(Weights::F32);
-    let graph = fs::read(folder.path.join(MODEL_FILE)).expect("written");
-    let graph = Onnx::decode(&graph[..]).ok().and_then(|model| model.graph).expect("a graph");
-    let shape = [tiny.vocab as i64, tiny.width as i64];
-    let table = graph.initializers.iter().find(|tensor| tensor.dims == shape).expect("the embedding");
-    let offset = table.external.iter().find(|entry| entry.key == "offset").expect("a place");
-    let offset = offset.value.parse::<usize>().expect("a number") + 4 * tiny.width * POISON as usize;
-    let mut data = fs::read(folder.path.join(DATA_FILE)).expect("written");
-    data[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-    fs::write(folder.path.join(DATA_FILE), data).expect("to write");
+    overwrite(&folder, "embedding.weight", 4 * tiny.width * POISON as usize, &f32::NAN.to_le_bytes());
     folder
 }
 

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use safetensors::Dtype;
 use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
 use upcycle_export::Weights;
 use upcycle_ort::{Model, OrtVerifier};
 use upcycle_testkit::real_model;
+use upcycle_testkit::tiny::Scaling;
 
 use crate::support::{Export, Folder, Tiny, exported, load};
 
@@ -67,6 +69,22 @@ fn tiny_models_pass_the_checker_and_score_the_same_in_python() {
             [(Weights::F32, 1e-3), (Weights::F16, 1e-3), (Weights::Int8, 0.5), (Weights::Int4, 0.5)]
         {
             compare(&tiny.export(weights), &texts(96), tolerance);
+        }
+    }
+}
+
+/// Rotation by halves, scaled; shards; and a window, whose positions the graph counts itself.
+#[test]
+fn models_from_safetensors_pass_the_checker_and_score_the_same_in_python() {
+    let tiny = |architecture| Tiny { architecture, ..Tiny::default() };
+    for (tiny, stored, shards) in [
+        (Tiny { scaling: Scaling::Yarn, ..tiny("llama") }, Dtype::BF16, true),
+        (Tiny { scaling: Scaling::Llama3, untied: true, ..tiny("llama") }, Dtype::F16, false),
+        (Tiny { window: Some((6, 1)), ..tiny("qwen2") }, Dtype::F32, true),
+        (Tiny { scaling: Scaling::Linear, ..tiny("qwen3") }, Dtype::F32, false),
+    ] {
+        for (weights, tolerance) in [(Weights::F32, 1e-3), (Weights::Int4, 0.5)] {
+            compare(&tiny.export_folder(stored, shards, weights), &texts(96), tolerance);
         }
     }
 }

@@ -2,12 +2,16 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::error::Error;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use safetensors::Dtype;
 use tempfile::TempDir;
 use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_export::{Weights, export};
+use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
+use upcycle_onnx::schema::{Message, Model as Onnx};
 use upcycle_ort::{Memory, Model, Options, OrtVerifier, Provider};
 pub(crate) use upcycle_testkit::tiny::{Tiny, step, tree, write};
 
@@ -27,14 +31,29 @@ pub(crate) struct Folder {
     pub(crate) path: PathBuf,
 }
 
-/// Exports a GGUF file.
-pub(crate) fn exported(gguf: &Path, weights: Weights) -> Folder {
+/// Exports a model.
+pub(crate) fn exported(model: &Path, weights: Weights) -> Folder {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let path = parent.path().join("exported");
     let mut wanted = upcycle_export::Options::default();
     wanted.weights = weights;
-    export(gguf, &path, wanted, &mut |_, _| ()).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    export(model, &path, wanted, &mut |_, _| ()).unwrap_or_else(|error| panic!("{}", chain(&error)));
     Folder { _parent: parent, path }
+}
+
+/// Overwrites a part of a weight of an exported graph, from its byte `start` on.
+pub(crate) fn overwrite(folder: &Folder, weight: &str, start: usize, bytes: &[u8]) {
+    let graph = fs::read(folder.path.join(MODEL_FILE)).expect("written");
+    let graph = Onnx::decode(&graph[..]).ok().and_then(|model| model.graph).expect("a graph");
+    let tensor = graph.initializers.iter().find(|tensor| tensor.name == weight).expect("the weight");
+    let entry = |key: &str| {
+        let entry = tensor.external.iter().find(|entry| entry.key == key).expect("outside of the graph");
+        entry.value.parse::<usize>().expect("a number")
+    };
+    assert!(start + bytes.len() <= entry("length"), "{weight} is shorter");
+    let mut data = fs::read(folder.path.join(DATA_FILE)).expect("written");
+    data[entry("offset") + start..][..bytes.len()].copy_from_slice(bytes);
+    fs::write(folder.path.join(DATA_FILE), data).expect("to write");
 }
 
 pub(crate) fn load(folder: &Path) -> Arc<Model> {
@@ -55,12 +74,22 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 
 /// A tiny model that is exported as it is written.
 pub(crate) trait Export {
+    /// From a GGUF file.
     fn export(&self, weights: Weights) -> Folder;
+    /// From a folder of safetensors of this type, in one file or in two.
+    fn export_folder(&self, stored: Dtype, shards: bool, weights: Weights) -> Folder;
 }
 
 impl Export for Tiny {
     fn export(&self, weights: Weights) -> Folder {
         exported(write(&self.writer(None)).path(), weights)
+    }
+
+    fn export_folder(&self, stored: Dtype, shards: bool, weights: Weights) -> Folder {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        self.write_folder(folder.path(), stored, shards);
+        self.write_text(folder.path());
+        exported(folder.path(), weights)
     }
 }
 

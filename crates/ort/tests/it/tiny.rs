@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, LazyLock};
 
+use half::f16;
 use upcycle_core::Verifier;
 use upcycle_export::Weights;
 use upcycle_ort::{Memory, Model};
 use upcycle_testkit::{Subject, Tolerance};
 
-use crate::support::{Export, Folder, Tiny, load, verifier};
+use crate::support::{Export, Folder, Tiny, load, overwrite, verifier};
 
 /// A model, and the same with a row of weights that overflows.
 struct Models {
@@ -20,7 +21,14 @@ type Shared = LazyLock<Models>;
 
 fn pair(tiny: &Tiny, weights: Weights) -> Models {
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
-    let folders = [tiny, &poisoned].map(|tiny| tiny.export(weights));
+    let folders = match weights {
+        // It has no number so large, and the exporter refuses to make it an infinity.
+        Weights::F16 => [(); 2].map(|()| tiny.export(weights)),
+        _ => [tiny, &poisoned].map(|tiny| tiny.export(weights)),
+    };
+    if weights == Weights::F16 {
+        overwrite(&folders[1], "layer.0.gate_up.weight.half", 0, &f16::INFINITY.to_le_bytes());
+    }
     let [sound, poisoned] = folders.each_ref().map(|folder| load(&folder.path));
     Models { _folders: folders, sound, poisoned }
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use half::f16;
 use tempfile::TempDir;
 use upcycle_onnx::schema::{Element, Graph, Message, Model as Onnx, Tensor};
 use upcycle_ort::Model;
@@ -72,29 +73,35 @@ fn loaded(name: &str) -> (TempDir, Arc<Model>) {
     (folder, model)
 }
 
-/// The model with a weight that is not a number, of its last norm or, since activations that are rounded to bytes are numbers
-/// whatever they were, of its head.
+/// The model with weights of its last norm so large that products overflow or, since activations that are rounded to bytes are
+/// numbers whatever they were, with a scale of its head that is not a number.
 fn poisoned(name: &str) -> (TempDir, Arc<Model>) {
+    const SCALES: &str = "lm_head.MatMul.weight_scales";
     let mut place = None;
     let folder = changed(name, |graph| {
-        let ends = ["lm_head.MatMul.weight_scales", "model.norm.weight", "final_norm_layernorm.weight"];
+        let ends = [SCALES, "model.norm.weight", "final_norm_layernorm.weight"];
         let last = ends
             .into_iter()
             .find_map(|end| graph.initializers.iter().position(|tensor: &Tensor| tensor.name.ends_with(end)));
         let tensor = &mut graph.initializers[last.expect("one of them")];
-        let nan =
-            if tensor.element == i32::from(Element::Float) { vec![0, 0, 0xc0, 0x7f] } else { vec![0, 0x7e] };
+        let float = tensor.element == i32::from(Element::Float);
+        let bytes = match (tensor.name.ends_with(SCALES), float) {
+            (true, true) => f32::NAN.to_le_bytes().to_vec(),
+            (true, false) => f16::NAN.to_le_bytes().to_vec(),
+            (false, true) => f32::MAX.to_le_bytes().repeat(tensor.dims[0] as usize),
+            (false, false) => f16::MAX.to_le_bytes().repeat(tensor.dims[0] as usize),
+        };
         if tensor.raw.is_empty() {
             let offset = tensor.external.iter().find(|entry| entry.key == "offset").expect("a place");
-            place = Some((offset.value.parse::<usize>().expect("a number"), nan));
+            place = Some((offset.value.parse::<usize>().expect("a number"), bytes));
         } else {
-            tensor.raw[..nan.len()].copy_from_slice(&nan);
+            tensor.raw[..bytes.len()].copy_from_slice(&bytes);
         }
     });
-    if let Some((offset, nan)) = place {
+    if let Some((offset, bytes)) = place {
         let path = folder.path().join("model.onnx.data");
         let mut data = fs::read(&path).expect("weights");
-        data[offset..offset + nan.len()].copy_from_slice(&nan);
+        data[offset..offset + bytes.len()].copy_from_slice(&bytes);
         fs::write(&path, data).expect("to write");
     }
     let model = load(folder.path());

@@ -7,7 +7,7 @@ use upcycle_gguf::{
 };
 
 use super::{MODEL_TYPES, Said};
-use crate::LoadError;
+use crate::CheckpointError;
 
 /// Layers that look back all the way, in `layer_types`.
 const FULL: &str = "full_attention";
@@ -75,19 +75,19 @@ struct Rope {
 }
 
 /// The architecture that `model_type` names.
-pub(super) fn architecture(config: &Value) -> Result<Architecture, LoadError> {
+pub(super) fn architecture(config: &Value) -> Result<Architecture, CheckpointError> {
     const NAMES: &[&str] = &[MODEL_TYPES[0].0, MODEL_TYPES[1].0, MODEL_TYPES[2].0, MODEL_TYPES[3].0];
     let found = config["model_type"].as_str().unwrap_or("nothing");
     let known = MODEL_TYPES.iter().find(|(name, _)| *name == found);
-    known.map(|&(_, architecture)| architecture).ok_or_else(|| LoadError::UnknownArchitecture {
+    known.map(|&(_, architecture)| architecture).ok_or_else(|| CheckpointError::UnknownArchitecture {
         key: "model_type",
         found: found.to_owned(),
         known: NAMES,
     })
 }
 
-fn refused(key: &str, expected: impl Into<String>, found: &dyn ToString) -> LoadError {
-    LoadError::Metadata { key: key.to_owned(), expected: expected.into(), found: found.to_string() }
+fn refused(key: &str, expected: impl Into<String>, found: &dyn ToString) -> CheckpointError {
+    CheckpointError::Metadata { key: key.to_owned(), expected: expected.into(), found: found.to_string() }
 }
 
 /// The key of a configuration that says what this one of a GGUF file says.
@@ -121,7 +121,7 @@ impl Config {
         self,
         architecture: Architecture,
         tensors: usize,
-    ) -> Result<(Hyperparameters, Said), LoadError> {
+    ) -> Result<(Hyperparameters, Said), CheckpointError> {
         if let Some(found) = &self.quantization_config {
             let expected = "none: quantized safetensors are not supported; a GGUF file can be quantized";
             return Err(refused("quantization_config", expected, found));
@@ -159,15 +159,15 @@ impl Config {
         };
         let model = stated.check(&key).map_err(|error| match error {
             HyperparameterError::Metadata { key, expected, found } => {
-                LoadError::Metadata { key, expected, found }
+                CheckpointError::Metadata { key, expected, found }
             }
-            other => LoadError::of_metadata(super::CONFIG.as_ref(), other),
+            other => CheckpointError::of_metadata(super::CONFIG.as_ref(), other),
         })?;
         let biased = self.attention_bias && self.model_type != "mistral";
         Ok((model, Said { tied: self.tie_word_embeddings, biased }))
     }
 
-    fn rope(&self) -> Result<(f32, RopeScaling), LoadError> {
+    fn rope(&self) -> Result<(f32, RopeScaling), CheckpointError> {
         let rope = match (&self.rope_parameters, &self.rope_scaling) {
             (Some(new), Some(old)) if new != old => {
                 let expected = "what `rope_parameters` says, or nothing";
@@ -222,7 +222,7 @@ impl Config {
     }
 
     /// The layers with a window; a file may claim any number, so no more than there are tensors.
-    fn window(&self, tensors: usize) -> Result<Option<Window>, LoadError> {
+    fn window(&self, tensors: usize) -> Result<Option<Window>, CheckpointError> {
         let layers = (self.num_hidden_layers as usize).min(tensors);
         match self.model_type.as_str() {
             "mistral" => {

@@ -1,13 +1,31 @@
-//! Tiny models of the llama family with random weights, as GGUF files: what engines are held against each other on.
+//! Tiny models of the llama family with random weights, as GGUF files and as folders of safetensors: what engines are held
+//! against each other on.
+
+mod folder;
 
 use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{GgmlType, StringArray};
+use upcycle_gguf::{Array, GgmlType, StringArray, Value};
+
+pub use folder::{Stored, write_safetensors};
+
+/// How positions turn the heads of a tiny model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scaling {
+    /// As they are.
+    None,
+    /// By 2.
+    Linear,
+    /// Llama 3.1's, from a context of 32: by 8 from 1 turn down, not at all from 4 turns up.
+    Llama3,
+    /// By 4, from a context of 16.
+    Yarn,
+}
 
 /// A tiny model of the llama family with random weights in `f32`.
 #[derive(Clone, Debug)]
 pub struct Tiny {
-    /// `llama`, `qwen2`, `qwen3` or `gemma2`
+    /// `llama`, `mistral` (the same in a GGUF file), `qwen2`, `qwen3` or, as GGUF alone, `gemma2`.
     pub architecture: &'static str,
     /// Numbers of an embedding.
     pub width: usize,
@@ -15,12 +33,22 @@ pub struct Tiny {
     pub heads: usize,
     /// Heads of keys and values.
     pub kv_heads: usize,
+    /// Width of a head, where it is not the width by the heads.
+    pub head: Option<usize>,
+    /// Width of a feed-forward network, where it is not twice the width.
+    pub feed_forward: Option<usize>,
+    /// Layers.
+    pub layers: usize,
     /// Tokens in the vocabulary.
     pub vocab: usize,
     /// Tokens of the longest context.
     pub context: usize,
     /// Elements of a head that turn.
     pub rotated: usize,
+    /// How positions turn heads.
+    pub scaling: Scaling,
+    /// Positions that a row sees, and the first layer where it sees no more.
+    pub window: Option<(u32, usize)>,
     /// Whether there is an output matrix.
     pub untied: bool,
     /// A matrix with a row of numbers so large that products overflow.
@@ -34,33 +62,46 @@ impl Default for Tiny {
             width: 64,
             heads: 4,
             kv_heads: 2,
+            head: None,
+            feed_forward: None,
+            layers: 2,
             vocab: 96,
             context: 160,
             rotated: 16,
+            scaling: Scaling::None,
+            window: None,
             untied: false,
             poisoned: None,
         }
     }
 }
 
-const LAYERS: usize = 2;
-
 impl Tiny {
+    /// The name of its architecture in a GGUF file.
+    fn named(&self) -> &'static str {
+        if self.architecture == "mistral" { "llama" } else { self.architecture }
+    }
+
     fn head(&self) -> usize {
-        self.width / self.heads
+        self.head.unwrap_or(self.width / self.heads)
+    }
+
+    fn feed_forward(&self) -> usize {
+        self.feed_forward.unwrap_or(2 * self.width)
     }
 
     /// Name and shape (innermost dimension first) of every tensor.
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let (width, wide, keys) = (self.width, 2 * self.width, self.head() * self.kv_heads);
+        let (width, wide) = (self.width, self.feed_forward());
+        let (queries, keys) = (self.head() * self.heads, self.head() * self.kv_heads);
         let mut tensors = vec![("token_embd.weight".to_owned(), vec![width, self.vocab])];
-        for layer in 0..LAYERS {
+        for layer in 0..self.layers {
             let mut parts = vec![
                 ("attn_norm.weight", vec![width]),
-                ("attn_q.weight", vec![width, width]),
+                ("attn_q.weight", vec![width, queries]),
                 ("attn_k.weight", vec![width, keys]),
                 ("attn_v.weight", vec![width, keys]),
-                ("attn_output.weight", vec![width, width]),
+                ("attn_output.weight", vec![queries, width]),
                 ("ffn_norm.weight", vec![width]),
                 ("ffn_gate.weight", vec![width, wide]),
                 ("ffn_up.weight", vec![width, wide]),
@@ -68,7 +109,7 @@ impl Tiny {
             ];
             match self.architecture {
                 "qwen2" => parts.extend([
-                    ("attn_q.bias", vec![width]),
+                    ("attn_q.bias", vec![queries]),
                     ("attn_k.bias", vec![keys]),
                     ("attn_v.bias", vec![keys]),
                 ]),
@@ -109,15 +150,15 @@ impl Tiny {
     /// The same behind the metadata of another vocabulary, of [`vocab`](Self::vocab) tokens.
     #[must_use]
     pub fn with_vocabulary(&self, vocabulary: GgufWriter, leave_out: Option<&str>) -> GgufWriter {
-        let key = |part: &str| format!("{}.{part}", self.architecture);
+        let key = |part: &str| format!("{}.{part}", self.named());
         let mut writer = vocabulary
-            .metadata("general.architecture", self.architecture)
+            .metadata("general.architecture", self.named())
             .metadata(key("attention.layer_norm_rms_epsilon"), 1e-5_f32)
             .metadata(key("rope.freq_base"), 10_000.0_f32);
         let sizes = [
             ("embedding_length", self.width),
-            ("feed_forward_length", 2 * self.width),
-            ("block_count", LAYERS),
+            ("feed_forward_length", self.feed_forward()),
+            ("block_count", self.layers),
             ("attention.head_count", self.heads),
             ("attention.head_count_kv", self.kv_heads),
             ("context_length", self.context),
@@ -126,17 +167,74 @@ impl Tiny {
         for (part, size) in sizes {
             writer = writer.metadata(key(part), size as u32);
         }
-        for (name, shape) in self.tensors().iter().filter(|(name, _)| Some(&**name) != leave_out) {
-            let mut values = random(name, shape);
-            if self.poisoned == Some(name) {
-                values[shape[0]..2 * shape[0]].fill(f32::MAX);
+        if let Some(head) = self.head {
+            for part in ["attention.key_length", "attention.value_length"] {
+                writer = writer.metadata(key(part), head as u32);
             }
+        }
+        writer = self.rope_and_window(writer);
+        for (name, shape) in self.tensors().iter().filter(|(name, _)| Some(&**name) != leave_out) {
+            let values = self.values(name, shape);
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
             writer = writer.tensor(name, GgmlType::F32, &shape, bytes);
         }
         writer
     }
+
+    /// The numbers of a tensor.
+    fn values(&self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let mut values = random(name, shape);
+        if self.poisoned == Some(name) {
+            values[shape[0]..2 * shape[0]].fill(f32::MAX);
+        }
+        values
+    }
+
+    /// Adds what a GGUF file says of rotation and windows.
+    #[must_use]
+    pub fn rope_and_window(&self, mut writer: GgufWriter) -> GgufWriter {
+        let key = |part: &str| format!("{}.{part}", self.named());
+        writer = match self.scaling {
+            Scaling::None => writer,
+            Scaling::Linear => writer
+                .metadata(key("rope.scaling.type"), "linear")
+                .metadata(key("rope.scaling.factor"), 2.0_f32),
+            Scaling::Yarn => writer
+                .metadata(key("rope.scaling.type"), "yarn")
+                .metadata(key("rope.scaling.factor"), 4.0_f32)
+                .metadata(key("rope.scaling.original_context_length"), 16_u32),
+            Scaling::Llama3 => {
+                let divisors = llama3_divisors(self.head() / 2);
+                let bytes: Vec<u8> = divisors.iter().flat_map(|divisor| divisor.to_le_bytes()).collect();
+                writer.tensor("rope_freqs.weight", GgmlType::F32, &[divisors.len() as u64], bytes)
+            }
+        };
+        let Some((positions, first)) = self.window else { return writer };
+        writer = writer.metadata(key("attention.sliding_window"), positions);
+        if first == 0 {
+            return writer;
+        }
+        let layers = (0..self.layers).map(|layer| layer >= first).collect();
+        writer.metadata(key("attention.sliding_window_pattern"), Value::Array(Array::Bool(layers)))
+    }
+}
+
+/// What llama.cpp's converter writes for `rope_type = "llama3"`.
+fn llama3_divisors(pairs: usize) -> Vec<f32> {
+    let (factor, low, high, context) = (8.0_f64, 1.0, 4.0, 32.0);
+    let divisor = |pair: usize| {
+        let wave = std::f64::consts::TAU * 10_000_f64.powf(pair as f64 / pairs as f64);
+        if wave < context / high {
+            1.0
+        } else if wave > context / low {
+            factor
+        } else {
+            let smooth = (context / wave - low) / (high - low);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        }
+    };
+    (0..pairs).map(|pair| divisor(pair) as f32).collect()
 }
 
 /// Writes a model into a file of its own, which is deleted when the returned handle goes.

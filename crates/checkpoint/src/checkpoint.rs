@@ -3,26 +3,28 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use upcycle_gguf::{Architecture, Gguf, Hyperparameters, TensorInfo};
+use upcycle_gguf::{Gguf, Hyperparameters, TensorInfo};
 
 use crate::file::ModelFile;
-use crate::mapped::Mapped;
-use crate::{LoadError, folder};
+use crate::{CheckpointError, folder};
 
 /// A model's files, read up to its weights.
 #[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) model: Hyperparameters,
-    pub(crate) checkpoint: Checkpoint,
+#[non_exhaustive]
+pub struct Source {
+    /// Its sizes.
+    pub model: Hyperparameters,
+    /// Its tensors.
+    pub checkpoint: Checkpoint,
     /// Whether the head is the embedding.
-    pub(crate) tied: bool,
+    pub tied: bool,
     /// Whether queries, keys and values have a bias.
-    pub(crate) biased: bool,
+    pub biased: bool,
 }
 
 /// Where the tensors stand.
 #[derive(Debug)]
-pub(crate) struct Checkpoint {
+pub struct Checkpoint {
     path: PathBuf,
     files: Vec<ModelFile>,
     /// By the name that the tensor has in a GGUF file; by its own, if it has none there.
@@ -33,26 +35,43 @@ pub(crate) struct Checkpoint {
 
 /// A tensor.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     file: usize,
+    info: TensorInfo,
+}
+
+impl Entry {
     /// Its name in its file, its type, its shape (innermost dimension first), its place in its file.
-    pub(crate) info: TensorInfo,
+    #[must_use]
+    pub fn info(&self) -> &TensorInfo {
+        &self.info
+    }
+
+    /// The number of its file, an index into [`Checkpoint::files`].
+    #[must_use]
+    pub fn file(&self) -> usize {
+        self.file
+    }
 }
 
 impl Source {
     /// Reads a GGUF file, or a folder of safetensors with a `config.json`; of the latter any file may be named as well.
-    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: a file cannot be read, is not sound, or holds another model than is known here.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         match folder::of(path) {
             Some(folder) => folder::open(folder),
             None => Self::gguf(path),
         }
     }
 
-    fn gguf(path: &Path) -> Result<Self, LoadError> {
+    fn gguf(path: &Path) -> Result<Self, CheckpointError> {
         let file = ModelFile::open(path)?;
-        let gguf_error = |source| LoadError::Gguf { path: path.to_owned(), source };
+        let gguf_error = |source| CheckpointError::Gguf { path: path.to_owned(), source };
         let gguf = Gguf::read(&mut file.reader()).map_err(gguf_error)?;
-        let model = Hyperparameters::read(&gguf).map_err(|source| LoadError::of_metadata(path, source))?;
+        let model =
+            Hyperparameters::read(&gguf).map_err(|source| CheckpointError::of_metadata(path, source))?;
         let mut checkpoint = Checkpoint::new(path, str::to_owned);
         let file = checkpoint.add_file(file);
         for info in gguf.tensors() {
@@ -62,15 +81,14 @@ impl Source {
         let biased = model.architecture.is_biased() || checkpoint.has("blk.0.attn_q.bias");
         Ok(Self { model, checkpoint, tied, biased })
     }
-
-    pub(crate) fn architecture(&self) -> Architecture {
-        self.model.architecture
-    }
 }
 
 impl Checkpoint {
     /// Refuses what was read of a file that was changed meanwhile.
-    pub(crate) fn check_unchanged(&self) -> Result<(), LoadError> {
+    ///
+    /// # Errors
+    /// [`CheckpointError::Changed`].
+    pub fn check_unchanged(&self) -> Result<(), CheckpointError> {
         self.files.iter().try_for_each(ModelFile::check_unchanged)
     }
 
@@ -95,50 +113,56 @@ impl Checkpoint {
         self.entries.remove(name);
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
+    /// Whether there is a tensor of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
     /// The tensor, if it is there and has this shape (innermost dimension first).
-    pub(crate) fn find(&self, name: &str, shape: &[usize]) -> Result<&Entry, LoadError> {
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingTensor`], [`CheckpointError::Shape`].
+    pub fn find(&self, name: &str, shape: &[usize]) -> Result<&Entry, CheckpointError> {
         let Some(entry) = self.entries.get(name) else {
             let (path, tensor) = (self.path.clone(), (self.name)(name));
-            return Err(LoadError::MissingTensor { path, tensor, count: self.entries.len() });
+            return Err(CheckpointError::MissingTensor { path, tensor, count: self.entries.len() });
         };
         let expected: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
         if entry.info.shape != expected {
             let (tensor, found) = (entry.info.name.clone(), entry.info.shape.clone());
-            return Err(LoadError::Shape { tensor, expected, found });
+            return Err(CheckpointError::Shape { tensor, expected, found });
         }
         Ok(entry)
     }
 
+    /// The tensor of this name, whatever its shape.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
     /// The names of all tensors, as in GGUF files, and the tensors.
-    pub(crate) fn tensors(&self) -> impl ExactSizeIterator<Item = (&str, &TensorInfo)> + '_ {
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&str, &TensorInfo)> + '_ {
         self.entries.iter().map(|(name, entry)| (name.as_str(), &entry.info))
     }
 
-    /// The mapped file that a tensor lies in.
-    pub(crate) fn map(&self, entry: &Entry) -> Result<&Mapped, LoadError> {
-        self.files[entry.file].map()
+    /// The files, in the order of their numbers.
+    #[must_use]
+    pub fn files(&self) -> &[ModelFile] {
+        &self.files
     }
 
-    /// The bytes of a tensor, in memory of their own.
-    pub(crate) fn read(&self, entry: &Entry) -> Result<Mapped, LoadError> {
-        // The reader of the header has checked that the tensor lies in the file.
-        let TensorInfo { name, offset, bytes, .. } = &entry.info;
-        let len =
-            usize::try_from(*bytes).map_err(|_| LoadError::Memory { tensor: name.clone(), bytes: *bytes })?;
-        self.files[entry.file].read(*offset, len)
-    }
-
-    /// As [`read`](Self::read), into `bytes`, which are as many as the tensor has.
-    pub(crate) fn read_into(&self, entry: &Entry, bytes: &mut [u8]) -> Result<(), LoadError> {
-        self.files[entry.file].read_into(entry.info.offset, bytes)
+    /// Fills `bytes` with those of a tensor from its byte `start` on.
+    ///
+    /// # Errors
+    /// They cannot be read, or are gone; a part that is not the tensor's is read as if it were.
+    pub fn read_into(&self, entry: &Entry, start: u64, bytes: &mut [u8]) -> Result<(), CheckpointError> {
+        self.files[entry.file].read_into(entry.info.offset.saturating_add(start), bytes)
     }
 
     /// Whether two tensors, if both are there, have the same bytes.
-    pub(crate) fn are_equal(&self, one: &str, other: &str) -> Result<bool, LoadError> {
+    pub(crate) fn are_equal(&self, one: &str, other: &str) -> Result<bool, CheckpointError> {
         const PART: u64 = 1 << 20;
         let (Some(one), Some(other)) = (self.entries.get(one), self.entries.get(other)) else {
             return Ok(false);
@@ -147,9 +171,12 @@ impl Checkpoint {
             return Ok(false);
         }
         for start in (0..one.info.bytes).step_by(PART as usize) {
-            let len = PART.min(one.info.bytes - start) as usize;
-            let part = |entry: &Entry| self.files[entry.file].read(entry.info.offset + start, len);
-            if part(one)?.bytes() != part(other)?.bytes() {
+            let mut parts =
+                [one, other].map(|entry| (entry, vec![0; PART.min(one.info.bytes - start) as usize]));
+            for (entry, bytes) in &mut parts {
+                self.read_into(entry, start, bytes)?;
+            }
+            if parts[0].1 != parts[1].1 {
                 return Ok(false);
             }
         }

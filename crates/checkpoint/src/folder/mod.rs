@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use upcycle_gguf::{Architecture, GgmlType, TensorInfo};
 
-use crate::LoadError;
+use crate::CheckpointError;
 use crate::checkpoint::{Checkpoint, Source};
 use crate::file::ModelFile;
 
@@ -43,7 +43,8 @@ const WHOLE: [(&str, &str); 3] = [
 ];
 
 /// The folder that `path` is, or is a file of that only such folders have.
-pub(crate) fn of(path: &Path) -> Option<&Path> {
+#[must_use]
+pub fn of(path: &Path) -> Option<&Path> {
     let of_folder = path.extension().is_some_and(|extension| extension == "safetensors")
         || path.file_name().is_some_and(|name| name == CONFIG || name == INDEX);
     match path {
@@ -55,17 +56,32 @@ pub(crate) fn of(path: &Path) -> Option<&Path> {
     }
 }
 
-/// Reads the sizes of the model in `folder` and where its tensors stand.
-pub(crate) fn open(folder: &Path) -> Result<Source, LoadError> {
+/// Whether a folder has safetensors, in one file or with an index.
+#[must_use]
+pub fn has_safetensors(folder: &Path) -> bool {
+    [WEIGHTS, INDEX].iter().any(|name| folder.join(name).exists())
+}
+
+/// Where the tensors in `folder` stand, whatever model they are of.
+///
+/// # Errors
+/// [`CheckpointError`]: a file cannot be read or is not sound.
+pub fn tensors(folder: &Path) -> Result<Checkpoint, CheckpointError> {
     let mut checkpoint = Checkpoint::new(folder, |name| name_here(name).unwrap_or_else(|| name.to_owned()));
-    let path = folder.join(CONFIG);
-    let config = read_json::<serde_json::Value>(&path)?;
-    let architecture = config::architecture(&config)?;
-    let config: config::Config =
-        serde_json::from_value(config).map_err(|source| LoadError::Json { path: path.clone(), source })?;
     for file in files(folder)? {
         add(&mut checkpoint, folder, &file)?;
     }
+    Ok(checkpoint)
+}
+
+/// Reads the sizes of the model in `folder` and where its tensors stand.
+pub(crate) fn open(folder: &Path) -> Result<Source, CheckpointError> {
+    let path = folder.join(CONFIG);
+    let config = read_json::<serde_json::Value>(&path)?;
+    let architecture = config::architecture(&config)?;
+    let config: config::Config = serde_json::from_value(config)
+        .map_err(|source| CheckpointError::Json { path: path.clone(), source })?;
+    let mut checkpoint = tensors(folder)?;
     let (model, said) = config.read(architecture, checkpoint.tensors().len())?;
     if said.tied {
         untie(&mut checkpoint)?;
@@ -74,22 +90,22 @@ pub(crate) fn open(folder: &Path) -> Result<Source, LoadError> {
 }
 
 /// A head that is the embedding may be stored a second time.
-fn untie(checkpoint: &mut Checkpoint) -> Result<(), LoadError> {
+fn untie(checkpoint: &mut Checkpoint) -> Result<(), CheckpointError> {
     if !checkpoint.has("output.weight") {
         return Ok(());
     }
     if !checkpoint.are_equal("token_embd.weight", "output.weight")? {
         let expected = "false, since `lm_head.weight` is not the embedding".to_owned();
         let (key, found) = ("tie_word_embeddings".to_owned(), "true".to_owned());
-        return Err(LoadError::Metadata { key, expected, found });
+        return Err(CheckpointError::Metadata { key, expected, found });
     }
     checkpoint.remove("output.weight");
     Ok(())
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
-    let bytes = fs::read(path).map_err(|source| LoadError::File { path: path.to_owned(), source })?;
-    serde_json::from_slice(&bytes).map_err(|source| LoadError::Json { path: path.to_owned(), source })
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
+    let bytes = fs::read(path).map_err(|source| CheckpointError::File { path: path.to_owned(), source })?;
+    serde_json::from_slice(&bytes).map_err(|source| CheckpointError::Json { path: path.to_owned(), source })
 }
 
 /// What an index says.
@@ -100,7 +116,7 @@ struct Index {
 }
 
 /// The names of the files with tensors.
-fn files(folder: &Path) -> Result<BTreeSet<String>, LoadError> {
+fn files(folder: &Path) -> Result<BTreeSet<String>, CheckpointError> {
     let path = folder.join(INDEX);
     if folder.join(WEIGHTS).exists() || !path.exists() {
         return Ok(BTreeSet::from([WEIGHTS.to_owned()]));
@@ -112,31 +128,36 @@ fn files(folder: &Path) -> Result<BTreeSet<String>, LoadError> {
         matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
     };
     match names.iter().find(|name| !beside(name)) {
-        Some(name) => {
-            Err(LoadError::Index { path, entry: name.clone(), problem: "expected a file in the same folder" })
-        }
+        Some(name) => Err(CheckpointError::Index {
+            path,
+            entry: name.clone(),
+            problem: "expected a file in the same folder",
+        }),
         None => Ok(names),
     }
 }
 
 /// Where the data of a file of safetensors start, and what is where.
-fn header(file: &ModelFile, path: &Path) -> Result<(usize, Metadata), LoadError> {
+fn header(file: &ModelFile, path: &Path) -> Result<(usize, Metadata), CheckpointError> {
     const LEN: u64 = size_of::<u64>() as u64;
     /// Longer headers are refused by the crate.
     const LIMIT: u64 = 100_000_000;
-    let unsound = |source| LoadError::Safetensors { path: path.to_owned(), source };
-    let len = file.read(0, file.len().min(LEN) as usize)?;
-    let len = len.bytes().first_chunk().map_or(0, |&bytes| u64::from_le_bytes(bytes));
+    let unsound = |source| CheckpointError::Safetensors { path: path.to_owned(), source };
+    let read = |len: u64| {
+        let mut bytes = vec![0; len as usize];
+        file.read_into(0, &mut bytes).map(|()| bytes)
+    };
+    let len = read(file.len().min(LEN))?;
+    let len = len.first_chunk().map_or(0, |&bytes| u64::from_le_bytes(bytes));
     // Of a length that cannot be, no more than itself is read: the crate says what is wrong with it.
     let end = LEN.saturating_add(len);
-    let read = if len <= LIMIT && end <= file.len() { end } else { file.len().min(LEN) };
-    let head = file.read(0, read as usize)?;
-    match SafeTensors::read_metadata(head.bytes()) {
+    let head = read(if len <= LIMIT && end <= file.len() { end } else { file.len().min(LEN) })?;
+    match SafeTensors::read_metadata(&head) {
         // All is sound but that the data are not here.
         Ok(_) | Err(SafeTensorError::MetadataIncompleteBuffer) => {}
         Err(source) => return Err(unsound(source)),
     }
-    let metadata: Metadata = serde_json::from_slice(&head.bytes()[LEN as usize..])
+    let metadata: Metadata = serde_json::from_slice(&head[LEN as usize..])
         .map_err(|source| unsound(SafeTensorError::InvalidHeaderDeserialization(source)))?;
     if end.checked_add(metadata.data_len() as u64) != Some(file.len()) {
         return Err(unsound(SafeTensorError::MetadataIncompleteBuffer));
@@ -145,7 +166,7 @@ fn header(file: &ModelFile, path: &Path) -> Result<(usize, Metadata), LoadError>
 }
 
 /// Adds the tensors of a file.
-fn add(checkpoint: &mut Checkpoint, folder: &Path, file: &str) -> Result<(), LoadError> {
+fn add(checkpoint: &mut Checkpoint, folder: &Path, file: &str) -> Result<(), CheckpointError> {
     let path = folder.join(file);
     let opened = ModelFile::open(&path)?;
     let (start, metadata) = header(&opened, &path)?;
@@ -161,7 +182,7 @@ fn add(checkpoint: &mut Checkpoint, folder: &Path, file: &str) -> Result<(), Loa
                 Dtype::F32 => GgmlType::F32,
                 Dtype::F16 => GgmlType::F16,
                 Dtype::BF16 => GgmlType::Bf16,
-                found => return Err(LoadError::Dtype { tensor: name, found }),
+                found => return Err(CheckpointError::Dtype { tensor: name, found }),
             },
             shape: info.shape.iter().rev().map(|&dimension| dimension as u64).collect(),
             offset: (start + begin) as u64,
@@ -169,7 +190,11 @@ fn add(checkpoint: &mut Checkpoint, folder: &Path, file: &str) -> Result<(), Loa
             name: name.clone(),
         };
         if !checkpoint.add(name_in_gguf(&name).unwrap_or_else(|| name.clone()), number, tensor) {
-            return Err(LoadError::Index { path, entry: name, problem: "expected it in one file only" });
+            return Err(CheckpointError::Index {
+                path,
+                entry: name,
+                problem: "expected it in one file only",
+            });
         }
     }
     Ok(())
