@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tracing::debug_span;
 use upcycle_core::{
-    Commit, Limits, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_commits, views,
+    Commit, Limits, NodeId, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_commits, views,
 };
 
 use crate::activations::NotFinite;
@@ -24,8 +24,10 @@ const MAX_SEQS: usize = 64;
 
 /// Verifies draft trees with a [`Model`].
 ///
-/// Each row of a pass is computed as if it stood alone, whatever stands beside it: the logits of a tree's node
-/// equal, to the last bit, those of the same tokens decoded one by one, on the same machine.
+/// With the loops of the CPU, our kernels' and candle's, each row of a pass is computed as if it stood alone, whatever stands
+/// beside it: the logits of a tree's node equal, to the last bit, those of the same tokens decoded one by one, on the same
+/// machine. Over candle's tensors, as on a GPU, they move by rounding, at most by
+/// [`row_tolerance`](Verifier::row_tolerance).
 ///
 /// Memory: keys and values in `f32`, in pages of 128 tokens (5.9 MB a page for a model of 30 layers with 3 KV heads
 /// of 64), kept until their sequence closes; and the logits of the rows that the last forward was asked for.
@@ -86,15 +88,22 @@ impl Cache {
         }
     }
 
-    /// Moves what slots `from`, rising and none below its place, hold to the slots from `to` on.
+    /// Does all of a move of slots `from` to the slots from `to` on that may fail. No slot changes.
+    fn prepare(&mut self, from: &[usize], to: usize) -> Result<(), VerifyError> {
+        match self {
+            Cache::Own(_) | Cache::Candle(_) => Ok(()),
+            Cache::Device(cache) => cache.copy(from, to).map_err(|source| failed(KEEPING, source)),
+        }
+    }
+
+    /// Moves what slots `from`, rising and none below its place, hold to the slots from `to` on, after a
+    /// [`prepare`](Self::prepare) with the same.
     fn gather(&mut self, from: &[usize], to: usize) -> Result<(), VerifyError> {
         let moves = from.iter().copied().zip(to..);
         match self {
             Cache::Own(cache) => moves.for_each(|(from, to)| cache.relocate(from, to)),
             Cache::Candle(cache) => moves.for_each(|(from, to)| cache.relocate(from, to)),
-            Cache::Device(cache) => {
-                cache.gather(from, to).map_err(|source| failed("keep what was accepted", source))?;
-            }
+            Cache::Device(cache) => cache.place(to).map_err(|source| failed(KEEPING, source))?,
         }
         Ok(())
     }
@@ -121,6 +130,9 @@ impl Cache {
     }
 }
 
+/// What a commit does, in an error.
+const KEEPING: &str = "keep what was accepted";
+
 fn failed(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> VerifyError {
     VerifyError::backend(NAME, doing, source)
 }
@@ -141,6 +153,13 @@ impl Sequence {
             Some(pending) if self.committed + rows > pending.first => pending.first + pending.parents.len(),
             _ => self.committed,
         }
+    }
+
+    /// Writes the slots of a path of the rows that wait to `slots`; none where no rows wait.
+    fn kept(&self, path: &[NodeId], slots: &mut Vec<usize>) {
+        slots.clear();
+        let first = self.pending.iter().map(|pending| pending.first);
+        slots.extend(first.flat_map(|first| path.iter().map(move |node| first + node.index())));
     }
 }
 
@@ -350,13 +369,18 @@ impl Verifier for CandleVerifier {
             let pending = self.sequences[self.index(seq)?].pending.as_ref();
             Ok(&pending.ok_or(VerifyError::NothingToCommit { seq })?.parents)
         })?;
+        // For all sequences before any is changed, so that an error changes none.
         for commit in commits {
             let index = self.index(commit.seq)?;
             let sequence = &mut self.sequences[index];
-            let Some(pending) = &sequence.pending else { continue };
+            sequence.kept(commit.path, &mut self.kept);
+            sequence.cache.prepare(&self.kept, sequence.committed)?;
+        }
+        for commit in commits {
+            let index = self.index(commit.seq)?;
+            let sequence = &mut self.sequences[index];
             // A node lies no deeper than its index, so no row is overwritten before it has moved.
-            self.kept.clear();
-            self.kept.extend(commit.path.iter().map(|node| pending.first + node.index()));
+            sequence.kept(commit.path, &mut self.kept);
             sequence.cache.gather(&self.kept, sequence.committed)?;
             sequence.committed += self.kept.len();
             sequence.pending = None;

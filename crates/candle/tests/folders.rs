@@ -11,7 +11,7 @@ use support::{Scaling, Tiny, chain, options};
 use tempfile::TempDir;
 use upcycle_candle::{LoadError, Model, Products, Weights};
 use upcycle_checkpoint::CheckpointError;
-use upcycle_gguf::GgmlType;
+use upcycle_gguf::{GgmlType, HyperparameterError};
 
 fn tiny(family: &'static str) -> Tiny {
     Tiny { family, ..Tiny::new([GgmlType::F32, GgmlType::F32]) }
@@ -96,14 +96,14 @@ fn settings_that_cannot_be_are_refused_by_their_key() {
             config[place] = value.clone();
         });
         match error {
-            CheckpointError::Metadata { key: named, .. } => assert_eq!(named, key),
+            CheckpointError::Model(HyperparameterError::Metadata { key: named, .. }) => assert_eq!(named, key),
             other => panic!("{key} = {value}: {other:?}"),
         }
     }
     // Two names of one thing that say different things; a scaling with a key that is not known; a key that is missing.
     let scaled = Tiny { scaling: Scaling::Linear, ..tiny("llama") };
     let two = refusal(&scaled, |config| config["rope_parameters"] = json!({ "rope_type": "default" }));
-    assert!(matches!(two, CheckpointError::Metadata { key, .. } if key == "rope_scaling"));
+    assert!(matches!(two, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "rope_scaling"));
     let unknown = refusal(&scaled, |config| config["rope_scaling"]["long_factor"] = json!([1.0]));
     assert!(chain(&unknown).contains("long_factor"), "{unknown:?}");
     let missing =
@@ -116,7 +116,7 @@ fn windows_have_to_be_said_in_full() {
     let absent = refusal(&tiny("mistral"), |config| {
         drop(config.as_object_mut().map(|keys| keys.remove("sliding_window")));
     });
-    assert!(matches!(absent, CheckpointError::Metadata { key, .. } if key == "sliding_window"));
+    assert!(matches!(absent, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "sliding_window"));
     let windowed = Tiny { window: Some((6, 1)), ..tiny("qwen2") };
     for (key, value) in [
         ("sliding_window", Value::Null),
@@ -127,7 +127,7 @@ fn windows_have_to_be_said_in_full() {
     ] {
         let error = refusal(&windowed, |config| config[key] = value.clone());
         assert!(
-            matches!(&error, CheckpointError::Metadata { key: named, .. } if named == key),
+            matches!(&error, CheckpointError::Model(HyperparameterError::Metadata { key: named, .. }) if named == key),
             "{key} = {value}: {error:?}"
         );
     }
@@ -144,7 +144,7 @@ fn tensors_are_named_as_the_folder_names_them() {
     assert!(matches!(&untied, CheckpointError::MissingTensor { tensor, .. } if tensor == "lm_head.weight"));
     let narrow = refusal(&tiny("llama"), |config| config["intermediate_size"] = 64.into());
     assert!(
-        matches!(&narrow, CheckpointError::Shape { tensor, .. } if tensor == "model.layers.0.mlp.gate_proj.weight")
+        matches!(&narrow, CheckpointError::Model(HyperparameterError::Shape { tensor, .. }) if tensor == "model.layers.0.mlp.gate_proj.weight")
     );
     // What a model has and its architecture has not: a qwen2 that says that it is a llama.
     let other = refusal(&tiny("qwen2"), |config| config["model_type"] = "llama".into());
@@ -154,7 +154,7 @@ fn tensors_are_named_as_the_folder_names_them() {
         config["tie_word_embeddings"] = true.into();
     });
     assert!(
-        matches!(&tied, CheckpointError::Metadata { key, .. } if key == "tie_word_embeddings"),
+        matches!(&tied, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "tie_word_embeddings"),
         "{tied:?}"
     );
 }

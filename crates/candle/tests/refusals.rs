@@ -9,7 +9,7 @@ use support::{Tiny, chain, last_logits, options, write};
 use upcycle_candle::{Device, LoadError, Model, Options, Products, Weights};
 use upcycle_checkpoint::CheckpointError;
 use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{GgmlType, GgufError, Value};
+use upcycle_gguf::{GgmlType, GgufError, HyperparameterError, Value};
 
 fn tiny() -> Tiny {
     Tiny::new([GgmlType::F32, GgmlType::F32])
@@ -143,7 +143,7 @@ fn metadata_that_cannot_be_are_refused_by_their_key() {
     ];
     for (key, value) in cases {
         match refusal(&with_metadata(&[(key, value.clone())]), Weights::File) {
-            LoadError::Checkpoint(CheckpointError::Metadata { key: named, .. })
+            LoadError::Checkpoint(CheckpointError::Model(HyperparameterError::Metadata { key: named, .. }))
                 if key == named || key.ends_with("head_count") => {}
             other => panic!("{key} = {value:?}: {other:?}"),
         }
@@ -177,7 +177,7 @@ fn missing_tensors_and_wrong_shapes_are_named() {
             Some((name.to_owned(), dtype, shape))
         });
         match refusal(&writer, Weights::File) {
-            LoadError::Checkpoint(CheckpointError::Shape { tensor, expected, found }) => {
+            LoadError::Checkpoint(CheckpointError::Model(HyperparameterError::Shape { tensor, expected, found })) => {
                 assert_eq!(tensor, missing);
                 assert_eq!(expected.last().map(|last| last + 1), found.last().copied());
             }

@@ -97,29 +97,52 @@ fn rows_that_wait_outlive_a_pass_that_fails() -> Result<(), VerifyError> {
             writer = tiny.tensor(writer, &name, dtype, &shape);
         }
     }
-    let model =
-        Model::load(write(&writer).path(), &options(Products::Candle, Weights::File)).expect("a sound model");
-    let mut verifier = CandleVerifier::new(model);
-    let seq = verifier.open()?;
-    let expected = last_logits(&mut verifier, &[1, 2, 3, 4])?;
-    for bad in [vec![7], vec![3, 7], vec![1; 200].into_iter().chain([7]).collect()] {
+    let file = write(&writer);
+    // The kernels refuse such weights when they are loaded.
+    let loops = Model::load(file.path(), &options(Products::Candle, Weights::File));
+    let mut on_tensors = upcycle_candle::Options::default();
+    // With products that do not quantize activations, which may make a number of a NaN.
+    on_tensors.weights = Weights::F32;
+    let tensors = Model::load_on(file.path(), &on_tensors, candle_core::Device::Cpu, &mut |_, _| ());
+    for model in [loops, tensors] {
+        let mut verifier = CandleVerifier::new(model.expect("a sound model"));
+        println!("{}", verifier.engine());
+        let bound = verifier.row_tolerance().min(0.1);
+        let expected = last_logits(&mut verifier, &[1, 2, 3, 4])?;
+        let check = |found: &[Vec<f32>]| {
+            let last = found.last().expect("a row");
+            for (found, expected) in last.iter().zip(&expected) {
+                assert!((found - expected).abs() <= bound, "{found} for {expected}");
+            }
+        };
         let seq = verifier.open()?;
+        for bad in [vec![7], vec![3, 7], vec![1; 200].into_iter().chain([7]).collect()] {
+            let seq = verifier.open()?;
+            score(&mut verifier, seq, &DraftTree::chain(&[1, 2, 3]))?;
+            let failed = score(&mut verifier, seq, &DraftTree::chain(&bad));
+            // Over tensors a NaN reaches the rows beside its own: no mask hides it.
+            let node = if bound == 0.0 { bad.len() - 1 } else { 0 };
+            assert!(
+                matches!(failed, Err(VerifyError::NotFinite { row }) if row == Row { step: 0, node }),
+                "{failed:?}"
+            );
+            commit(&mut verifier, seq, &[0, 1, 2])?;
+            check(&score(&mut verifier, seq, &DraftTree::chain(&[4]))?);
+        }
+        // And once more, twice in a row, so that the second tree takes the place before the first.
         score(&mut verifier, seq, &DraftTree::chain(&[1, 2, 3]))?;
-        let failed = score(&mut verifier, seq, &DraftTree::chain(&bad));
-        let node = bad.len() - 1;
-        assert!(
-            matches!(failed, Err(VerifyError::NotFinite { row }) if row == Row { step: 0, node }),
-            "{failed:?}"
-        );
+        score(&mut verifier, seq, &DraftTree::chain(&[1, 9]))?;
+        score(&mut verifier, seq, &DraftTree::chain(&[1, 2, 3, 5]))?;
         commit(&mut verifier, seq, &[0, 1, 2])?;
-        assert_eq!(score(&mut verifier, seq, &DraftTree::chain(&[4]))?[0], expected);
+        check(&score(&mut verifier, seq, &DraftTree::chain(&[4]))?);
+        // The place that the second leaves free takes a pass that fails; the next goes behind both, and sees neither.
+        score(&mut verifier, seq, &DraftTree::chain(&[4; 6]))?;
+        score(&mut verifier, seq, &DraftTree::chain(&[4; 8]))?;
+        let failed = score(&mut verifier, seq, &DraftTree::chain(&[4, 7, 7, 7]));
+        assert!(matches!(failed, Err(VerifyError::NotFinite { .. })), "{failed:?}");
+        let behind = score(&mut verifier, seq, &DraftTree::chain(&[4; 10]))?;
+        check(&behind[..1]);
     }
-    // And once more, twice in a row, so that the second tree takes the place before the first.
-    score(&mut verifier, seq, &DraftTree::chain(&[1, 2, 3]))?;
-    score(&mut verifier, seq, &DraftTree::chain(&[1, 9]))?;
-    score(&mut verifier, seq, &DraftTree::chain(&[1, 2, 3, 5]))?;
-    commit(&mut verifier, seq, &[0, 1, 2])?;
-    assert_eq!(score(&mut verifier, seq, &DraftTree::chain(&[4]))?[0], expected);
     Ok(())
 }
 

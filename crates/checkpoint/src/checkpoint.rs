@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use upcycle_gguf::{Gguf, Hyperparameters, TensorInfo};
+use upcycle_gguf::{Gguf, HyperparameterError, Hyperparameters, TensorInfo};
 
 use crate::file::ModelFile;
 use crate::{CheckpointError, folder};
@@ -122,7 +122,7 @@ impl Checkpoint {
     /// The tensor, if it is there and has this shape (innermost dimension first).
     ///
     /// # Errors
-    /// [`CheckpointError::MissingTensor`], [`CheckpointError::Shape`].
+    /// [`CheckpointError::MissingTensor`], [`HyperparameterError::Shape`].
     pub fn find(&self, name: &str, shape: &[usize]) -> Result<&Entry, CheckpointError> {
         let Some(entry) = self.entries.get(name) else {
             let (path, tensor) = (self.path.clone(), (self.name)(name));
@@ -131,7 +131,7 @@ impl Checkpoint {
         let expected: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
         if entry.info.shape != expected {
             let (tensor, found) = (entry.info.name.clone(), entry.info.shape.clone());
-            return Err(CheckpointError::Shape { tensor, expected, found });
+            return Err(CheckpointError::Model(HyperparameterError::Shape { tensor, expected, found }));
         }
         Ok(entry)
     }

@@ -78,36 +78,10 @@ pub enum CheckpointError {
         /// How many tensors there are.
         count: usize,
     },
-    /// An architecture that is not known.
-    #[error("`{key}`: expected one of [{known}], found `{found}`", known = known.join(", "))]
-    UnknownArchitecture {
-        /// The key that names it: `general.architecture`, or `model_type` of a `config.json`.
-        key: &'static str,
-        /// The architecture of the file.
-        found: String,
-        /// Those that are known.
-        known: &'static [&'static str],
-    },
-    /// A metadata value that cannot be, or that asks for something that is not supported.
-    #[error("metadata key `{key}`: expected {expected}, found {found}")]
-    Metadata {
-        /// The key.
-        key: String,
-        /// What would be right.
-        expected: String,
-        /// What the file says.
-        found: String,
-    },
-    /// A tensor of another shape than the metadata say.
-    #[error("tensor `{tensor}`: expected shape {expected:?} (innermost dimension first), found {found:?}")]
-    Shape {
-        /// The tensor.
-        tensor: String,
-        /// The shape that follows from the metadata.
-        expected: Vec<u64>,
-        /// The shape in the file.
-        found: Vec<u64>,
-    },
+    /// An architecture that is not known, a value of the metadata that cannot be or is not supported, or a tensor of another
+    /// shape than they say.
+    #[error(transparent)]
+    Model(HyperparameterError),
     /// A tensor that this architecture does not have: leaving it out would give wrong text.
     #[error(
         "tensor `{tensor}` is not part of a plain {architecture} model; its effect is not implemented, and without it \
@@ -132,11 +106,7 @@ impl CheckpointError {
     pub(crate) fn of_metadata(path: &Path, error: HyperparameterError) -> Self {
         match error {
             HyperparameterError::Gguf(source) => Self::Gguf { path: path.to_owned(), source },
-            HyperparameterError::UnknownArchitecture { key, found, known } => {
-                Self::UnknownArchitecture { key, found, known }
-            }
-            HyperparameterError::Metadata { key, expected, found } => Self::Metadata { key, expected, found },
-            HyperparameterError::Shape { tensor, expected, found } => Self::Shape { tensor, expected, found },
+            other => Self::Model(other),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use upcycle_checkpoint::CheckpointError;
 use upcycle_export::{CONFIG_FILE, ExportError, Options, Weights, export};
+use upcycle_gguf::HyperparameterError;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_testkit::tiny::{Stored, Tiny, random, write, write_safetensors};
 use upcycle_text::{ChatTemplate, Tokenizer};
@@ -117,18 +118,19 @@ fn a_folder_without_a_tokenizer_or_with_another_models() {
 
 #[test]
 fn models_that_are_not_known_or_not_whole_are_refused_by_name() {
-    use CheckpointError::{File, MissingTensor, Shape, UnknownArchitecture, UnknownTensor};
+    use CheckpointError::{File, MissingTensor, Model, UnknownTensor};
+    use HyperparameterError::{Shape, UnknownArchitecture};
     let is = |error: ExportError| match error {
         ExportError::Checkpoint(error) => error,
         other => panic!("{other:?}"),
     };
     let unknown = is(changed(|config| config["model_type"] = "mamba".into()));
-    assert!(matches!(&unknown, UnknownArchitecture { found, .. } if found == "mamba"), "{unknown:?}");
+    assert!(matches!(&unknown, Model(UnknownArchitecture { found, .. }) if found == "mamba"), "{unknown:?}");
     let untied = is(changed(|config| config["tie_word_embeddings"] = false.into()));
     assert!(matches!(&untied, MissingTensor { tensor, .. } if tensor == "lm_head.weight"), "{untied:?}");
     let narrow = is(changed(|config| config["intermediate_size"] = 96.into()));
     assert!(
-        matches!(&narrow, Shape { tensor, .. } if tensor == "model.layers.0.mlp.gate_proj.weight"),
+        matches!(&narrow, Model(Shape { tensor, .. }) if tensor == "model.layers.0.mlp.gate_proj.weight"),
         "{narrow:?}"
     );
     let fewer = is(changed(|config| config["num_hidden_layers"] = 1.into()));

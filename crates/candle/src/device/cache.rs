@@ -1,5 +1,7 @@
 //! The keys and values of one sequence, on a device.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Error, Tensor};
 
 use crate::kv::{KvShape, PAGE};
@@ -14,12 +16,14 @@ pub(crate) struct Cache {
     device: Device,
     layers: Vec<[Tensor; 2]>,
     slots: usize,
+    /// What a commit moves, between its two halves: like `layers`, one after the other.
+    copies: Vec<Tensor>,
 }
 
 impl Cache {
     /// A cache without slots.
     pub(crate) fn new(shape: KvShape, device: &Device) -> Self {
-        Self { shape, device: device.clone(), layers: Vec::new(), slots: 0 }
+        Self { shape, device: device.clone(), layers: Vec::new(), slots: 0, copies: Vec::new() }
     }
 
     /// Makes room for `slots` slots, and for half as many again where the cache grows, since growing copies it. On an error
@@ -65,18 +69,32 @@ impl Cache {
         Ok([keys.narrow(1, 0, slots)?, values.narrow(1, 0, slots)?])
     }
 
-    /// Moves the keys and values of slots `from` to the slots from `to` on, in all layers. Nothing moves if they lie there.
-    pub(crate) fn gather(&self, from: &[usize], to: usize) -> Result<(), Error> {
+    /// Copies the keys and values of slots `from` in all layers, to be [placed](Self::place) from slot `to` on; nothing where
+    /// they lie there already. What may fail for want of memory is done here, and no slot changes.
+    pub(crate) fn copy(&mut self, from: &[usize], to: usize) -> Result<(), Error> {
+        self.copies.clear();
         if from.iter().enumerate().all(|(index, &slot)| slot == to + index) {
             return Ok(());
         }
         let from: Vec<u32> = from.iter().map(|&slot| slot as u32).collect();
-        let count = from.len();
-        let from = Tensor::from_vec(from, count, &self.device)?;
-        for part in self.layers.iter().flatten() {
-            part.slice_set(&part.index_select(&from, 1)?, 1, to)?;
-        }
+        let from = Tensor::new(from, &self.device)?;
+        let copies = self.layers.iter().flatten().map(|part| part.index_select(&from, 1));
+        self.copies = copies.collect::<Result<_, Error>>()?;
         Ok(())
+    }
+
+    /// Writes what was [copied](Self::copy) last to the slots from `to` on. Nothing is allocated: where this fails, the device
+    /// itself does.
+    pub(crate) fn place(&mut self, to: usize) -> Result<(), Error> {
+        let mut parts = self.layers.iter().flatten().zip(self.copies.drain(..));
+        parts.try_for_each(|(part, copy)| part.slice_set(&copy, 1, to))
+    }
+
+    /// Zeroes slots: a row of a failed pass may have left a NaN there, and a mask hides a number, but no NaN.
+    pub(super) fn clear(&self, slots: Range<usize>) -> Result<(), Error> {
+        let KvShape { heads, width, .. } = self.shape;
+        let zeros = Tensor::zeros((heads, slots.len(), width), DType::F32, &self.device)?;
+        self.layers.iter().flatten().try_for_each(|part| part.slice_set(&zeros, 1, slots.start))
     }
 }
 
@@ -103,21 +121,33 @@ mod tests {
             }
             slots += count;
         }
-        cache.gather(&[200, 203, 207], 198)?;
-        let source = |slot: usize| match slot {
-            198 => 200,
-            199 => 203,
-            200 => 207,
-            slot => slot,
-        };
-        for layer in 0..2 {
-            for (part, found) in cache.prefix(layer, slots)?.iter().enumerate() {
-                for (head, found) in found.to_vec3::<f32>()?.iter().enumerate() {
-                    let expected = |slot| vec![value(layer, part, source(slot)) + head as f32; 3];
-                    assert_eq!(*found, (0..slots).map(expected).collect::<Vec<_>>());
+        let check = |cache: &Cache, source: &dyn Fn(usize) -> Option<usize>| -> Result<(), Error> {
+            for layer in 0..2 {
+                for (part, found) in cache.prefix(layer, slots)?.iter().enumerate() {
+                    for (head, found) in found.to_vec3::<f32>()?.iter().enumerate() {
+                        let value = |slot| value(layer, part, slot) + head as f32;
+                        let expected = |slot| vec![source(slot).map_or(0.0, value); 3];
+                        assert_eq!(*found, (0..slots).map(expected).collect::<Vec<_>>());
+                    }
                 }
             }
-        }
+            Ok(())
+        };
+        check(&cache, &Some)?;
+        cache.copy(&[198, 199], 198)?;
+        cache.place(198)?;
+        assert!(cache.copy(&[200, 1 << 20], 198).is_err());
+        cache.copy(&[200, 203, 207], 198)?;
+        check(&cache, &Some)?;
+        cache.place(198)?;
+        cache.clear(300..310)?;
+        check(&cache, &|slot| match slot {
+            198 => Some(200),
+            199 => Some(203),
+            200 => Some(207),
+            300..310 => None,
+            slot => Some(slot),
+        })?;
         Ok(())
     }
 }

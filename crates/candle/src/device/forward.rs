@@ -12,10 +12,10 @@ use crate::model::Dimensions;
 /// Rows whose scores are held at a time; bounds the memory of a long prefill.
 const ROWS: usize = 256;
 
-/// Why a pass came to nothing. The slots that were written may then hold anything; no others have changed.
+/// Why a pass came to nothing. No slots but those of its rows have changed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A row has a NaN or an infinity.
+    /// A row has a NaN or an infinity: its own, or one of a row of its sequence, which no mask hides from it.
     NotFinite { row: usize },
     /// The device.
     Device(Error),
@@ -33,8 +33,9 @@ struct Span {
     rows: usize,
     cache: usize,
     slot: usize,
-    /// What the rows do not see of the slots up to their last, by the window of the layer: `[rows, slots]`, 0 or minus infinity.
-    masks: Vec<(Option<usize>, Tensor)>,
+    /// What the rows do not see of the slots up to their last, for each of the [windows](Resident): `[rows, slots]`, 0 or minus
+    /// infinity.
+    masks: Vec<Tensor>,
 }
 
 /// Runs the model over `batch`: keys and values go to their slots, the wanted rows' logits, `[wanted, vocab]`, to `logits`.
@@ -50,6 +51,24 @@ pub(crate) fn forward(
     caches: &mut [&mut Cache],
     logits: &mut Vec<f32>,
 ) -> Result<(), Failure> {
+    let spans = spans(model, batch)?;
+    let outcome = pass(model, dimensions, batch, (&spans, caches), logits);
+    if outcome.is_err() {
+        for &Span { cache, slot, rows, .. } in &spans {
+            caches[cache].clear(slot..slot + rows)?;
+        }
+    }
+    outcome
+}
+
+/// The pass itself, whose rows may leave anything in their slots.
+fn pass(
+    model: &Resident,
+    dimensions: &Dimensions,
+    batch: &Batch,
+    (spans, caches): (&[Span], &[&mut Cache]),
+    logits: &mut Vec<f32>,
+) -> Result<(), Failure> {
     let &Dimensions { width, epsilon, .. } = dimensions;
     let (device, rows) = (&model.device, batch.tokens.len());
     let mut stream = vec![0.0; rows * width];
@@ -58,10 +77,9 @@ pub(crate) fn forward(
     }
     let mut stream = Tensor::from_vec(stream, (rows, width), device)?;
     let turns = turns(model, batch)?;
-    let spans = spans(model, dimensions, batch)?;
     for (index, layer) in model.layers.iter().enumerate() {
         let seen =
-            attention(dimensions, (index, layer), (&model.rope.layout, &turns), &spans, caches, &stream)?;
+            attention(dimensions, (index, layer), (&model.rope.layout, &turns), spans, caches, &stream)?;
         stream = (stream + seen)?;
         let rows = rms_norm(&stream, &layer.feed_forward_norm, epsilon)?;
         let wide = (layer.gate.multiply(&rows)?.silu()? * layer.up.multiply(&rows)?)?;
@@ -97,10 +115,7 @@ fn turns(model: &Resident, batch: &Batch) -> Result<[Tensor; 2], Error> {
 }
 
 /// The spans of a pass, with a mask for each window that the model has.
-fn spans(model: &Resident, dimensions: &Dimensions, batch: &Batch) -> Result<Vec<Span>, Error> {
-    let mut windows = dimensions.windows.clone();
-    windows.sort_unstable();
-    windows.dedup();
+fn spans(model: &Resident, batch: &Batch) -> Result<Vec<Span>, Error> {
     let mut spans = Vec::new();
     let mut first = 0;
     while first < batch.slots.len() {
@@ -120,7 +135,7 @@ fn spans(model: &Resident, dimensions: &Dimensions, batch: &Batch) -> Result<Vec
             }
             Tensor::from_vec(mask, (rows, slots), &model.device)
         };
-        let masks = windows.iter().map(|&window| Ok((window, mask(window)?)));
+        let masks = model.windows.iter().map(|&window| mask(window));
         spans.push(Span { first, rows, cache, slot, masks: masks.collect::<Result<_, Error>>()? });
         first += rows;
     }
@@ -133,10 +148,10 @@ fn attention(
     (index, layer): (usize, &Layer),
     (layout, [cos, sin]): (&RopeLayout, &[Tensor; 2]),
     spans: &[Span],
-    caches: &mut [&mut Cache],
+    caches: &[&mut Cache],
     stream: &Tensor,
 ) -> Result<Tensor, Error> {
-    let &Dimensions { heads, kv, epsilon, ref windows, .. } = dimensions;
+    let &Dimensions { heads, kv, epsilon, .. } = dimensions;
     let rows = rms_norm(stream, &layer.attention_norm, epsilon)?;
     let mut parts = [layer.query.multiply(&rows)?, layer.key.multiply(&rows)?, layer.value.multiply(&rows)?];
     if let Some(biases) = &layer.biases {
@@ -168,12 +183,7 @@ fn attention(
         let queries = queries.narrow(1, first, rows)?.contiguous()?;
         let queries = queries.reshape((kv.heads, group * rows, kv.width))?;
         let scores = (queries.matmul(&keys.t()?)? * scale)?.reshape((heads, rows, slot + rows))?;
-        let mask = masks.iter().find(|(window, _)| *window == windows[index]);
-        let scores = match mask {
-            Some((_, mask)) => scores.broadcast_add(mask)?,
-            None => scores,
-        };
-        let weights = softmax_last_dim(&scores)?.reshape((kv.heads, group * rows, slot + rows))?;
+        let weights = softmax_last_dim(&scores.broadcast_add(&masks[layer.window])?)?.reshape((kv.heads, group * rows, slot + rows))?;
         seen.push(weights.matmul(&values)?.reshape((heads, rows, kv.width))?);
     }
     let seen = Tensor::cat(&seen, 1)?.transpose(0, 1)?.contiguous()?;

@@ -33,6 +33,7 @@ pub(crate) fn load(
     let failed = |source: Error| LoadError::OnDevice { source };
     let vector = |values: Vec<f32>| Tensor::new(values, &device).map_err(failed);
     let embedding = Stack::new(vec![tensors.table("token_embd.weight", width, vocab)?]);
+    let mut windows: Vec<Option<usize>> = Vec::new();
     let mut layers = Vec::with_capacity(kv.layers);
     for layer in 0..kv.layers {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
@@ -44,7 +45,10 @@ pub(crate) fn load(
             Some([query, key]) => Some([vector(query)?, vector(key)?]),
             None => None,
         };
+        let window = dimensions.windows[layer];
+        let known = windows.iter().position(|&other| other == window);
         layers.push(Layer {
+            window: known.unwrap_or(windows.len()),
             attention_norm: vector(tensors.vector(&name("attn_norm"), width)?)?,
             query: tensors.resident(&name("attn_q"), width, queries, &device)?,
             key: tensors.resident(&name("attn_k"), width, keys, &device)?,
@@ -57,6 +61,9 @@ pub(crate) fn load(
             up: tensors.resident(&name("ffn_up"), width, feed_forward, &device)?,
             down: tensors.resident(&name("ffn_down"), feed_forward, width, &device)?,
         });
+        if known.is_none() {
+            windows.push(window);
+        }
     }
     let output_norm = vector(tensors.vector("output_norm.weight", width)?)?;
     let output = if source.tied { "token_embd.weight" } else { "output.weight" };
@@ -65,5 +72,5 @@ pub(crate) fn load(
     let rounds =
         source.checkpoint.tensors().any(|(_, tensor)| tensor.shape.len() > 1 && quantized(tensor.dtype));
     let tolerance = if rounds { QUANTIZED } else { FLOAT };
-    Ok(Resident { device, tolerance, rope, embedding, layers, output_norm, output })
+    Ok(Resident { device, tolerance, rope, embedding, windows, layers, output_norm, output })
 }

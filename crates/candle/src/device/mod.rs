@@ -24,6 +24,8 @@ pub(crate) struct Resident {
     rope: Rope,
     /// On the host: a pass needs a row for each of its tokens, and no other.
     embedding: Stack,
+    /// The windows of the layers, each once.
+    windows: Vec<Option<usize>>,
     layers: Vec<Layer>,
     output_norm: Tensor,
     output: Linear,
@@ -31,6 +33,8 @@ pub(crate) struct Resident {
 
 #[derive(Debug)]
 struct Layer {
+    /// Which of the windows it has.
+    window: usize,
     attention_norm: Tensor,
     query: Linear,
     key: Linear,

@@ -79,15 +79,17 @@ pub(super) fn architecture(config: &Value) -> Result<Architecture, CheckpointErr
     const NAMES: &[&str] = &[MODEL_TYPES[0].0, MODEL_TYPES[1].0, MODEL_TYPES[2].0, MODEL_TYPES[3].0];
     let found = config["model_type"].as_str().unwrap_or("nothing");
     let known = MODEL_TYPES.iter().find(|(name, _)| *name == found);
-    known.map(|&(_, architecture)| architecture).ok_or_else(|| CheckpointError::UnknownArchitecture {
+    let unknown = || HyperparameterError::UnknownArchitecture {
         key: "model_type",
         found: found.to_owned(),
         known: NAMES,
-    })
+    };
+    known.map(|&(_, architecture)| architecture).ok_or_else(|| CheckpointError::Model(unknown()))
 }
 
 fn refused(key: &str, expected: impl Into<String>, found: &dyn ToString) -> CheckpointError {
-    CheckpointError::Metadata { key: key.to_owned(), expected: expected.into(), found: found.to_string() }
+    let (key, expected, found) = (key.to_owned(), expected.into(), found.to_string());
+    CheckpointError::Model(HyperparameterError::Metadata { key, expected, found })
 }
 
 /// The key of a configuration that says what this one of a GGUF file says.
@@ -157,12 +159,7 @@ impl Config {
             window,
             tensors,
         };
-        let model = stated.check(&key).map_err(|error| match error {
-            HyperparameterError::Metadata { key, expected, found } => {
-                CheckpointError::Metadata { key, expected, found }
-            }
-            other => CheckpointError::of_metadata(super::CONFIG.as_ref(), other),
-        })?;
+        let model = stated.check(&key).map_err(CheckpointError::Model)?;
         let biased = self.attention_bias && self.model_type != "mistral";
         Ok((model, Said { tied: self.tie_word_embeddings, biased }))
     }

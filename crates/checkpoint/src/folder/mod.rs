@@ -10,7 +10,7 @@ use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use upcycle_gguf::{Architecture, GgmlType, TensorInfo};
+use upcycle_gguf::{Architecture, GgmlType, HyperparameterError, TensorInfo};
 
 use crate::CheckpointError;
 use crate::checkpoint::{Checkpoint, Source};
@@ -97,7 +97,7 @@ fn untie(checkpoint: &mut Checkpoint) -> Result<(), CheckpointError> {
     if !checkpoint.are_equal("token_embd.weight", "output.weight")? {
         let expected = "false, since `lm_head.weight` is not the embedding".to_owned();
         let (key, found) = ("tie_word_embeddings".to_owned(), "true".to_owned());
-        return Err(CheckpointError::Metadata { key, expected, found });
+        return Err(CheckpointError::Model(HyperparameterError::Metadata { key, expected, found }));
     }
     checkpoint.remove("output.weight");
     Ok(())
