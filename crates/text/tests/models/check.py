@@ -18,12 +18,11 @@ from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
 
-import jinja2
-from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 here = Path(__file__).resolve().parent
 root = here.parents[3]
+sys.path.append(str(here.parent / "fixtures"))
+from templates import CONVERSATIONS, environment, render  # noqa: E402
+
 PACKAGE = "llama-cpp-python==0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 TOOL = {
@@ -40,24 +39,6 @@ KNOWN = {"meetkai-functionary-medium-v3.1.jinja"}
 # What `upcycle-text` says that it does not build.
 UNSUPPORTED = ["UnsupportedKind", "UnknownPreTokenizer", "MissingKey"]
 
-fixtures = {}
-exec((here.parent / "fixtures/templates.py").read_text().split("# What a template")[0].split("NOW = ")[1].split("\n", 1)[1], fixtures)
-CONVERSATIONS = fixtures["CONVERSATIONS"]
-
-
-class Generation(Extension):
-    """The mark of what an assistant said, which changes no text."""
-
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
-
-    def _same(self, caller):
-        return caller()
-
 
 def example(name, file, lines):
     """What an example of the crate says to each line, or its error."""
@@ -66,26 +47,12 @@ def example(name, file, lines):
     return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else done.stderr.strip()
 
 
-def environment():
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
-
-    def tojson(value, ensure_ascii=False, indent=None):
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
-
-    def raise_exception(message):
-        raise jinja2.exceptions.TemplateError(message)
-
-    made.filters["tojson"] = tojson
-    made.globals["raise_exception"] = raise_exception
-    made.globals["strftime_now"] = lambda form: datetime.now(timezone.utc).strftime(form)
-    return made
-
-
 def templates(folder):
     wrong, renderings, refusals = [], 0, 0
     files = sorted(folder.glob("*.jinja"))
+    made = environment(lambda: datetime.now(timezone.utc))
     for file in files:
-        template = environment().from_string(file.read_text())
+        template = made.from_string(file.read_text())
         cases = [
             {"messages": messages, "add_generation_prompt": prompt, "variables": variables}
             for messages, prompt, variables in product(CONVERSATIONS, [True, False], VARIABLES)
@@ -95,11 +62,8 @@ def templates(folder):
             wrong.append(f"{file.name}: {found}")
             continue
         for case, ours in zip(cases, found, strict=True):
-            given = {"tools": None, "documents": None, **case["variables"]}
             try:
-                text = template.render(
-                    messages=case["messages"], add_generation_prompt=case["add_generation_prompt"], bos_token="<s>", eos_token="</s>", **given
-                )
+                text = render(template, case["messages"], case["add_generation_prompt"], case["variables"])
             except Exception:
                 refusals += 1
                 continue
