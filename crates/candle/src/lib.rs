@@ -1,4 +1,4 @@
-//! The candle backend of Upcycle: llama and Qwen models on the CPU, with nothing but Rust.
+//! The candle backend of Upcycle: llama and Qwen models on the CPU, with nothing but Rust, and on GPUs over candle's tensors.
 //!
 //! [`Model::load`] takes a GGUF file or a folder of safetensors; a [`CandleVerifier`] on top scores draft trees of any shape, several sequences in a
 //! pass. The model is this crate's own, because none of candle's takes a tree, positions and a cache that rolls back.
@@ -22,6 +22,10 @@
 //! positions alone. So, on one machine, tree and sequential decoding, any prefill chunking and any batch give equal
 //! logits to the last bit, for quantized weights as for `f32`. The two kinds of products differ from each other, and
 //! candle's between machines too, because it chooses them by the processor's features.
+//!
+//! On another device ([`Options::device`], [`Model::load_on`]) products are candle's own, which choose their way by the number
+//! of rows: logits move there with the rows beside them, at most by the verifier's
+//! [`row_tolerance`](upcycle_core::Verifier::row_tolerance).
 //!
 //! # Models
 //! - GGUF with `general.architecture` = `llama` (so Llama, Mistral, SmolLM, TinyLlama and the like), `qwen2` or `qwen3`,

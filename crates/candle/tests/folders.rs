@@ -96,14 +96,18 @@ fn settings_that_cannot_be_are_refused_by_their_key() {
             config[place] = value.clone();
         });
         match error {
-            CheckpointError::Model(HyperparameterError::Metadata { key: named, .. }) => assert_eq!(named, key),
+            CheckpointError::Model(HyperparameterError::Metadata { key: named, .. }) => {
+                assert_eq!(named, key);
+            }
             other => panic!("{key} = {value}: {other:?}"),
         }
     }
     // Two names of one thing that say different things; a scaling with a key that is not known; a key that is missing.
     let scaled = Tiny { scaling: Scaling::Linear, ..tiny("llama") };
     let two = refusal(&scaled, |config| config["rope_parameters"] = json!({ "rope_type": "default" }));
-    assert!(matches!(two, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "rope_scaling"));
+    assert!(
+        matches!(two, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "rope_scaling")
+    );
     let unknown = refusal(&scaled, |config| config["rope_scaling"]["long_factor"] = json!([1.0]));
     assert!(chain(&unknown).contains("long_factor"), "{unknown:?}");
     let missing =
@@ -116,7 +120,9 @@ fn windows_have_to_be_said_in_full() {
     let absent = refusal(&tiny("mistral"), |config| {
         drop(config.as_object_mut().map(|keys| keys.remove("sliding_window")));
     });
-    assert!(matches!(absent, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "sliding_window"));
+    assert!(
+        matches!(absent, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "sliding_window")
+    );
     let windowed = Tiny { window: Some((6, 1)), ..tiny("qwen2") };
     for (key, value) in [
         ("sliding_window", Value::Null),

@@ -143,8 +143,10 @@ fn metadata_that_cannot_be_are_refused_by_their_key() {
     ];
     for (key, value) in cases {
         match refusal(&with_metadata(&[(key, value.clone())]), Weights::File) {
-            LoadError::Checkpoint(CheckpointError::Model(HyperparameterError::Metadata { key: named, .. }))
-                if key == named || key.ends_with("head_count") => {}
+            LoadError::Checkpoint(CheckpointError::Model(HyperparameterError::Metadata {
+                key: named,
+                ..
+            })) if key == named || key.ends_with("head_count") => {}
             other => panic!("{key} = {value:?}: {other:?}"),
         }
     }
@@ -177,7 +179,11 @@ fn missing_tensors_and_wrong_shapes_are_named() {
             Some((name.to_owned(), dtype, shape))
         });
         match refusal(&writer, Weights::File) {
-            LoadError::Checkpoint(CheckpointError::Model(HyperparameterError::Shape { tensor, expected, found })) => {
+            LoadError::Checkpoint(CheckpointError::Model(HyperparameterError::Shape {
+                tensor,
+                expected,
+                found,
+            })) => {
                 assert_eq!(tensor, missing);
                 assert_eq!(expected.last().map(|last| last + 1), found.last().copied());
             }

@@ -183,7 +183,11 @@ fn attention(
         let queries = queries.narrow(1, first, rows)?.contiguous()?;
         let queries = queries.reshape((kv.heads, group * rows, kv.width))?;
         let scores = (queries.matmul(&keys.t()?)? * scale)?.reshape((heads, rows, slot + rows))?;
-        let weights = softmax_last_dim(&scores.broadcast_add(&masks[layer.window])?)?.reshape((kv.heads, group * rows, slot + rows))?;
+        let weights = softmax_last_dim(&scores.broadcast_add(&masks[layer.window])?)?.reshape((
+            kv.heads,
+            group * rows,
+            slot + rows,
+        ))?;
         seen.push(weights.matmul(&values)?.reshape((heads, rows, kv.width))?);
     }
     let seen = Tensor::cat(&seen, 1)?.transpose(0, 1)?.contiguous()?;

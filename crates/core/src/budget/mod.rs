@@ -71,6 +71,10 @@ pub struct AutoBudget {
     passes: u64,
     probes: u64,
     nodes: u64,
+    /// Whether the last pass had draft nodes.
+    wide: bool,
+    /// Whether plain decoding is tried once more, since its last trial stood behind such a pass.
+    again: bool,
 }
 
 impl Default for AutoBudget {
@@ -83,7 +87,7 @@ impl AutoBudget {
     /// Starts from `saved`, or from nothing, and learns on.
     #[must_use]
     pub fn new(saved: Option<CostCurve>) -> Self {
-        let reach = if saved.is_some() { 32.0 } else { 4.0 };
+        let reach = if saved.is_some() { 8.0 } else { 4.0 };
         Self {
             cost: LiveCost::new(saved),
             fixed: false,
@@ -97,6 +101,8 @@ impl AutoBudget {
             passes: 0,
             probes: 0,
             nodes: 0,
+            wide: false,
+            again: false,
         }
     }
 
@@ -202,7 +208,9 @@ impl AutoBudget {
         }
         self.pace = best.1;
         let hopeful = hopeful.0;
-        let nodes = if !self.fixed && hopeful != best.0 {
+        let nodes = if self.again && best.0 != 0 {
+            Some(0)
+        } else if !self.fixed && hopeful != best.0 {
             if self.purse.is_none() {
                 self.purse = Some(CREDIT * plain);
             }
@@ -217,7 +225,7 @@ impl AutoBudget {
         }
         self.plan = plan;
         self.nodes += plan.nodes as u64;
-        self.reach = (self.reach * 0.98).max(plan.nodes as f64);
+        self.reach = (self.reach * 0.95).max(plan.nodes as f64);
         plan.nodes
     }
 
@@ -256,6 +264,14 @@ impl AutoBudget {
         }
         self.purse = Some((purse + PROBE_SHARE * seconds).min(2.0 * each));
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
-        self.cost.learn(rows, context, seconds);
+        // The faster passes follow each other, the more of the weights do they find in a cache that others use too: behind a
+        // wider pass plain decoding is slower than where there is nothing else, which is what drafts are held against.
+        let plain = self.plan.nodes == 0;
+        let slowed = plain && self.wide;
+        self.again = slowed && self.plan.probe;
+        self.wide = !plain;
+        if !slowed {
+            self.cost.learn(rows, context, seconds);
+        }
     }
 }

@@ -3,27 +3,54 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use memmap2::MmapMut;
 use upcycle_kernels::{Activations, Format, Isa, Kernels, Matrix, Product, Store};
 
 use crate::{matrix, median};
 
-/// What the threads together read of memory that is in no cache, in bytes a second.
+/// Bytes that no cache holds.
+const LARGE: usize = 1 << 30;
+
+/// What the threads together read of memory that is in no cache, in bytes a second: on large pages, and asked for ahead, as the
+/// kernels read weights.
 pub(super) fn bandwidth(kernels: &Kernels) -> f64 {
-    let data = vec![1_u64; 64 << 20];
+    const PART: usize = 1 << 20;
+    let mut map = MmapMut::map_anon(LARGE).expect("memory");
+    // A hint: where there are no large pages, small ones do.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    map.fill(1);
     let mut times: Vec<Duration> = (0..5)
         .map(|_| {
             let start = Instant::now();
-            kernels.pool().run(64, |task| {
-                let part = &data[task << 20..][..1 << 20];
-                black_box(part.chunks_exact(8).fold([0_u64; 8], |mut sums, eight| {
-                    sums.iter_mut().zip(eight).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
+            kernels.pool().run(LARGE / PART, |task| {
+                let part = &map[task * PART..][..PART];
+                let sums = part.chunks_exact(64).fold([0_u64; 8], |mut sums, line| {
+                    ask(line.as_ptr().wrapping_add(8192));
+                    for (sum, eight) in sums.iter_mut().zip(line.chunks_exact(8)) {
+                        *sum = sum.wrapping_add(u64::from_ne_bytes(eight.try_into().expect("eight bytes")));
+                    }
                     sums
-                }));
+                });
+                black_box(sums);
             });
             start.elapsed()
         })
         .collect();
-    (data.len() * 8) as f64 / median(&mut times)
+    LARGE as f64 / median(&mut times)
+}
+
+/// Asks for the cache line of `at`, which need not exist.
+fn ask(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "a hint to the processor")]
+    // SAFETY: a prefetch reads nothing and faults on no address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// Multiply-adds of int8 a second that the path's instruction for them gives, of registers alone.
@@ -107,13 +134,15 @@ pub(super) fn peak(kernels: &Kernels, format: Format) -> f64 {
     (64 * 256 * 1024) as f64 / median(&mut times)
 }
 
-/// One row through a matrix that is in no cache: the share of the memory's bandwidth that a product reaches.
+/// One row through matrices that together fit no cache: the share of the memory's bandwidth that a product reaches.
 pub(super) fn one_row(kernels: &Kernels, memory: f64) {
-    let matrices: Vec<Matrix> = (0..12).map(|_| matrix(Format::Q4_1, 8192, 2048)).collect();
+    let one = matrix(Format::Q4_1, 8192, 2048);
+    let count = LARGE / one.bytes();
+    let matrices: Vec<Matrix> = (0..count).map(|_| matrix(Format::Q4_1, 8192, 2048)).collect();
     let (mut x, mut out) = (Activations::new(), vec![0.0; 8192]);
     kernels.load(&[0.5; 2048], 2048, &mut x, true);
     let mut times = Vec::new();
-    for matrix in matrices.iter().cycle().take(60) {
+    for matrix in matrices.iter().chain(&matrices) {
         let start = Instant::now();
         kernels.multiply(&x, &mut [Product { matrix, out: &mut out, store: Store::Set }]);
         times.push(start.elapsed());
