@@ -183,7 +183,8 @@ pub(crate) fn costs() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn results() -> Vec<Vec<u8>> {
-    files("docs/results", "json").into_iter().filter(|text| text.len() < 1 << 16).collect()
+    // The smallest alone: every input is read and written out whole.
+    files("docs/results", "json").into_iter().min_by_key(Vec::len).into_iter().collect()
 }
 
 pub(crate) fn graphs() -> Vec<Vec<u8>> {
