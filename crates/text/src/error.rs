@@ -163,6 +163,14 @@ pub enum TextError {
         /// The variable.
         name: String,
     },
+    /// The system gives no thread to render the chat template on.
+    #[error(
+        "the chat template cannot be rendered: there is no thread for it; end other programs, or raise the limit"
+    )]
+    NoThread {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The chat template ran too long.
     #[error(
         "the chat template was stopped after {fuel} units of work; it is endless, or the messages are far too long"

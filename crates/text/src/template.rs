@@ -3,6 +3,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::path::Path;
 use std::time::SystemTime;
+use std::{panic, thread};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -15,6 +16,9 @@ use crate::{TextError, calendar, dialect, python_json};
 ///
 /// A long conversation through an elaborate template takes some ten thousand.
 pub const FUEL: u64 = 4_000_000;
+
+/// The stack that a template is rendered on, in bytes; only what is used of it is memory.
+const STACK: usize = 512 << 20;
 
 /// The names that a template gets from the conversation and the tokenizer, and that no
 /// [variable](ChatTemplate::with_variables) can have.
@@ -231,6 +235,24 @@ impl ChatTemplate {
     /// # Errors
     /// As [`render`](Self::render).
     pub fn render_at(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        now: SystemTime,
+    ) -> Result<String, TextError> {
+        // Values nest as deep as the fuel allows, and the engine prints, compares and frees them by recursion: on a stack that
+        // holds the deepest.
+        thread::scope(|scope| {
+            let render = || self.render_here(messages, add_generation_prompt, now);
+            let renderer = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, render);
+            match renderer.map_err(|source| TextError::NoThread { source })?.join() {
+                Ok(text) => text,
+                Err(panic) => panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn render_here(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,

@@ -185,6 +185,9 @@ fn endless_templates_are_stopped() {
     assert!(matches!(render(endless), Err(TextError::TemplateOutOfFuel { .. })));
     let huge = "{% set ns = namespace(s='xxxxxxxx') %}{% for a in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}";
     assert!(matches!(render(huge), Err(TextError::TemplateOutOfFuel { .. })));
+    // Values that hold each other are printed and freed by recursion, as deep as the fuel goes.
+    let nested = "{% set all = namespace(x=[]) %}{% for _ in range(90000) %}{% set all.x = [all.x] %}{% endfor %}{{ all.x }}";
+    assert_eq!(render(nested).map(|text| text.len()).ok(), Some(2 * 90_001));
     let recursive = render("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}");
     assert!(recursive.is_err());
 }
