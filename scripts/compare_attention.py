@@ -121,7 +121,6 @@ def standard(scattered):
         past, present = ([f"{name}.{layer}.{part}" for part in "kv"] for name in ("past", "present"))
         g.inputs += [floats(name, [1, KV_HEADS, "room", HEAD]) for name in past]
         g.outputs += [floats(name, [1, KV_HEADS, "room2", HEAD]) for name in present]
-        attributes = {"q_num_heads": HEADS, "kv_num_heads": KV_HEADS}
         if scattered:
             rows = g.node("Transpose", at("new"), [g.shape(at("new.4"), cut, 1, -1, KV_HEADS, HEAD)], perm=[0, 2, 1, 3])
             for before, after in zip(past, present):
@@ -131,7 +130,7 @@ def standard(scattered):
             x = g.shape(at("y3"), g.node("Transpose", at("y.t"), [y], perm=[0, 2, 1, 3]), 1, -1, WIDTH)
         else:
             rows = g.shape(at("new"), cut, 1, -1, KV)
-            x = g.node("Attention", at("y"), [x, rows, rows, "bias", *past], [at("y"), *present], **attributes)
+            x = g.node("Attention", at("y"), [x, rows, rows, "bias", *past], [at("y"), *present], q_num_heads=HEADS, kv_num_heads=KV_HEADS)
     g.finish(g.shape("y2", x, -1, WIDTH))
     return g.session(24 if scattered else 23)
 
@@ -167,7 +166,7 @@ def arms(sessions, past, rows):
     filled = [[draw.standard_normal((past, KV_HEADS, HEAD), np.float32) for _ in "kv"] for _ in range(LAYERS)]
     causal = np.triu(np.full((rows, rows), -np.inf, np.float32), 1)
     bias = np.concatenate([np.zeros((rows, past), np.float32), causal], 1)
-    names = [(layer, part, f"{layer}.{part}") for layer in range(LAYERS) for part in range(2)]
+    parts = [(layer, part) for layer in range(LAYERS) for part in range(2)]
     label = lambda layer, part: f"{layer}.{'kv'[part]}"
     made = {}
 
@@ -176,7 +175,7 @@ def arms(sessions, past, rows):
 
     # A prefix of one buffer with room behind it.
     prefixes = {}
-    for layer, part, _ in names:
+    for layer, part in parts:
         buffer = np.zeros((past + ROOM, KV_HEADS, HEAD), np.float32)
         buffer[:past] = filled[layer][part]
         prefixes[f"past.{label(layer, part)}"] = buffer[:past]
@@ -184,7 +183,7 @@ def arms(sessions, past, rows):
 
     def headed(room):
         buffers = {}
-        for layer, part, _ in names:
+        for layer, part in parts:
             buffer = np.zeros((1, KV_HEADS, past + room, HEAD), np.float32)
             buffer[0, :, :past] = filled[layer][part].transpose(1, 0, 2)
             buffers[label(layer, part)] = buffer
@@ -218,7 +217,7 @@ def main():
     for past in (100, 2000):
         for rows in (1, 5, 17, 81):
             made = arms(sessions, past, rows)
-            for turn in range(rounds + 1):
+            for _ in range(rounds + 1):
                 for arm in made.values():
                     arm.run()
             expected = made["apart"].result()

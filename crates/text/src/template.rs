@@ -79,7 +79,8 @@ pub struct TemplateTokens {
 /// `bos_token`, `eos_token`, `tools` and `documents` (none, unless they are [given](Self::with_variables)),
 /// `raise_exception`, `strftime_now` (in UTC), `tojson`, Python's methods on strings, lists and dicts, `break` and
 /// `continue`, the mark `generation`; blocks leave no whitespace (`trim_blocks`, `lstrip_blocks`). A template comes with the model and is not
-/// trusted: it sees nothing else, and [`FUEL`] bounds its time and memory.
+/// trusted: it sees nothing else, and [`FUEL`] bounds its time and memory. One thing is not stopped yet: a namespace that a template
+/// makes hold itself ends the process when it is printed.
 ///
 /// ```
 /// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
@@ -113,6 +114,9 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python_json::tojson);
+        // They indent what lies in each other: work that is the square of the depth, and is not counted.
+        environment.remove_filter("pprint");
+        environment.remove_global("debug");
         environment.add_test("iterable", dialect::is_iterable);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))

@@ -55,6 +55,12 @@ pub fn corpus(target: &Target) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name)
 }
 
+/// The file with the input that is being tried, or was when the process ended.
+#[must_use]
+pub fn at_hand(target: &Target) -> PathBuf {
+    std::env::temp_dir().join(format!("upcycle-fuzz-{}", target.name))
+}
+
 /// Tries the seeds of `target`, its corpus, and these inputs of its sequence.
 ///
 /// # Errors
@@ -73,6 +79,8 @@ pub fn run(target: &Target, inputs: Range<u64>, patience: Duration) -> Result<Re
     }
     let damaged = inputs.map(|index| mutate::input(&seeds, index));
     for bytes in seeds.iter().cloned().chain(damaged) {
+        // What ends the process can only be kept before. No error: the input is tried whether it is kept or not.
+        let _ = fs::write(at_hand(target), &bytes);
         try_one(target, &bytes, patience, &mut report).map_err(|what| keep(target, &bytes, what))?;
     }
     Ok(report)

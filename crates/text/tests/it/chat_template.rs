@@ -188,6 +188,8 @@ fn endless_templates_are_stopped() {
     // Values that hold each other are printed and freed by recursion, as deep as the fuel goes.
     let nested = "{% set all = namespace(x=[]) %}{% for _ in range(90000) %}{% set all.x = [all.x] %}{% endfor %}{{ all.x }}";
     assert_eq!(render(nested).map(|text| text.len()).ok(), Some(2 * 90_001));
+    // Indented, they are work that is not counted.
+    assert!(render("{{ messages | pprint }}").is_err() && render("{{ debug() }}").is_err());
     let recursive = render("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}");
     assert!(recursive.is_err());
 }
