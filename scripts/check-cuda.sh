@@ -2,10 +2,12 @@
 # Checks on a machine with an NVIDIA GPU, in minutes, that the backends which are built for one keep the laws there, and
 # prints what their passes cost and what drafting earns:
 #
-#   scripts/check-cuda.sh [--binary UPCYCLE] [--tests EXECUTABLE] [--model FOLDER|GGUF] [--size 135m|1b] [--provider cuda|cpu]
+#   scripts/check-cuda.sh [--binary UPCYCLE] [--tests EXECUTABLE] [--candle-tests EXECUTABLE]... [--model FOLDER|GGUF]
+#                         [--size 135m|1b] [--provider cuda|cpu]
 #
 #   --binary    a program built with `--features ort` (and `candle-cuda`, for candle); without it, one is built if cargo is there
 #   --tests     the executable of `cargo test -p upcycle-ort --test it --no-run`, for the laws; likewise
+#   --candle-tests  those of `cargo test -p upcycle-candle --features cuda --test architectures --test sequences --no-run`
 #   --model     a GGUF file or an exported folder, which is decoded with too; without it, random weights of a size are timed
 #   --provider  cpu: a rehearsal without a GPU
 #
@@ -17,12 +19,13 @@ cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
 fail() { echo "check-cuda: $*" >&2; exit 1; }
 
-binary='' tests='' model='' size=135m provider=cuda
+binary='' tests='' candle_tests=() model='' size=135m provider=cuda
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || { echo "check-cuda: $1 without a value, or an unknown argument" >&2; exit 2; }
   case "$1" in
     --binary) binary=$2 ;;
     --tests) tests=$2 ;;
+    --candle-tests) candle_tests+=("$2") ;;
     --model) model=$2 ;;
     --size) size=$2 ;;
     --provider) provider=$2 ;;
@@ -138,6 +141,22 @@ elif command -v cargo >/dev/null; then
   UPCYCLE_TEST_ORT_PROVIDER=$provider cargo test --locked --package upcycle-ort --test it -- "${laws[@]}"
 else
   echo "not run: there is no cargo; name an executable with --tests"
+fi
+
+if [ "$candle" = yes ] && [ "$provider" = cuda ]; then
+  say "the same of candle, on the GPU"
+  laws=(tensors rows_that_wait logits_are --quiet --test-threads 1)
+  if [ ${#candle_tests[@]} -gt 0 ]; then
+    for executable in "${candle_tests[@]}"; do
+      [ -x "$executable" ] || fail "$executable is no program"
+      UPCYCLE_TEST_CANDLE_DEVICE=cuda "$(realpath "$executable")" "${laws[@]}"
+    done
+  elif command -v cargo >/dev/null && command -v nvcc >/dev/null; then
+    UPCYCLE_TEST_CANDLE_DEVICE=cuda cargo test --locked --package upcycle-candle --features cuda --test architectures \
+      --test sequences -- "${laws[@]}"
+  else
+    echo "not run: there is no cargo, or no nvcc; name executables with --candle-tests"
+  fi
 fi
 
 work=$(mktemp -d)

@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{Tiny, chain, load_real, options};
+use support::{Tiny, chain, load_real, options, tensors_device};
 use upcycle_candle::{CandleVerifier, LoadError, Model, Products, Weights};
 use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
 use upcycle_gguf::GgmlType;
@@ -46,9 +46,8 @@ fn in_f32_candles_tensors_agree_with_the_kernels() {
     let text = &texts()[0][..80];
     let mut options = upcycle_candle::Options::default();
     options.weights = Weights::F32;
-    let device = candle_core::Device::Cpu;
-    let tensors =
-        Model::load_on(upcycle_testkit::real_model(), &options, device, &mut |_, _| ()).expect("a model");
+    let tensors = Model::load_on(upcycle_testkit::real_model(), &options, tensors_device(), &mut |_, _| ());
+    let tensors = tensors.expect("a model");
     assert_eq!((tensors.threads(), tensors.products()), (None, Products::Candle));
     let own = logits(load_real(Products::Own, Weights::F32), text);
     let (difference, agree) = compare(&own, &logits(tensors, text));

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Tiny, options, write};
+use support::{Tiny, options, tensors_device, write};
 use upcycle_candle::{CandleVerifier, Model, Products, Weights};
 use upcycle_core::{
     Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
@@ -103,7 +103,7 @@ fn rows_that_wait_outlive_a_pass_that_fails() -> Result<(), VerifyError> {
     let mut on_tensors = upcycle_candle::Options::default();
     // With products that do not quantize activations, which may make a number of a NaN.
     on_tensors.weights = Weights::F32;
-    let tensors = Model::load_on(file.path(), &on_tensors, candle_core::Device::Cpu, &mut |_, _| ());
+    let tensors = Model::load_on(file.path(), &on_tensors, tensors_device(), &mut |_, _| ());
     for model in [loops, tensors] {
         let mut verifier = CandleVerifier::new(model.expect("a sound model"));
         println!("{}", verifier.engine());

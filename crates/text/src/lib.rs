@@ -38,6 +38,7 @@
 
 mod byte_level;
 mod calendar;
+mod depth;
 mod detokenizer;
 mod dialect;
 mod encode;
@@ -46,6 +47,7 @@ mod foreign;
 mod generation;
 mod gguf_vocab;
 mod json_vocab;
+mod namespaces;
 mod pre;
 mod python_json;
 mod spm;

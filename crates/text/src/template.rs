@@ -10,14 +10,14 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use upcycle_gguf::Gguf;
 
-use crate::{TextError, calendar, dialect, python_json};
+use crate::{TextError, calendar, depth, dialect, namespaces, python_json};
 
 /// How much work a template may do in one rendering: about this many instructions, or 64 times as many bytes.
 ///
 /// A long conversation through an elaborate template takes some ten thousand.
-pub const FUEL: u64 = 4_000_000;
+pub const FUEL: u64 = 3_000_000;
 
-/// The stack that a template is rendered on, in bytes; only what is used of it is memory.
+/// The stack that a template is compiled and rendered on, in bytes; only what is used of it is memory.
 const STACK: usize = 512 << 20;
 
 /// The names that a template gets from the conversation and the tokenizer, and that no
@@ -79,8 +79,8 @@ pub struct TemplateTokens {
 /// `bos_token`, `eos_token`, `tools` and `documents` (none, unless they are [given](Self::with_variables)),
 /// `raise_exception`, `strftime_now` (in UTC), `tojson`, Python's methods on strings, lists and dicts, `break` and
 /// `continue`, the mark `generation`; blocks leave no whitespace (`trim_blocks`, `lstrip_blocks`). A template comes with the model and is not
-/// trusted: it sees nothing else, and [`FUEL`] bounds its time and memory. One thing is not stopped yet: a namespace that a template
-/// makes hold itself ends the process when it is printed.
+/// trusted: it sees nothing else, and [`FUEL`] bounds its time and memory. What could come to hold itself is refused: a namespace is
+/// used for its attributes, or passed to a macro, and by that name is no value.
 ///
 /// ```
 /// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
@@ -108,9 +108,8 @@ impl ChatTemplate {
         let source = source.into();
         let mut environment = Environment::new();
         let syntax = |error: Error| TextError::TemplateSyntax { reason: describe(&error) };
-        environment.set_syntax(
-            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(syntax)?,
-        );
+        let blocks = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(syntax)?;
+        environment.set_syntax(blocks.clone());
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python_json::tojson);
@@ -121,9 +120,13 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))
         });
-        environment
-            .add_template_owned(NAME, dialect::without_generation_marks(&source).into_owned())
-            .map_err(syntax)?;
+        let plain = dialect::without_generation_marks(&source);
+        depth::check(&plain, blocks.clone()).map_err(syntax)?;
+        on_a_large_stack(|| {
+            namespaces::check(&plain, NAME, blocks)?;
+            environment.add_template_owned(NAME, plain.clone().into_owned())
+        })?
+        .map_err(syntax)?;
         Ok(Self { environment, source, tokens: tokens.clone(), variables: BTreeMap::new() })
     }
 
@@ -246,14 +249,7 @@ impl ChatTemplate {
     ) -> Result<String, TextError> {
         // Values nest as deep as the fuel allows, and the engine prints, compares and frees them by recursion: on a stack that
         // holds the deepest.
-        thread::scope(|scope| {
-            let render = || self.render_here(messages, add_generation_prompt, now);
-            let renderer = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, render);
-            match renderer.map_err(|source| TextError::NoThread { source })?.join() {
-                Ok(text) => text,
-                Err(panic) => panic::resume_unwind(panic),
-            }
-        })
+        on_a_large_stack(|| self.render_here(messages, add_generation_prompt, now))?
     }
 
     fn render_here(
@@ -296,6 +292,17 @@ impl fmt::Debug for ChatTemplate {
             .field("variables", &self.variables)
             .finish_non_exhaustive()
     }
+}
+
+/// Does something on a thread of its own, whose stack has room for what the engine does by recursion.
+fn on_a_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TextError> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        match worker.map_err(|source| TextError::NoThread { source })?.join() {
+            Ok(done) => Ok(done),
+            Err(panic) => panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// What a template gave to `raise_exception`.

@@ -12,7 +12,7 @@ use upcycle_gguf::write::GgufWriter;
 use upcycle_testkit::tiny::{Stored, write_safetensors};
 use upcycle_testkit::{Subject, Tolerance};
 
-use super::{Tiny, chain, options};
+use super::{Tiny, chain, options, tensors_device};
 
 /// How a model is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,11 +50,11 @@ pub(crate) fn load(tiny: &Tiny, format: Format, options: &Options) -> Arc<Model>
     written(tiny, format, |path| Model::load(path, options))
 }
 
-/// Writes a model and loads it onto the processor as candle's device.
+/// Writes a model and loads it onto [a device](tensors_device) of candle's.
 pub(crate) fn load_tensors(tiny: &Tiny, format: Format, weights: Weights) -> Arc<Model> {
     let mut options = Options::default();
     options.weights = weights;
-    written(tiny, format, |path| Model::load_on(path, &options, candle_core::Device::Cpu, &mut |_, _| ()))
+    written(tiny, format, |path| Model::load_on(path, &options, tensors_device(), &mut |_, _| ()))
 }
 
 fn written(

@@ -22,6 +22,16 @@ pub(crate) fn options(products: Products, weights: Weights) -> Options {
     options
 }
 
+/// The device that candle's tensors are on: the processor, unless `UPCYCLE_TEST_CANDLE_DEVICE` is `cuda`, as
+/// `scripts/check-cuda.sh` has it.
+pub(crate) fn tensors_device() -> Device {
+    match std::env::var("UPCYCLE_TEST_CANDLE_DEVICE").as_deref() {
+        Ok("cuda") => Device::new_cuda(0).expect("a GPU, and a build with `--features cuda`"),
+        Ok("cpu") | Err(_) => Device::Cpu,
+        Ok(other) => panic!("UPCYCLE_TEST_CANDLE_DEVICE is cuda or cpu, not {other}"),
+    }
+}
+
 /// Loads the real model.
 pub(crate) fn load_real(products: Products, weights: Weights) -> Arc<Model> {
     Model::load(real_model(), &options(products, weights)).unwrap_or_else(|error| panic!("{}", chain(&error)))

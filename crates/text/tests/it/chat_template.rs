@@ -194,6 +194,57 @@ fn endless_templates_are_stopped() {
     assert!(recursive.is_err());
 }
 
+/// A value that holds itself is printed without end: no template can make one.
+#[test]
+fn a_namespace_cannot_hold_itself() {
+    for source in [
+        "{% set ns = namespace() %}{% set ns.n = ns %}{{ ns.n }}",
+        "{% set ns = namespace() %}{% set ns.n = ns.values() %}{{ ns.n }}",
+        "{% macro m(a) %}{% set a.n = [a] %}{{ a.n }}{% endmacro %}{% set ns = namespace() %}{{ m(ns) }}",
+    ] {
+        let refused = ChatTemplate::new(source, &TemplateTokens::default());
+        assert!(
+            matches!(&refused, Err(TextError::TemplateSyntax { reason }) if reason.contains("hold itself")),
+            "{refused:?}"
+        );
+    }
+    let passed = "{% macro m(a) %}{% set a.n = a.n + 1 %}{{ a.n }}{% endmacro %}{% set ns = namespace(n=1) %}{{ m(ns) }}{{ m(ns) }}";
+    assert_eq!(render(passed).unwrap(), "23");
+}
+
+/// Chains are as deep as they are long, and the engine parses and compiles them by recursion.
+#[test]
+fn long_chains_are_refused_before_they_are_parsed() {
+    let chain = |start: &str, link: &str, end: &str, links| format!("{start}{}{end}", link.repeat(links));
+    for (start, link, end) in [
+        ("{{ 1", " + 1", " }}"),
+        ("{{ a", " ~ a", " }}"),
+        ("{{ a", " | string", " }}"),
+        ("{{ a", ".b", " }}"),
+        ("{{ a", "()", " }}"),
+        ("{{ ", "not ", "a }}"),
+        ("{{ ", "-", "1 }}"),
+        ("{{ ", "a if a else ", "a }}"),
+        ("{% set a = 1", " ** 1", " %}"),
+        ("{% if a %}", "{% elif a %}", "{% endif %}"),
+    ] {
+        let long = render(&chain(start, link, end, 200_000));
+        assert!(
+            matches!(&long, Err(TextError::TemplateSyntax { reason }) if reason.contains("at most")),
+            "{link}: {long:?}"
+        );
+        // As long as they may be, they end in a text or in an error.
+        let _ = render(&chain(
+            start,
+            link,
+            end,
+            if link.contains('%') { 1_000 } else { 4_000 / link.split(' ').count() },
+        ));
+    }
+    assert_eq!(render(&chain("{% if a %}", "{% elif a %}", "{% else %}b{% endif %}", 1_000)).unwrap(), "b");
+    assert_eq!(render(&chain("{{ 1", " + 1", " }}", 1_000)).unwrap(), "1001");
+}
+
 #[test]
 fn long_conversations_have_fuel_enough() {
     let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
