@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use etcetera::BaseStrategy;
 use upcycle_core::cost::{Timing, time_prompt_rows};
 use upcycle_core::{CostCurve, SystemClock, Verifier};
-use upcycle_gguf::Gguf;
+use upcycle_gguf::{Gguf, Value};
 
 use crate::engine::{CONFIG_FILE, GRAPH_FILE, model_folder};
 use crate::{Config, DrafterError, Raw};
@@ -73,7 +73,7 @@ impl CostCache {
     }
 }
 
-/// What a cost curve holds for: the model, what computes it and with which options, and the processor.
+/// What a cost curve holds for: the model, what computes it and with which options, and the processor with the GPUs beside it.
 pub(crate) fn cost_key(model: &str, config: &Config, verifier: &dyn Verifier) -> String {
     let threads = verifier.threads().map_or_else(|| "?".to_owned(), |threads| threads.to_string());
     let options = toml::to_string(&Raw::from(config).backend).unwrap_or_default();
@@ -86,11 +86,18 @@ pub(crate) fn cost_key(model: &str, config: &Config, verifier: &dyn Verifier) ->
     )
 }
 
-/// What a model costs depends on the shapes and types of its tensors, not on their values.
+/// What a model costs depends on the shapes and types of its tensors, not on their values. Of a model in several files the first
+/// may hold no tensor at all: there its metadata, with the type of its weights, counts too.
 pub(crate) fn model_key(gguf: &Gguf) -> String {
     let mut text = String::new();
     for tensor in gguf.tensors() {
         let _ = write!(text, "{} {:?} {:?};", tensor.name, tensor.dtype, tensor.shape);
+    }
+    if gguf.get("split.count").is_some() {
+        let alone = |(_, value): &(&str, &Value)| !matches!(value, Value::Array(_));
+        for (key, value) in gguf.metadata().filter(alone) {
+            let _ = write!(text, "{key} {value:?};");
+        }
     }
     format!("{} tensors, {} bytes, {:016x}", gguf.tensors().len(), gguf.file_len(), hash(&text))
 }
@@ -112,14 +119,23 @@ pub(crate) fn folder_key(path: &Path) -> String {
     format!("safetensors, {bytes} bytes, {:016x}", hash(&config))
 }
 
-/// The name of this machine's processor, as far as the system tells.
+/// The name of this machine's processor, as far as the system tells, and those of NVIDIA's GPUs as far as their driver does.
 fn processor() -> String {
+    let folders = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let described = folders.filter_map(|folder| fs::read_to_string(folder.path().join("information")).ok());
+    let mut gpus: Vec<String> = described.filter_map(|text| field(&text, "Model")).collect();
+    gpus.sort_unstable();
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let named = ["model name", "Processor", "CPU part"].iter().find_map(|field| {
-        let line = info.lines().find(|line| line.starts_with(field))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
-    named.filter(|name| !name.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+    let named = ["model name", "Processor", "CPU part"].iter().find_map(|name| field(&info, name));
+    let named = named.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    [vec![named], gpus].concat().join(", ")
+}
+
+/// What a text of lines `name : value` says first under a name that begins so.
+fn field(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let value = line.split_once(':')?.1.trim();
+    (!value.is_empty()).then(|| value.to_owned())
 }
 
 /// The costs in a file that the configuration names, if they hold for `key`; those of something else are said and passed
@@ -173,6 +189,7 @@ fn hash(bytes: impl AsRef<[u8]>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use upcycle_gguf::write::GgufWriter;
     use upcycle_testkit::NaiveVerifier;
 
     use super::*;
@@ -201,6 +218,30 @@ mod tests {
             assert_eq!(cache.curve("key", &mut verifier).unwrap().key(), "key");
             assert_eq!(CostCurve::parse(&fs::read_to_string(&path).unwrap()).unwrap().key(), "key");
         }
+    }
+
+    #[test]
+    fn a_first_file_without_tensors_tells_models_apart() {
+        let key = |file_type: u32, split: bool| {
+            let mut writer = GgufWriter::new().metadata("general.file_type", file_type);
+            if split {
+                writer = writer.metadata("split.count", 2_u16);
+            }
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            writer.write_to(&mut file).unwrap();
+            model_key(&Gguf::open(file.path()).unwrap())
+        };
+        assert_ne!(key(3, true), key(7, true));
+        assert_eq!(key(3, true), key(3, true));
+        // Of one file, the tensors alone.
+        assert_eq!(key(3, false), key(7, false));
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_name() {
+        let text = "Model: \t\t NVIDIA H200\nIRQ:   1\nempty:  \n";
+        assert_eq!(field(text, "Model").as_deref(), Some("NVIDIA H200"));
+        assert_eq!((field(text, "empty"), field(text, "other")), (None, None));
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub(crate) struct Tensors<'a> {
     progress: &'a mut dyn FnMut(u64, u64),
     done: u64,
     total: u64,
+    /// No weight that went to a device is larger; infinite where one is not finite.
+    largest: f32,
 }
 
 impl<'a> Tensors<'a> {
@@ -102,7 +104,7 @@ impl<'a> Tensors<'a> {
         progress(0, total);
         let maps = checkpoint.files().iter().map(|_| OnceCell::new()).collect();
         let buffer = vec![0; BUFFER];
-        Self { checkpoint, maps, weights, threads, unread, buffer, progress, done: 0, total }
+        Self { checkpoint, maps, weights, threads, unread, buffer, progress, done: 0, total, largest: 0.0 }
     }
 
     /// The mapped file that a tensor lies in.
@@ -123,6 +125,11 @@ impl<'a> Tensors<'a> {
         let memory = || LoadError::Memory { tensor: name.clone(), bytes: *bytes };
         let len = usize::try_from(*bytes).map_err(|_| memory())?;
         Mapped::filled(len, |_| memory(), |bytes| Ok(self.checkpoint.read_into(entry, 0, bytes)?))
+    }
+
+    /// What no weight of a [resident](Self::resident) matrix or of a [vector](Self::vector) exceeds; infinite where one is not finite.
+    pub(crate) fn largest(&self) -> f32 {
+        self.largest
     }
 
     /// The first tensor that was not read.
@@ -230,15 +237,19 @@ impl<'a> Tensors<'a> {
         let entry = self.checkpoint.find(name, &[inputs, outputs])?;
         let info = entry.info();
         let shape = (outputs, inputs);
-        let linear = match device::blocks(info.dtype) {
+        let (linear, largest) = match device::blocks(info.dtype) {
             Some(dtype) if self.weights == Weights::File => {
-                Linear::of_blocks(dtype, self.copy(entry)?.bytes(), shape, device)
+                let bytes = self.copy(entry)?;
+                let largest = device::largest_of_blocks(dtype, bytes.bytes());
+                (Linear::of_blocks(dtype, bytes.bytes(), shape, device), largest)
             }
             _ => {
                 let values = by_type!(info, self.widen(entry, inputs), F32: f32, F16: f16, Bf16: bf16)?;
-                Linear::of_values(values, shape, device)
+                let largest = device::largest(values.iter().copied());
+                (Linear::of_values(values, shape, device), largest)
             }
         };
+        self.largest = self.largest.max(largest);
         let linear = linear.map_err(|source| LoadError::OnDevice { source })?;
         self.read(name, info);
         Ok(linear)
@@ -252,6 +263,7 @@ impl<'a> Tensors<'a> {
         if check_finite(&values, len).is_err() {
             return Err(CheckpointError::NotFinite { tensor: info.name.clone() }.into());
         }
+        self.largest = self.largest.max(device::largest(values.iter().copied()));
         self.read(name, info);
         Ok(values)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use support::{Tiny, chain, load_real, options, tensors_device};
 use upcycle_candle::{CandleVerifier, LoadError, Model, Products, Weights};
-use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
+use upcycle_core::{Commit, DraftTree, NodeId, Row, Rows, Step, TopK, Verifier};
 use upcycle_gguf::GgmlType;
 
 /// The logits of every row of a text.
@@ -53,6 +53,53 @@ fn in_f32_candles_tensors_agree_with_the_kernels() {
     let (difference, agree) = compare(&own, &logits(tensors, text));
     println!("f32: logits differ by at most {difference:.1e}, best tokens agree on {:.0} %", agree * 100.0);
     assert!(difference < 1e-3 && agree == 1.0);
+}
+
+/// The same, read some rows at a time.
+fn logits_in_chunks(model: &Arc<Model>, text: &[u32], rows: usize) -> Vec<Vec<f32>> {
+    let mut verifier = CandleVerifier::new(Arc::clone(model));
+    let seq = verifier.open().expect("room for one");
+    let chunk = |chunk: &[u32]| {
+        let tree = DraftTree::chain(chunk);
+        verifier
+            .forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(1))
+            .expect("a sound model");
+        let row = |node| verifier.logits(Row { step: 0, node }).expect("asked for").to_vec();
+        let logits: Vec<_> = (0..tree.len()).map(row).collect();
+        let path: Vec<NodeId> = (0..tree.len()).map(NodeId::new).collect();
+        verifier.commit(&[Commit { seq, path: &path }]).expect("scored");
+        logits
+    };
+    text.chunks(rows).flat_map(chunk).collect()
+}
+
+#[test]
+fn on_tensors_logits_move_within_what_is_stated() {
+    // A processor is slow at that.
+    let (len, sizes) =
+        if tensors_device().is_cpu() { (12, &[3, 12][..]) } else { (64, &[2, 4, 8, 9, 17, 32, 64][..]) };
+    let text = &texts()[0][..len];
+    let sure = logits(load_real(Products::Own, Weights::F32), text);
+    for weights in [Weights::F32, Weights::File] {
+        let mut options = upcycle_candle::Options::default();
+        options.weights = weights;
+        let model = Model::load_on(upcycle_testkit::real_model(), &options, tensors_device(), &mut |_, _| ());
+        let model = model.expect("a model");
+        let stated = CandleVerifier::new(Arc::clone(&model)).row_tolerance();
+        let single = logits_in_chunks(&model, text, 1);
+        let (difference, agree) = compare(&sure, &single);
+        println!("{weights:?}: within {difference:.2} of f32, best tokens agree on {:.0} %", agree * 100.0);
+        for &rows in sizes {
+            let found = logits_in_chunks(&model, text, rows);
+            let ((moved, same), (difference, agree)) = (compare(&single, &found), compare(&sure, &found));
+            println!(
+                "{weights:?}, {rows} rows: moved by {moved:.5} ({:.0} % agree), within {difference:.2} of f32 ({:.0} %)",
+                same * 100.0,
+                agree * 100.0
+            );
+            assert!(moved <= stated, "{weights:?}, {rows} rows: {moved}, and {stated} is stated");
+        }
+    }
 }
 
 /// Prompts and answers of the reference, as tokens.

@@ -15,7 +15,7 @@ use crate::{TextError, calendar, depth, dialect, namespaces, python_json};
 /// How much work a template may do in one rendering: about this many instructions, or 64 times as many bytes.
 ///
 /// A long conversation through an elaborate template takes some ten thousand.
-pub const FUEL: u64 = 3_000_000;
+pub const FUEL: u64 = 2_500_000;
 
 /// The stack that a template is compiled and rendered on, in bytes; only what is used of it is memory.
 const STACK: usize = 512 << 20;

@@ -1,11 +1,12 @@
 //! One pass over the rows of all sequences.
 
-use candle_core::{D, Error, Tensor};
+use candle_core::{D, DType, Error, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim};
 use candle_nn::rotary_emb::{rope, rope_i};
 use upcycle_gguf::RopeLayout;
 
-use super::{Cache, Layer, Resident};
+use super::{Cache, Layer, Resident, host};
+use crate::activations::{NotFinite, check_finite};
 use crate::forward::Batch;
 use crate::model::Dimensions;
 
@@ -77,32 +78,37 @@ fn pass(
     }
     let mut stream = Tensor::from_vec(stream, (rows, width), device)?;
     let turns = turns(model, batch)?;
+    // Zero times a number is no number where that is none, or infinite.
+    let zeros = |rows: &Tensor| (rows * 0.0)?.sum(D::Minus1);
+    let mut sound = Tensor::zeros(rows, DType::F32, device)?;
     for (index, layer) in model.layers.iter().enumerate() {
         let seen =
             attention(dimensions, (index, layer), (&model.rope.layout, &turns), spans, caches, &stream)?;
-        stream = (stream + seen)?;
+        if model.wary {
+            sound = (sound + zeros(&seen)?)?;
+        }
+        stream = (stream + layer.attention_output.multiply(&seen)?)?;
         let rows = rms_norm(&stream, &layer.feed_forward_norm, epsilon)?;
         let wide = (layer.gate.multiply(&rows)?.silu()? * layer.up.multiply(&rows)?)?;
+        if model.wary {
+            sound = (sound + zeros(&wide)?)?;
+        }
         stream = (stream + layer.down.multiply(&wide)?)?;
     }
-    // Zero times a number is no number where that is none, or infinite.
-    let sound = (&stream * 0.0)?.sum(D::Minus1)?.to_vec1::<f32>()?;
+    let sound = (sound + zeros(&stream)?)?.to_vec1::<f32>()?;
     if let Some(row) = sound.iter().position(|zero| !zero.is_finite()) {
         return Err(Failure::NotFinite { row });
     }
-    logits.clear();
     if batch.wanted.is_empty() {
+        logits.clear();
         return Ok(());
     }
     let wanted: Vec<u32> = batch.wanted.iter().map(|&row| row as u32).collect();
     let wanted = Tensor::from_vec(wanted, batch.wanted.len(), device)?;
     let rows = rms_norm(&stream.index_select(&wanted, 0)?, &model.output_norm, epsilon)?;
-    *logits = model.output.multiply(&rows)?.flatten_all()?.to_vec1()?;
-    let bad = logits.iter().position(|logit| !logit.is_finite());
-    match bad {
-        Some(at) => Err(Failure::NotFinite { row: batch.wanted[at / dimensions.vocab] }),
-        None => Ok(()),
-    }
+    host::read(&model.output.multiply(&rows)?, logits)?;
+    check_finite(logits, dimensions.vocab)
+        .map_err(|NotFinite { row }| Failure::NotFinite { row: batch.wanted[row] })
 }
 
 /// Cosines and sines of every pair at each row's position, `[rows, pairs]` each.
@@ -142,7 +148,8 @@ fn spans(model: &Resident, batch: &Batch) -> Result<Vec<Span>, Error> {
     Ok(spans)
 }
 
-/// Normalization, queries, keys, values, attention and output product of the rows of `stream`, `[rows, width]`.
+/// Normalization, queries, keys, values and attention of the rows of `stream`, `[rows, width]`: what their heads see,
+/// `[rows, heads * head width]`.
 fn attention(
     dimensions: &Dimensions,
     (index, layer): (usize, &Layer),
@@ -191,7 +198,7 @@ fn attention(
         seen.push(weights.matmul(&values)?.reshape((heads, rows, kv.width))?);
     }
     let seen = Tensor::cat(&seen, 1)?.transpose(0, 1)?.contiguous()?;
-    layer.attention_output.multiply(&seen.reshape(((), heads * kv.width))?)
+    seen.reshape(((), heads * kv.width))
 }
 
 /// Turns the pairs of every head of `part`, `[heads, rows, width]`; what is past the pairs stays.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod forward;
+mod host;
 mod linear;
 mod load;
 
@@ -12,7 +13,7 @@ use crate::rows::Rope;
 
 pub(crate) use cache::Cache;
 pub(crate) use forward::{Failure, forward};
-pub(crate) use linear::{Linear, blocks};
+pub(crate) use linear::{Linear, blocks, largest, largest_of_blocks};
 pub(crate) use load::load;
 
 /// The weights of a model on a device.
@@ -21,6 +22,9 @@ pub(crate) struct Resident {
     pub(crate) device: Device,
     /// The most that a logit may move with the rows beside its own.
     pub(crate) tolerance: f32,
+    /// Whether rows are looked at before products that could hide a NaN: they quantize activations, and weights are large enough
+    /// that sums may overflow.
+    wary: bool,
     rope: Rope,
     /// On the host: a pass needs a row for each of its tokens, and no other.
     embedding: Stack,
@@ -51,12 +55,18 @@ struct Layer {
 }
 
 impl Resident {
-    /// What the device is called, in a message.
-    pub(crate) fn place(&self) -> &'static str {
-        match self.device {
-            Device::Cpu => "the CPU",
-            Device::Cuda(_) => "CUDA",
-            Device::Metal(_) => "Metal",
+    /// What the device is called: passes cost something else on another.
+    pub(crate) fn place(&self) -> String {
+        match &self.device {
+            Device::Cpu => "the CPU".to_owned(),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => {
+                let name = device.cuda_stream().context().name();
+                name.map_or_else(|_| "CUDA".to_owned(), |name| format!("CUDA, {name}"))
+            }
+            #[cfg(not(feature = "cuda"))]
+            Device::Cuda(_) => "CUDA".to_owned(),
+            Device::Metal(_) => "Metal".to_owned(),
         }
     }
 }

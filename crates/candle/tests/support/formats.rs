@@ -39,7 +39,9 @@ pub(crate) fn on_tensors(tiny: &Tiny, format: Format) -> Subject {
     let model = load_tensors(tiny, format, Weights::File);
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
     let poisoned = load_tensors(&poisoned, format, Weights::File);
-    let stated = CandleVerifier::new(model.clone()).row_tolerance().min(0.3);
+    // An H200 moved them by 0.32 where it goes from products of few rows to those of many.
+    let close = if tensors_device().is_cpu() { 0.3 } else { 0.5 };
+    let stated = CandleVerifier::new(model.clone()).row_tolerance().min(close);
     Subject::new(move || CandleVerifier::new(model.clone()))
         .not_finite(move || CandleVerifier::new(poisoned.clone()))
         .tolerance(Tolerance::Within(stated))
