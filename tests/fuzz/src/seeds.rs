@@ -164,6 +164,9 @@ pub(crate) fn templates() -> Vec<Vec<u8>> {
          {{ strftime_now('%d %b %Y') }}",
         "{% for i in range(9) %}{% for m in messages %}{% if i is divisibleby 2 %}{% continue %}{% endif %}{{ m }}\
          {% if i > 5 %}{% break %}{% endif %}{% endfor %}{% endfor %}",
+        "{% macro count(s, m) %}{% set s.n = s.n + 1 %}{{ caller(s) }}{% endmacro %}{% set state = namespace(n=0, m=[]) %}\
+         {% for m in messages %}{% call(t) count(state, m) %}{% set t.m = [t.m, t.n] %}{{ t.m }}{% endcall %}{% endfor %}\
+         {{ state.get('n') }}{{ state.m | tojson }}",
     ])
 }
 
