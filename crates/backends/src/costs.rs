@@ -229,7 +229,7 @@ mod tests {
             }
             let mut file = tempfile::NamedTempFile::new().unwrap();
             writer.write_to(&mut file).unwrap();
-            model_key(&Gguf::open(file.path()).unwrap())
+            model_key(&Gguf::open_first(file.path()).unwrap())
         };
         assert_ne!(key(3, true), key(7, true));
         assert_eq!(key(3, true), key(3, true));
