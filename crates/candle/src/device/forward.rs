@@ -1,6 +1,6 @@
 //! One pass over the rows of all sequences.
 
-use candle_core::{D, DType, Error, Tensor};
+use candle_core::{D, Error, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim};
 use candle_nn::rotary_emb::{rope, rope_i};
 use upcycle_gguf::RopeLayout;
@@ -80,22 +80,22 @@ fn pass(
     let turns = turns(model, batch)?;
     // Zero times a number is no number where that is none, or infinite.
     let zeros = |rows: &Tensor| (rows * 0.0)?.sum(D::Minus1);
-    let mut sound = Tensor::zeros(rows, DType::F32, device)?;
+    let mut looked_at = Vec::new();
     for (index, layer) in model.layers.iter().enumerate() {
         let seen =
             attention(dimensions, (index, layer), (&model.rope.layout, &turns), spans, caches, &stream)?;
         if model.wary {
-            sound = (sound + zeros(&seen)?)?;
+            looked_at.push(zeros(&seen)?);
         }
         stream = (stream + layer.attention_output.multiply(&seen)?)?;
         let rows = rms_norm(&stream, &layer.feed_forward_norm, epsilon)?;
         let wide = (layer.gate.multiply(&rows)?.silu()? * layer.up.multiply(&rows)?)?;
         if model.wary {
-            sound = (sound + zeros(&wide)?)?;
+            looked_at.push(zeros(&wide)?);
         }
         stream = (stream + layer.down.multiply(&wide)?)?;
     }
-    let sound = (sound + zeros(&stream)?)?.to_vec1::<f32>()?;
+    let sound = looked_at.iter().try_fold(zeros(&stream)?, |sum, zeros| sum + zeros)?.to_vec1::<f32>()?;
     if let Some(row) = sound.iter().position(|zero| !zero.is_finite()) {
         return Err(Failure::NotFinite { row });
     }

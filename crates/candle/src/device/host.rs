@@ -2,8 +2,8 @@
 
 use candle_core::{Error, Storage, Tensor};
 
-/// Reads the values of a tensor of `f32` into memory that was used before: finding memory for the logits of a tree, page by page,
-/// takes longer than copying them.
+/// Reads the values of a tensor of `f32` into memory that was used before, so that room for the logits of a tree is not asked of
+/// the system at each pass.
 pub(super) fn read(tensor: &Tensor, values: &mut Vec<f32>) -> Result<(), Error> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
