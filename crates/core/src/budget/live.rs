@@ -35,6 +35,8 @@ const SAVED: Knot = Knot { factor: Some(1.0), ..UNKNOWN };
 /// The steps that a saved curve is old when it is taken up: it was timed at another moment, of a machine that may have been
 /// in another state.
 const HEARSAY: u64 = 64;
+/// By how many steps a size's timing counts as older for one that has e times its rows, or an e-th.
+const FURTHER: f64 = 64.0;
 /// The most by which the first two times of a size move it, either way: they have no neighbours to be judged by.
 const FIRST_MOVE: f64 = 1.3;
 
@@ -43,6 +45,31 @@ fn median(ratio: f64, last: &mut [f64; 2]) -> f64 {
     let [a, b] = *last;
     *last = [b, ratio];
     ratio.max(a.min(b)).min(a.max(b))
+}
+
+/// Corrects the knots of a saved curve that were not timed since as those around them were that are, between two of these in
+/// proportion to the logarithm of the rows: what made 2 and 4 rows dearer than the curve has them makes 3, and 8, dearer too.
+/// Left as they are they would look cheap beside every size that was corrected, and be chosen for it. A pass of one row
+/// tells nothing of this: it is bound by memory where more rows are bound by arithmetic.
+fn inherit(line: &mut [Knot; KNOTS.len()]) {
+    let logs = KNOTS.map(|rows| (rows as f64).ln());
+    let timed = line.map(|knot| knot.factor.filter(|_| knot.times > 0).map(|factor| (factor, knot.at)));
+    let place = |index: usize| Some((logs[index], timed[index]?));
+    for (index, knot) in line.iter_mut().enumerate().skip(1) {
+        let here = logs[index];
+        if timed[index].is_none() {
+            let left = (1..index).rev().find_map(place);
+            let right = (index + 1..KNOTS.len()).find_map(place);
+            knot.factor = match (left, right) {
+                (Some((l, (a, _))), Some((r, (b, _)))) => Some(a + (b - a) * (here - l) / (r - l)),
+                (Some((_, (factor, _))), None) | (None, Some((_, (factor, _)))) => Some(factor),
+                (None, None) => return,
+            };
+        }
+        for (there, (_, at)) in (1..KNOTS.len()).filter_map(place) {
+            knot.at = knot.at.max(at.saturating_sub((FURTHER * (here - there).abs()) as u64));
+        }
+    }
 }
 
 /// A running estimate of seconds by rows, one line for each range of contexts.
@@ -80,10 +107,14 @@ impl LiveCost {
     fn line(&self, context: usize) -> [Knot; KNOTS.len()] {
         let range = Self::range(context);
         let timed = self.lines.iter().enumerate().filter_map(|(other, line)| Some((other, line.as_ref()?)));
-        match timed.min_by_key(|(other, _)| other.abs_diff(range)) {
+        let mut line = match timed.min_by_key(|(other, _)| other.abs_diff(range)) {
             Some((_, line)) => *line,
             None => [if self.saved.is_some() { SAVED } else { UNKNOWN }; KNOTS.len()],
+        };
+        if self.saved.is_some() {
+            inherit(&mut line);
         }
+        line
     }
 
     /// What a knot's factor is of.
@@ -196,5 +227,36 @@ impl LiveCost {
         let rows = rows.min(513);
         self.fill(context, &mut out[..=rows]);
         out[rows].seconds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nine plain passes, then one of 2, 3 or 4 rows, over and over.
+    fn after(plain: f64, wider: f64) -> LiveCost {
+        let saved = |rows: usize| 0.008 + 0.002 * rows as f64;
+        let points = [1, 2, 3, 4, 6, 8, 12, 16].map(|rows| (rows, saved(rows)));
+        let mut cost = LiveCost::new(CostCurve::new(String::new(), vec![(32, points.to_vec())]).ok());
+        for pass in 0..600 {
+            let rows = if pass % 10 == 9 { 2 + pass / 10 % 3 } else { 1 };
+            cost.learn(rows, 50, saved(rows) * if rows == 1 { plain } else { wider });
+        }
+        cost
+    }
+
+    #[test]
+    fn a_size_that_was_not_timed_is_held_to_be_as_dear_as_those_beside_it_became() {
+        for (plain, wider) in [(1.0, 1.0), (1.0, 1.5), (0.7, 1.0), (1.3, 1.0), (2.0, 2.0)] {
+            let cost = after(plain, wider);
+            for (rows, factor) in [(1, plain), (2, wider), (4, wider), (6, wider), (12, wider), (33, wider)] {
+                let ratio = cost.predict(rows, 50) / ((0.008 + 0.002 * rows as f64) * factor);
+                assert!(
+                    (0.9..1.1).contains(&ratio),
+                    "{plain}, {wider}: {rows} rows at {ratio:.2} of what they take"
+                );
+            }
+        }
     }
 }

@@ -8,10 +8,13 @@ use live::{Estimate, LiveCost};
 /// The most draft nodes of a pass that are ever considered.
 pub const MAX_NODES: usize = 256;
 
-/// The share of the time that may go into passes that are run to learn their cost, and what they may take at once when
-/// nothing was spent yet, in plain passes: two percent of an answer of a hundred tokens, together.
-const PROBE_SHARE: f64 = 0.015;
-const CREDIT: f64 = 0.3;
+/// The share of the time that passes which are run to learn their cost may lose, and what they may lose when nothing was spent
+/// yet, in plain passes: one percent of an answer of a hundred tokens, together, and what the last of them came to lose
+/// beyond what it promised.
+const PROBE_SHARE: f64 = 0.0075;
+const CREDIT: f64 = 0.15;
+/// The most that is saved up for trials, or owed by them, in plain passes.
+const PURSE: f64 = 2.0;
 
 /// Passes after which plain decoding may take only so large a share of what it is held to take: it is what drafts are held
 /// against, and is timed anew unless they promise far more.
@@ -50,7 +53,7 @@ pub struct Plan {
 /// gain is the sum of the chances that the n most probable nodes come true, and cost is what such a pass takes here.
 ///
 /// n = 0 is plain decoding, and is chosen where nothing pays. Costs are learned while decoding: sizes that were never
-/// timed, or long ago, are tried when they might pay and while such trials take less than 2 % of the time. With a
+/// timed, or long ago, are tried when they might pay and while such trials lose less than 1 % of the time. With a
 /// saved curve and [`deterministic`](Self::deterministic), only that curve counts, so that the sizes (and, on engines
 /// that are not row-invariant, near-ties) are the same on every run.
 #[derive(Clone, Debug)]
@@ -250,19 +253,19 @@ impl AutoBudget {
         (loss.max(0.0) <= self.purse.unwrap_or(0.0)).then_some(nodes)
     }
 
-    /// Learns what the pass that was chosen took: all of its rows, over `context` tokens, in `seconds` for the pass
-    /// and `overhead` around it.
-    pub(crate) fn learn(&mut self, rows: usize, context: usize, seconds: f64, overhead: f64) {
+    /// Learns what the pass that was chosen took, and brought.
+    pub(crate) fn learn(&mut self, taken: Taken) {
+        let Taken { rows, context, tokens, seconds, overhead } = taken;
         if self.fixed || !(seconds > 0.0 && seconds.is_finite()) {
             return;
         }
         let each = self.estimates.get(1).map_or(seconds, |e| e.seconds);
         let mut purse = self.purse.unwrap_or(CREDIT * each);
         if self.plan.probe {
-            // A trial is charged what it took beyond the best pace known.
-            purse -= (seconds + self.overhead - self.plan.tokens / self.pace).max(0.0);
+            // By what it brought, not by what it promised: in a text where promises are not kept, trials lose by that too.
+            purse -= seconds + self.overhead - tokens as f64 / self.pace;
         }
-        self.purse = Some((purse + PROBE_SHARE * seconds).min(2.0 * each));
+        self.purse = Some((purse + PROBE_SHARE * seconds).clamp(-PURSE * each, PURSE * each));
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
         // The faster passes follow each other, the more of the weights do they find in a cache that others use too: behind a
         // wider pass plain decoding is slower than where there is nothing else, which is what drafts are held against.
@@ -274,4 +277,19 @@ impl AutoBudget {
             self.cost.learn(rows, context, seconds);
         }
     }
+}
+
+/// What a pass that scored drafts took and brought.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    /// All of its rows.
+    pub(crate) rows: usize,
+    /// Cached tokens that a row attended to.
+    pub(crate) context: usize,
+    /// Tokens that were drawn, over all sequences.
+    pub(crate) tokens: usize,
+    /// Seconds of the pass alone.
+    pub(crate) seconds: f64,
+    /// Seconds around it.
+    pub(crate) overhead: f64,
 }

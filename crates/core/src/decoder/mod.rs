@@ -9,7 +9,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::accept::accept;
-use crate::budget::{AutoBudget, Offer};
+use crate::budget::{AutoBudget, Offer, Taken};
 use crate::calibration::Calibration;
 use crate::choose::Sampler;
 use crate::clock::{Clock, SystemClock};
@@ -281,8 +281,10 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         self.commits = recycle(commits);
         let commit = self.since(start);
 
+        let mut tokens = 0;
         for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
             let phase = session.phase();
+            tokens += session.walk.drawn.len();
             if phase == Phase::Decode {
                 let drafted = match self.budget {
                     Budget::Fixed(_) => &session.tree,
@@ -311,7 +313,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         }
         let around = self.since(begin).saturating_sub(forward);
         if let (Budget::Auto(budget), Some(context)) = (&mut self.budget, context) {
-            budget.learn(rows, context, forward.as_secs_f64(), around.as_secs_f64());
+            budget.learn(Taken {
+                rows,
+                context,
+                tokens,
+                seconds: forward.as_secs_f64(),
+                overhead: around.as_secs_f64(),
+            });
         }
         Ok(())
     }
