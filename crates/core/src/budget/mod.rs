@@ -1,9 +1,11 @@
 //! How many nodes pay, on this machine, now.
 
 mod live;
+mod wake;
 
 use crate::{CostCurve, NodeId};
 use live::{Estimate, LiveCost};
+use wake::Wake;
 
 /// The most draft nodes of a pass that are ever considered.
 pub const MAX_NODES: usize = 256;
@@ -20,6 +22,8 @@ const PURSE: f64 = 2.0;
 /// against, and is timed anew unless they promise far more.
 const FRESH: u64 = 16;
 const PLAIN_DOUBT: f64 = 0.6;
+/// Plain passes of such a trial: the first ones stand too near to drafts.
+const IN_A_ROW: usize = 3;
 
 /// What a draft must promise beside plain decoding. Costs and chances are estimates, and the best of many estimates is one
 /// that is too good: a smaller promise is not kept on average.
@@ -74,9 +78,8 @@ pub struct AutoBudget {
     passes: u64,
     probes: u64,
     nodes: u64,
-    /// Whether the last pass had draft nodes.
-    wide: bool,
-    /// Whether plain decoding is tried once more, since its last trial stood behind such a pass.
+    wake: Wake,
+    /// Whether plain decoding is tried once more, since its last trial stood near to drafts.
     again: bool,
 }
 
@@ -104,7 +107,7 @@ impl AutoBudget {
             passes: 0,
             probes: 0,
             nodes: 0,
-            wide: false,
+            wake: Wake::new(),
             again: false,
         }
     }
@@ -183,15 +186,18 @@ impl AutoBudget {
         self.estimates.resize(rows + most + 1, Estimate { seconds: 0.0, age: None });
         self.cost.fill(context, &mut self.estimates);
         let plain = self.estimates[rows].seconds;
+        let wake = self.wake.of_a_draft() * plain;
         let (mut best, mut hopeful) = ((0, 0.0), (0, 0.0));
         let mut tokens = sequences as f64;
         let mut plan = Plan::default();
+        let mut around = self.overhead;
         for nodes in 0..=most {
             if nodes > 0 {
                 tokens += f64::from(offers[nodes - 1].path);
+                around = self.overhead + wake;
             }
             let Estimate { seconds, age } = self.estimates[rows + nodes];
-            let pace = tokens / (seconds + self.overhead);
+            let pace = tokens / (seconds + around);
             let bar = if best.0 == 0 && nodes > 0 { best.1 * WORTH } else { best.1 };
             if pace > bar && age.is_some() {
                 best = (nodes, pace);
@@ -204,7 +210,7 @@ impl AutoBudget {
                 (_, Some(age)) => (seconds * (1.0 - (age as f64 / DOUBT).min(0.5))).max(plain),
                 (_, None) => (seconds * 0.7).max(plain),
             };
-            let pace = tokens / (hoped + self.overhead);
+            let pace = tokens / (hoped + around);
             if pace > hopeful.1 * 1.0001 {
                 hopeful = (nodes, pace);
             }
@@ -267,15 +273,16 @@ impl AutoBudget {
         }
         self.purse = Some((purse + PROBE_SHARE * seconds).clamp(-PURSE * each, PURSE * each));
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
-        // The faster passes follow each other, the more of the weights do they find in a cache that others use too: behind a
-        // wider pass plain decoding is slower than where there is nothing else, which is what drafts are held against.
         let plain = self.plan.nodes == 0;
-        let slowed = plain && self.wide;
-        self.again = slowed && self.plan.probe;
-        self.wide = !plain;
-        if !slowed {
-            self.cost.learn(rows, context, seconds);
+        let seconds = match self.estimates.get(rows) {
+            Some(expected) if plain => self.wake.plain(seconds, expected.seconds),
+            _ => seconds,
+        };
+        if !plain {
+            self.wake.drafted();
         }
+        self.again = plain && self.plan.probe && self.wake.behind() < IN_A_ROW;
+        self.cost.learn(rows, context, seconds);
     }
 }
 
