@@ -271,7 +271,7 @@ impl AutoBudget {
             // By what it brought, not by what it promised: in a text where promises are not kept, trials lose by that too.
             purse -= seconds + self.overhead - tokens as f64 / self.pace;
         }
-        self.purse = Some((purse + PROBE_SHARE * seconds).clamp(-PURSE * each, PURSE * each));
+        self.purse = Some((purse + PROBE_SHARE * seconds).min(PURSE * each).max(-PURSE * each));
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
         let plain = self.plan.nodes == 0;
         let seconds = match self.estimates.get(rows) {
