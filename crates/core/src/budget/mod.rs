@@ -15,8 +15,10 @@ pub const MAX_NODES: usize = 256;
 /// beyond what it promised.
 const PROBE_SHARE: f64 = 0.0075;
 const CREDIT: f64 = 0.15;
-/// The most that is saved up for trials, or owed by them, in plain passes.
+/// The most that is saved up for trials, in plain passes.
 const PURSE: f64 = 2.0;
+/// What a trial is charged at most, in times of what it was held to take.
+const HICCUP: f64 = 2.0;
 
 /// Passes after which plain decoding may take only so large a share of what it is held to take: it is what drafts are held
 /// against, and is timed anew unless they promise far more.
@@ -269,9 +271,11 @@ impl AutoBudget {
         let mut purse = self.purse.unwrap_or(CREDIT * each);
         if self.plan.probe {
             // By what it brought, not by what it promised: in a text where promises are not kept, trials lose by that too.
-            purse -= seconds + self.overhead - tokens as f64 / self.pace;
+            // The machine's own delays are not its fault.
+            let took = seconds.min(HICCUP * self.plan.seconds);
+            purse -= took + self.overhead - tokens as f64 / self.pace;
         }
-        self.purse = Some((purse + PROBE_SHARE * seconds).min(PURSE * each).max(-PURSE * each));
+        self.purse = Some((purse + PROBE_SHARE * seconds).min(PURSE * each));
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
         let plain = self.plan.nodes == 0;
         let seconds = match self.estimates.get(rows) {
