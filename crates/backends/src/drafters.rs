@@ -97,8 +97,21 @@ impl AnyDrafter {
         costs: Option<&CostCurve>,
         corpus: Option<&Arc<Corpus>>,
     ) -> Result<Self, DrafterError> {
+        let matrix = Self::first_matrix(choice, vocab, fingerprint)?;
+        Self::over(matrix, choice, costs, corpus)
+    }
+
+    /// The matrix that a drafter of `choice` begins with: that of its snapshot if that file is there, else an empty one.
+    ///
+    /// # Errors
+    /// [`DrafterError::Matrix`], [`DrafterError::Snapshot`].
+    pub fn first_matrix(
+        choice: &DrafterChoice,
+        vocab: usize,
+        fingerprint: &Fingerprint,
+    ) -> Result<AdjacencyMatrix, DrafterError> {
         let k = choice.k();
-        let matrix = match choice.snapshot() {
+        Ok(match choice.snapshot() {
             Some(path) if path.exists() => {
                 let matrix = AdjacencyMatrix::load(path, vocab, k, fingerprint)?;
                 tracing::info!(path = %path.display(), rows = matrix.rows(), "matrix read from its snapshot");
@@ -109,8 +122,7 @@ impl AnyDrafter {
                 AdjacencyMatrix::new(vocab, k)?
             }
             None => AdjacencyMatrix::new(vocab, k)?,
-        };
-        Self::over(matrix, choice, costs, corpus)
+        })
     }
 
     /// As [`build`](Self::build), but with an empty matrix whatever the configuration says.

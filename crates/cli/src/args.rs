@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::bench::Bench;
@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Talk with a model, turn by turn
     Chat(Box<Chat>),
-    /// Answer a file of prompts and keep what the drafter learned, so that later answers start warm
+    /// Keep what the drafter learns from a file of prompts, or from the model's whole vocabulary, so that answers start warm
     Warm(Box<Warm>),
     /// Measure drafters and backends beside plain decoding and peers, in one run
     Bench(Box<Bench>),
@@ -153,18 +153,24 @@ const WARM: &str = "\
 A run whose drafter.snapshot names the file starts with what was learned. A snapshot that is there is carried on. Rows of \
 prompts are learned too, whatever drafter.prompt_rows says, except with the paper's preset.
 
+--vocabulary scores one row for each token that has none yet: about as long as reading a prompt of so many tokens takes, \
+and needed once for a model. With --prompts too, it comes first.
+
 Settings and exit codes are those of `upcycle run`; Ctrl-C ends the answer after the step at hand and keeps what was \
 learned so far.";
 
 #[derive(Args, Debug)]
-#[command(after_help = WARM)]
+#[command(after_help = WARM, group(ArgGroup::new("from").required(true).multiple(true).args(["prompts", "vocabulary"])))]
 pub(crate) struct Warm {
     #[command(flatten)]
     pub(crate) settings: Settings,
 
     /// A file of many prompts, one JSON object a line: {"question_id": 1, "turns": ["…"]}; the first turns are answered
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Prompt")]
-    pub(crate) prompts: PathBuf,
+    pub(crate) prompts: Option<PathBuf>,
+    /// Ask the model what it would say after each token of its vocabulary alone, for those of which nothing is known yet
+    #[arg(long, help_heading = "Prompt")]
+    pub(crate) vocabulary: bool,
     /// Prompt with the text as it stands, without the model's chat template
     #[arg(long, help_heading = "Prompt")]
     pub(crate) raw: bool,

@@ -1,12 +1,18 @@
-//! `upcycle warm`: a snapshot of what a drafter learns from a file of prompts.
+//! `upcycle warm`: a snapshot of what a drafter learns from a file of prompts, or from the model's vocabulary.
 
-use upcycle_backends::{CostCache, DrafterChoice, PromptStyle, Recycling, Registry};
-use upcycle_core::Verifier;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use upcycle_backends::{
+    AnyDrafter, CostCache, DrafterChoice, Engine, Progress, PromptStyle, Recycling, Registry,
+};
+use upcycle_core::{Verifier, vocabulary};
 
 use crate::answer::Speaker;
 use crate::args::{PromptSource, Warm};
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::Bar;
 use crate::prompts::Prompts;
 use crate::run::{encode_all, keep, load};
 use crate::{config, interrupt};
@@ -27,22 +33,38 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
     }
     let config = layers.load(&registry.names())?;
     config::start_log(config.log_level());
-    if config.drafter().snapshot().is_none() {
+    let Some(file) = config.drafter().snapshot() else {
         let name = config.drafter().name();
         return Err(Failure::usage(format!(
             "the drafter `{name}` has no matrix to keep; choose `recycling` or `mixed`"
         )));
-    }
-    let source = PromptSource { prompt: None, prompt_file: None, prompts: Some(arguments.prompts) };
-    let Prompts::Many(questions) = Prompts::read(source)? else { return Ok(()) };
+    };
+    let questions = match arguments.prompts {
+        Some(file) => {
+            let source = PromptSource { prompt: None, prompt_file: None, prompts: Some(file) };
+            let Prompts::Many(questions) = Prompts::read(source)? else { return Ok(()) };
+            questions
+        }
+        None => Vec::new(),
+    };
 
-    let engine = load(&config, &registry)?;
+    let mut engine = load(&config, &registry)?;
+    let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
+    let max_context = engine.verifier.limits().max_context;
+    let prompts = encode_all(&Speaker::new(&config, &engine.text)?, &questions, style, max_context)?;
+    interrupt::listen()?;
+    let mut learned = String::new();
+    if arguments.vocabulary {
+        let (rows, asked) = ask_for_vocabulary(&mut engine, config.drafter(), file, style)?;
+        learned = format!(", {asked} of them what the model says after a token alone");
+        if prompts.is_empty() || interrupt::requested() {
+            output.line(&format!("{}: {rows} rows{learned}", arguments.out))?;
+            return if interrupt::requested() { Err(Failure::Interrupted) } else { Ok(()) };
+        }
+    }
     let (mut decoder, text) =
         engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
     let speaker = Speaker::new(&config, &text)?;
-    let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
-    let prompts = encode_all(&speaker, &questions, style, decoder.verifier().limits().max_context)?;
-    interrupt::listen()?;
     let (mut tokens, mut steps) = (0, 0);
     let mut interrupted = Ok(());
     for (done, prompt) in prompts.iter().enumerate() {
@@ -58,7 +80,32 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
     keep(&decoder, &config, &text)?;
     let rows = decoder.drafter().matrix().map_or(0, |matrix| matrix.rows());
     let mean = tokens as f64 / (steps as f64).max(1.0);
-    let line = format!("{}: {rows} rows, after {tokens} tokens at {mean:.2} a step", arguments.out);
-    output.line(&line)?;
+    output.line(&format!(
+        "{}: {rows} rows{learned}, after {tokens} tokens at {mean:.2} a step",
+        arguments.out
+    ))?;
     interrupted
+}
+
+/// Fills the rows that the snapshot lacks with what the model says after their tokens alone, where its answer to an empty
+/// message begins, and keeps them; gives the number of all rows, and of those. Ctrl-C ends it after the pass at hand.
+fn ask_for_vocabulary(
+    engine: &mut Engine,
+    choice: &DrafterChoice,
+    file: &Path,
+    style: PromptStyle,
+) -> Result<(usize, usize), Failure> {
+    let fingerprint = engine.text.tokenizer.fingerprint();
+    let vocab = engine.verifier.limits().vocab;
+    let mut matrix = AnyDrafter::first_matrix(choice, vocab, &fingerprint).map_err(Failure::failed)?;
+    let context = engine.text.encode("", style).map_err(Failure::usage)?;
+    let before = matrix.rows();
+    let bar = Bar::new("asking the model");
+    vocabulary::fill_vacant_rows(&mut matrix, &mut *engine.verifier, &context, |done, total| {
+        bar.set(Progress { done: done as u64, total: total as u64 });
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .map_err(Failure::failed)?;
+    matrix.save(file, &fingerprint).map_err(Failure::failed)?;
+    Ok((matrix.rows(), matrix.rows() - before))
 }

@@ -45,6 +45,7 @@ pub mod top;
 pub mod tree;
 pub mod verifier;
 pub mod views;
+pub mod vocabulary;
 
 pub use accept::{Walk, accept};
 pub use budget::{AutoBudget, Plan};

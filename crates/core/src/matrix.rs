@@ -1,15 +1,16 @@
 //! The adjacency matrix `[vocab, k]`: after this token, these came next.
 
-use crate::TokenId;
 use crate::template::MAX_RANKS;
+use crate::{Candidates, TokenId};
 
 /// The largest vocabulary that a matrix takes; the largest in use are near 2^18.
 pub const MAX_VOCAB: usize = 1 << 24;
 
 /// For every token the k candidates that the model ranked highest when it last scored it (paper, section 3.1).
 ///
-/// Slots never written are vacant: no node is drafted from them. All `vocab * k` slots are one zeroed allocation,
-/// of which the operating system hands out only the pages that are touched; 49152 x 8 slots are 1.57 MB.
+/// Slots never written are vacant: no node is drafted from them. A row may also hold how sure the model was of each
+/// candidate, one byte each. All `vocab * k` slots are one zeroed allocation, of which the operating system hands out only the
+/// pages that are touched, and so are the scores; 49152 x 8 slots are 1.57 MB, their scores 0.39 MB.
 ///
 /// ```
 /// use upcycle_core::AdjacencyMatrix;
@@ -26,6 +27,8 @@ pub struct AdjacencyMatrix {
     k: usize,
     /// Token + 1; 0 is vacant, so that fresh memory needs no writing. Vacant slots stand behind the others.
     slots: Vec<u32>,
+    /// The softmax over a row's own candidates, in 255ths, `[vocab, k]`; all 0 in a row where it is not known.
+    scores: Vec<u8>,
     rows: usize,
 }
 
@@ -58,7 +61,7 @@ impl AdjacencyMatrix {
         if !(1..=MAX_VOCAB).contains(&vocab) {
             return Err(MatrixError::Vocab { vocab });
         }
-        Ok(Self { vocab, k, slots: vec![0; vocab * k], rows: 0 })
+        Ok(Self { vocab, k, slots: vec![0; vocab * k], scores: vec![0; vocab * k], rows: 0 })
     }
 
     /// The number of tokens that have a row.
@@ -79,10 +82,18 @@ impl AdjacencyMatrix {
         self.rows
     }
 
-    /// The bytes of all slots.
+    /// The bytes of all slots and scores.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.slots.len() * size_of::<u32>()
+        self.slots.len() * size_of::<u32>() + self.scores.len()
+    }
+
+    /// How sure the model was of each candidate after `token` when the row was written by
+    /// [`update_scored`](Self::update_scored): the softmax over the row's own candidates in 255ths, `[k]`. All 0 where that is not
+    /// known, empty outside the vocabulary.
+    #[must_use]
+    pub fn scores(&self, token: TokenId) -> &[u8] {
+        self.scores.get(token as usize * self.k..).and_then(|rest| rest.get(..self.k)).unwrap_or(&[])
     }
 
     /// The slots of `token`, `[k]`: candidate + 1, or 0 where vacant; empty outside the vocabulary.
@@ -106,7 +117,8 @@ impl AdjacencyMatrix {
         (0..self.vocab as TokenId).filter(|&token| self.candidate(token, 0).is_some())
     }
 
-    /// Replaces the row of `token` by the first k of `candidates`; fewer leave the rest vacant.
+    /// Replaces the row of `token` by the first k of `candidates`; fewer leave the rest vacant. How sure the model was of them
+    /// is then not known.
     ///
     /// Tokens outside the vocabulary have no row and are never candidates, so that nothing drafted from a matrix
     /// lies outside it.
@@ -122,11 +134,37 @@ impl AdjacencyMatrix {
             *slot = sound.next().map_or(0, |candidate| candidate + 1);
         }
         self.rows = self.rows + usize::from(was_vacant) - usize::from(row[0] == 0);
+        self.scores[token as usize * self.k..][..self.k].fill(0);
+    }
+
+    /// As [`update`](Self::update), and keeps how sure the model was of each candidate. Logits that are not finite, or fewer than
+    /// there are candidates, leave that unknown.
+    pub fn update_scored(&mut self, token: TokenId, candidates: &Candidates<'_>) {
+        self.update(token, candidates.ids);
+        let held = self.row(token).count();
+        // A candidate that the vocabulary lacks was left out, and those behind it moved up.
+        let whole = candidates.ids.iter().take(held).copied().eq(self.row(token));
+        let Some(logits) = candidates.logits.get(..held).filter(|_| whole && held > 0) else { return };
+        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weight = |logit: f32| (logit - highest).exp();
+        let sum: f32 = logits.iter().map(|&logit| weight(logit)).sum();
+        for (score, &logit) in self.scores[token as usize * self.k..].iter_mut().zip(logits) {
+            // Of a NaN the cast makes 0.
+            *score = (255.0 * weight(logit) / sum).round() as u8;
+        }
+    }
+
+    /// Puts back scores that were kept elsewhere, `[k]`.
+    pub(crate) fn restore_scores(&mut self, token: TokenId, scores: &[u8]) {
+        if let Some(own) = self.scores.get_mut(token as usize * self.k..).and_then(|s| s.get_mut(..self.k)) {
+            own.copy_from_slice(scores);
+        }
     }
 
     /// Vacates every row.
     pub fn clear(&mut self) {
         self.slots.fill(0);
+        self.scores.fill(0);
         self.rows = 0;
     }
 }

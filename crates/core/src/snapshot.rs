@@ -2,7 +2,8 @@
 //!
 //! Little-endian: the magic `UPCYMTRX`, then u32 version, vocab, k and number of rows, the 32 bytes of the
 //! tokenizer's fingerprint, then each row that is not vacant by rising token (u32 token, k slots of u32 candidate
-//! plus 1, 0 where vacant), then the CRC-32 of all bytes before it. At most 60 + vocab * (k + 1) * 4 bytes.
+//! plus 1, 0 where vacant, k scores of u8, all 0 where not known), then the CRC-32 of all bytes before it. At most
+//! 60 + vocab * (4 + 5 * k) bytes. Version 1 had no scores.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,9 +15,14 @@ use crate::{AdjacencyMatrix, MatrixError};
 pub type Fingerprint = [u8; 32];
 
 const MAGIC: &[u8; 8] = b"UPCYMTRX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 8 + 4 * 4 + 32;
 const CHECKSUM: usize = 4;
+
+/// The bytes of a row of `k` candidates.
+fn row_bytes(k: usize) -> usize {
+    4 + k * (4 + 1)
+}
 
 /// Why a snapshot was not saved or not loaded; nothing of it is kept.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +125,7 @@ impl AdjacencyMatrix {
         let io = |source| SnapshotError::Io { doing: "read", path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
         // Whatever the file's length claims, no more is read than the largest such snapshot and one byte.
-        let most = HEADER + vocab * (k + 1) * 4 + CHECKSUM;
+        let most = HEADER + vocab * row_bytes(k) + CHECKSUM;
         let mut bytes = Vec::new();
         file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
         matrix.decode(path, &bytes, fingerprint)?;
@@ -127,7 +133,7 @@ impl AdjacencyMatrix {
     }
 
     fn encode(&self, fingerprint: &Fingerprint) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + self.rows() * (self.k() + 1) * 4 + CHECKSUM);
+        let mut bytes = Vec::with_capacity(HEADER + self.rows() * row_bytes(self.k()) + CHECKSUM);
         bytes.extend_from_slice(MAGIC);
         for number in [VERSION, self.vocab() as u32, self.k() as u32, self.rows() as u32] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -138,6 +144,7 @@ impl AdjacencyMatrix {
             for slot in self.slots(token) {
                 bytes.extend_from_slice(&slot.to_le_bytes());
             }
+            bytes.extend_from_slice(self.scores(token));
         }
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -167,7 +174,7 @@ impl AdjacencyMatrix {
         if k as usize != self.k() {
             return mismatch("k", self.k().to_string(), k.to_string());
         }
-        let width = (self.k() + 1) * 4;
+        let width = row_bytes(self.k());
         let expected = (HEADER + CHECKSUM) as u64 + u64::from(rows) * width as u64;
         if bytes.len() as u64 != expected {
             return Err(length(expected));
@@ -185,17 +192,20 @@ impl AdjacencyMatrix {
         for row in bytes[HEADER..body].chunks_exact(width) {
             let token = number(row, 0);
             candidates.clear();
-            let slots = &row.as_chunks::<4>().0[1..];
+            let (slots, scores) = row[4..].split_at(4 * self.k());
+            let slots = slots.as_chunks::<4>().0;
             candidates.extend(slots.iter().map_while(|slot| u32::from_le_bytes(*slot).checked_sub(1)));
             let in_vocab = |token: u32| (token as usize) < self.vocab();
             let in_order = last < Some(token) && in_vocab(token);
             // Vacant slots stand behind the others, and a row that is vacant as a whole is not written.
-            let gapless = slots[candidates.len()..].iter().all(|slot| *slot == [0; 4]);
+            let gapless = slots[candidates.len()..].iter().all(|slot| *slot == [0; 4])
+                && scores[candidates.len()..].iter().all(|&score| score == 0);
             if !in_order || !gapless || candidates.is_empty() || !candidates.iter().copied().all(in_vocab) {
                 return damaged("a row does not belong to this vocabulary");
             }
             last = Some(token);
             self.update(token, &candidates);
+            self.restore_scores(token, scores);
         }
         Ok(())
     }

@@ -5,20 +5,21 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use upcycle_core::{AdjacencyMatrix, Fingerprint, MatrixError, SnapshotError, TokenId};
+use upcycle_core::{AdjacencyMatrix, Candidates, Fingerprint, MatrixError, SnapshotError, TokenId};
 
 const FINGERPRINT: Fingerprint = [7; 32];
 
 #[derive(Clone, Debug)]
 enum Op {
-    Update(TokenId, Vec<TokenId>),
+    Update(TokenId, Vec<TokenId>, Option<Vec<f32>>),
     Clear,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     // Some tokens lie outside the vocabulary.
-    let update = (0_u32..35, prop::collection::vec(0_u32..40, 0..12))
-        .prop_map(|(token, candidates)| Op::Update(token, candidates));
+    let logits = prop::option::of(prop::collection::vec(-20.0_f32..20.0, 0..12));
+    let update = (0_u32..35, prop::collection::vec(0_u32..40, 0..12), logits)
+        .prop_map(|(token, candidates, logits)| Op::Update(token, candidates, logits));
     prop::collection::vec(prop_oneof![30 => update, 1 => Just(Op::Clear)], 0..60)
 }
 
@@ -27,8 +28,14 @@ fn filled(vocab: usize, k: usize, ops: &[Op]) -> (AdjacencyMatrix, BTreeMap<Toke
     let mut model = BTreeMap::new();
     for op in ops {
         match op {
-            Op::Update(token, candidates) => {
-                matrix.update(*token, candidates);
+            Op::Update(token, candidates, logits) => {
+                match logits {
+                    Some(logits) => {
+                        let candidates = Candidates { ids: candidates, logits, log_sum_exp: None };
+                        matrix.update_scored(*token, &candidates);
+                    }
+                    None => matrix.update(*token, candidates),
+                }
                 let known = |token: &TokenId| (*token as usize) < vocab;
                 let row: Vec<TokenId> = candidates.iter().copied().filter(known).take(k).collect();
                 if row.is_empty() {
@@ -52,7 +59,7 @@ proptest! {
         let (matrix, model) = filled(vocab, k, &ops);
         prop_assert_eq!(matrix.rows(), model.len());
         prop_assert_eq!(matrix.tokens().collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
-        prop_assert_eq!(matrix.bytes(), vocab * k * 4);
+        prop_assert_eq!(matrix.bytes(), vocab * k * 5);
         for token in (0..45).chain([TokenId::MAX]) {
             let row = model.get(&token).cloned().unwrap_or_default();
             prop_assert_eq!(matrix.row(token).collect::<Vec<_>>(), row.clone());
@@ -104,6 +111,32 @@ proptest! {
         fs::write(&path, bytes).unwrap();
         prop_assert!(AdjacencyMatrix::load(&path, 20, 4, &FINGERPRINT).is_err());
     }
+}
+
+#[test]
+fn scores_are_the_softmax_over_the_rows_own_candidates() {
+    let mut matrix = AdjacencyMatrix::new(10, 3).unwrap();
+    let mut scores = |ids: &[TokenId], logits: &[f32]| {
+        matrix.update_scored(4, &Candidates { ids, logits, log_sum_exp: None });
+        matrix.scores(4).to_vec()
+    };
+    // Three times as likely as the next: 255 * 9 / 13, 3 / 13, 1 / 13; the fourth has no slot.
+    let third = 3.0_f32.ln();
+    assert_eq!(scores(&[1, 2, 3, 5], &[7.0, 7.0 - third, 7.0 - 2.0 * third, -9.0]), [177, 59, 20]);
+    assert_eq!(scores(&[1, 2], &[0.0, 0.0]), [128, 128, 0]);
+    assert_eq!(scores(&[1], &[f32::MIN]), [255, 0, 0]);
+    // Where it cannot be known, it is not: too few logits, one that is none, a candidate that the vocabulary lacks.
+    assert_eq!(scores(&[1, 2], &[0.0]), [0, 0, 0]);
+    assert_eq!(scores(&[1, 2], &[f32::NAN, f32::NAN]), [0, 0, 0]);
+    assert_eq!(scores(&[1, 99, 2], &[2.0, 1.0, 0.0]), [0, 0, 0]);
+    assert_eq!(scores(&[], &[]), [0, 0, 0]);
+    assert_eq!(scores(&[1], &[3.0]), [255, 0, 0]);
+    matrix.update(4, &[1]);
+    assert_eq!(matrix.scores(4), [0, 0, 0], "of another time");
+    assert!(matrix.scores(10).is_empty());
+    matrix.update_scored(4, &Candidates { ids: &[1], logits: &[3.0], log_sum_exp: None });
+    matrix.clear();
+    assert_eq!(matrix.scores(4), [0, 0, 0]);
 }
 
 /// A snapshot of some rows, as bytes.
@@ -166,11 +199,18 @@ fn a_flipped_bit_anywhere_is_refused() {
 fn what_the_checksum_cannot_excuse_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = sound(folder.path());
-    let row = |index: usize| 56 + index * 16;
+    let row = |index: usize| 56 + index * 19;
     // (where, what): a token past the vocabulary, a candidate past it, rows out of order, a row twice, no candidates, a
-    // vacant slot before one that is not.
-    let damages =
-        [(row(2), 20), (row(0) + 4, 21), (row(1), 1), (row(1), 2), (row(2) + 4, 0_u32), (row(1) + 8, 0)];
+    // vacant slot before one that is not, the score of a vacant slot.
+    let damages = [
+        (row(2), 20),
+        (row(0) + 4, 21),
+        (row(1), 1),
+        (row(1), 2),
+        (row(2) + 4, 0_u32),
+        (row(1) + 8, 0),
+        (row(2) + 15, 1 << 16),
+    ];
     for (at, number) in damages {
         let mut changed = bytes.clone();
         changed[at..at + 4].copy_from_slice(&number.to_le_bytes());

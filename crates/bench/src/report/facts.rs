@@ -68,7 +68,9 @@ pub(crate) fn settings(results: &Results) -> Vec<Fact> {
     let settings = &results.settings;
     let matrix = match settings.matrix {
         MatrixState::Cold => "nothing: fresh tables for each prompt",
-        MatrixState::Carried => "what the prompts before it in the same round taught it",
+        MatrixState::Carried => {
+            "what its configuration's snapshot holds, if it names one, and what the prompts before it in the same round taught it"
+        }
         MatrixState::Snapshot => "what its configuration's snapshot holds",
     };
     let per_group = settings.per_group.map_or("no limit".to_owned(), |most| format!("at most {most}"));

@@ -113,7 +113,7 @@ pub enum MatrixState {
     /// Nothing: fresh tables for each prompt.
     #[default]
     Cold,
-    /// What the prompts before it in the same round taught it.
+    /// What its configuration's snapshot holds, if it names one, and what the prompts before it in the same round taught it.
     Carried,
     /// What its configuration's snapshot holds, and nothing else.
     Snapshot,

@@ -64,8 +64,8 @@ pub(crate) struct Measure {
     /// Sample at temperature 0.7 with a fixed seed, instead of decoding greedily
     #[arg(long)]
     pub(crate) sampling: bool,
-    /// What a drafter knows when a prompt begins: nothing; what the prompts before it in the round taught it; or what its
-    /// snapshot holds
+    /// What a drafter knows when a prompt begins: nothing; what the prompts before it in the round taught it (and its
+    /// snapshot, if drafter.snapshot names one); or what its snapshot holds
     #[arg(long, value_enum, default_value_t = Matrix::Cold)]
     pub(crate) matrix: Matrix,
     /// llama.cpp's server, for peers; scripts/get-peers.sh builds one

@@ -249,6 +249,40 @@ fn a_warm_drafter_needs_fewer_steps_for_the_same_text() {
 }
 
 #[test]
+fn a_matrix_of_the_vocabulary_drafts_in_a_first_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("matrix");
+    let warm = |more: &[&str]| {
+        let mut command = upcycle();
+        command.args(["warm", "--drafter", "recycling", "--model"]).arg(model());
+        command.args(["--backend", "candle", "--out"]).arg(&file).args(more);
+        command
+    };
+    let said = stdout(&mut warm(&["--vocabulary"]));
+    assert!(said.contains(": 49152 rows, 49152 of them what the model says after a token alone"), "{said}");
+    let first = fs::read(&file).unwrap();
+    let said = stdout(&mut warm(&["--vocabulary", "--raw"]));
+    assert!(said.contains(": 49152 rows, 0 of them"), "what is known is not asked for: {said}");
+    assert_eq!(first, fs::read(&file).unwrap());
+
+    let snapshot = format!("drafter.snapshot={}", file.display());
+    let story = |more: &[&str]| {
+        json(
+            run(&["--prompt", "Why is the sky blue?", "-n", "48", "--json", "-s", "drafter.budget=4"])
+                .args(["--drafter", "recycling"])
+                .args(more),
+        )
+    };
+    let (cold, started) = (story(&[]), story(&["-s", &snapshot]));
+    assert_eq!(cold["tokens"], started["tokens"]);
+    let steps = |report| number(report, "/stats/steps");
+    assert!(steps(&started) < steps(&cold), "{} of {}", steps(&started), steps(&cold));
+
+    let error = fail(&mut warm(&[]), 2);
+    assert!(error.contains("--prompts <FILE>|--vocabulary"), "{error}");
+}
+
+#[test]
 fn an_answer_that_is_in_the_users_texts_takes_fewer_steps() {
     let folder = tempfile::tempdir().unwrap();
     let texts = format!("drafter.texts={}", folder.path().display());

@@ -31,14 +31,19 @@ impl RowScores {
         for (score, weight) in self.scores.iter_mut().zip(weights) {
             *score = (255.0 * weight / sum).round() as u8;
         }
-        self.steady = if same_best { (self.steady + 1).min(3) } else { 0 };
+        self.steady = steadier(self.steady, same_best);
     }
+}
 
-    /// Rank, score and steadiness in one byte.
-    fn grade(&self, rank: usize) -> u8 {
-        let score = SCORES.partition_point(|&step| step <= self.scores[rank]);
-        ((rank.min(7) << 5) | (score << 2)) as u8 | self.steady
-    }
+/// Rank, score and steadiness in one byte.
+fn grade(rank: usize, score: u8, steady: u8) -> u8 {
+    let score = SCORES.partition_point(|&step| step <= score);
+    ((rank.min(7) << 5) | (score << 2)) as u8 | steady
+}
+
+/// How often in a row the best candidate stayed the best, up to 3, when it was `steady` times before.
+fn steadier(steady: u8, same_best: bool) -> u8 {
+    if same_best { (steady + 1).min(3) } else { 0 }
 }
 
 /// The share of best candidates that come true, by score: those of a row whose best has just changed, and those of a
@@ -62,25 +67,24 @@ fn prior(grade: u8, trust: f32) -> f32 {
 #[derive(Clone, Debug)]
 pub struct TokenRows {
     matrix: AdjacencyMatrix,
-    scores: Vec<RowScores>,
+    /// How often in a row each row's best candidate stayed the best, up to 3.
+    steady: Vec<u8>,
 }
+
+/// The scores of a row of which they are not known, as one of a matrix that a template has drafted from.
+const TYPICAL: [u8; WIDTH] = [140, 40, 20, 14, 10, 8, 7, 6];
+/// How steady a row is held to be that comes with scores: neither new nor proven.
+const FROM_ELSEWHERE: u8 = 1;
 
 impl TokenRows {
     /// A source over `matrix`, of whose rows the first eight candidates count.
     #[must_use]
     pub fn new(matrix: AdjacencyMatrix) -> Self {
-        let scores = vec![RowScores::VACANT; matrix.vocab()];
-        let mut rows = Self { matrix, scores };
-        rows.guess_scores();
-        rows
-    }
-
-    /// A matrix from elsewhere comes without scores: rows that it holds get those of a typical row.
-    fn guess_scores(&mut self) {
-        const TYPICAL: [u8; WIDTH] = [140, 40, 20, 14, 10, 8, 7, 6];
-        for token in self.matrix.tokens() {
-            self.scores[token as usize].scores = TYPICAL;
-        }
+        let known = |token: TokenId| matrix.scores(token).first().is_some_and(|&score| score > 0);
+        let steady = (0..matrix.vocab() as TokenId)
+            .map(|token| if known(token) { FROM_ELSEWHERE } else { 0 })
+            .collect();
+        Self { matrix, steady }
     }
 }
 
@@ -91,8 +95,12 @@ impl Source for TokenRows {
 
     fn propose(&self, place: Place<'_>, proposals: &mut Proposals) {
         let Some(&token) = place.recent.last() else { return };
+        let scores = self.matrix.scores(token);
+        let known = scores.first().is_some_and(|&score| score > 0);
+        let steady = self.steady.get(token as usize).copied().unwrap_or(0);
         for (rank, candidate) in self.matrix.row(token).take(WIDTH).enumerate() {
-            proposals.push(candidate, self.scores[token as usize].grade(rank));
+            let score = if known { scores[rank] } else { TYPICAL[rank] };
+            proposals.push(candidate, grade(rank, score, steady));
         }
     }
 
@@ -113,16 +121,16 @@ impl Source for TokenRows {
         for (node, candidates) in scored.rows() {
             let token = tokens[node.index()];
             let same = self.matrix.candidate(token, 0) == candidates.ids.first().copied();
-            self.matrix.update(token, candidates.ids);
-            if let Some(scores) = self.scores.get_mut(token as usize) {
-                scores.refresh(&candidates, same);
+            self.matrix.update_scored(token, &candidates);
+            if let Some(steady) = self.steady.get_mut(token as usize) {
+                *steady = steadier(*steady, same);
             }
         }
     }
 
     fn clear(&mut self) {
         self.matrix.clear();
-        self.scores.fill(RowScores::VACANT);
+        self.steady.fill(0);
     }
 
     fn matrix(&self) -> Option<&AdjacencyMatrix> {
@@ -130,7 +138,7 @@ impl Source for TokenRows {
     }
 
     fn bytes(&self) -> usize {
-        self.matrix.bytes() + size_of_val(&self.scores[..])
+        self.matrix.bytes() + self.steady.len()
     }
 }
 
@@ -195,7 +203,7 @@ impl Source for HashedRows {
     fn propose(&self, place: Place<'_>, proposals: &mut Proposals) {
         let Some(row) = self.find(place.recent) else { return };
         for (rank, &token) in row.tokens[..usize::from(row.len)].iter().enumerate() {
-            proposals.push(token, row.scores.grade(rank));
+            proposals.push(token, grade(rank, row.scores.scores[rank], row.scores.steady));
         }
     }
 

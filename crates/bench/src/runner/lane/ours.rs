@@ -123,10 +123,11 @@ fn decoder(
 ) -> Result<Decoder<Seat, AnyDrafter>, BenchError> {
     let (choice, vocab, costs) = (config.drafter(), setup.limits.vocab, setup.curve.as_ref());
     let drafter = match matrix {
-        MatrixState::Snapshot => {
+        // Tables that are carried on begin with the snapshot, if one is configured, as those of `run` do.
+        MatrixState::Snapshot | MatrixState::Carried => {
             AnyDrafter::build(choice, vocab, &setup.text.tokenizer.fingerprint(), costs, corpus)
         }
-        MatrixState::Cold | MatrixState::Carried => AnyDrafter::cold(choice, vocab, costs, corpus),
+        MatrixState::Cold => AnyDrafter::cold(choice, vocab, costs, corpus),
     };
     let fault = |source: DrafterError| BenchError::Drafter { arm: arm.to_owned(), source };
     let decoder = Decoder::new(Seat::empty(setup.limits.clone()), drafter.map_err(fault)?);
