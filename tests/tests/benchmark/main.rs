@@ -5,12 +5,14 @@
 mod page;
 mod verifiers;
 
+use std::fs;
 use std::path::Path;
 
-use upcycle_backends::{Progress, Registry};
+use upcycle_backends::{DEFAULT_K, Engine, Layers, Progress, Registry};
 use upcycle_bench::plan::{Plan, SetupPlan};
 use upcycle_bench::results::{ArmState, Equality, MatrixState, Results};
 use upcycle_bench::runner::{Asked, Finished, Prompts, Runner, Watch};
+use upcycle_core::{AdjacencyMatrix, TokenId, Verifier};
 use upcycle_testkit::broken;
 
 use verifiers::Known;
@@ -233,4 +235,39 @@ fn an_arm_without_a_snapshot_cannot_start_from_one() {
     let error =
         Runner::prepare(plan, prompts(), folder.path(), false, &registry(), &mut Stops::never()).unwrap_err();
     assert!(error.to_string().contains("naive mixed:2 has no snapshot"), "{error}");
+}
+
+#[test]
+fn tables_that_are_carried_on_begin_with_the_configured_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("matrix");
+    let plain = || Plan { matrix: MatrixState::Carried, ..plan(&["naive"], "plain,recycling:4") };
+    let mut started = plain();
+    let mut layers = Layers::new();
+    for (flag, key, value) in &started.setups[0].flags {
+        layers.flag(flag, key, value).unwrap();
+    }
+    let registry = registry();
+    let config = layers.load(&registry.names()).unwrap();
+    let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
+    let vocab = engine.verifier.limits().vocab;
+    let mut matrix = AdjacencyMatrix::new(vocab, DEFAULT_K).unwrap();
+    for token in 0..vocab as TokenId {
+        matrix.update(token, &[(token + 1) % vocab as TokenId]);
+    }
+    matrix.save(&snapshot, &engine.text.tokenizer.fingerprint()).unwrap();
+    let bytes = fs::read(&snapshot).unwrap();
+    started.setups[0].set.push(format!("drafter.snapshot={}", snapshot.display()));
+
+    // Without it, the first step of each round's first answer knows nothing and drafts nothing.
+    let first = |results: &Results, round: usize| {
+        let records = results.records.iter();
+        let mut drafted = records.filter(|r| r.arm == 1 && r.round == round && r.question == "0");
+        drafted.next().unwrap().steps.as_ref().unwrap().drafted
+    };
+    let (cold, started) = (results(plain()), results(started));
+    for round in 0..2 {
+        assert!(first(&started, round) > first(&cold, round), "round {round}");
+    }
+    assert_eq!(bytes, fs::read(&snapshot).unwrap(), "a benchmark leaves it as it is");
 }
