@@ -137,7 +137,7 @@ impl AdjacencyMatrix {
         self.scores[token as usize * self.k..][..self.k].fill(0);
     }
 
-    /// As [`update`](Self::update), and keeps how sure the model was of each candidate. Logits that are not finite, or fewer than
+    /// As [`update`](Self::update), and keeps how sure the model was of each candidate. Logits whose softmax is no number, or fewer than
     /// there are candidates, leave that unknown.
     pub fn update_scored(&mut self, token: TokenId, candidates: &Candidates<'_>) {
         self.update(token, candidates.ids);
@@ -145,13 +145,7 @@ impl AdjacencyMatrix {
         // A candidate that the vocabulary lacks was left out, and those behind it moved up.
         let whole = candidates.ids.iter().take(held).copied().eq(self.row(token));
         let Some(logits) = candidates.logits.get(..held).filter(|_| whole && held > 0) else { return };
-        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weight = |logit: f32| (logit - highest).exp();
-        let sum: f32 = logits.iter().map(|&logit| weight(logit)).sum();
-        for (score, &logit) in self.scores[token as usize * self.k..].iter_mut().zip(logits) {
-            // Of a NaN the cast makes 0.
-            *score = (255.0 * weight(logit) / sum).round() as u8;
-        }
+        softmax(logits, &mut self.scores[token as usize * self.k..]);
     }
 
     /// Puts back scores that were kept elsewhere, `[k]`.
@@ -166,5 +160,16 @@ impl AdjacencyMatrix {
         self.slots.fill(0);
         self.scores.fill(0);
         self.rows = 0;
+    }
+}
+
+/// The softmax over `logits` in 255ths, into the first of `scores`; all 0 where it is no number.
+pub(crate) fn softmax(logits: &[f32], scores: &mut [u8]) {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weight = |logit: f32| (logit - highest).exp();
+    let sum: f32 = logits.iter().map(|&logit| weight(logit)).sum();
+    for (score, &logit) in scores.iter_mut().zip(logits) {
+        // Of a NaN the cast makes 0.
+        *score = (255.0 * weight(logit) / sum).round() as u8;
     }
 }

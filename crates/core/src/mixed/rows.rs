@@ -1,6 +1,7 @@
 //! Recycled rows: the model's own ranking after the last one, two or three tokens.
 
 use super::source::{Place, Proposals, Scored, Source};
+use crate::matrix::softmax;
 use crate::{AdjacencyMatrix, Candidates, TokenId};
 
 /// Candidates of a row.
@@ -22,15 +23,8 @@ impl RowScores {
     const VACANT: Self = Self { scores: [0; WIDTH], steady: 0 };
 
     fn refresh(&mut self, candidates: &Candidates<'_>, same_best: bool) {
-        let highest = candidates.logits.first().copied().unwrap_or(0.0);
-        let mut weights = [0.0_f32; WIDTH];
-        for (weight, logit) in weights.iter_mut().zip(candidates.logits) {
-            *weight = (logit - highest).exp();
-        }
-        let sum: f32 = weights.iter().sum();
-        for (score, weight) in self.scores.iter_mut().zip(weights) {
-            *score = (255.0 * weight / sum).round() as u8;
-        }
+        self.scores = [0; WIDTH];
+        softmax(&candidates.logits[..candidates.logits.len().min(WIDTH)], &mut self.scores);
         self.steady = steadier(self.steady, same_best);
     }
 }
@@ -76,13 +70,17 @@ const TYPICAL: [u8; WIDTH] = [140, 40, 20, 14, 10, 8, 7, 6];
 /// How steady a row is held to be that comes with scores: neither new nor proven.
 const FROM_ELSEWHERE: u8 = 1;
 
+/// Whether a row has scores: that of its best candidate is never 0 then.
+fn are_known(scores: &[u8]) -> bool {
+    scores.first().is_some_and(|&score| score > 0)
+}
+
 impl TokenRows {
     /// A source over `matrix`, of whose rows the first eight candidates count.
     #[must_use]
     pub fn new(matrix: AdjacencyMatrix) -> Self {
-        let known = |token: TokenId| matrix.scores(token).first().is_some_and(|&score| score > 0);
         let steady = (0..matrix.vocab() as TokenId)
-            .map(|token| if known(token) { FROM_ELSEWHERE } else { 0 })
+            .map(|token| if are_known(matrix.scores(token)) { FROM_ELSEWHERE } else { 0 })
             .collect();
         Self { matrix, steady }
     }
@@ -96,7 +94,7 @@ impl Source for TokenRows {
     fn propose(&self, place: Place<'_>, proposals: &mut Proposals) {
         let Some(&token) = place.recent.last() else { return };
         let scores = self.matrix.scores(token);
-        let known = scores.first().is_some_and(|&score| score > 0);
+        let known = are_known(scores);
         let steady = self.steady.get(token as usize).copied().unwrap_or(0);
         for (rank, candidate) in self.matrix.row(token).take(WIDTH).enumerate() {
             let score = if known { scores[rank] } else { TYPICAL[rank] };
