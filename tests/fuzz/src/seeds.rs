@@ -8,7 +8,7 @@ use prost::Message as _;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 use upcycle_backends::Layers;
-use upcycle_core::{AdjacencyMatrix, CostCurve};
+use upcycle_core::{AdjacencyMatrix, Candidates, CostCurve};
 use upcycle_gguf::write::GgufWriter;
 use upcycle_gguf::{GgmlType, Gguf, StringArray};
 use upcycle_onnx::schema;
@@ -81,7 +81,17 @@ pub(crate) fn snapshots() -> Vec<Vec<u8>> {
     let path = folder.path().join("matrix");
     let kept = |rows: u32| {
         let mut matrix = AdjacencyMatrix::new(VOCAB, K).ok()?;
-        (0..rows).for_each(|token| matrix.update(token, &[token, 1, 2, 3]));
+        for token in 0..rows {
+            let ids = [token, 1, 2, 3];
+            // Rows with the model's scores, and rows of which none are known.
+            match token % 2 {
+                0 => matrix.update_scored(
+                    token,
+                    &Candidates { ids: &ids, logits: &[3.0, 1.0, 0.5, 0.0], log_sum_exp: None },
+                ),
+                _ => matrix.update(token, &ids),
+            }
+        }
         matrix.save(&path, &FINGERPRINT).ok()?;
         fs::read(&path).ok()
     };
