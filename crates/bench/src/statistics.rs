@@ -1,8 +1,10 @@
 //! Medians over rounds, ratios over prompts, and how far to trust them.
 //!
-//! A figure is a ratio of sums over prompts, of which each counts with its median round. Its interval is the bootstrap's
+//! A figure is a ratio of sums over prompts, of which each counts with one round: a rate with that of the median pace, a speed-up
+//! with that of the median ratio of the two arms. Arms of a round stand next to each other in time, so that what a machine
+//! does to both, as one that is slower in every other round, is no difference between them. The interval is the bootstrap's
 //! (Efron 1979): prompts are drawn with replacement, and rounds within each, and the figure is made anew a thousand
-//! times; 95 % of these lie in the interval. Arms are paired: both sides of a ratio get the same prompts and rounds.
+//! times; 95 % of these lie in the interval.
 
 use crate::results::Estimate;
 
@@ -29,10 +31,35 @@ impl Rounds {
         self.seconds.len().min(self.tokens.len())
     }
 
+    /// The round that a speed-up over `baseline`, the same prompt's, counts with: that of the median ratio (the less good
+    /// one of the middle two); none if no round has both.
+    #[must_use]
+    pub fn median_beside(&self, baseline: &Self) -> Option<usize> {
+        self.median_beside_of(baseline, (0..self.count()).collect())
+    }
+
+    /// Seconds a token.
+    fn pace(&self, round: usize) -> f64 {
+        self.seconds[round] / self.tokens[round].max(f64::MIN_POSITIVE)
+    }
+
     fn median_of(&self, mut rounds: Vec<usize>) -> Option<usize> {
-        let pace = |&round: &usize| self.seconds[round] / self.tokens[round].max(f64::MIN_POSITIVE);
-        rounds.sort_by(|a, b| pace(a).total_cmp(&pace(b)));
+        rounds.retain(|&round| round < self.count());
+        rounds.sort_by(|&a, &b| self.pace(a).total_cmp(&self.pace(b)));
         rounds.get(rounds.len().checked_sub(1)? / 2).copied()
+    }
+
+    fn median_beside_of(&self, baseline: &Self, mut rounds: Vec<usize>) -> Option<usize> {
+        rounds.retain(|&round| round < self.count() && round < baseline.count());
+        let ratio = |round: usize| self.pace(round) / baseline.pace(round);
+        rounds.sort_by(|&a, &b| ratio(a).total_cmp(&ratio(b)));
+        rounds.get(rounds.len() / 2).copied()
+    }
+
+    /// Adds a round's tokens and seconds.
+    fn add_to(&self, sums: &mut (f64, f64), round: usize) {
+        sums.0 += self.tokens[round];
+        sums.1 += self.seconds[round];
     }
 }
 
@@ -40,8 +67,14 @@ impl Rounds {
 #[must_use]
 pub fn rate(prompts: &[Rounds]) -> Estimate {
     estimate(prompts, |draw| {
-        let (tokens, seconds) = sums(prompts, draw);
-        tokens / seconds
+        let mut sums = (0.0, 0.0);
+        for (prompt, rounds) in draw {
+            let prompt = &prompts[*prompt];
+            if let Some(round) = prompt.median_of(rounds.clone()) {
+                prompt.add_to(&mut sums, round);
+            }
+        }
+        sums.0 / sums.1
     })
 }
 
@@ -50,27 +83,20 @@ pub fn rate(prompts: &[Rounds]) -> Estimate {
 pub fn speedup(arm: &[Rounds], baseline: &[Rounds]) -> Estimate {
     let paired = &arm[..arm.len().min(baseline.len())];
     estimate(paired, |draw| {
-        let (tokens, seconds) = sums(paired, draw);
-        let (base_tokens, base_seconds) = sums(baseline, draw);
-        (tokens / seconds) / (base_tokens / base_seconds)
+        let (mut sums, mut base_sums) = ((0.0, 0.0), (0.0, 0.0));
+        for (prompt, rounds) in draw {
+            let (prompt, base) = (&paired[*prompt], &baseline[*prompt]);
+            if let Some(round) = prompt.median_beside_of(base, rounds.clone()) {
+                prompt.add_to(&mut sums, round);
+                base.add_to(&mut base_sums, round);
+            }
+        }
+        (sums.0 / sums.1) / (base_sums.0 / base_sums.1)
     })
 }
 
 /// Prompts, and which of its rounds each counts with.
 type Draw = Vec<(usize, Vec<usize>)>;
-
-fn sums(prompts: &[Rounds], draw: &Draw) -> (f64, f64) {
-    let mut sums = (0.0, 0.0);
-    for (prompt, rounds) in draw {
-        let prompt = &prompts[*prompt];
-        let there = rounds.iter().copied().filter(|&round| round < prompt.count()).collect();
-        if let Some(round) = prompt.median_of(there) {
-            sums.0 += prompt.tokens[round];
-            sums.1 += prompt.seconds[round];
-        }
-    }
-    sums
-}
 
 /// The figure of all rounds of all prompts, and its interval.
 fn estimate(prompts: &[Rounds], figure: impl Fn(&Draw) -> f64) -> Estimate {
@@ -156,6 +182,21 @@ mod tests {
         let stormy = [rounds(100.0, &[1.0, 9.0, 1.0]), rounds(100.0, &[1.0, 1.0, 1.0])];
         assert_eq!(rate(&calm).value, rate(&stormy).value);
         assert!(rate(&stormy).low < rate(&calm).low, "but the interval shows it");
+    }
+
+    #[test]
+    fn what_slows_both_arms_of_a_round_is_no_difference_between_them() {
+        // The machine is slower from round to round, and the arm's median round is not its baseline's.
+        let base = [rounds(100.0, &[1.0, 1.1, 1.2, 1.3, 1.4])];
+        let arm = [rounds(100.0, &[1.3, 1.1, 1.2, 1.3, 1.4])];
+        assert_eq!(
+            arm[0].median_beside(&base[0]).map(|round| arm[0].seconds[round] / base[0].seconds[round]),
+            Some(1.0)
+        );
+        assert_eq!(speedup(&arm, &base).value, 1.0);
+        // Of two rounds, the less good one; a round that only one arm has says nothing.
+        assert_eq!(rounds(1.0, &[2.0, 3.0]).median_beside(&rounds(1.0, &[2.0, 2.0, 2.0])), Some(1));
+        assert_eq!(rounds(1.0, &[]).median_beside(&rounds(1.0, &[2.0])), None);
     }
 
     #[test]

@@ -38,8 +38,12 @@ pub fn summarize(arms: &[Arm], groups: &[String], records: &[Record], costs: &[C
                 if let (None, true, Some(speedup)) = (group, is_ours(arm.kind), summary.speedup) {
                     let costs: Vec<Cost> =
                         costs.iter().filter(|cost| cost.setup == arm.setup).cloned().collect();
-                    let plain = counted(&both.iter().map(|(_, base)| (*base).clone()).collect::<Vec<_>>());
-                    let drafted = counted(&both.iter().map(|(own, _)| (*own).clone()).collect::<Vec<_>>());
+                    let pairs = own.iter().zip(&base).map(|(own, base)| own.median_beside(base));
+                    let pairs: Vec<_> = both.iter().zip(pairs).collect();
+                    let plain =
+                        sum(pairs.iter().filter_map(|((_, base), round)| base[(*round)?].steps.as_ref()));
+                    let drafted =
+                        sum(pairs.iter().filter_map(|((own, _), round)| own[(*round)?].steps.as_ref()));
                     summary.prediction = cost::curve(String::new(), &costs).ok().and_then(|curve| {
                         predict::predict(&curve, costs[0].context, arm.nodes, &drafted, &plain, speedup.value)
                     });
@@ -81,15 +85,14 @@ fn times(rounds: &[&Record]) -> Rounds {
     }
 }
 
-/// The steps that count: of each prompt those of its median round.
+/// The steps that an arm's own figures count: of each prompt those of its median round.
 fn counted(prompts: &[Vec<&Record>]) -> Steps {
+    sum(prompts.iter().filter_map(|rounds| rounds[times(rounds).median()?].steps.as_ref()))
+}
+
+fn sum<'a>(steps: impl Iterator<Item = &'a Steps>) -> Steps {
     let mut sum = Steps::default();
-    for rounds in prompts {
-        let Some(steps) = times(rounds).median().and_then(|round| rounds[round].steps.as_ref()) else {
-            continue;
-        };
-        add(&mut sum, steps);
-    }
+    steps.for_each(|steps| add(&mut sum, steps));
     sum
 }
 

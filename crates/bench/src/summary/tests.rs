@@ -110,6 +110,7 @@ proptest! {
         filled in 0_usize..8,
         forward in 0.005_f64..0.05,
         slope in 0.0_f64..0.01,
+        slow in prop::collection::vec((0.5_f64..2.0, 0.5_f64..2.0), 1..5),
     ) {
         let arms = [arm("plain", 0, None), arm("fast", 0, Some(nodes))];
         let costs = [Cost {
@@ -119,7 +120,11 @@ proptest! {
             seconds: vec![0.01, 0.01 + slope, 0.01 + 8.0 * slope],
         }];
         let filled = filled.min(nodes);
-        let records = [record(0, "a1", 0, 100, 0, 0.01), record(1, "a1", 0, steps, filled, forward)];
+        let mut records = Vec::new();
+        for (round, (plain, drafted)) in slow.into_iter().enumerate() {
+            records.push(record(0, "a1", round, 100, 0, 0.01 * plain));
+            records.push(record(1, "a1", round, steps, filled, forward * drafted));
+        }
         let summaries = summarize(&arms, &[], &records, &costs);
         let prediction = summaries[1].prediction.as_ref().unwrap();
         let product = prediction.quotient * prediction.trees * prediction.passes * prediction.overhead;
