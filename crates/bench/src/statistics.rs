@@ -24,18 +24,18 @@ impl Rounds {
     /// The round with the median seconds a token (the faster of the middle two); none if there is no round.
     #[must_use]
     pub fn median(&self) -> Option<usize> {
-        self.median_of((0..self.count()).collect())
-    }
-
-    fn count(&self) -> usize {
-        self.seconds.len().min(self.tokens.len())
+        self.median_of(&(0..self.count()).collect::<Vec<_>>())
     }
 
     /// The round that a speed-up over `baseline`, the same prompt's, counts with: that of the median ratio (the less good
     /// one of the middle two); none if no round has both.
     #[must_use]
     pub fn median_beside(&self, baseline: &Self) -> Option<usize> {
-        self.median_beside_of(baseline, (0..self.count()).collect())
+        self.median_beside_of(baseline, &(0..self.count()).collect::<Vec<_>>())
+    }
+
+    fn count(&self) -> usize {
+        self.seconds.len().min(self.tokens.len())
     }
 
     /// Seconds a token.
@@ -43,17 +43,13 @@ impl Rounds {
         self.seconds[round] / self.tokens[round].max(f64::MIN_POSITIVE)
     }
 
-    fn median_of(&self, mut rounds: Vec<usize>) -> Option<usize> {
-        rounds.retain(|&round| round < self.count());
-        rounds.sort_by(|&a, &b| self.pace(a).total_cmp(&self.pace(b)));
-        rounds.get(rounds.len().checked_sub(1)? / 2).copied()
+    fn median_of(&self, rounds: &[usize]) -> Option<usize> {
+        middle(rounds.to_vec(), |round| self.pace(round))
     }
 
-    fn median_beside_of(&self, baseline: &Self, mut rounds: Vec<usize>) -> Option<usize> {
-        rounds.retain(|&round| round < self.count() && round < baseline.count());
-        let ratio = |round: usize| self.pace(round) / baseline.pace(round);
-        rounds.sort_by(|&a, &b| ratio(a).total_cmp(&ratio(b)));
-        rounds.get(rounds.len() / 2).copied()
+    fn median_beside_of(&self, baseline: &Self, rounds: &[usize]) -> Option<usize> {
+        let both = rounds.iter().copied().filter(|&round| round < self.count().min(baseline.count()));
+        middle(both.collect(), |round| baseline.pace(round) / self.pace(round))
     }
 
     /// Adds a round's tokens and seconds.
@@ -63,6 +59,12 @@ impl Rounds {
     }
 }
 
+/// The round in the middle by rising `key` (of the middle two the lower); none if there is none.
+fn middle(mut rounds: Vec<usize>, key: impl Fn(usize) -> f64) -> Option<usize> {
+    rounds.sort_by(|&a, &b| key(a).total_cmp(&key(b)));
+    rounds.get(rounds.len().checked_sub(1)? / 2).copied()
+}
+
 /// Tokens a second of an arm over prompts.
 #[must_use]
 pub fn rate(prompts: &[Rounds]) -> Estimate {
@@ -70,7 +72,7 @@ pub fn rate(prompts: &[Rounds]) -> Estimate {
         let mut sums = (0.0, 0.0);
         for (prompt, rounds) in draw {
             let prompt = &prompts[*prompt];
-            if let Some(round) = prompt.median_of(rounds.clone()) {
+            if let Some(round) = prompt.median_of(rounds) {
                 prompt.add_to(&mut sums, round);
             }
         }
@@ -86,7 +88,7 @@ pub fn speedup(arm: &[Rounds], baseline: &[Rounds]) -> Estimate {
         let (mut sums, mut base_sums) = ((0.0, 0.0), (0.0, 0.0));
         for (prompt, rounds) in draw {
             let (prompt, base) = (&paired[*prompt], &baseline[*prompt]);
-            if let Some(round) = prompt.median_beside_of(base, rounds.clone()) {
+            if let Some(round) = prompt.median_beside_of(base, rounds) {
                 prompt.add_to(&mut sums, round);
                 base.add_to(&mut base_sums, round);
             }
