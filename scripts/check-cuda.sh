@@ -104,7 +104,7 @@ if [ -z "$binary" ]; then
   # candle compiles kernels of its own.
   [ "$provider" = cpu ] || ! command -v nvcc >/dev/null || features=ort,candle-cuda
   say "building upcycle with $features"
-  cargo build --release --locked --package upcycle --features "$features"
+  cargo build --release --locked --package upcycle-cli --features "$features"
   binary=${CARGO_TARGET_DIR:-target}/release/upcycle
 fi
 [ -x "$binary" ] || fail "$binary is no program"

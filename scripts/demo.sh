@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 ./scripts/setup.sh
 ./scripts/get-model.sh >/dev/null
-cargo build --release --locked --package upcycle
+cargo build --release --locked --package upcycle-cli
 upcycle="${CARGO_TARGET_DIR:-target}/release/upcycle"
 prompt=${1:-"Write a Python function that returns the n-th Fibonacci number, then explain it line by line."}
 

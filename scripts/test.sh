@@ -24,7 +24,7 @@ say "formatting and lints"
 ./scripts/lint.sh
 say "tests"
 # With every backend that is built here.
-cargo test --workspace --locked --features upcycle/hub,upcycle/ort,upcycle/llama-cpp,upcycle-tests/llama-cpp
+cargo test --workspace --locked --features upcycle-cli/hub,upcycle-cli/ort,upcycle-cli/llama-cpp,upcycle-tests/llama-cpp
 # Without: what a bare build says of the backends that it lacks.
 cargo test --workspace --locked --test cli -- commands:: hub:: settings::
 if [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ]; then

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use upcycle_backends::{Budget, CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{Budget, CostCache, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{CostCurve, Decoder, Drafter, NullDrafter, Request, TokenId, Verifier};
 use upcycle_testkit::AdversarialDrafter;

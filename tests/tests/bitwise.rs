@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use upcycle_backends::{Config, Engine, Layers, PromptStyle, Registry};
+use upcycle::{Config, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_candle::{CandleVerifier, Model, Options};
 use upcycle_core::{

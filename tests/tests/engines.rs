@@ -136,8 +136,13 @@ fn tiny_models_of_three_architectures_score_alike() {
         let file = write(&tiny.writer(None));
         let parent = tempfile::tempdir().expect("a folder");
         let folder = parent.path().join("exported");
-        upcycle_export::export(file.path(), &folder, upcycle_export::Options::default(), &mut |_, _| ())
-            .expect("a graph");
+        upcycle_onnx::export::export(
+            file.path(),
+            &folder,
+            upcycle_onnx::export::Options::default(),
+            &mut |_, _| (),
+        )
+        .expect("a graph");
         let options = upcycle_ort::Options::default();
         let graph = upcycle_ort::Model::load(&folder, &options).expect("a graph");
         let mut engines: [(&str, Box<dyn Verifier>); 2] = [

@@ -1,6 +1,6 @@
 //! Any sources, any budget, any seed: the text of plain decoding, on the real model.
 
-use upcycle_backends::{AnyDrafter, Config, CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{AnyDrafter, Config, CostCache, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{Decoder, NullDrafter, Request, Sampling, SamplingConfig, TokenId, Verifier};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use upcycle_backends::{AnyDrafter, DrafterChoice, Layers};
+use upcycle::{AnyDrafter, DrafterChoice, Layers};
 use upcycle_core::{
     AdjacencyMatrix, Commit, Decoder, Limits, Request, Row, SeqId, Step, Support, TopK, Verifier, VerifyError,
 };

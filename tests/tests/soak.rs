@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use upcycle_backends::{CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{CostCache, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{Request, TokenId};
 

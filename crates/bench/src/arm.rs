@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use upcycle_backends::{Config, ConfigError, Layers};
+use upcycle::{Config, ConfigError, Layers};
 
 use crate::peers::{PeerSpec, PeerSpecError};
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use upcycle_backends::{ConfigError, Layers};
+use upcycle::{ConfigError, Layers};
 
 use crate::arm::ArmSpec;
 use crate::results::{Arm, Build, MatrixState};

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use upcycle_bench::trace::{About, Learns, Recorded, SCHEMA, Trace, TraceError, collect, page};
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_core::mixed::{Copying, HashedRows, MixedDrafter, Source, TokenRows};
 use upcycle_core::{
     AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Phase, PromptLookup,
     Request, Row, Rows, Sampling, SamplingConfig, Session, Stats, Step, TokenId, TokenRecycling, TopK,
     TreeTemplate, Verifier,
 };
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{Gguf, StringArray};
 use upcycle_testkit::{NaiveVerifier, RandomDrafter};
 use upcycle_text::Tokenizer;
 

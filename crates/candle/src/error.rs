@@ -1,7 +1,7 @@
 //! Why a model cannot be loaded.
 
 use upcycle_checkpoint::CheckpointError;
-use upcycle_gguf::GgmlType;
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_kernels::{IsaError, PackError};
 
 /// Why a model cannot be loaded.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tracing::{debug, info_span, warn};
+use upcycle_checkpoint::gguf::Hyperparameters;
 use upcycle_checkpoint::{CheckpointError, Source};
-use upcycle_gguf::Hyperparameters;
 use upcycle_kernels::Kernels;
 
 use crate::kv::KvShape;

@@ -1,7 +1,7 @@
 //! What is done to rows between products: normalization, rotation, activation, and turning `[outputs, rows]` around.
 
 use rayon::prelude::*;
-use upcycle_gguf::RopeLayout;
+use upcycle_checkpoint::gguf::RopeLayout;
 
 /// Rows that are handled together: as many `f32` as a cache line holds, since products come with rows innermost.
 const TILE: usize = 16;

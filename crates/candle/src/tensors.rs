@@ -13,8 +13,8 @@ use candle_core::quantized::k_quants::{
 use half::{bf16, f16};
 use rayon::ThreadPool;
 use rayon::prelude::*;
+use upcycle_checkpoint::gguf::{GgmlType, TensorInfo};
 use upcycle_checkpoint::{Checkpoint, CheckpointError, Entry};
-use upcycle_gguf::{GgmlType, TensorInfo};
 use upcycle_kernels::{Matrix as Packed, PackError};
 
 use crate::activations::{Lhs, check_finite};

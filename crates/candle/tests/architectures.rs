@@ -10,8 +10,8 @@ use serde_json::Value;
 use support::formats::{self, Format, exact, on_tensors};
 use support::{Scaling, Tiny, options};
 use upcycle_candle::{CandleVerifier, Model, Products, Weights};
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{DraftTree, Row, Rows, Step, TokenId, TopK, Verifier};
-use upcycle_gguf::GgmlType;
 
 fn tiny(family: &'static str) -> Tiny {
     Tiny { family, ..Tiny::new([GgmlType::F32, GgmlType::F32]) }

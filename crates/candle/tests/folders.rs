@@ -11,7 +11,7 @@ use support::{Scaling, Tiny, chain, options};
 use tempfile::TempDir;
 use upcycle_candle::{LoadError, Model, Products, Weights};
 use upcycle_checkpoint::CheckpointError;
-use upcycle_gguf::{GgmlType, HyperparameterError};
+use upcycle_checkpoint::gguf::{GgmlType, HyperparameterError};
 
 fn tiny(family: &'static str) -> Tiny {
     Tiny { family, ..Tiny::new([GgmlType::F32, GgmlType::F32]) }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use support::{Tiny, chain, load_real, options, tensors_device};
 use upcycle_candle::{CandleVerifier, LoadError, Model, Products, Weights};
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{Commit, DraftTree, NodeId, Row, Rows, Step, TopK, Verifier};
-use upcycle_gguf::GgmlType;
 
 /// The logits of every row of a text.
 fn logits(model: Arc<Model>, text: &[u32]) -> Vec<Vec<f32>> {
@@ -160,7 +160,7 @@ fn a_number_that_is_not_finite_is_refused_when_it_is_packed() {
     let nan = [vec![0.0_f32; tiny.width * 5], vec![f32::NAN; tiny.width * (tiny.vocab - 5)]].concat();
     let bytes: Vec<u8> = nan.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut writer = tiny.metadata().into_iter().fold(
-        upcycle_gguf::write::GgufWriter::new()
+        upcycle_checkpoint::gguf::write::GgufWriter::new()
             .metadata("general.architecture", "llama")
             .metadata("llama.attention.layer_norm_rms_epsilon", 1e-5_f32),
         |writer, (key, value)| writer.metadata(format!("llama.{key}"), value),

@@ -8,8 +8,8 @@ use support::formats;
 use support::{Tiny, chain, last_logits, options, write};
 use upcycle_candle::{Device, LoadError, Model, Options, Products, Weights};
 use upcycle_checkpoint::CheckpointError;
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{GgmlType, GgufError, HyperparameterError, Value};
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{GgmlType, GgufError, HyperparameterError, Value};
 
 fn tiny() -> Tiny {
     Tiny::new([GgmlType::F32, GgmlType::F32])

@@ -4,10 +4,10 @@ mod support;
 
 use support::{Tiny, options, tensors_device, write};
 use upcycle_candle::{CandleVerifier, Model, Products, Weights};
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{
     Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
 };
-use upcycle_gguf::GgmlType;
 
 fn tiny() -> Tiny {
     Tiny { context: 400, ..Tiny::new([GgmlType::Q4_1, GgmlType::Q8_0]) }
@@ -82,7 +82,7 @@ fn trees_across_the_edge_of_a_page_score_and_commit_as_chains() -> Result<(), Ve
 fn rows_that_wait_outlive_a_pass_that_fails() -> Result<(), VerifyError> {
     // Token 7's embedding is not a number; all other tokens are sound.
     let tiny = Tiny { embedding: GgmlType::F32, untied: true, ..tiny() };
-    let mut writer = upcycle_gguf::write::GgufWriter::new()
+    let mut writer = upcycle_checkpoint::gguf::write::GgufWriter::new()
         .metadata("general.architecture", "llama")
         .metadata("llama.attention.layer_norm_rms_epsilon", 1e-5_f32);
     for (key, value) in tiny.metadata() {

@@ -5,7 +5,7 @@ mod support;
 use support::Tiny;
 use support::formats::{Format, exact};
 use upcycle_candle::{Products, Weights};
-use upcycle_gguf::GgmlType;
+use upcycle_checkpoint::gguf::GgmlType;
 
 macro_rules! laws {
     ($products:ident: $($name:ident: $attention:ident, $feed_forward:ident;)*) => {$(

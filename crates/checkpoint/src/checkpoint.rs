@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use upcycle_gguf::{Gguf, HyperparameterError, Hyperparameters, TensorInfo};
+use crate::gguf::{Gguf, HyperparameterError, Hyperparameters, TensorInfo};
 
 use crate::file::ModelFile;
 use crate::{CheckpointError, folder};

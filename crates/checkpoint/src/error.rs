@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use upcycle_gguf::{GgufError, HyperparameterError};
+use crate::gguf::{GgufError, HyperparameterError};
 
 /// Why a model's files cannot be used.
 #[derive(Debug, thiserror::Error)]

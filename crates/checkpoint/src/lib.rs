@@ -16,13 +16,14 @@
 //! ```
 //!
 //! Rows of queries and keys stand as the format has them: llama's in GGUF files are permuted, so that neighbours turn
-//! together, and in safetensors they are not; [`rope_layout`](upcycle_gguf::Hyperparameters::rope_layout) says which.
+//! together, and in safetensors they are not; [`rope_layout`](crate::gguf::Hyperparameters::rope_layout) says which.
 #![forbid(unsafe_code)]
 
 mod checkpoint;
 mod error;
 mod file;
 mod folder;
+pub mod gguf;
 
 pub use checkpoint::{Checkpoint, Entry, Source};
 pub use error::CheckpointError;

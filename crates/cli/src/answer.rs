@@ -1,6 +1,6 @@
 //! One prompt answered: tokens in, text out as it comes.
 
-use upcycle_backends::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
+use upcycle::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
 use upcycle_core::{DecodeError, Drafter, Finish, Footprint, Reliability, Request, Session, Stats, TokenId};
 use upcycle_text::StopStrings;
 

@@ -1,7 +1,7 @@
 //! `upcycle backends`.
 
 use serde_json::json;
-use upcycle_backends::{Availability, BackendInfo, Registry};
+use upcycle::{Availability, BackendInfo, Registry};
 
 use crate::failure::Failure;
 use crate::output::Output;

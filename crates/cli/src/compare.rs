@@ -1,6 +1,6 @@
 //! `upcycle run --compare`: one prompt with the drafter and by plain decoding.
 
-use upcycle_backends::{AnyDecoder, AnyDrafter, Config};
+use upcycle::{AnyDecoder, AnyDrafter, Config};
 use upcycle_core::{Decoder, NullDrafter, TokenId};
 
 use crate::answer::{Answer, Speaker};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tracing_subscriber::filter::LevelFilter;
-use upcycle_backends::{Config, Layers, LogLevel, Registry};
+use upcycle::{Config, Layers, LogLevel, Registry};
 
 use crate::args::Settings;
 use crate::failure::Failure;

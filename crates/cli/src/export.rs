@@ -1,7 +1,7 @@
 //! `upcycle export`.
 
-use upcycle_backends::{Progress, local_model};
-use upcycle_export::{CONFIG_FILE, Options, Weights};
+use upcycle::{Progress, local_model};
+use upcycle_onnx::export::{CONFIG_FILE, Options, Weights};
 
 use crate::args::Export;
 use crate::failure::Failure;
@@ -18,7 +18,7 @@ pub(crate) fn export(arguments: &Export, output: &mut Output) -> Result<(), Fail
     let model = local_model(&arguments.model, &mut |progress| bar.set(progress))?;
     drop(bar);
     let bar = Bar::new("exporting the model");
-    let exported = upcycle_export::export(&model, &arguments.to, options, &mut |done, total| {
+    let exported = upcycle_onnx::export::export(&model, &arguments.to, options, &mut |done, total| {
         bar.set(Progress { done, total });
     })
     .map_err(Failure::failed)?;

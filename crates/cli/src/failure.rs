@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use upcycle_backends::{BuildError, ConfigError, LoadError};
+use upcycle::{BuildError, ConfigError, LoadError};
 
 type AnyError = Box<dyn Error + Send + Sync>;
 

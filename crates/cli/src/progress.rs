@@ -1,7 +1,7 @@
 //! Progress bars on standard error, if it is a terminal: in a pipe there is none.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use upcycle_backends::Progress;
+use upcycle::Progress;
 
 /// A bar that disappears when it is dropped.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! `upcycle run`.
 
-use upcycle_backends::{AnyDecoder, Config, CostCache, DrafterChoice, Engine, PromptStyle, Registry, Text};
+use upcycle::{AnyDecoder, Config, CostCache, DrafterChoice, Engine, PromptStyle, Registry, Text};
 use upcycle_core::{TokenId, Verifier};
 
 use crate::answer::Speaker;

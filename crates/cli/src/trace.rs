@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use upcycle_backends::{CostCache, Progress, PromptStyle, Registry};
+use upcycle::{CostCache, Progress, PromptStyle, Registry};
 use upcycle_bench::trace::{About, Recorded, TraceError, collect, page};
 use upcycle_core::{Finish, Session};
 

@@ -3,9 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use upcycle_backends::{
-    AnyDrafter, CostCache, DrafterChoice, Engine, Progress, PromptStyle, Recycling, Registry,
-};
+use upcycle::{AnyDrafter, CostCache, DrafterChoice, Engine, Progress, PromptStyle, Recycling, Registry};
 use upcycle_core::{Verifier, vocabulary};
 
 use crate::answer::Speaker;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use upcycle_gguf::GgufError;
+use upcycle_checkpoint::gguf::GgufError;
 
 /// Why a model cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]

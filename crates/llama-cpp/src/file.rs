@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use llama_cpp_2::model::params::LlamaModelParams;
-use upcycle_gguf::{GgufError, Parts};
+use upcycle_checkpoint::gguf::{GgufError, Parts};
 
 use crate::native::library;
 use crate::{LoadError, vocabulary};

@@ -11,8 +11,8 @@ use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams, RopeScalingT
 use llama_cpp_2::model::params::{LlamaModelParams, LlamaSplitMode};
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use tracing::{debug, info_span};
+use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::Support;
-use upcycle_gguf::Gguf;
 
 use crate::context::Context;
 use crate::native::{devices, library, listen};

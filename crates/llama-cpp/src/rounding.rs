@@ -1,6 +1,6 @@
 //! How far a logit moves with the rows beside it.
 
-use upcycle_gguf::{GgmlType, Parts};
+use upcycle_checkpoint::gguf::{GgmlType, Parts};
 
 /// What the matrices of a model are stored as: the coarsest type decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! Which trees a model can be verified with, from what its file says.
 
+use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::Support;
-use upcycle_gguf::Gguf;
 
 /// How a model remembers a text, which decides on what can be taken back of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,12 +116,12 @@ const NOT_GENERATIVE: &[(&[&str], &str)] = &[
 /// How the model of this file remembers a text.
 ///
 /// ```
-/// use upcycle_gguf::{Gguf, write::GgufWriter};
+/// use upcycle_checkpoint::gguf::{Gguf, write::GgufWriter};
 /// use upcycle_llama_cpp::{ModelKind, kind_of};
 ///
 /// let file = GgufWriter::new().metadata("general.architecture", "mamba").to_bytes()?;
 /// assert_eq!(kind_of(&Gguf::read(&mut std::io::Cursor::new(file))?), ModelKind::Recurrent);
-/// # Ok::<(), upcycle_gguf::GgufError>(())
+/// # Ok::<(), upcycle_checkpoint::gguf::GgufError>(())
 /// ```
 #[must_use]
 pub fn kind_of(gguf: &Gguf) -> ModelKind {

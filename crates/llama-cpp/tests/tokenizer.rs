@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{Gguf, StringArray};
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_llama_cpp::Vocabulary;
 use upcycle_testkit::real_model;
 use upcycle_testkit::tiny::{self, Tiny};

@@ -12,6 +12,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "export")]
+pub mod export;
 pub mod layout;
 pub mod schema;
 pub mod standard;

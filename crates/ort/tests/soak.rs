@@ -5,7 +5,7 @@
 mod support;
 
 use upcycle_core::Verifier;
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_ort::{Memory, OrtVerifier};
 
 use support::{Export, Tiny, load, step, tree};

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::io::{BufRead, stdin};
 use std::path::Path;
 
-use upcycle_gguf::Gguf;
+use upcycle_checkpoint::gguf::Gguf;
 use upcycle_text::{Specials, Tokenizer};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -10,7 +10,7 @@ use crate::vocabulary::Vocabulary;
 /// the character is complete, and bytes that can no longer become one turn into U+FFFD at once.
 ///
 /// ```
-/// # use upcycle_gguf::{Gguf, StringArray, write::GgufWriter};
+/// # use upcycle_checkpoint::gguf::{Gguf, StringArray, write::GgufWriter};
 /// # let tokens: StringArray = ["a", "Ã", "©"].into_iter().collect();
 /// # let file = GgufWriter::new()
 /// #     .metadata("tokenizer.ggml.model", "gpt2")

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use upcycle_gguf::GgufError;
+use upcycle_checkpoint::gguf::GgufError;
 
 /// Why text could not become tokens, tokens could not become text, or a template could not be used.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use upcycle_gguf::{Gguf, StringArray};
+use upcycle_checkpoint::gguf::{Gguf, StringArray};
 
 use crate::pre::Pre;
 use crate::tokenizer::Parts;

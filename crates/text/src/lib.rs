@@ -11,10 +11,10 @@
 //! A token is a plain `u32`. Nothing here knows of a backend, a device or a tensor.
 //!
 //! ```
-//! use upcycle_gguf::Gguf;
+//! use upcycle_checkpoint::gguf::Gguf;
 //! use upcycle_text::{ChatTemplate, Message, Specials, Tokenizer};
 //!
-//! # use upcycle_gguf::{StringArray, write::GgufWriter};
+//! # use upcycle_checkpoint::gguf::{StringArray, write::GgufWriter};
 //! # let tokens: StringArray = "<Userai:>?hO".chars().map(String::from).collect();
 //! # let file = GgufWriter::new()
 //! #     .metadata("tokenizer.ggml.model", "gpt2")

@@ -8,7 +8,7 @@ use std::{panic, thread};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
-use upcycle_gguf::Gguf;
+use upcycle_checkpoint::gguf::Gguf;
 
 use crate::{TextError, calendar, depth, dialect, namespaces, python_json};
 

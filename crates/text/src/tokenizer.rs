@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedVocabulary, ModelWrapper};
-use upcycle_gguf::Gguf;
+use upcycle_checkpoint::gguf::Gguf;
 
 use crate::vocabulary::{PARTS_NOT_END, Spelling, TokenKind, Vocabulary, is_end_name};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 /// A BPE tokenizer, byte-level or SentencePiece's, or one that is [brought along](Self::foreign). Cloning is cheap: clones share one vocabulary.
 ///
 /// ```
-/// use upcycle_gguf::{Gguf, StringArray, write::GgufWriter};
+/// use upcycle_checkpoint::gguf::{Gguf, StringArray, write::GgufWriter};
 /// use upcycle_text::{Specials, Tokenizer};
 ///
 /// let strings = |strings: &[&str]| strings.iter().collect::<StringArray>();

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::{fs, str};
 
 use prost::Message as _;
-use upcycle_backends::Layers;
+use upcycle::Layers;
 use upcycle_candle::{CandleVerifier, Model, Options};
+use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{AdjacencyMatrix, CostCurve, Decoder, NullDrafter, Request, TreeTemplate};
-use upcycle_gguf::Gguf;
 use upcycle_onnx::schema::{Element, Model as Onnx};
 use upcycle_onnx::standard;
 use upcycle_text::{ChatTemplate, Message, Specials, TemplateTokens, Tokenizer};

@@ -8,7 +8,7 @@ mod verifiers;
 use std::fs;
 use std::path::Path;
 
-use upcycle_backends::{DEFAULT_K, Engine, Layers, Progress, Registry};
+use upcycle::{DEFAULT_K, Engine, Layers, Progress, Registry};
 use upcycle_bench::plan::{Plan, SetupPlan};
 use upcycle_bench::results::{ArmState, Equality, MatrixState, Results};
 use upcycle_bench::runner::{Asked, Finished, Prompts, Runner, Watch};

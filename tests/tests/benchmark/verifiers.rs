@@ -1,6 +1,6 @@
 //! A verifier whose faults are known.
 
-use upcycle_backends::Source;
+use upcycle::Source;
 use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
 use upcycle_testkit::NaiveVerifier;
 use upcycle_text::Tokenizer;

@@ -4,11 +4,11 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use upcycle_backends::{CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{CostCache, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::trace::{About, Learns, Recorded, Trace, collect};
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_core::{AdjacencyMatrix, Decoder, Request, Session, TokenRecycling, TreeTemplate};
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{Gguf, StringArray};
 use upcycle_testkit::NaiveVerifier;
 use upcycle_testkit::real_model;
 use upcycle_text::Tokenizer;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use divan::Bencher;
-use upcycle_backends::{AnyDrafter, Budget, DEFAULT_TABLE_MIB, DrafterChoice, Mixed, PromptRows, SourceName};
+use upcycle::{AnyDrafter, Budget, DEFAULT_TABLE_MIB, DrafterChoice, Mixed, PromptRows, SourceName};
 use upcycle_core::{
     AdjacencyMatrix, Context, DraftTree, Drafter, Room, Rows, SeqId, TokenId, TokenRecycling, TreeTemplate,
 };

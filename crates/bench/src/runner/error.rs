@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use upcycle_backends::{ConfigError, DrafterError, LoadError, PromptError};
+use upcycle::{ConfigError, DrafterError, LoadError, PromptError};
+use upcycle_checkpoint::gguf::GgufError;
 use upcycle_core::{SamplingError, VerifyError};
-use upcycle_gguf::GgufError;
 
 use crate::arm::ArmError;
 use crate::report::ReportError;

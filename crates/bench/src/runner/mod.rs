@@ -18,7 +18,7 @@ mod setup;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use upcycle_backends::Progress;
+use upcycle::Progress;
 use upcycle_core::cost::{Timing, time_prompt_rows};
 use upcycle_core::{Sampling, SystemClock};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use upcycle_backends::Registry;
+use upcycle::Registry;
 use upcycle_core::{Sampling, SamplingConfig};
 
 use super::journal::{Cell, Journal, Line, read_begun};

@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use upcycle_backends::{Config, Engine, Layers, Progress, PromptStyle, Registry, Text, model_folder};
+use upcycle::{Config, Engine, Layers, Progress, PromptStyle, Registry, Text, model_folder};
+use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{CostCurve, Limits, TokenId, Verifier};
-use upcycle_gguf::Gguf;
 
 use super::BenchError;
 use crate::machine;

@@ -11,7 +11,7 @@ mod recorded;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use upcycle_backends::{Config, DrafterChoice, PromptRows};
+use upcycle::{Config, DrafterChoice, PromptRows};
 use upcycle_core::{Rows, TokenId};
 
 use crate::results::TimeSplit;

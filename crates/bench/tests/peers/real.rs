@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use upcycle_bench::peers::{LlamaServer, PeerDrafter, PeerError, PeerSpec};
+use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::TokenId;
-use upcycle_gguf::Gguf;
 use upcycle_text::{Specials, Tokenizer};
 
 /// Tokens of an answer, at most.

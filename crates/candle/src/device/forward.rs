@@ -3,7 +3,7 @@
 use candle_core::{D, Error, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim};
 use candle_nn::rotary_emb::{rope, rope_i};
-use upcycle_gguf::RopeLayout;
+use upcycle_checkpoint::gguf::RopeLayout;
 
 use super::{Cache, Layer, Resident, host};
 use crate::activations::{NotFinite, check_finite};

@@ -3,7 +3,7 @@
 use candle_core::quantized::{GgmlDType, QMatMul, ggml_file};
 use candle_core::{Device, Error, Module, Tensor};
 use half::f16;
-use upcycle_gguf::GgmlType;
+use upcycle_checkpoint::gguf::GgmlType;
 
 /// A matrix `[outputs, inputs]`.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Error, Tensor};
 use upcycle_checkpoint::Source;
-use upcycle_gguf::GgmlType;
+use upcycle_checkpoint::gguf::GgmlType;
 
 use super::linear::blocks;
 use super::{Layer, Resident};

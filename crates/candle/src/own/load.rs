@@ -1,7 +1,7 @@
 //! Packing the tensors of a model.
 
+use upcycle_checkpoint::gguf::{GgmlType, TensorInfo};
 use upcycle_checkpoint::{Checkpoint, Source};
-use upcycle_gguf::{GgmlType, TensorInfo};
 use upcycle_kernels::{Format, Kernels, Matrix, RopeLayout};
 
 use super::{Layer, Packed};
@@ -84,8 +84,8 @@ pub(crate) fn load(
     let output_norm = tensors.vector("output_norm.weight", width)?;
     let output = if source.tied { None } else { Some(pack(tensors, "output.weight", width, vocab)?) };
     let layout = match rope.layout {
-        upcycle_gguf::RopeLayout::Interleaved => RopeLayout::Interleaved,
-        upcycle_gguf::RopeLayout::Halves => RopeLayout::Halves,
+        upcycle_checkpoint::gguf::RopeLayout::Interleaved => RopeLayout::Interleaved,
+        upcycle_checkpoint::gguf::RopeLayout::Halves => RopeLayout::Halves,
     };
     let rope = upcycle_kernels::Rope::new(layout, rope.frequencies).scaled(rope.magnitude);
     Ok(Packed { kernels, rope, embedding, layers, output_norm, output })

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use safetensors::Dtype;
 use serde_json::Value;
 use upcycle_candle::{CandleVerifier, LoadError, Model, Options, Products, Weights};
+use upcycle_checkpoint::gguf::GgmlType;
+use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_core::Verifier;
-use upcycle_gguf::GgmlType;
-use upcycle_gguf::write::GgufWriter;
 use upcycle_testkit::tiny::{Stored, write_safetensors};
 use upcycle_testkit::{Subject, Tolerance};
 

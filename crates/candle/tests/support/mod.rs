@@ -8,9 +8,9 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use upcycle_candle::{CandleVerifier, Model, Options, Products, Weights};
+use upcycle_checkpoint::gguf::GgmlType;
+use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_core::{Commit, DraftTree, Limits, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
-use upcycle_gguf::GgmlType;
-use upcycle_gguf::write::GgufWriter;
 pub(crate) use upcycle_testkit::real_model;
 pub(crate) use upcycle_testkit::tiny::{Scaling, random, write};
 

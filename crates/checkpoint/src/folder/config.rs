@@ -1,10 +1,10 @@
 //! What a `config.json` says of a model.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
-use upcycle_gguf::{
+use crate::gguf::{
     Architecture, HyperparameterError, Hyperparameters, RopeLayout, RopeScaling, Stated, Window,
 };
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::{MODEL_TYPES, Said};
 use crate::CheckpointError;

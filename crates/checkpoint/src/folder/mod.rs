@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path};
 
+use crate::gguf::{Architecture, GgmlType, HyperparameterError, TensorInfo};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use upcycle_gguf::{Architecture, GgmlType, HyperparameterError, TensorInfo};
 
 use crate::CheckpointError;
 use crate::checkpoint::{Checkpoint, Source};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use upcycle_backends::{Engine, Registry};
+use upcycle::{Engine, Registry};
 use upcycle_bench::results;
 use upcycle_bench::runner::BenchError;
 use upcycle_bench::statistics::median;

@@ -7,7 +7,7 @@ mod watch;
 
 use std::path::Path;
 
-use upcycle_backends::Registry;
+use upcycle::Registry;
 use upcycle_bench::output;
 use upcycle_bench::report;
 use upcycle_bench::runner::{self, BenchError, Finished, Runner};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use upcycle_backends::{Config, LoadError, Registry, local_model};
+use upcycle::{Config, LoadError, Registry, local_model};
 use upcycle_bench::arm::{ArmSpec, setup_name};
 use upcycle_bench::plan::{Plan, SetupPlan};
 use upcycle_bench::prompts::PromptSet;

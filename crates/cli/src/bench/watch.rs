@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use upcycle_backends::Progress;
+use upcycle::Progress;
 use upcycle_bench::runner::Watch;
 
 use crate::interrupt;

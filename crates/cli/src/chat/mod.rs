@@ -5,7 +5,7 @@ mod conversation;
 mod input;
 mod screen;
 
-use upcycle_backends::{AnyDecoder, Config, CostCache, Layers, PromptError, Registry, Text};
+use upcycle::{AnyDecoder, Config, CostCache, Layers, PromptError, Registry, Text};
 use upcycle_core::{DecodeError, Finish, Session};
 
 use crate::answer::{Answer, Speaker};

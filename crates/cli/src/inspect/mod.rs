@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use upcycle_backends::{Availability, Config, Layers, Registry, Source, Text, local_model};
+use upcycle::{Availability, Config, Layers, Registry, Source, Text, local_model};
+use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{Shape, Verifier};
-use upcycle_gguf::Gguf;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -106,7 +106,7 @@ impl Model {
             name: string("general.name"),
             gguf_version: gguf.version(),
             file_bytes: gguf.file_len(),
-            parameters: gguf.tensors().iter().map(upcycle_gguf::TensorInfo::elements).sum(),
+            parameters: gguf.tensors().iter().map(upcycle_checkpoint::gguf::TensorInfo::elements).sum(),
             sizes: SIZES.into_iter().filter_map(size).collect(),
             types,
             template: template.map(|template| template.source().to_owned()),

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use half::f16;
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{GgmlType, Gguf};
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{GgmlType, Gguf};
 
 use crate::support::real_model;
 

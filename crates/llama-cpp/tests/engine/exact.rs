@@ -3,10 +3,10 @@
 use std::sync::{Arc, LazyLock};
 
 use fastrand::Rng;
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{
     Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
 };
-use upcycle_gguf::GgmlType;
 use upcycle_llama_cpp::{CacheType, FlashAttention, LlamaVerifier, LoadError, Model, Options};
 use upcycle_testkit::Subject;
 use upcycle_testkit::tiny::{Tiny, write};

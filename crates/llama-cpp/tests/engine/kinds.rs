@@ -2,9 +2,9 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{Array, Gguf, StringArray, Value};
 use upcycle_core::{Shape, Support};
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{Array, Gguf, StringArray, Value};
 use upcycle_llama_cpp::{ModelKind, kind_of};
 
 /// A state that each token overwrites.

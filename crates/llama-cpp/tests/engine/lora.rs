@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tempfile::NamedTempFile;
-use upcycle_gguf::GgmlType;
-use upcycle_gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::GgmlType;
+use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_llama_cpp::{LoadError, Lora, Model, Options};
 use upcycle_testkit::tiny::{Tiny, random, write};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use upcycle_gguf::GgufError;
+use upcycle_checkpoint::gguf::GgufError;
 use upcycle_llama_cpp::{LoadError, Vocabulary};
 use upcycle_testkit::tiny::{Tiny, write};
 

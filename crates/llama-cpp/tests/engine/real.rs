@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{
     Commit, Decoder, DraftTree, NodeId, NullDrafter, Request, Row, Rows, Step, TokenId, TopK, Verifier,
 };
-use upcycle_gguf::GgmlType;
 use upcycle_llama_cpp::{CacheType, FlashAttention, Model, Options};
 use upcycle_testkit::{Law, Subject, Tolerance};
 

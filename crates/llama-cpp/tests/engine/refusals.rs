@@ -3,9 +3,9 @@
 use std::fs;
 use std::sync::Arc;
 
+use upcycle_checkpoint::gguf::GgufError;
+use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TopK, Verifier, VerifyError};
-use upcycle_gguf::GgufError;
-use upcycle_gguf::write::GgufWriter;
 use upcycle_llama_cpp::{CacheType, FlashAttention, LlamaVerifier, LoadError, Options, PassError};
 use upcycle_testkit::tiny::{Tiny, write};
 

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{GgmlType, StringArray};
 use upcycle_core::{Shape, Verifier};
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{GgmlType, StringArray};
 use upcycle_llama_cpp::Model;
 use upcycle_testkit::tiny::{Tiny, random, write};
 use upcycle_testkit::{Subject, Tolerance};

@@ -1,7 +1,7 @@
 //! What a step copies.
 
 use upcycle_core::{Commit, DraftTree, NodeId, Rows, Step, TopK, Verifier, VerifyError};
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_ort::{Memory, OrtVerifier};
 
 use crate::support::{Export, Tiny, load, step, tree, verifier};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use upcycle_core::{DraftTree, Rows, Step, TopK, Verifier, VerifyError};
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_ort::{LoadError, Memory, Model};
 
 use crate::support::{Export, Tiny, load, options, overwrite, verifier};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use upcycle_core::{Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_ort::{Memory, Model, OrtVerifier, Provider};
 
 use crate::support::{Export, Folder, Tiny, load, overwrite, verifier};

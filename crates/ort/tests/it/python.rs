@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use safetensors::Dtype;
 use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_ort::{Model, OrtVerifier};
 use upcycle_testkit::real_model;
 use upcycle_testkit::tiny::Scaling;

@@ -8,7 +8,7 @@ use upcycle_core::{
     AdjacencyMatrix, Commit, Decoder, DraftTree, Margin, NodeId, NullDrafter, Request, Row, Rows, Sampling,
     SamplingConfig, Session, Step, TokenId, TokenRecycling, TopK, TreeTemplate, Verifier,
 };
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_ort::{Memory, Model, OrtVerifier};
 use upcycle_testkit::{Law, Subject, Tolerance, real_model};
 

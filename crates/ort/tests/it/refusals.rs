@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Dimension, Extent, Message, Model as Onnx};
 use upcycle_ort::{GraphError, LibraryError, LoadError, Model, Options, Provider};

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use safetensors::Dtype;
 use serde_json::Value;
 use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_ort::{Memory, Model, OrtVerifier};
 use upcycle_testkit::tiny::Scaling;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use safetensors::Dtype;
 use tempfile::TempDir;
 use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
-use upcycle_export::{Weights, export};
+use upcycle_onnx::export::{Weights, export};
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Message, Model as Onnx};
 use upcycle_ort::{Memory, Model, Options, OrtVerifier, Provider};
@@ -35,7 +35,7 @@ pub(crate) struct Folder {
 pub(crate) fn exported(model: &Path, weights: Weights) -> Folder {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let path = parent.path().join("exported");
-    let mut wanted = upcycle_export::Options::default();
+    let mut wanted = upcycle_onnx::export::Options::default();
     wanted.weights = weights;
     export(model, &path, wanted, &mut |_, _| ()).unwrap_or_else(|error| panic!("{}", chain(&error)));
     Folder { _parent: parent, path }

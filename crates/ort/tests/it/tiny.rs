@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use half::f16;
 use upcycle_core::Verifier;
-use upcycle_export::Weights;
+use upcycle_onnx::export::Weights;
 use upcycle_ort::{Memory, Model};
 use upcycle_testkit::{Subject, Tolerance};
 

@@ -3,9 +3,9 @@
 
 mod folder;
 
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{Array, GgmlType, StringArray, Value};
 use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TopK, Verifier, VerifyError};
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{Array, GgmlType, StringArray, Value};
 
 pub use folder::{Stored, write_safetensors};
 

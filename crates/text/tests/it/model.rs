@@ -4,8 +4,8 @@ use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{Gguf, StringArray};
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_text::{TextError, Tokenizer};
 
 /// The header of the real model.
@@ -32,7 +32,7 @@ pub(crate) struct Tiny {
     pub(crate) merges: Vec<&'static str>,
     pub(crate) model: &'static str,
     pub(crate) pre: &'static str,
-    pub(crate) more: Vec<(&'static str, upcycle_gguf::Value)>,
+    pub(crate) more: Vec<(&'static str, upcycle_checkpoint::gguf::Value)>,
 }
 
 impl Default for Tiny {

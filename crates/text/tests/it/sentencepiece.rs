@@ -4,8 +4,8 @@ use std::io::Cursor;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
-use upcycle_gguf::write::GgufWriter;
-use upcycle_gguf::{Gguf, StringArray};
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_text::{Specials, TextError, Tokenizer};
 
 #[derive(Deserialize)]

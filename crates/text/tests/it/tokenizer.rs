@@ -204,7 +204,7 @@ proptest! {
         merges in prop::collection::vec("[abcĠ]{0,2} ?[abcĠ]{0,2}", 0..6),
         text in "[abc <>]{0,12}",
     ) {
-        let merges: upcycle_gguf::StringArray = merges.iter().collect();
+        let merges: upcycle_checkpoint::gguf::StringArray = merges.iter().collect();
         let mut tiny = Tiny { tokens, merges: Vec::new(), pre: "llama-bpe", ..Tiny::default() };
         // Half of the vocabularies have each token once; the others mostly fail early.
         let mut seen = std::collections::HashSet::new();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use upcycle_backends::{AnyDrafter, Config, DrafterChoice, DrafterError, PAPER_80, Recycling, Tree};
+use upcycle::{AnyDrafter, Config, DrafterChoice, DrafterError, PAPER_80, Recycling, Tree};
 use upcycle_core::mixed::Corpus;
 use upcycle_core::{Decoder, Drafter, Sampling, Stats};
 

@@ -1,0 +1,345 @@
+//! Reading a header.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::gguf::parts::split;
+use crate::gguf::tensor::{GgmlType, MAX_DIMENSIONS, TensorInfo, byte_size};
+use crate::gguf::value::{Array, StringArray, Value, ValueType};
+use crate::gguf::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Gguf, GgufError};
+
+/// The longest header that is read, in bytes: 1 GiB.
+///
+/// Real headers have 1 to 20 MB. Without such a limit a damaged length inside a large file could still ask for as
+/// much memory as the file is long.
+pub const HEADER_LIMIT: u64 = 1 << 30;
+
+/// Arrays nested deeper than this are refused, so that a file cannot exhaust the stack.
+const NESTING_LIMIT: usize = 8;
+
+/// The fewest bytes that a metadata entry takes: an empty key, a type and a value of one byte.
+const MIN_ENTRY_BYTES: u64 = 8 + 4 + 1;
+/// The fewest bytes that a tensor entry takes: an empty name, no dimensions, a type and an offset.
+const MIN_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
+
+/// The most elements or bytes that room is made for before they have been read.
+const PREALLOCATED: u64 = 1 << 16;
+
+impl Gguf {
+    /// Reads the header of the file at this path.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or as for [`read`](Self::read).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, GgufError> {
+        open(path.as_ref())?.whole()
+    }
+
+    /// Reads a header from the start of `reader` (position 0, wherever it stands). The reader need not be buffered;
+    /// where it stands afterwards is not specified.
+    ///
+    /// Time and memory are linear in the length of the header.
+    ///
+    /// # Errors
+    /// The input cannot be read, or it is not a sound GGUF file of version 2 or 3: see [`GgufError`].
+    pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Self, GgufError> {
+        Self::read_any(reader)?.whole()
+    }
+
+    /// Refuses a file that holds only a part of a model.
+    fn whole(self) -> Result<Self, GgufError> {
+        match split(&self) {
+            Some((_, count)) => Err(GgufError::Split { count }),
+            None => Ok(self),
+        }
+    }
+
+    /// Reads the header of a model, or of a part of one.
+    fn read_any<R: Read + Seek>(reader: &mut R) -> Result<Self, GgufError> {
+        let mut source = Source::new(reader)?;
+        let version = source.preamble()?;
+        let tensor_count = source.u64(&"the number of tensors")?;
+        let entry_count = source.u64(&"the number of metadata entries")?;
+
+        source.expect_room(&"the metadata", entry_count, MIN_ENTRY_BYTES)?;
+        let mut metadata = BTreeMap::new();
+        for index in 0..entry_count {
+            let key = source.string(&format_args!("metadata key {index}"))?;
+            let value = source.value(&key)?;
+            if metadata.contains_key(&key) {
+                return Err(GgufError::DuplicateKey { key });
+            }
+            metadata.insert(key, value);
+        }
+        let alignment = alignment(&metadata)?;
+
+        source.expect_room(&"the tensor table", tensor_count, MIN_TENSOR_BYTES)?;
+        let mut tensors = Vec::with_capacity(tensor_count.min(PREALLOCATED) as usize);
+        let mut tensor_index = HashMap::new();
+        for index in 0..tensor_count {
+            let tensor = source.tensor(index, alignment)?;
+            if tensor_index.insert(tensor.name.clone(), tensors.len()).is_some() {
+                return Err(GgufError::DuplicateTensor { tensor: tensor.name });
+            }
+            tensors.push(tensor);
+        }
+        place(&mut tensors, source.position, alignment, source.len)?;
+        Ok(Self { version, alignment, file_len: source.len, metadata, tensors, tensor_index })
+    }
+}
+
+/// Reads the header of a file that holds a model, or a part of one.
+pub(crate) fn open(path: &Path) -> Result<Gguf, GgufError> {
+    let mut file = File::open(path).map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
+    Gguf::read_any(&mut file)
+}
+
+/// The alignment of tensor data that the metadata ask for.
+fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, GgufError> {
+    match metadata.get(ALIGNMENT_KEY) {
+        None => Ok(DEFAULT_ALIGNMENT.into()),
+        Some(&Value::U32(found)) if found.is_power_of_two() => Ok(found.into()),
+        Some(&Value::U32(found)) => Err(GgufError::InvalidAlignment { found }),
+        Some(other) => Err(GgufError::WrongType {
+            key: ALIGNMENT_KEY.to_owned(),
+            expected: "u32",
+            found: other.value_type(),
+        }),
+    }
+}
+
+/// Turns offsets into the data section into offsets into the file, and checks that each tensor lies in the file and
+/// that no two of them overlap.
+fn place(
+    tensors: &mut [TensorInfo],
+    header_end: u64,
+    alignment: u64,
+    file_len: u64,
+) -> Result<(), GgufError> {
+    // The header ends below HEADER_LIMIT and the alignment fits in 32 bits: no overflow.
+    let data_start = header_end.next_multiple_of(alignment);
+    for tensor in tensors.iter_mut() {
+        tensor.offset = tensor.offset.saturating_add(data_start);
+        if tensor.offset.checked_add(tensor.bytes).is_none_or(|end| end > file_len) {
+            return Err(GgufError::TensorOutOfFile {
+                tensor: tensor.name.clone(),
+                offset: tensor.offset,
+                bytes: tensor.bytes,
+                file_len,
+            });
+        }
+    }
+    let mut by_offset: Vec<&TensorInfo> = tensors.iter().collect();
+    by_offset.sort_unstable_by_key(|tensor| tensor.offset);
+    for pair in by_offset.windows(2) {
+        // No tensor is empty, so neighbours by offset are the only ones that can overlap first.
+        if pair[0].offset + pair[0].bytes > pair[1].offset {
+            return Err(GgufError::OverlappingTensors {
+                first: pair[0].name.clone(),
+                second: pair[1].name.clone(),
+                offset: pair[1].offset,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The header's bytes, with a count of how many are left.
+struct Source<'r, R> {
+    reader: BufReader<&'r mut R>,
+    position: u64,
+    /// The length of the file.
+    len: u64,
+    /// Where the header must have ended.
+    end: u64,
+}
+
+impl<'r, R: Read + Seek> Source<'r, R> {
+    fn new(reader: &'r mut R) -> Result<Self, GgufError> {
+        let io = |source| GgufError::Io { what: "finding the length of the file".to_owned(), source };
+        let len = reader.seek(SeekFrom::End(0)).map_err(io)?;
+        reader.seek(SeekFrom::Start(0)).map_err(io)?;
+        let reader = BufReader::with_capacity(1 << 16, reader);
+        Ok(Self { reader, position: 0, len, end: len.min(HEADER_LIMIT) })
+    }
+
+    /// Reads magic and version.
+    fn preamble(&mut self) -> Result<u32, GgufError> {
+        let magic = self.bytes(&"the magic bytes", self.end.min(4))?;
+        if magic != b"GGUF" {
+            return Err(GgufError::NotGguf { found: magic });
+        }
+        let version = self.u32(&"the version")?;
+        match version {
+            2 | 3 => Ok(version),
+            1 => Err(GgufError::Version1),
+            // Seen with the wrong byte order, a small number has its low half empty.
+            _ if version != 0 && version & 0xffff == 0 => {
+                Err(GgufError::BigEndian { version: version.swap_bytes() })
+            }
+            found => Err(GgufError::UnsupportedVersion { found }),
+        }
+    }
+
+    /// Checks that `count` things of at least `each` bytes are left.
+    fn expect_room(&self, what: &dyn Display, count: u64, each: u64) -> Result<(), GgufError> {
+        let needed = count.saturating_mul(each);
+        let available = self.end - self.position;
+        if needed > available {
+            return Err(GgufError::OutOfBytes {
+                what: what.to_string(),
+                offset: self.position,
+                needed,
+                available,
+            });
+        }
+        Ok(())
+    }
+
+    fn array<const N: usize>(&mut self, what: &dyn Display) -> Result<[u8; N], GgufError> {
+        self.expect_room(what, 1, N as u64)?;
+        let mut bytes = [0; N];
+        self.reader
+            .read_exact(&mut bytes)
+            .map_err(|source| GgufError::Io { what: what.to_string(), source })?;
+        self.position += N as u64;
+        Ok(bytes)
+    }
+
+    fn bytes(&mut self, what: &dyn Display, count: u64) -> Result<Vec<u8>, GgufError> {
+        let io = |source| GgufError::Io { what: what.to_string(), source };
+        self.expect_room(what, count, 1)?;
+        let mut bytes = Vec::with_capacity(count.min(PREALLOCATED) as usize);
+        let read = (&mut self.reader).take(count).read_to_end(&mut bytes).map_err(io)?;
+        if read as u64 != count {
+            return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.position += count;
+        Ok(bytes)
+    }
+
+    fn u32(&mut self, what: &dyn Display) -> Result<u32, GgufError> {
+        self.array(what).map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self, what: &dyn Display) -> Result<u64, GgufError> {
+        self.array(what).map(u64::from_le_bytes)
+    }
+
+    fn string(&mut self, what: &dyn Display) -> Result<String, GgufError> {
+        let len = self.u64(what)?;
+        let offset = self.position;
+        let bytes = self.bytes(what, len)?;
+        String::from_utf8(bytes).map_err(|_| GgufError::InvalidUtf8 { what: what.to_string(), offset })
+    }
+
+    fn value_type(&mut self, key: &str) -> Result<ValueType, GgufError> {
+        let found = self.u32(&format_args!("the type of `{key}`"))?;
+        ValueType::from_id(found).ok_or_else(|| GgufError::UnknownValueType { key: key.to_owned(), found })
+    }
+
+    fn bool(&mut self, key: &str) -> Result<bool, GgufError> {
+        match self.array(&format_args!("the value of `{key}`"))? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [found] => Err(GgufError::InvalidBool { key: key.to_owned(), found }),
+        }
+    }
+
+    /// Reads type and value of one metadata entry.
+    fn value(&mut self, key: &str) -> Result<Value, GgufError> {
+        let value_type = self.value_type(key)?;
+        let what = format_args!("the value of `{key}`");
+        Ok(match value_type {
+            ValueType::U8 => Value::U8(u8::from_le_bytes(self.array(&what)?)),
+            ValueType::I8 => Value::I8(i8::from_le_bytes(self.array(&what)?)),
+            ValueType::U16 => Value::U16(u16::from_le_bytes(self.array(&what)?)),
+            ValueType::I16 => Value::I16(i16::from_le_bytes(self.array(&what)?)),
+            ValueType::U32 => Value::U32(u32::from_le_bytes(self.array(&what)?)),
+            ValueType::I32 => Value::I32(i32::from_le_bytes(self.array(&what)?)),
+            ValueType::F32 => Value::F32(f32::from_le_bytes(self.array(&what)?)),
+            ValueType::U64 => Value::U64(u64::from_le_bytes(self.array(&what)?)),
+            ValueType::I64 => Value::I64(i64::from_le_bytes(self.array(&what)?)),
+            ValueType::F64 => Value::F64(f64::from_le_bytes(self.array(&what)?)),
+            ValueType::Bool => Value::Bool(self.bool(key)?),
+            ValueType::String => Value::String(self.string(&what)?),
+            ValueType::Array => Value::Array(self.values(key, 1)?),
+        })
+    }
+
+    /// Reads an array: the type of its elements, how many there are, and the elements.
+    fn values(&mut self, key: &str, depth: usize) -> Result<Array, GgufError> {
+        if depth > NESTING_LIMIT {
+            return Err(GgufError::NestedTooDeep { key: key.to_owned(), limit: NESTING_LIMIT });
+        }
+        let element = self.value_type(key)?;
+        let count = self.u64(&format_args!("the length of `{key}`"))?;
+        Ok(match element {
+            ValueType::U8 => Array::U8(self.scalars(key, count, u8::from_le_bytes)?),
+            ValueType::I8 => Array::I8(self.scalars(key, count, i8::from_le_bytes)?),
+            ValueType::U16 => Array::U16(self.scalars(key, count, u16::from_le_bytes)?),
+            ValueType::I16 => Array::I16(self.scalars(key, count, i16::from_le_bytes)?),
+            ValueType::U32 => Array::U32(self.scalars(key, count, u32::from_le_bytes)?),
+            ValueType::I32 => Array::I32(self.scalars(key, count, i32::from_le_bytes)?),
+            ValueType::F32 => Array::F32(self.scalars(key, count, f32::from_le_bytes)?),
+            ValueType::U64 => Array::U64(self.scalars(key, count, u64::from_le_bytes)?),
+            ValueType::I64 => Array::I64(self.scalars(key, count, i64::from_le_bytes)?),
+            ValueType::F64 => Array::F64(self.scalars(key, count, f64::from_le_bytes)?),
+            ValueType::Bool => {
+                self.expect_room(&format_args!("the value of `{key}`"), count, 1)?;
+                Array::Bool((0..count).map(|_| self.bool(key)).collect::<Result<_, _>>()?)
+            }
+            ValueType::String => {
+                self.expect_room(&format_args!("the value of `{key}`"), count, 8)?;
+                let mut strings = StringArray::new();
+                for index in 0..count {
+                    strings.push(&self.string(&format_args!("string {index} of `{key}`"))?);
+                }
+                Array::String(strings)
+            }
+            ValueType::Array => {
+                self.expect_room(&format_args!("the value of `{key}`"), count, 4 + 8)?;
+                Array::Array((0..count).map(|_| self.values(key, depth + 1)).collect::<Result<_, _>>()?)
+            }
+        })
+    }
+
+    fn scalars<const N: usize, T>(
+        &mut self,
+        key: &str,
+        count: u64,
+        decode: fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, GgufError> {
+        let what = format_args!("the value of `{key}`");
+        self.expect_room(&what, count, N as u64)?;
+        let mut values = Vec::with_capacity(count.min(PREALLOCATED) as usize);
+        for _ in 0..count {
+            values.push(decode(self.array(&what)?));
+        }
+        Ok(values)
+    }
+
+    /// Reads one entry of the tensor table; its offset still counts from the start of the data section.
+    fn tensor(&mut self, index: u64, alignment: u64) -> Result<TensorInfo, GgufError> {
+        let name = self.string(&format_args!("the name of tensor {index}"))?;
+        let what = format_args!("tensor `{name}`");
+        let dimensions = self.u32(&what)?;
+        if dimensions as usize > MAX_DIMENSIONS {
+            let found = dimensions.into();
+            return Err(GgufError::TooManyDimensions { tensor: name, found, limit: MAX_DIMENSIONS });
+        }
+        let shape = (0..dimensions).map(|_| self.u64(&what)).collect::<Result<Vec<_>, _>>()?;
+        let id = self.u32(&what)?;
+        let offset = self.u64(&what)?;
+        let Some(dtype) = GgmlType::from_id(id) else {
+            return Err(GgufError::UnknownTensorType { tensor: name, found: id });
+        };
+        if !offset.is_multiple_of(alignment) {
+            return Err(GgufError::MisalignedTensor { tensor: name, offset, alignment });
+        }
+        let bytes = byte_size(&name, dtype, &shape)?;
+        Ok(TensorInfo { name, dtype, shape, offset, bytes })
+    }
+}

@@ -1,0 +1,46 @@
+//! What of a model the graph depends on beside its sizes.
+
+use upcycle_checkpoint::CheckpointError;
+use upcycle_checkpoint::gguf::{Hyperparameters, RopeLayout};
+
+use crate::export::ExportError;
+
+/// The graph holds the angles of every position.
+const MAX_CONTEXT: usize = 1 << 22;
+
+/// Sees whether a graph can be made of such a model.
+pub(crate) fn check(model: &Hyperparameters) -> Result<(), ExportError> {
+    if model.context > MAX_CONTEXT {
+        return Err(ExportError::Context { expected: MAX_CONTEXT, found: model.context });
+    }
+    Ok(())
+}
+
+/// Whether pairs that turn are neighbours in a head; else they stand half a head apart.
+pub(crate) fn interleaved(model: &Hyperparameters) -> bool {
+    model.rope_layout == RopeLayout::Interleaved
+}
+
+/// The tensor with divisors of frequencies, `[pairs]`, that some files have.
+pub(crate) const DIVISORS: &str = "rope_freqs.weight";
+
+/// Cosines and sines, `[context, pairs]` each; `divisors` has a number for each pair.
+pub(crate) fn angles(
+    model: &Hyperparameters,
+    divisors: Option<&[f32]>,
+) -> Result<[Vec<f32>; 2], CheckpointError> {
+    let frequencies = model.frequencies(divisors);
+    if frequencies.iter().any(|frequency| !frequency.is_finite()) {
+        return Err(CheckpointError::NotFinite { tensor: DIVISORS.to_owned() });
+    }
+    let magnitude = f64::from(model.rope_scaling.magnitude());
+    let mut tables = [(); 2].map(|()| Vec::with_capacity(model.context * frequencies.len()));
+    for position in 0..model.context {
+        for frequency in &frequencies {
+            let (sin, cos) = (position as f64 * frequency).sin_cos();
+            tables[0].push((magnitude * cos) as f32);
+            tables[1].push((magnitude * sin) as f32);
+        }
+    }
+    Ok(tables)
+}

@@ -1,0 +1,4 @@
+//! The exporter: folders from the real model and from models made here.
+
+mod folder;
+mod safetensors;

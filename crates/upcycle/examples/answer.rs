@@ -1,0 +1,45 @@
+//! A prompt answered by whatever a configuration says: its model, its backend, its drafter.
+//!
+//! `cargo run --release -p upcycle --example answer -- configs/candle-cpu.toml "Why is the sky blue?"`
+
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+
+use upcycle::{CostCache, Engine, Layers, PromptStyle, Registry};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [config, prompt] = &arguments[..] else { return Err("expected a configuration and a prompt".into()) };
+    let mut layers = Layers::new();
+    layers.file(Path::new(config))?;
+    answer(&layers, prompt)
+}
+
+fn answer(layers: &Layers, prompt: &str) -> Result<(), Box<dyn Error>> {
+    let registry = Registry::builtin();
+    let config = layers.load(&registry.names())?;
+    let engine = Engine::load(&config, &registry, &mut |_| ())?;
+    let (mut decoder, text) = engine.into_decoder(config.drafter(), &CostCache::of_user())?;
+
+    let prompt = text.encode(prompt, PromptStyle::Chat)?;
+    let stop = text.stop_strings(config.decode())?;
+    let mut detokenizer = text.tokenizer.detokenizer();
+    let mut generation = decoder.generate(&prompt, text.request(config.decode(), &stop))?;
+    for token in &mut generation {
+        print!("{}", detokenizer.push(token?)?);
+        std::io::stdout().flush()?;
+    }
+    println!("{}\n{:.2} tokens a step", detokenizer.finish(), generation.stats().accepted_per_step());
+    Ok(())
+}
+
+#[test]
+fn it_runs() {
+    let mut layers = Layers::new();
+    let model = upcycle_testkit::real_model().display().to_string();
+    for (key, value) in [("model.path", &*model), ("drafter.budget", "8"), ("decode.max_tokens", "8")] {
+        layers.flag("a test", key, value).unwrap();
+    }
+    answer(&layers, "Why is the sky blue?").unwrap();
+}

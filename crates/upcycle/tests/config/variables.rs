@@ -1,0 +1,59 @@
+//! `model.template_variables`: a table of the user's own.
+
+use std::path::Path;
+
+use serde_json::json;
+use upcycle::{Config, Layers};
+
+use super::{BACKENDS, load, message};
+
+fn variables(config: &Config) -> serde_json::Value {
+    config.model().template_variables.clone().into()
+}
+
+#[test]
+fn a_table_is_read_in_every_way_that_toml_writes_one() {
+    let expected = json!({"enable_thinking": false, "depth": {"n": 2, "of": [1.5, "x"]}});
+    for text in [
+        "[model]\ntemplate_variables = { enable_thinking = false, depth = { n = 2, of = [1.5, \"x\"] } }",
+        "[model.template_variables]\nenable_thinking = false\n[model.template_variables.depth]\nn = 2\nof = [1.5, \"x\"]",
+        "model.template_variables.enable_thinking = false\nmodel.template_variables.depth = { n = 2, of = [1.5, 'x'] }",
+    ] {
+        let config = load(text).unwrap();
+        assert_eq!(variables(&config), expected, "{text}");
+        let again = load(&config.to_toml().unwrap()).unwrap();
+        assert_eq!(again, config);
+    }
+    assert_eq!(variables(&load("").unwrap()), json!({}));
+    let date = load("model.template_variables.date_string = 2026-01-02").unwrap();
+    assert_eq!(variables(&date), json!({"date_string": "2026-01-02"}));
+}
+
+#[test]
+fn entries_of_a_stronger_layer_replace_those_of_their_names() {
+    let mut layers = Layers::new();
+    layers.text(Path::new("f.toml"), "[model.template_variables]\na = 1\nb = 1\nc = 1").unwrap();
+    layers.variables([("UPCYCLE_MODEL__TEMPLATE_VARIABLES".into(), "{ b = 2, c = 2 }".into())]).unwrap();
+    layers.assignment("--set", "model.template_variables.c=3").unwrap();
+    layers.assignment("--set", "model.template_variables.d=as it stands").unwrap();
+    let config = layers.load(&BACKENDS).unwrap();
+    assert_eq!(variables(&config), json!({"a": 1, "b": 2, "c": 3, "d": "as it stands"}));
+}
+
+#[test]
+fn what_no_template_can_be_told_is_an_error() {
+    assert_eq!(
+        message("[model.template_variables]\nmessages = []"),
+        "test.toml:1:1: `model.template_variables` is messages; expected other names than messages, \
+         add_generation_prompt, bos_token, eos_token, raise_exception, strftime_now"
+    );
+    for value in ["nan", "[inf]"] {
+        let text = format!("model.template_variables = {{ a = {value} }}");
+        assert!(message(&text).contains("must be a table of strings, finite numbers"), "{value}");
+    }
+    assert!(message("model.template_variables = 7").contains("must be a table, such as { enable_thinking"));
+    let mut layers = Layers::new();
+    assert!(layers.assignment("--set", "model.template_variables=7").is_err());
+    assert!(layers.assignment("--set", "model.template_variables.=7").is_err());
+    assert!(layers.assignment("--set", "model.template_variables.a.b=7").is_err());
+}
