@@ -8,8 +8,8 @@ use upcycle::{Config, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_candle::{CandleVerifier, Model, Options};
 use upcycle_core::{
-    AdjacencyMatrix, Commit, Decoder, DraftTree, Limits, NodeId, Request, Row, Rows, SeqId, Step, TokenId,
-    TokenRecycling, TopK, TreeTemplate, Verifier, VerifyError,
+    AdjacencyMatrix, Commit, Decoder, DraftTree, Limits, NodeId, Request, Row, RowSelection, SeqId, TokenId,
+    TokenRecycling, TopK, TreeInput, TreeTemplate, Verifier, VerifyError,
 };
 
 const PROMPTS: usize = 20;
@@ -21,7 +21,7 @@ struct Twice {
     /// The one open sequence and its twin.
     pair: Option<(SeqId, SeqId)>,
     tree: DraftTree,
-    rows: Rows,
+    rows: RowSelection,
     passes: usize,
     accepted: usize,
     rejected: usize,
@@ -30,14 +30,14 @@ struct Twice {
 impl Twice {
     /// The logits of `node` of the last pass, as bits.
     fn bits(&mut self, node: usize) -> Vec<u32> {
-        let row = self.inner.logits(Row { step: 0, node }).unwrap();
+        let row = self.inner.logits(Row { input: 0, node }).unwrap();
         row.iter().map(|logit| logit.to_bits()).collect()
     }
 
     /// The logits of every row of a chain behind what the twin has committed; nothing is kept.
     fn chain(&mut self, twin: SeqId, tokens: &[TokenId]) -> Vec<Vec<u32>> {
         let tree = DraftTree::chain(tokens);
-        let step = Step { seq: twin, tree: &tree, rows: Rows::All };
+        let step = TreeInput { seq: twin, tree: &tree, rows: RowSelection::All };
         self.inner.forward(&[step], &mut TopK::new(1)).unwrap();
         (0..tokens.len()).map(|node| self.bits(node)).collect()
     }
@@ -78,7 +78,7 @@ impl Verifier for Twice {
         }
     }
 
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let [step] = steps else { panic!("one sequence at a time") };
         self.tree.clone_from(step.tree);
         self.rows = step.rows;
@@ -93,7 +93,7 @@ impl Verifier for Twice {
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         let [Commit { path, .. }] = commits else { panic!("one sequence at a time") };
         let (_, twin) = self.pair.expect("an open sequence");
-        let prompt = !matches!(self.rows, Rows::All);
+        let prompt = !matches!(self.rows, RowSelection::All);
         let scored: Vec<usize> = match prompt {
             true => vec![self.tree.len() - 1],
             false => (0..self.tree.len()).collect(),
@@ -136,7 +136,7 @@ fn trees_of_80_nodes_give_the_bits_of_sequential_decoding() {
         inner: CandleVerifier::new(Arc::clone(&model)),
         pair: None,
         tree: DraftTree::new(),
-        rows: Rows::All,
+        rows: RowSelection::All,
         passes: 0,
         accepted: 0,
         rejected: 0,
@@ -148,7 +148,7 @@ fn trees_of_80_nodes_give_the_bits_of_sequential_decoding() {
     for prompt in own.first_of_each_group(PROMPTS.div_ceil(7)).into_iter().take(PROMPTS) {
         let prompt = text.encode(prompt.first_turn(), PromptStyle::Chat).unwrap();
         let mut session = [decoder.open(&prompt, Request::greedy(4 * STEPS)).unwrap()];
-        while session[0].finish().is_none() && session[0].stats().steps() < STEPS {
+        while session[0].finish_reason().is_none() && session[0].stats().steps() < STEPS {
             decoder.step(&mut session).unwrap();
         }
         let [session] = session;

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use upcycle_candle::CandleVerifier;
-use upcycle_core::{Decoder, DraftTree, NullDrafter, Request, Row, Rows, Step, TokenId, TopK, Verifier};
+use upcycle_core::{
+    Decoder, DraftTree, NullDrafter, Request, Row, RowSelection, TokenId, TopK, TreeInput, Verifier,
+};
 use upcycle_llama_cpp::LlamaVerifier;
 use upcycle_ort::OrtVerifier;
 use upcycle_testkit::real_model;
@@ -32,8 +34,8 @@ fn score(verifier: &mut dyn Verifier, text: &[TokenId]) -> (TopK, Vec<f32>) {
     let seq = verifier.open().expect("room for one");
     let tree = DraftTree::chain(text);
     let mut top = TopK::new(8);
-    verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut top).expect("a pass");
-    let last = verifier.logits(Row { step: 0, node: text.len() - 1 }).expect("asked for").to_vec();
+    verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut top).expect("a pass");
+    let last = verifier.logits(Row { input: 0, node: text.len() - 1 }).expect("asked for").to_vec();
     verifier.close(seq);
     (top, last)
 }
@@ -48,7 +50,7 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
 fn agree(a: &mut dyn Verifier, b: &mut dyn Verifier, text: &[TokenId], tolerance: f32) -> f32 {
     let ((top_a, last_a), (top_b, last_b)) = (score(a, text), score(b, text));
     for node in 0..text.len() {
-        let row = Row { step: 0, node };
+        let row = Row { input: 0, node };
         let (a, b) = (top_a.get(row).expect("a row"), top_b.get(row).expect("a row"));
         for (one, other) in [(&a, &b), (&b, &a)] {
             let eighth = other.logits[other.logits.len() - 1];
@@ -114,7 +116,7 @@ fn texts_of_candle_and_llama_cpp_part_only_at_near_ties() {
         };
         let before = [prompt, &a[..at]].concat();
         let (top, _) = score(plain.verifier_mut(), &before);
-        let best = top.get(Row { step: 0, node: before.len() - 1 }).expect("a row");
+        let best = top.get(Row { input: 0, node: before.len() - 1 }).expect("a row");
         let gap = best.logits[0] - best.logits[1];
         assert!(gap <= 2.0 * QUANTIZED, "token {at}: the best two are {gap} apart");
     }

@@ -1,9 +1,10 @@
 //! The smallest backend there is: one attention layer over made-up weights, with a cache. `docs/adding-a-backend.md`
 //! quotes it.
 
-use upcycle_core::views::{AncestorSets, positions};
+use upcycle_core::tree_masks::{AncestorSets, positions};
 use upcycle_core::{
-    Commit, Limits, NodeId, Row, SeqId, Step, Support, TokenId, TopK, Verifier, VerifyError, check_commits,
+    Commit, Limits, NodeId, Row, SeqId, Support, TokenId, TopK, TreeInput, Verifier, VerifyError,
+    check_commits,
 };
 use upcycle_testkit::Subject;
 
@@ -124,8 +125,8 @@ impl Verifier for Minimal {
         self.open.retain(|sequence| sequence.seq != seq);
     }
 
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.limits.check_steps(steps, |seq| self.find(seq).map(|sequence| sequence.keys.len()))?;
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.limits.check_inputs(steps, |seq| self.find(seq).map(|sequence| sequence.keys.len()))?;
         let (mut passes, mut rows) = (Vec::new(), Vec::new());
         for (index, step) in steps.iter().enumerate() {
             // Not `find`: the views below are other fields of `self`.
@@ -144,7 +145,7 @@ impl Verifier for Minimal {
                 // Parents stand before their children, so node order is the order of positions along a path.
                 let path = (0..=node).filter(|&a| self.sets.contains(NodeId::new(node), NodeId::new(a)));
                 let seen = committed.iter().chain(path.map(|a| &keys[a]));
-                rows.push((Row { step: index, node }, self.model.logits(&keys[node], seen)));
+                rows.push((Row { input: index, node }, self.model.logits(&keys[node], seen)));
             }
             passes.push(Pending { keys, parents: step.tree.parents().to_vec() });
         }

@@ -36,7 +36,7 @@ fn request(trace: &reference::Trace) -> Request {
 }
 
 fn finish<D: Drafter>(decoder: &mut Decoder<CandleVerifier, D>, session: &mut [Session; 1]) {
-    while session[0].finish().is_none() {
+    while session[0].finish_reason().is_none() {
         decoder.step(session).unwrap();
     }
 }
@@ -108,12 +108,12 @@ fn forced_along_the_reference_the_real_model_accepts_its_paths() {
         decoder.drafter_mut().prompt.clone_from(&prompt.question_id);
         decoder.drafter_mut().step = 0;
         let mut session = [decoder.open(&prompt.prompt_ids, request(&trace)).unwrap()];
-        while session[0].finish().is_none() {
+        while session[0].finish_reason().is_none() {
             let step = decoder.drafter().step;
             decoder.step(&mut session).unwrap();
             if decoder.drafter().step > step {
                 let expected = &decoder.drafter().trees[&prompt.question_id][step];
-                let path = session[0].walk().path.iter().map(|node| node.index());
+                let path = session[0].accepted_path().nodes.iter().map(|node| node.index());
                 equal += usize::from(path.eq(expected.accepted_path.iter().copied()));
                 all += 1;
             }

@@ -7,7 +7,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use upcycle::{AnyDrafter, DrafterChoice, Layers};
 use upcycle_core::{
-    AdjacencyMatrix, Commit, Decoder, Limits, Request, Row, SeqId, Step, Support, TopK, Verifier, VerifyError,
+    AdjacencyMatrix, Commit, Decoder, Limits, Request, Row, SeqId, Support, TopK, TreeInput, Verifier,
+    VerifyError,
 };
 use upcycle_tests::reference::{self, Prompt, ReferenceStep};
 
@@ -45,7 +46,7 @@ impl Verifier for Scripted {
         assert_eq!(self.next, self.current().1.len(), "every step of the reference is taken");
     }
 
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let [step] = steps else { panic!("one sequence at a time") };
         top.restart(steps, VOCAB);
         let (prompt, script) = &self.prompts[self.opened - 1];
@@ -173,16 +174,16 @@ fn the_reference_is_reproduced_364_of_364() {
     for ids in asked {
         let request = Request { end_of_sequence: vec![trace.eos_id], ..Request::greedy(trace.max_new) };
         let mut session = [decoder.open(&ids, request).unwrap()];
-        while session[0].finish().is_none() {
+        while session[0].finish_reason().is_none() {
             let before = decoder.verifier().next;
             decoder.step(&mut session).unwrap();
             let (_, script) = decoder.verifier().current();
             if decoder.verifier().next > before {
                 let expected = &script[before];
                 observe(&mut model, expected);
-                let walk = session[0].walk();
-                assert_eq!(walk.drawn, expected.emitted_untruncated);
-                assert!(walk.path.iter().map(|n| n.index()).eq(expected.accepted_path.iter().copied()));
+                let walk = session[0].accepted_path();
+                assert_eq!(walk.sampled, expected.emitted_untruncated);
+                assert!(walk.nodes.iter().map(|n| n.index()).eq(expected.accepted_path.iter().copied()));
                 for token in &expected.node_tokens {
                     assert!(matrix(decoder.drafter()).row(*token).eq(model[token].iter().copied()));
                 }

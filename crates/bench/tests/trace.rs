@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use upcycle_bench::trace::{About, Learns, Recorded, SCHEMA, Trace, TraceError, collect, page};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
-use upcycle_core::mixed::{Copying, HashedRows, MixedDrafter, Source, TokenRows};
+use upcycle_core::mixed::{AdjacencySource, MixedDrafter, NgramCache, Source, SuffixMatcher};
 use upcycle_core::{
     AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Phase, PromptLookup,
-    Request, Row, Rows, Sampling, SamplingConfig, Session, Stats, Step, TokenId, TokenRecycling, TopK,
-    TreeTemplate, Verifier,
+    Request, Row, RowSelection, Sampling, SamplingConfig, Session, Stats, TokenId, TokenRecycling, TopK,
+    TreeInput, TreeTemplate, Verifier,
 };
 use upcycle_testkit::{NaiveVerifier, RandomDrafter};
 use upcycle_text::Tokenizer;
@@ -45,7 +45,7 @@ fn about() -> About {
         model: "naive".to_owned(),
         backend: "testkit".to_owned(),
         drafter: "any".to_owned(),
-        learns: Learns::Rows,
+        learns: Learns::RowSelection,
     }
 }
 
@@ -59,11 +59,11 @@ fn drafter(kind: usize, seed: u64) -> Box<dyn Drafter> {
         3 => Box::new(TokenRecycling::new(matrix(12), TreeTemplate::paper_80())),
         4 => {
             let sources: Vec<Box<dyn Source>> = vec![
-                Box::new(TokenRows::new(matrix(8))),
-                Box::new(HashedRows::new(2, 1 << 12)),
-                Box::new(Copying::default()),
+                Box::new(AdjacencySource::new(matrix(8))),
+                Box::new(NgramCache::new(2, 1 << 12)),
+                Box::new(SuffixMatcher::default()),
             ];
-            Box::new(MixedDrafter::new(sources).with_prompt_rows(Rows::All))
+            Box::new(MixedDrafter::new(sources).with_prompt_rows(RowSelection::All))
         }
         _ => Box::new(RandomDrafter::new((0..16).collect(), seed)),
     }
@@ -105,7 +105,7 @@ impl Case {
     fn untraced(&self) -> (Vec<TokenId>, Stats) {
         let mut decoder = self.decoder(drafter(self.kind, self.seed));
         let mut session = [decoder.open(&self.prompt, self.request()).unwrap()];
-        while session[0].finish().is_none() {
+        while session[0].finish_reason().is_none() {
             decoder.step(&mut session).unwrap();
         }
         let [session] = session;
@@ -209,7 +209,7 @@ proptest! {
 /// Writes down all that it is told, and drafts at random.
 struct Spy {
     k: usize,
-    rows: Rows,
+    rows: RowSelection,
     draft: RandomDrafter,
     told: Arc<Mutex<Vec<String>>>,
 }
@@ -220,13 +220,13 @@ impl Drafter for Spy {
     }
     fn observe(&mut self, outcome: &Outcome<'_>) {
         let rows: Vec<_> = outcome.scored().collect();
-        let told = format!("{:?} {:?} {:?} {rows:?}", outcome.phase, outcome.accepted, outcome.drawn);
+        let told = format!("{:?} {:?} {:?} {rows:?}", outcome.phase, outcome.accepted, outcome.sampled);
         self.told.lock().unwrap().push(told);
     }
     fn k(&self) -> usize {
         self.k
     }
-    fn prompt_rows(&self) -> Rows {
+    fn prompt_rows(&self) -> RowSelection {
         self.rows
     }
 }
@@ -234,7 +234,7 @@ impl Drafter for Spy {
 #[test]
 fn a_recorded_drafter_is_told_what_it_is_told_alone() {
     for k in [1, 3, 8, 11, 100] {
-        for rows in [Rows::All, Rows::Last, Rows::Every(3)] {
+        for rows in [RowSelection::All, RowSelection::Last, RowSelection::Every(3)] {
             let told = |recorded: bool| {
                 let told = Arc::default();
                 let spy =
@@ -261,9 +261,9 @@ fn a_recording_is_what_the_model_ranked() {
     tree.restart_chain(1, &[2]);
     let seq = upcycle_core::SeqId::new(0);
     let mut top = TopK::new(2);
-    top.restart(&[Step { seq, tree: &tree, rows: Rows::All }], 3);
-    top.rank(Row { step: 0, node: 0 }, &[0.5, 2.000_4, 1.0]).unwrap();
-    top.rank(Row { step: 0, node: 1 }, &[-0.123_456, -9.0, -8.0]).unwrap();
+    top.restart(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], 3);
+    top.rank(Row { input: 0, node: 0 }, &[0.5, 2.000_4, 1.0]).unwrap();
+    top.rank(Row { input: 0, node: 1 }, &[-0.123_456, -9.0, -8.0]).unwrap();
     let mut recorded = Recorded::new(NullDrafter);
     recorded.observe(&Outcome::new(seq, Phase::Decode, &tree, (&[], &[]), (&top, 0)));
     let last = recorded.last();

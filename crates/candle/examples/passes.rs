@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use upcycle_candle::{CandleVerifier, Model, Options};
-use upcycle_core::{DraftTree, NodeId, Room, Rows, Step, TopK, Verifier};
+use upcycle_core::{DraftTree, NodeId, RowSelection, TopK, TreeInput, TreeLimits, Verifier};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("which model? give the path of a GGUF file")?;
@@ -19,12 +19,12 @@ fn passes(path: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
     for nodes in [0_u32, 1, 3, 7, 15] {
         // A star: every node is a guess of the next token.
         let mut tree = DraftTree::new();
-        tree.restart(1, Room::UNBOUNDED);
+        tree.restart(1, TreeLimits::UNBOUNDED);
         for token in 0..nodes {
             tree.push(NodeId::ROOT, token + 2, None)?;
         }
         let start = Instant::now();
-        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut top)?;
+        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut top)?;
         println!("{:>2} rows: {:.2} ms", tree.len(), start.elapsed().as_secs_f64() * 1e3);
         // Nothing of it is kept.
         verifier.truncate(seq, 0)?;

@@ -11,7 +11,7 @@ use support::formats::{self, Format, exact, on_tensors};
 use support::{Scaling, Tiny, options};
 use upcycle_candle::{CandleVerifier, Model, Products, Weights};
 use upcycle_checkpoint::gguf::GgmlType;
-use upcycle_core::{DraftTree, Row, Rows, Step, TokenId, TopK, Verifier};
+use upcycle_core::{DraftTree, Row, RowSelection, TokenId, TopK, TreeInput, Verifier};
 
 fn tiny(family: &'static str) -> Tiny {
     Tiny { family, ..Tiny::new([GgmlType::F32, GgmlType::F32]) }
@@ -49,9 +49,9 @@ fn logits(model: Arc<Model>) -> Vec<Vec<f32>> {
     let mut verifier = CandleVerifier::new(model);
     let tree = DraftTree::chain(&text());
     let seq = verifier.open().expect("room for one");
-    let step = Step { seq, tree: &tree, rows: Rows::All };
+    let step = TreeInput { seq, tree: &tree, rows: RowSelection::All };
     verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
-    let row = |node| verifier.logits(Row { step: 0, node }).expect("asked for").to_vec();
+    let row = |node| verifier.logits(Row { input: 0, node }).expect("asked for").to_vec();
     (0..tree.len()).map(row).collect()
 }
 

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use support::{Tiny, chain, load_real, options, tensors_device};
 use upcycle_candle::{CandleVerifier, LoadError, Model, Products, Weights};
 use upcycle_checkpoint::gguf::GgmlType;
-use upcycle_core::{Commit, DraftTree, NodeId, Row, Rows, Step, TopK, Verifier};
+use upcycle_core::{Commit, DraftTree, NodeId, Row, RowSelection, TopK, TreeInput, Verifier};
 
 /// The logits of every row of a text.
 fn logits(model: Arc<Model>, text: &[u32]) -> Vec<Vec<f32>> {
     let mut verifier = CandleVerifier::new(model);
     let tree = DraftTree::chain(text);
     let seq = verifier.open().expect("room for one");
-    let step = Step { seq, tree: &tree, rows: Rows::All };
+    let step = TreeInput { seq, tree: &tree, rows: RowSelection::All };
     verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
-    let row = |node| verifier.logits(Row { step: 0, node }).expect("asked for").to_vec();
+    let row = |node| verifier.logits(Row { input: 0, node }).expect("asked for").to_vec();
     (0..tree.len()).map(row).collect()
 }
 
@@ -62,9 +62,9 @@ fn logits_in_chunks(model: &Arc<Model>, text: &[u32], rows: usize) -> Vec<Vec<f3
     let chunk = |chunk: &[u32]| {
         let tree = DraftTree::chain(chunk);
         verifier
-            .forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(1))
+            .forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(1))
             .expect("a sound model");
-        let row = |node| verifier.logits(Row { step: 0, node }).expect("asked for").to_vec();
+        let row = |node| verifier.logits(Row { input: 0, node }).expect("asked for").to_vec();
         let logits: Vec<_> = (0..tree.len()).map(row).collect();
         let path: Vec<NodeId> = (0..tree.len()).map(NodeId::new).collect();
         verifier.commit(&[Commit { seq, path: &path }]).expect("scored");

@@ -29,7 +29,7 @@ fn greedy_texts_equal_those_of_another_engine() -> Result<(), Box<dyn std::error
         sessions.push(decoder.open(&ids(&prompt["prompt_ids"]), Request::greedy(wanted))?);
     }
     // All ten side by side.
-    while sessions.iter().any(|session| session.finish().is_none()) {
+    while sessions.iter().any(|session| session.finish_reason().is_none()) {
         decoder.step(&mut sessions)?;
     }
     for (prompt, session) in prompts.iter().zip(&sessions) {

@@ -6,7 +6,8 @@ use support::{Tiny, options, tensors_device, write};
 use upcycle_candle::{CandleVerifier, Model, Products, Weights};
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeLimits, Verifier,
+    VerifyError,
 };
 
 fn tiny() -> Tiny {
@@ -19,8 +20,8 @@ fn tokens(len: usize) -> Vec<TokenId> {
 
 /// Scores a tree; the logits of all its rows.
 fn score(verifier: &mut CandleVerifier, seq: SeqId, tree: &DraftTree) -> Result<Vec<Vec<f32>>, VerifyError> {
-    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(4))?;
-    (0..tree.len()).map(|node| Ok(verifier.logits(Row { step: 0, node })?.to_vec())).collect()
+    verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut TopK::new(4))?;
+    (0..tree.len()).map(|node| Ok(verifier.logits(Row { input: 0, node })?.to_vec())).collect()
 }
 
 fn commit(verifier: &mut CandleVerifier, seq: SeqId, path: &[usize]) -> Result<(), VerifyError> {
@@ -47,7 +48,7 @@ fn trees_across_the_edge_of_a_page_score_and_commit_as_chains() -> Result<(), Ve
             commit(&mut verifier, seq, &(0..prefix).collect::<Vec<_>>())?;
         }
         let mut tree = DraftTree::new();
-        tree.restart(5, Room::UNBOUNDED);
+        tree.restart(5, TreeLimits::UNBOUNDED);
         // Parents of nodes 1, 2, …: paths of four nodes whose nodes lie apart.
         for (node, parent) in [0, 0, 1, 2, 1, 4, 3, 6].into_iter().enumerate() {
             tree.push(NodeId::new(parent), 10 + node as u32, None).expect("room");
@@ -123,7 +124,7 @@ fn rows_that_wait_outlive_a_pass_that_fails() -> Result<(), VerifyError> {
             // Over tensors a NaN reaches the rows beside its own: no mask hides it.
             let node = if bound == 0.0 { bad.len() - 1 } else { 0 };
             assert!(
-                matches!(failed, Err(VerifyError::NotFinite { row }) if row == Row { step: 0, node }),
+                matches!(failed, Err(VerifyError::NotFinite { row }) if row == Row { input: 0, node }),
                 "{failed:?}"
             );
             commit(&mut verifier, seq, &[0, 1, 2])?;

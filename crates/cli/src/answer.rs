@@ -1,7 +1,9 @@
 //! One prompt answered: tokens in, text out as it comes.
 
 use upcycle::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
-use upcycle_core::{DecodeError, Drafter, Finish, Footprint, Reliability, Request, Session, Stats, TokenId};
+use upcycle_core::{
+    DecodeError, Drafter, FinishReason, Footprint, Reliability, Request, Session, Stats, TokenId,
+};
 use upcycle_text::StopStrings;
 
 use crate::failure::Failure;
@@ -20,7 +22,7 @@ pub(crate) struct Answer {
     /// What the model emitted, end token included.
     pub(crate) tokens: Vec<TokenId>,
     pub(crate) prompt_tokens: usize,
-    pub(crate) finish: Finish,
+    pub(crate) finish: FinishReason,
     pub(crate) stats: Stats,
     /// The drafter's tables after the answer.
     pub(crate) footprint: Footprint,
@@ -42,7 +44,7 @@ pub(crate) struct Chosen {
 impl Answer {
     /// An error if it was cut off by Ctrl-C.
     pub(crate) fn check_interrupt(&self) -> Result<(), Failure> {
-        if self.finish == Finish::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
+        if self.finish == FinishReason::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
     }
 }
 
@@ -66,7 +68,7 @@ impl<'a> Speaker<'a> {
     }
 
     /// Answers `prompt`; `show` gets the text as it comes. Ctrl-C ends the answer after the step at hand, with
-    /// [`Finish::Cancelled`].
+    /// [`FinishReason::Cancelled`].
     pub(crate) fn answer(
         &self,
         decoder: &mut AnyDecoder,
@@ -98,15 +100,15 @@ impl<'a> Speaker<'a> {
         let mut text = String::new();
         let total = session.prompt_len();
         let mut bar = (total - session.prefilled() > LONG_PROMPT).then(|| Bar::new("reading the prompt"));
-        while session.finish().is_none() {
+        while session.finish_reason().is_none() {
             if interrupt::requested() {
                 session.cancel();
                 break;
             }
             decoder.step(std::slice::from_mut(session)).map_err(failure)?;
             // The last token drawn is the model's own; those before it were drafted.
-            let drafted = session.walk().drawn.len().saturating_sub(1);
-            for (index, &token) in session.fresh().iter().enumerate() {
+            let drafted = session.accepted_path().sampled.len().saturating_sub(1);
+            for (index, &token) in session.new_tokens().iter().enumerate() {
                 let fresh = detokenizer.push(token).map_err(Failure::failed)?;
                 origins.push(fresh.len(), index < drafted);
                 let shown = filter.push(fresh);
@@ -134,7 +136,7 @@ impl<'a> Speaker<'a> {
             text,
             tokens: session.output().to_vec(),
             prompt_tokens: total,
-            finish: session.finish().unwrap_or(Finish::Cancelled),
+            finish: session.finish_reason().unwrap_or(FinishReason::Cancelled),
             stats: session.stats().clone(),
             footprint,
             sources,

@@ -43,14 +43,14 @@ fn row(drafter: &str, answer: &Answer) -> String {
     format!(
         "{drafter:<14} {:>10.1} {:>15.3} {:>7}",
         stats.tokens_per_second(),
-        stats.accepted_per_step(),
+        stats.tokens_per_step(),
         stats.steps()
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use upcycle_core::{Finish, Footprint, Stats, TokenId};
+    use upcycle_core::{FinishReason, Footprint, Stats, TokenId};
 
     use super::*;
 
@@ -59,7 +59,7 @@ mod tests {
             text: "shown".to_owned(),
             tokens: tokens.to_vec(),
             prompt_tokens: 1,
-            finish: Finish::MaxTokens,
+            finish: FinishReason::MaxTokens,
             stats: Stats::default(),
             footprint: Footprint::default(),
             sources: Vec::new(),

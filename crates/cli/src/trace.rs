@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use upcycle::{CostCache, Progress, PromptStyle, Registry};
 use upcycle_bench::trace::{About, Recorded, TraceError, collect, page};
-use upcycle_core::{Finish, Session};
+use upcycle_core::{FinishReason, Session};
 
 use crate::args::Trace;
 use crate::failure::Failure;
@@ -46,5 +46,5 @@ pub(crate) fn trace(arguments: Trace, output: &mut Output) -> Result<(), Failure
 
     target.write(page(&trace).as_bytes()).map_err(Failure::failed)?;
     output.line(&target.path().display().to_string())?;
-    if trace.finish == Finish::Cancelled.name() { Err(Failure::Interrupted) } else { Ok(()) }
+    if trace.finish == FinishReason::Cancelled.name() { Err(Failure::Interrupted) } else { Ok(()) }
 }

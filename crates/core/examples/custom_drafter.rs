@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut decoder = Decoder::new(model.clone(), LastTime::default()).with_budget(8);
     let mut generation = decoder.generate(&[1, 2, 3], Request::greedy(300))?;
     let text = generation.by_ref().collect::<Result<Vec<TokenId>, _>>()?;
-    println!("{} tokens, {:.2} a step", text.len(), generation.stats().accepted_per_step());
+    println!("{} tokens, {:.2} a step", text.len(), generation.stats().tokens_per_step());
     drop(generation);
 
     let mut plain = Decoder::new(model, NullDrafter);

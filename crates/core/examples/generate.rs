@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for token in &mut generation {
         print!("{} ", token?);
     }
-    println!("\n{:.2} tokens a step", generation.stats().accepted_per_step());
+    println!("\n{:.2} tokens a step", generation.stats().tokens_per_step());
     Ok(())
 }
 

@@ -13,14 +13,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for prompt in [&[1, 2, 3][..], &[4], &[5, 6]] {
         sessions.push(decoder.open(prompt, Request::greedy(32))?);
     }
-    while sessions.iter().any(|session| session.finish().is_none()) {
+    while sessions.iter().any(|session| session.finish_reason().is_none()) {
         decoder.step(&mut sessions)?;
     }
     for session in sessions {
         println!("{:?}", session.output());
         // What one learned, the others have drafted from: the matrix is theirs together.
         let stats = decoder.close(session);
-        println!("  {:.2} tokens a step", stats.accepted_per_step());
+        println!("  {:.2} tokens a step", stats.tokens_per_step());
     }
     Ok(())
 }

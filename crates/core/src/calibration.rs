@@ -42,17 +42,17 @@ pub struct Reliability {
 /// a drafter that is always wrong is soon believed nothing.
 ///
 /// ```
-/// use upcycle_core::{Calibration, DraftTree, NodeId, Room};
+/// use upcycle_core::{Calibration, DraftTree, NodeId, TreeLimits};
 ///
 /// let mut calibration = Calibration::new();
 /// let mut tree = DraftTree::new();
 /// for _ in 0..100 {
-///     tree.restart(1, Room::UNBOUNDED);
+///     tree.restart(1, TreeLimits::UNBOUNDED);
 ///     tree.push(NodeId::ROOT, 2, Some(0.9))?;
 ///     calibration.learn(&tree, &[7]);
 /// }
 /// assert!(calibration.chance(&tree, NodeId::new(1)) < 0.06, "it never came true");
-/// # Ok::<(), upcycle_core::Full>(())
+/// # Ok::<(), upcycle_core::TreeFull>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Calibration {
@@ -122,12 +122,12 @@ impl Calibration {
         (claim * scale).min(CEILING)
     }
 
-    /// Learns from a draft: from the root downwards, the model drew the tokens of `drawn`, so that the children of the
+    /// Learns from a draft: from the root downwards, the model drew the tokens of `sampled`, so that the children of the
     /// nodes on that way came true or did not. `tree` is the tree as it was drafted, before it was cut: what was not
     /// scored is tested all the same.
-    pub fn learn(&mut self, tree: &DraftTree, drawn: &[TokenId]) {
+    pub fn learn(&mut self, tree: &DraftTree, sampled: &[TokenId]) {
         let mut next = Some(NodeId::ROOT);
-        for &token in drawn {
+        for &token in sampled {
             let Some(node) = next else { return };
             next = tree.child(node, token);
             for child in tree.children(node) {

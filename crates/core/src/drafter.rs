@@ -1,6 +1,6 @@
 //! The contract of a drafter: guess trees, learn from what the model said of them.
 
-use crate::{Candidates, DraftTree, NodeId, Row, Rows, SeqId, TokenId, TopK};
+use crate::{Candidates, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK};
 
 /// What a drafter sees of a sequence before it drafts.
 #[derive(Clone, Copy, Debug)]
@@ -33,36 +33,36 @@ pub struct Outcome<'a> {
     pub tree: &'a DraftTree,
     /// The accepted walk from the root (inclusive), before any cut by a stop or a limit.
     pub accepted: &'a [NodeId],
-    /// The token drawn at each node of `accepted`: the accepted draft tokens, then the bonus token. Empty for a
+    /// The token sampled at each node of `accepted`: the accepted draft tokens, then the bonus token. Empty for a
     /// prompt chunk that is not the last.
-    pub drawn: &'a [TokenId],
+    pub sampled: &'a [TokenId],
     top: &'a TopK,
-    step: usize,
+    input: usize,
 }
 
 impl<'a> Outcome<'a> {
-    /// The outcome of step `step` of the pass that filled `top`.
+    /// The outcome of tree `input` of the pass that filled `top`.
     #[must_use]
     pub fn new(
         seq: SeqId,
         phase: Phase,
         tree: &'a DraftTree,
-        (accepted, drawn): (&'a [NodeId], &'a [TokenId]),
-        (top, step): (&'a TopK, usize),
+        (accepted, sampled): (&'a [NodeId], &'a [TokenId]),
+        (top, input): (&'a TopK, usize),
     ) -> Self {
-        Self { seq, phase, tree, accepted, drawn, top, step }
+        Self { seq, phase, tree, accepted, sampled, top, input }
     }
 
     /// The model's best candidates after `node`; none where the row was not asked for (most of a prompt).
     #[must_use]
     pub fn candidates(&self, node: NodeId) -> Option<Candidates<'a>> {
-        self.top.get(Row { step: self.step, node: node.index() })
+        self.top.get(Row { input: self.input, node: node.index() })
     }
 
     /// Every node with candidates, in node order.
     pub fn scored(&self) -> impl Iterator<Item = (NodeId, Candidates<'a>)> + use<'a> {
-        let (top, step) = (self.top, self.step);
-        top.nodes(step).filter_map(move |node| Some((NodeId::new(node), top.get(Row { step, node })?)))
+        let (top, input) = (self.top, self.input);
+        top.nodes(input).filter_map(move |node| Some((NodeId::new(node), top.get(Row { input, node })?)))
     }
 }
 
@@ -80,8 +80,8 @@ pub struct Footprint {
 /// Infallible and in host memory only. A drafter can be arbitrarily wrong: it decides how many steps a text takes,
 /// never which text it is.
 pub trait Drafter: Send {
-    /// Grows `tree`, which holds its root alone, within its [room](DraftTree::room): a push that does not fit is
-    /// refused by the tree. Called before every pass of a sequence that is being decoded, also where there is no room
+    /// Grows `tree`, which holds its root alone, within its [limits](DraftTree::limits): a push that does not fit is
+    /// refused by the tree. Called before every pass of a sequence that is being decoded, also where there is no space
     /// at all, so that a drafter can follow the text.
     ///
     /// Where a [budget](crate::AutoBudget) chooses the size, not every node drafted is scored.
@@ -103,8 +103,8 @@ pub trait Drafter: Send {
     }
 
     /// The rows of the prompt that it wants candidates for; each costs the model's head.
-    fn prompt_rows(&self) -> Rows {
-        Rows::Last
+    fn prompt_rows(&self) -> RowSelection {
+        RowSelection::Last
     }
 
     /// The size of its tables.
@@ -132,7 +132,7 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
     fn k(&self) -> usize {
         (**self).k()
     }
-    fn prompt_rows(&self) -> Rows {
+    fn prompt_rows(&self) -> RowSelection {
         (**self).prompt_rows()
     }
     fn footprint(&self) -> Footprint {

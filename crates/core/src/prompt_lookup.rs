@@ -53,7 +53,7 @@ impl Default for PromptLookup {
 
 impl Drafter for PromptLookup {
     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
-        if tree.room().nodes == 0 {
+        if tree.limits().nodes == 0 {
             return;
         }
         let Some(start) = self.find(context.tokens) else { return };
@@ -70,11 +70,11 @@ impl Drafter for PromptLookup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Room, SeqId};
+    use crate::{SeqId, TreeLimits};
 
     fn drafted(tokens: &[u32]) -> Vec<u32> {
         let mut tree = DraftTree::new();
-        tree.restart(tokens[tokens.len() - 1], Room { nodes: 4, leaves: 9, depth: 9 });
+        tree.restart(tokens[tokens.len() - 1], TreeLimits { nodes: 4, leaves: 9, depth: 9 });
         PromptLookup::default().draft(Context { seq: SeqId::new(0), tokens, prompt_len: 1 }, &mut tree);
         tree.tokens()[1..].to_vec()
     }

@@ -1,18 +1,18 @@
 //! Token Recycling, the paper's drafter (Luo et al., arXiv 2408.08696, section 3).
 
 use crate::drafter::{Context, Drafter, Footprint, Outcome, Phase};
-use crate::{AdjacencyMatrix, DraftTree, Full, NodeId, Room, Rows, TokenId, TreeTemplate};
+use crate::{AdjacencyMatrix, DraftTree, NodeId, RowSelection, TokenId, TreeFull, TreeLimits, TreeTemplate};
 
 /// Drafts the static tree of a template from the adjacency matrix, and refreshes the matrix from every row scored.
 ///
-/// Where the room is smaller than the template, it drafts the most valuable nodes that exist: a vacant slot gives
+/// Where the limits are smaller than the template, it drafts the most valuable nodes that exist: a vacant slot gives
 /// its place to the next one. Rows are written in node order and the accepted path once more at the end, so that a
 /// token that stands twice in a tree has a defined row (the authors' code leaves it undefined on a GPU).
 #[derive(Clone, Debug)]
 pub struct TokenRecycling {
     matrix: AdjacencyMatrix,
     template: TreeTemplate,
-    prompt_rows: Rows,
+    prompt_rows: RowSelection,
     /// For each template node: the token it would hold now, and what becomes of it.
     plan: Vec<Planned>,
 }
@@ -33,13 +33,13 @@ impl TokenRecycling {
     pub fn new(matrix: AdjacencyMatrix, template: TreeTemplate) -> Self {
         let vacant = Planned { token: None, chosen: false, has_child: false, node: NodeId::ROOT };
         let plan = vec![vacant; template.len()];
-        Self { matrix, template, prompt_rows: Rows::Last, plan }
+        Self { matrix, template, prompt_rows: RowSelection::Last, plan }
     }
 
-    /// Learns from these rows of the prompt too. The default is [`Rows::Last`], with which it learns nothing of the prompt,
+    /// Learns from these rows of the prompt too. The default is [`RowSelection::Last`], with which it learns nothing of the prompt,
     /// as in the paper.
     #[must_use]
-    pub fn with_prompt_rows(mut self, rows: Rows) -> Self {
+    pub fn with_prompt_rows(mut self, rows: RowSelection) -> Self {
         self.prompt_rows = rows;
         self
     }
@@ -61,8 +61,8 @@ impl TokenRecycling {
         &self.template
     }
 
-    /// Chooses the most valuable nodes that exist and fit `room`; O(template).
-    fn choose(&mut self, root: TokenId, room: Room) {
+    /// Chooses the most valuable nodes that exist and fit `limits`; O(template).
+    fn choose(&mut self, root: TokenId, limits: TreeLimits) {
         for (index, node) in self.template.nodes().iter().enumerate() {
             let above = node.parent.map_or(Some(root), |parent| self.plan[parent].token);
             let token = above.and_then(|above| self.matrix.candidate(above, node.rank));
@@ -73,17 +73,17 @@ impl TokenRecycling {
             let node = self.template.nodes()[index];
             let exists =
                 self.plan[index].token.is_some() && node.parent.is_none_or(|above| self.plan[above].chosen);
-            if !exists || node.depth > room.depth {
+            if !exists || node.depth > limits.depth {
                 continue;
             }
-            if nodes == room.nodes {
+            if nodes == limits.nodes {
                 return;
             }
             let has_child = match node.parent {
                 Some(above) => &mut self.plan[above].has_child,
                 None => &mut root_has_child,
             };
-            if *has_child && leaves == room.leaves {
+            if *has_child && leaves == limits.leaves {
                 continue;
             }
             leaves += usize::from(*has_child);
@@ -96,22 +96,22 @@ impl TokenRecycling {
 
 impl Drafter for TokenRecycling {
     fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
-        let Some(&root) = tree.tokens().first().filter(|_| tree.room().nodes > 0) else { return };
-        self.choose(root, tree.room());
+        let Some(&root) = tree.tokens().first().filter(|_| tree.limits().nodes > 0) else { return };
+        self.choose(root, tree.limits());
         for (index, node) in self.template.nodes().iter().enumerate() {
             let Planned { token: Some(token), chosen: true, .. } = self.plan[index] else { continue };
             let above = node.parent.map_or(NodeId::ROOT, |parent| self.plan[parent].node);
             match tree.push(above, token, Some(node.chance)) {
                 Ok(pushed) => self.plan[index].node = pushed,
-                Err(Full::Nodes) => return,
+                Err(TreeFull::Nodes) => return,
                 // `choose` kept within depth and leaves, so this is out of reach; its children then hang from the root.
-                Err(Full::Depth | Full::Leaves) => self.plan[index].chosen = false,
+                Err(TreeFull::Depth | TreeFull::Leaves) => self.plan[index].chosen = false,
             }
         }
     }
 
     fn observe(&mut self, outcome: &Outcome<'_>) {
-        if outcome.phase == Phase::Prefill && self.prompt_rows == Rows::Last {
+        if outcome.phase == Phase::Prefill && self.prompt_rows == RowSelection::Last {
             return;
         }
         let tokens = outcome.tree.tokens();
@@ -129,7 +129,7 @@ impl Drafter for TokenRecycling {
         self.matrix.k()
     }
 
-    fn prompt_rows(&self) -> Rows {
+    fn prompt_rows(&self) -> RowSelection {
         self.prompt_rows
     }
 

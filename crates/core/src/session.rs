@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::accept::Walk;
-use crate::choose::{Sampler, Sampling};
+use crate::accept::AcceptedPath;
 use crate::drafter::Phase;
+use crate::sampling::{Sampler, Sampling};
 use crate::stats::{Stats, add_at};
 use crate::{DraftTree, SeqId, TokenId};
 
@@ -55,7 +55,7 @@ impl fmt::Debug for Request {
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Finish {
+pub enum FinishReason {
     /// The model emitted one of the request's end-of-sequence tokens.
     EndOfSequence,
     /// The request's stop rule fired.
@@ -68,21 +68,21 @@ pub enum Finish {
     Cancelled,
 }
 
-impl Finish {
+impl FinishReason {
     /// Its name in reports: `end-of-sequence`, `stop-string`, `max-tokens`, `context-full`, `cancelled`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Finish::EndOfSequence => "end-of-sequence",
-            Finish::StopString => "stop-string",
-            Finish::MaxTokens => "max-tokens",
-            Finish::ContextFull => "context-full",
-            Finish::Cancelled => "cancelled",
+            FinishReason::EndOfSequence => "end-of-sequence",
+            FinishReason::StopString => "stop-string",
+            FinishReason::MaxTokens => "max-tokens",
+            FinishReason::ContextFull => "context-full",
+            FinishReason::Cancelled => "cancelled",
         }
     }
 }
 
-impl fmt::Display for Finish {
+impl fmt::Display for FinishReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -99,45 +99,45 @@ pub struct Session {
     pub(crate) prompt_len: usize,
     /// Tokens whose KV is committed: while decoding, all but the last.
     pub(crate) committed: usize,
-    pub(crate) fresh: usize,
+    pub(crate) new_tokens: usize,
     pub(crate) request: Request,
     /// None for greedy decoding, which needs no full row of logits.
     pub(crate) sampler: Option<Sampler>,
     pub(crate) tree: DraftTree,
     /// The tree as it was drafted, before a budget cut it; only kept where one does.
-    pub(crate) uncut: DraftTree,
-    pub(crate) walk: Walk,
-    pub(crate) verdict: Verdict,
-    pub(crate) finish: Option<Finish>,
+    pub(crate) unpruned_tree: DraftTree,
+    pub(crate) accepted_path: AcceptedPath,
+    pub(crate) outcome: StepOutcome,
+    pub(crate) finish: Option<FinishReason>,
     pub(crate) stats: Stats,
 }
 
-/// What a walk leads to, once it is committed.
+/// What a accepted_path leads to, once it is committed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Verdict {
-    /// Nodes of the walk's path whose KV is kept.
+pub(crate) struct StepOutcome {
+    /// Nodes of the accepted_path's path whose KV is kept.
     pub(crate) keep: usize,
     /// Drawn tokens that are emitted.
     pub(crate) emit: usize,
-    pub(crate) finish: Option<Finish>,
+    pub(crate) finish: Option<FinishReason>,
 }
 
 impl Session {
-    pub(crate) fn new(seq: SeqId, prompt: &[TokenId], request: Request, room: usize) -> Self {
-        let output = request.max_tokens.min(room.saturating_sub(prompt.len()));
+    pub(crate) fn new(seq: SeqId, prompt: &[TokenId], request: Request, max_tokens: usize) -> Self {
+        let output = request.max_tokens.min(max_tokens.saturating_sub(prompt.len()));
         let mut session = Self {
             seq,
-            // A walk may pass the limit before it is cut.
+            // A accepted_path may pass the limit before it is cut.
             tokens: Vec::with_capacity(prompt.len() + output + 64),
             prompt_len: 0,
             committed: 0,
-            fresh: 0,
+            new_tokens: 0,
             sampler: None,
             request,
             tree: DraftTree::new(),
-            uncut: DraftTree::new(),
-            walk: Walk::default(),
-            verdict: Verdict::default(),
+            unpruned_tree: DraftTree::new(),
+            accepted_path: AcceptedPath::default(),
+            outcome: StepOutcome::default(),
             finish: None,
             stats: Stats {
                 emitted: Vec::with_capacity(output),
@@ -154,10 +154,10 @@ impl Session {
         self.tokens.clear();
         self.tokens.extend_from_slice(prompt);
         self.prompt_len = prompt.len();
-        self.fresh = prompt.len();
+        self.new_tokens = prompt.len();
         let sampling = self.request.sampling;
         self.sampler = (!sampling.is_greedy()).then(|| Sampler::new(sampling));
-        self.finish = (self.request.max_tokens == 0).then_some(Finish::MaxTokens);
+        self.finish = (self.request.max_tokens == 0).then_some(FinishReason::MaxTokens);
     }
 
     /// Its id at the verifier.
@@ -186,8 +186,8 @@ impl Session {
 
     /// What the last step emitted: nothing while the prompt is being read.
     #[must_use]
-    pub fn fresh(&self) -> &[TokenId] {
-        &self.tokens[self.fresh..]
+    pub fn new_tokens(&self) -> &[TokenId] {
+        &self.tokens[self.new_tokens..]
     }
 
     /// Tokens of the prompt that are in the KV cache.
@@ -198,13 +198,13 @@ impl Session {
 
     /// Why it ended; none while it goes on.
     #[must_use]
-    pub fn finish(&self) -> Option<Finish> {
+    pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
     }
 
     /// Ends it before its next step; what was emitted stays.
     pub fn cancel(&mut self) {
-        self.finish.get_or_insert(Finish::Cancelled);
+        self.finish.get_or_insert(FinishReason::Cancelled);
     }
 
     /// The tree of its last step, for those who want to show it.
@@ -213,10 +213,10 @@ impl Session {
         &self.tree
     }
 
-    /// The accepted walk of its last step, before any cut by a stop or a limit.
+    /// The accepted accepted_path of its last step, before any cut by a stop or a limit.
     #[must_use]
-    pub fn walk(&self) -> &Walk {
-        &self.walk
+    pub fn accepted_path(&self) -> &AcceptedPath {
+        &self.accepted_path
     }
 
     /// What it took so far.
@@ -229,43 +229,43 @@ impl Session {
         if self.committed < self.prompt_len { Phase::Prefill } else { Phase::Decode }
     }
 
-    /// Decides how much of the walk is emitted; `self.tokens` already ends with all of the walk's drawn tokens.
-    pub(crate) fn cut(&self, drawn: usize) -> (usize, Option<Finish>) {
-        let before = self.tokens.len() - drawn;
-        for emit in 1..=drawn {
+    /// Decides how much of the accepted_path is emitted; `self.tokens` already ends with all of the accepted_path's sampled tokens.
+    pub(crate) fn cut(&self, sampled: usize) -> (usize, Option<FinishReason>) {
+        let before = self.tokens.len() - sampled;
+        for emit in 1..=sampled {
             let output = &self.tokens[self.prompt_len..before + emit];
             let Some(last) = output.last() else { continue };
             let finish = if self.request.end_of_sequence.contains(last) {
-                Finish::EndOfSequence
+                FinishReason::EndOfSequence
             } else if self.request.stop.as_ref().is_some_and(|stop| stop.stops(output)) {
-                Finish::StopString
+                FinishReason::StopString
             } else if output.len() >= self.request.max_tokens {
-                Finish::MaxTokens
+                FinishReason::MaxTokens
             } else {
                 continue;
             };
             return (emit, Some(finish));
         }
-        (drawn, None)
+        (sampled, None)
     }
 
     /// Takes over a step that the verifier has committed.
     pub(crate) fn apply(&mut self, max_context: usize) {
-        let Verdict { keep, emit, finish } = self.verdict;
+        let StepOutcome { keep, emit, finish } = self.outcome;
         let phase = self.phase();
         self.committed += keep;
-        self.fresh = self.tokens.len();
-        self.tokens.extend_from_slice(&self.walk.drawn[..emit]);
+        self.new_tokens = self.tokens.len();
+        self.tokens.extend_from_slice(&self.accepted_path.sampled[..emit]);
         self.finish = finish;
         if finish.is_none() && self.phase() == Phase::Decode && self.committed >= max_context {
-            self.finish = Some(Finish::ContextFull);
+            self.finish = Some(FinishReason::ContextFull);
         }
         if phase == Phase::Prefill {
             self.stats.prefilled += keep;
             return;
         }
-        // The last drawn token is the bonus; the ones before it were drafted.
-        let accepted = emit.min(self.walk.drawn.len() - 1);
+        // The last sampled token is the bonus; the ones before it were drafted.
+        let accepted = emit.min(self.accepted_path.sampled.len() - 1);
         self.stats.drafted += self.tree.drafted();
         self.stats.accepted += accepted;
         self.stats.emitted.push(emit as u32);
@@ -273,7 +273,13 @@ impl Session {
         for &depth in &self.tree.depths()[1..] {
             add_at(&mut self.stats.drafted_by_depth, depth as usize - 1, 1);
         }
-        let kept = self.walk.path.iter().skip(1).take(accepted).map(|node| self.tree.labels()[node.index()]);
+        let kept = self
+            .accepted_path
+            .nodes
+            .iter()
+            .skip(1)
+            .take(accepted)
+            .map(|node| self.tree.labels()[node.index()]);
         for (counts, labels) in [
             (
                 &mut self.stats.drafted_by_source,

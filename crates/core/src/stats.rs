@@ -62,7 +62,7 @@ impl Stats {
 
     /// Mean tokens emitted per step (the paper's mean accepted tokens): 1 for plain decoding, 0 before the first.
     #[must_use]
-    pub fn accepted_per_step(&self) -> f64 {
+    pub fn tokens_per_step(&self) -> f64 {
         if self.emitted.is_empty() {
             return 0.0;
         }

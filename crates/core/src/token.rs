@@ -31,17 +31,17 @@ impl fmt::Display for SeqId {
     }
 }
 
-/// One scored row of the last [`forward`](crate::Verifier::forward): node `node` of the tree of step `step`.
+/// One scored row of the last [`forward`](crate::Verifier::forward): node `node` of tree `input`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Row {
-    /// The index of the step in the slice that `forward` was given.
-    pub step: usize,
-    /// The index of the node in that step's tree.
+    /// The index of the tree among the inputs that `forward` was given.
+    pub input: usize,
+    /// The index of the node in that tree.
     pub node: usize,
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {} of step {}", self.node, self.step)
+        write!(f, "node {} of input {}", self.node, self.input)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Row, Step, TokenId, VerifyError};
+use crate::{Row, TokenId, TreeInput, VerifyError};
 
 /// The k best candidates of every row that a [`forward`](crate::Verifier::forward) was asked for.
 ///
@@ -18,12 +18,12 @@ pub struct TopK {
     logits: Vec<f32>,
     sums: Vec<f32>,
     /// For each step: its first row here, the rows of its tree, and which of them are wanted.
-    steps: Vec<(usize, usize, Rows)>,
+    steps: Vec<(usize, usize, RowSelection)>,
 }
 
 /// Which rows of a step get candidates (and can be read in full).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
+pub enum RowSelection {
     /// Every node.
     All,
     /// The last node alone.
@@ -32,14 +32,14 @@ pub enum Rows {
     Every(usize),
 }
 
-impl Rows {
+impl RowSelection {
     /// How many of `len` rows are wanted.
     #[must_use]
     pub fn count(self, len: usize) -> usize {
         match self {
-            Rows::All => len,
-            Rows::Last => len.min(1),
-            Rows::Every(stride) => len.div_ceil(stride.max(1)),
+            RowSelection::All => len,
+            RowSelection::Last => len.min(1),
+            RowSelection::Every(stride) => len.div_ceil(stride.max(1)),
         }
     }
 
@@ -52,9 +52,9 @@ impl Rows {
 
     fn stride(self, len: usize) -> usize {
         match self {
-            Rows::All => 1,
-            Rows::Last => len.max(1),
-            Rows::Every(stride) => stride.max(1),
+            RowSelection::All => 1,
+            RowSelection::Last => len.max(1),
+            RowSelection::Every(stride) => stride.max(1),
         }
     }
 
@@ -112,7 +112,7 @@ impl TopK {
     }
 
     /// For backends: lays out the rows of `steps` for a model of `vocab` tokens, all of them empty.
-    pub fn restart(&mut self, steps: &[Step<'_>], vocab: usize) {
+    pub fn restart(&mut self, steps: &[TreeInput<'_>], vocab: usize) {
         self.width = self.wanted.min(vocab);
         self.steps.clear();
         let mut rows = 0;
@@ -142,14 +142,14 @@ impl TopK {
 
     /// The nodes of `step` that are wanted, rising; none for a step that was not there.
     pub fn nodes(&self, step: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
-        let (_, len, rows) = self.steps.get(step).copied().unwrap_or((0, 0, Rows::All));
+        let (_, len, rows) = self.steps.get(step).copied().unwrap_or((0, 0, RowSelection::All));
         rows.nodes(len)
     }
 
     /// The index among all [`rows`](Self::rows) of `row`; none if it was not asked for.
     #[must_use]
     pub fn index(&self, row: Row) -> Option<usize> {
-        let &(first, len, rows) = self.steps.get(row.step)?;
+        let &(first, len, rows) = self.steps.get(row.input)?;
         Some(first + rows.place(row.node, len)?)
     }
 
@@ -326,8 +326,8 @@ mod tests {
             at in any::<prop::sample::Index>(),
         ) {
             let vocab = logits.len();
-            let (row, tree) = (Row { step: 0, node: 0 }, DraftTree::chain(&[0]));
-            let steps = [Step { seq: SeqId::new(0), tree: &tree, rows: Rows::All }];
+            let (row, tree) = (Row { input: 0, node: 0 }, DraftTree::chain(&[0]));
+            let steps = [TreeInput { seq: SeqId::new(0), tree: &tree, rows: RowSelection::All }];
             let [mut own, mut handed] = [TopK::new(k), TopK::new(k)];
             own.restart(&steps, vocab);
             handed.restart(&steps, vocab);
@@ -348,7 +348,7 @@ mod tests {
             best[place] = f32::NAN;
             let error = handed.ranked(row, &ids, &best);
             prop_assert!(matches!(error, Err(VerifyError::NotFinite { .. })), "{error:?}");
-            let error = handed.ranked(Row { step: 0, node: 1 }, &ids, &best);
+            let error = handed.ranked(Row { input: 0, node: 1 }, &ids, &best);
             prop_assert!(matches!(error, Err(VerifyError::NoSuchRow { .. })), "{error:?}");
             prop_assert_eq!(handed.get(row).map(|row| row.ids.to_vec()), before);
         }
@@ -366,7 +366,7 @@ mod tests {
 
         #[test]
         fn rows_count_place_and_nodes_agree(len in 1_usize..200, stride in 0_usize..70) {
-            for rows in [Rows::All, Rows::Last, Rows::Every(stride)] {
+            for rows in [RowSelection::All, RowSelection::Last, RowSelection::Every(stride)] {
                 let nodes: Vec<usize> = rows.nodes(len).collect();
                 prop_assert_eq!(nodes.len(), rows.count(len));
                 prop_assert_eq!(nodes.last(), Some(&(len - 1)));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Full, Room, Shape, TokenId};
+use crate::{Shape, TokenId, TreeFull, TreeLimits};
 
 /// A node of a [`DraftTree`]; nodes are numbered in the order in which they were pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,18 +42,18 @@ const NO_NODE: u32 = u32::MAX;
 /// that drafting allocates nothing once warm.
 ///
 /// ```
-/// use upcycle_core::{DraftTree, Full, NodeId, Room};
+/// use upcycle_core::{DraftTree, TreeFull, NodeId, TreeLimits};
 ///
 /// let mut tree = DraftTree::new();
-/// tree.restart(7, Room { nodes: 3, leaves: 2, depth: 8 });
+/// tree.restart(7, TreeLimits { nodes: 3, leaves: 2, depth: 8 });
 /// let a = tree.push(NodeId::ROOT, 11, None)?;
 /// let b = tree.push(a, 12, None)?;
 /// assert_eq!(tree.push(a, 12, None)?, b, "an equal sibling is the same node");
 /// tree.push(NodeId::ROOT, 13, None)?;
-/// assert_eq!(tree.push(b, 14, None), Err(Full::Nodes));
+/// assert_eq!(tree.push(b, 14, None), Err(TreeFull::Nodes));
 /// assert_eq!(tree.tokens(), [7, 11, 12, 13]);
 /// assert_eq!(tree.child(a, 12), Some(b));
-/// # Ok::<(), Full>(())
+/// # Ok::<(), TreeFull>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct DraftTree {
@@ -66,7 +66,7 @@ pub struct DraftTree {
     first_child: Vec<u32>,
     next_sibling: Vec<u32>,
     leaves: usize,
-    room: Room,
+    limits: TreeLimits,
 }
 
 impl Default for DraftTree {
@@ -76,7 +76,7 @@ impl Default for DraftTree {
 }
 
 impl DraftTree {
-    /// A tree whose root is token 0 and which has no room; [`restart`](Self::restart) makes it useful.
+    /// A tree whose root is token 0 and which has no limits; [`restart`](Self::restart) makes it useful.
     #[must_use]
     pub fn new() -> Self {
         let mut tree = Self {
@@ -88,9 +88,9 @@ impl DraftTree {
             first_child: Vec::new(),
             next_sibling: Vec::new(),
             leaves: 0,
-            room: Room::NONE,
+            limits: TreeLimits::NONE,
         };
-        tree.restart(0, Room::NONE);
+        tree.restart(0, TreeLimits::NONE);
         tree
     }
 
@@ -107,7 +107,7 @@ impl DraftTree {
     }
 
     /// Drops every node and starts anew from `root`; nothing is freed.
-    pub fn restart(&mut self, root: TokenId, room: Room) {
+    pub fn restart(&mut self, root: TokenId, limits: TreeLimits) {
         self.tokens.clear();
         self.parents.clear();
         self.depths.clear();
@@ -116,13 +116,13 @@ impl DraftTree {
         self.first_child.clear();
         self.next_sibling.clear();
         self.leaves = 1;
-        self.room = room;
+        self.limits = limits;
         self.append(root, 0, 0, 1.0);
     }
 
-    /// Starts anew with the chain `root`, then `rest`, and no room for more.
+    /// Starts anew with the chain `root`, then `rest`, and no limits for more.
     pub fn restart_chain(&mut self, root: TokenId, rest: &[TokenId]) {
-        self.restart(root, Room::NONE);
+        self.restart(root, TreeLimits::NONE);
         for (above, &token) in rest.iter().enumerate() {
             self.first_child[above] = above as u32 + 1;
             self.append(token, above as u32, above as u32 + 1, f32::NAN);
@@ -146,11 +146,16 @@ impl DraftTree {
     /// Costs a walk over the siblings.
     ///
     /// # Errors
-    /// [`Full`] if the node does not fit the room; the tree is unchanged.
+    /// [`TreeFull`] if the node does not fit the limits; the tree is unchanged.
     ///
     /// # Panics
     /// If `parent` is not a node of this tree.
-    pub fn push(&mut self, parent: NodeId, token: TokenId, probability: Option<f32>) -> Result<NodeId, Full> {
+    pub fn push(
+        &mut self,
+        parent: NodeId,
+        token: TokenId,
+        probability: Option<f32>,
+    ) -> Result<NodeId, TreeFull> {
         assert!(parent.index() < self.len(), "{parent} is not in a tree of {} nodes", self.len());
         let mut last = NO_NODE;
         let mut next = self.first_child[parent.index()];
@@ -162,16 +167,16 @@ impl DraftTree {
             next = self.next_sibling[next as usize];
         }
         let depth = self.depths[parent.index()] + 1;
-        if self.drafted() >= self.room.nodes || self.len() >= NO_NODE as usize {
-            return Err(Full::Nodes);
+        if self.drafted() >= self.limits.nodes || self.len() >= NO_NODE as usize {
+            return Err(TreeFull::Nodes);
         }
-        if depth as usize > self.room.depth {
-            return Err(Full::Depth);
+        if depth as usize > self.limits.depth {
+            return Err(TreeFull::Depth);
         }
         // The first child takes its parent's place among the leaves.
         let leaves = self.leaves + usize::from(last != NO_NODE);
-        if leaves > self.room.leaves {
-            return Err(Full::Leaves);
+        if leaves > self.limits.leaves {
+            return Err(TreeFull::Leaves);
         }
         let node = self.len() as u32;
         if last == NO_NODE {
@@ -208,13 +213,13 @@ impl DraftTree {
         self.first_child.clone_from(&other.first_child);
         self.next_sibling.clone_from(&other.next_sibling);
         self.leaves = other.leaves;
-        self.room = other.room;
+        self.limits = other.limits;
     }
 
     /// Keeps the nodes for which `keep` holds, each only if its parent is kept, in their order; the rest are dropped and
-    /// the room is as it was. The root always stays. O(len), and nothing is allocated.
+    /// the limits is as it was. The root always stays. O(len), and nothing is allocated.
     pub fn retain(&mut self, mut keep: impl FnMut(NodeId) -> bool) {
-        let (len, room) = (self.len(), self.room);
+        let (len, limits) = (self.len(), self.limits);
         // New indices, where the links were: they are made anew below.
         self.next_sibling[0] = 0;
         let mut kept = 1;
@@ -243,7 +248,7 @@ impl DraftTree {
         self.first_child.fill(NO_NODE);
         self.next_sibling.fill(NO_NODE);
         self.leaves = kept;
-        self.room = room;
+        self.limits = limits;
         for node in (1..kept).rev() {
             let parent = self.parents[node] as usize;
             if self.first_child[parent] == NO_NODE {
@@ -282,10 +287,10 @@ impl DraftTree {
         self.tokens.len() - 1
     }
 
-    /// The room that this tree was started with.
+    /// The limits that this tree was started with.
     #[must_use]
-    pub fn room(&self) -> Room {
-        self.room
+    pub fn limits(&self) -> TreeLimits {
+        self.limits
     }
 
     /// The token of every node, `[len]`.

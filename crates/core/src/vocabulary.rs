@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use crate::{
-    AdjacencyMatrix, Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier,
-    VerifyError,
+    AdjacencyMatrix, Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput,
+    TreeLimits, Verifier, VerifyError,
 };
 
 /// The most tokens of a pass: enough for any engine to be at its best, and logits of 25 MB in a vocabulary of 49k.
@@ -58,8 +58,8 @@ fn fill(
 ) -> Result<(), VerifyError> {
     let limits = verifier.limits();
     let (max_rows, known) = (limits.max_rows.max(1), limits.vocab.min(matrix.vocab()));
-    let room = limits.room(context.len().saturating_sub(1), 1);
-    let together = room.nodes.min(room.leaves).min(TOGETHER);
+    let tree_limits = limits.tree_limits(context.len().saturating_sub(1), 1);
+    let together = tree_limits.nodes.min(tree_limits.leaves).min(TOGETHER);
     // With less, a token is cheaper as a root of its own.
     let (root, behind) = match context.split_last() {
         Some((&root, behind)) if together > 1 => (Some(root), behind),
@@ -68,7 +68,7 @@ fn fill(
     let mut top = TopK::new(matrix.k());
     for chunk in behind.chunks(max_rows) {
         let tree = DraftTree::chain(chunk);
-        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut top)?;
+        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], &mut top)?;
         let path: Vec<NodeId> = tree.nodes().collect();
         verifier.commit(&[Commit { seq, path: &path }])?;
     }
@@ -78,7 +78,7 @@ fn fill(
     let mut tree = DraftTree::new();
     let mut done = 0;
     for tokens in vacant.chunks(if root.is_some() { together } else { 1 }) {
-        tree.restart(root.unwrap_or(tokens[0]), Room::UNBOUNDED);
+        tree.restart(root.unwrap_or(tokens[0]), TreeLimits::UNBOUNDED);
         if root.is_some() {
             for &token in tokens {
                 // A tree without bounds refuses nothing.
@@ -86,10 +86,10 @@ fn fill(
             }
         }
         // Never committed, so that each pass begins where the context ends.
-        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut top)?;
+        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut top)?;
         let first = usize::from(root.is_some());
         for (node, &token) in tree.tokens().iter().enumerate().skip(first) {
-            if let Some(candidates) = top.get(Row { step: 0, node }) {
+            if let Some(candidates) = top.get(Row { input: 0, node }) {
                 matrix.update_scored(token, &candidates);
             }
         }

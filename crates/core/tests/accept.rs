@@ -1,12 +1,12 @@
 //! The walk against brute force over all paths of a tree.
 
 use proptest::prelude::*;
-use upcycle_core::{DraftTree, NodeId, Room, TokenId, Walk, accept};
+use upcycle_core::{AcceptedPath, DraftTree, NodeId, TokenId, TreeLimits, accept};
 
 fn a_tree() -> impl Strategy<Value = DraftTree> {
     prop::collection::vec((any::<prop::sample::Index>(), 0_u32..3), 0..60).prop_map(|pushes| {
         let mut tree = DraftTree::new();
-        tree.restart(0, Room::UNBOUNDED);
+        tree.restart(0, TreeLimits::UNBOUNDED);
         for (parent, token) in pushes {
             tree.push(NodeId::new(parent.index(tree.len())), token, None).unwrap();
         }
@@ -35,18 +35,18 @@ proptest! {
             path.windows(2).all(|pair| tree.tokens()[pair[1].index()] == draw(pair[0]))
         };
         let longest = paths(&tree).into_iter().filter(said).max_by_key(Vec::len).unwrap();
-        let mut walk = Walk { path: vec![NodeId::new(9)], drawn: vec![9] };
+        let mut walk = AcceptedPath { nodes: vec![NodeId::new(9)], sampled: vec![9] };
         let mut asked = Vec::new();
         accept(&tree, &mut walk, |node| {
             asked.push(node);
             Ok::<TokenId, ()>(draw(node))
         })
         .unwrap();
-        prop_assert_eq!(&walk.path, &longest);
+        prop_assert_eq!(&walk.nodes, &longest);
         prop_assert_eq!(&asked, &longest, "each node of the path is asked once, in order");
-        let drawn: Vec<TokenId> = longest.iter().map(|&node| draw(node)).collect();
-        prop_assert_eq!(&walk.drawn, &drawn);
-        prop_assert_eq!(tree.child(longest[longest.len() - 1], drawn[drawn.len() - 1]), None);
+        let sampled: Vec<TokenId> = longest.iter().map(|&node| draw(node)).collect();
+        prop_assert_eq!(&walk.sampled, &sampled);
+        prop_assert_eq!(tree.child(longest[longest.len() - 1], sampled[sampled.len() - 1]), None);
     }
 
     #[test]
@@ -56,16 +56,16 @@ proptest! {
         fails_at in 0_usize..6,
     ) {
         let draw = |node: NodeId| Ok::<TokenId, usize>(draws[node.index()]);
-        let mut whole = Walk::default();
+        let mut whole = AcceptedPath::default();
         accept(&tree, &mut whole, draw).unwrap();
-        let (mut cut, mut calls) = (Walk::default(), 0);
+        let (mut cut, mut calls) = (AcceptedPath::default(), 0);
         let result = accept(&tree, &mut cut, |node| {
             calls += 1;
             if calls > fails_at { Err(calls) } else { draw(node) }
         });
-        let kept = fails_at.min(whole.path.len());
-        prop_assert_eq!(result, if fails_at < whole.path.len() { Err(fails_at + 1) } else { Ok(()) });
-        prop_assert_eq!(&cut.path[..], &whole.path[..kept]);
-        prop_assert_eq!(&cut.drawn[..], &whole.drawn[..kept]);
+        let kept = fails_at.min(whole.nodes.len());
+        prop_assert_eq!(result, if fails_at < whole.nodes.len() { Err(fails_at + 1) } else { Ok(()) });
+        prop_assert_eq!(&cut.nodes[..], &whole.nodes[..kept]);
+        prop_assert_eq!(&cut.sampled[..], &whole.sampled[..kept]);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use upcycle_core::{
     AutoBudget, Commit, Context, CostCurve, Decoder, DraftTree, Drafter, Limits, NodeId, NullDrafter,
-    Request, Row, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
+    Request, Row, SeqId, TokenId, TopK, TreeInput, Verifier, VerifyError,
 };
 use upcycle_testkit::{AdversarialDrafter, ManualClock, NaiveVerifier};
 
@@ -32,7 +32,7 @@ impl Verifier for Costed {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = steps.iter().map(|step| step.tree.len()).sum();
         self.passes += 1;
         // Three in a hundred, and now and then a pass that takes far too long.

@@ -4,9 +4,9 @@
 mod plain;
 
 use plain::Case;
-use upcycle_core::mixed::{Copying, HashedRows, MixedDrafter, RunnersUp, TokenRows};
+use upcycle_core::mixed::{AdjacencySource, MixedDrafter, NgramCache, SuffixMatcher, TopKHistory};
 use upcycle_core::{
-    AdjacencyMatrix, Context, DecodeError, Decoder, DraftTree, Drafter, Finish, NodeId, PromptLookup,
+    AdjacencyMatrix, Context, DecodeError, Decoder, DraftTree, Drafter, FinishReason, NodeId, PromptLookup,
     Request, SamplingConfig, TokenId, TokenRecycling, TreeTemplate, Verifier,
 };
 use upcycle_testkit::NaiveVerifier;
@@ -45,7 +45,7 @@ struct Step {
     /// Tokens that the tree holds below its root.
     drafted: Vec<TokenId>,
     /// Tokens that the model drew down the tree, the bonus among them.
-    drawn: usize,
+    sampled: usize,
     /// Tokens of them that were emitted.
     emitted: usize,
 }
@@ -53,7 +53,7 @@ struct Step {
 impl Step {
     /// The text ended between the ends of an accepted path.
     fn ends_inside(&self) -> bool {
-        self.emitted > 1 && self.emitted < self.drawn
+        self.emitted > 1 && self.emitted < self.sampled
     }
 }
 
@@ -78,7 +78,7 @@ fn compare(model: &NaiveVerifier, case: &Case, drafter: impl Drafter) -> Vec<Ste
     let mut decoder = Decoder::new(model.clone(), drafter);
     let mut session = [decoder.open(&case.prompt, case.request()).unwrap()];
     let mut steps = Vec::new();
-    while session[0].finish().is_none() {
+    while session[0].finish_reason().is_none() {
         let before = decoder.verifier().committed(session[0].id()).unwrap().len();
         decoder.step(&mut session).unwrap();
         let [session] = &session;
@@ -89,14 +89,14 @@ fn compare(model: &NaiveVerifier, case: &Case, drafter: impl Drafter) -> Vec<Ste
                 committed: before,
                 depth: session.tree().depth(),
                 drafted: session.tree().tokens()[1..].to_vec(),
-                drawn: session.walk().drawn.len(),
-                emitted: session.fresh().len(),
+                sampled: session.accepted_path().sampled.len(),
+                emitted: session.new_tokens().len(),
             });
         }
     }
     let (text, finish) = case.plain(model);
     let [session] = session;
-    assert_eq!((session.output(), session.finish()), (&text[..], Some(finish)), "{case:?}");
+    assert_eq!((session.output(), session.finish_reason()), (&text[..], Some(finish)), "{case:?}");
     decoder.close(session);
     steps
 }
@@ -111,10 +111,10 @@ fn compare_known(model: &NaiveVerifier, case: &Case, siblings: TokenId) -> Vec<S
 /// Every drafter that learns, over `matrix`.
 fn learning(matrix: &AdjacencyMatrix, template: &TreeTemplate) -> Vec<Box<dyn Drafter>> {
     let mixed = MixedDrafter::new(vec![
-        Box::new(TokenRows::new(matrix.clone())),
-        Box::new(HashedRows::new(2, 4096)),
-        Box::new(Copying::new(512)),
-        Box::new(RunnersUp::default()),
+        Box::new(AdjacencySource::new(matrix.clone())),
+        Box::new(NgramCache::new(2, 4096)),
+        Box::new(SuffixMatcher::new(512)),
+        Box::new(TopKHistory::default()),
     ]);
     vec![
         Box::new(TokenRecycling::new(matrix.clone(), template.clone())),
@@ -133,11 +133,11 @@ fn the_context_is_full_in_the_middle_of_a_tree() {
         {
             let (text, finish) = case.plain(&model);
             // A token may follow the last that fits, since its own keys and values need no room.
-            assert_eq!((text.len(), finish), (max_context - 3 + 1, Finish::ContextFull));
+            assert_eq!((text.len(), finish), (max_context - 3 + 1, FinishReason::ContextFull));
             for step in compare_known(&model, &case, siblings) {
                 let left = max_context - step.committed - 1;
                 assert!(
-                    step.drafted.len() <= left && step.emitted == step.drawn,
+                    step.drafted.len() <= left && step.emitted == step.sampled,
                     "nothing is drafted in vain"
                 );
                 let short = step.drafted.len() < LEVELS * (1 + siblings as usize);
@@ -162,7 +162,7 @@ fn a_template_is_deeper_than_the_context_left() {
     for left in 0..=12 {
         let model = NaiveVerifier::new(VOCAB, 4).with_max_context(10 + left);
         for case in both(&greedy(&[3; 10], 100)) {
-            assert_eq!(case.plain(&model).1, Finish::ContextFull);
+            assert_eq!(case.plain(&model).1, FinishReason::ContextFull);
             for drafter in learning(&matrix, &template) {
                 compare(&model, &case, drafter);
             }
@@ -188,7 +188,7 @@ fn a_stop_string_ends_inside_an_accepted_path() {
             for at in 2..14 {
                 let stop_sum = Some(text[at - 1] + text[at]);
                 let case = Case { stop_sum, ..case.clone() };
-                assert_eq!(case.plain(&model).1, Finish::StopString);
+                assert_eq!(case.plain(&model).1, FinishReason::StopString);
                 let steps = compare_known(&model, &case, 2);
                 inside += usize::from(steps.last().is_some_and(Step::ends_inside));
             }
@@ -207,7 +207,7 @@ fn the_end_of_sequence_is_a_node_of_the_draft() {
             for &end in &text[1..14] {
                 let end_of_sequence = vec![end, VOCAB as TokenId + 9];
                 let case = Case { end_of_sequence, ..case.clone() };
-                assert_eq!(case.plain(&model).1, Finish::EndOfSequence);
+                assert_eq!(case.plain(&model).1, FinishReason::EndOfSequence);
                 let steps = compare_known(&model, &case, 2);
                 // The first token stands in no draft, and may be the end already.
                 let last = steps.last().filter(|step| step.ends_inside());
@@ -225,7 +225,7 @@ fn the_most_tokens_are_reached_inside_a_path() {
     for max_tokens in 0..=24 {
         for case in both(&greedy(&[1, 2, 3], max_tokens)) {
             let model = NaiveVerifier::new(VOCAB, 4);
-            assert_eq!(case.plain(&model).1, Finish::MaxTokens);
+            assert_eq!(case.plain(&model).1, FinishReason::MaxTokens);
             let steps = compare_known(&model, &case, 2);
             inside += usize::from(steps.last().is_some_and(Step::ends_inside));
         }
@@ -245,7 +245,7 @@ fn an_empty_prompt_is_refused_and_changes_nothing() {
     assert!(refused(decoder.generate(&[], Request::greedy(5)).err()));
     // The one sequence there may be is still free; in the middle of a text nothing is lost.
     let mut session = [decoder.open(&case.prompt, case.request()).unwrap()];
-    while session[0].finish().is_none() {
+    while session[0].finish_reason().is_none() {
         decoder.step(&mut session).unwrap();
         assert!(refused(decoder.resume(&mut session[0], &[], Request::greedy(5)).err()));
     }
@@ -260,12 +260,12 @@ fn a_prompt_fills_the_context() {
             let prompt: Vec<TokenId> = (0..len).map(|token| token % 5).collect();
             for case in both(&greedy(&prompt, 100)) {
                 let (text, finish) = case.plain(&model);
-                assert_eq!((text.len(), finish), (emitted, Finish::ContextFull));
+                assert_eq!((text.len(), finish), (emitted, FinishReason::ContextFull));
                 let drafter = Branching { text: [&prompt[..], &text].concat(), siblings: 2 };
                 let mut decoder = Decoder::new(model.clone(), drafter).with_prefill_chunk(chunk);
                 let mut generation = decoder.generate(&prompt, case.request()).unwrap();
                 let found: Vec<_> = generation.by_ref().map(Result::unwrap).collect();
-                assert_eq!((found, generation.finish()), (text, Some(finish)));
+                assert_eq!((found, generation.finish_reason()), (text, Some(finish)));
             }
         }
     }

@@ -23,8 +23,8 @@ fn prompts() -> [Vec<TokenId>; 3] {
 fn seen(session: &Session) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         session.tokens().to_vec(),
-        session.fresh().to_vec(),
-        (session.prefilled(), session.prompt_len(), session.finish(), session.id()),
+        session.new_tokens().to_vec(),
+        (session.prefilled(), session.prompt_len(), session.finish_reason(), session.id()),
         session.stats().clone(),
     )
 }
@@ -37,7 +37,7 @@ fn run<D: Drafter>(model: NaiveVerifier, drafter: D, greedy: bool) -> (Vec<Vec<T
     let mut sessions: Vec<Session> =
         prompts().iter().map(|prompt| decoder.open(prompt, request(greedy, 40)).unwrap()).collect();
     let mut failed = 0;
-    while sessions.iter().any(|session| session.finish().is_none()) {
+    while sessions.iter().any(|session| session.finish_reason().is_none()) {
         let before: Vec<_> = sessions.iter().map(seen).collect();
         let held: Vec<_> =
             sessions.iter().map(|s| decoder.verifier().committed(s.id()).map(<[_]>::to_vec)).collect();

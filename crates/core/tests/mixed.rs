@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use upcycle_core::mixed::{
-    Copying, Corpus, CorpusBuilder, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, Texts, TokenRows,
+    AdjacencySource, Corpus, CorpusBuilder, Frequent, MixedDrafter, NgramCache, Source, SuffixMatcher, Texts,
+    TopKHistory,
 };
 use upcycle_core::{
-    AdjacencyMatrix, AutoBudget, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Request, Room,
-    Rows, Sampling, SamplingConfig, SeqId, TokenId,
+    AdjacencyMatrix, AutoBudget, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Request,
+    RowSelection, Sampling, SamplingConfig, SeqId, TokenId, TreeLimits,
 };
 use upcycle_testkit::NaiveVerifier;
 
@@ -26,11 +27,11 @@ fn corpus(texts: &[Vec<TokenId>], bytes: usize) -> Arc<Corpus> {
 /// The sources whose bits are set, over tables of about `bytes`.
 fn sources(set: u8, bytes: usize, corpus: Arc<Corpus>) -> Vec<Box<dyn Source>> {
     let all: [Box<dyn Source>; 7] = [
-        Box::new(TokenRows::new(AdjacencyMatrix::new(VOCAB, 8).unwrap())),
-        Box::new(HashedRows::new(2, bytes)),
-        Box::new(HashedRows::new(3, bytes)),
-        Box::new(Copying::new(bytes / 16)),
-        Box::new(RunnersUp::default()),
+        Box::new(AdjacencySource::new(AdjacencyMatrix::new(VOCAB, 8).unwrap())),
+        Box::new(NgramCache::new(2, bytes)),
+        Box::new(NgramCache::new(3, bytes)),
+        Box::new(SuffixMatcher::new(bytes / 16)),
+        Box::new(TopKHistory::default()),
         Box::new(Frequent::new(VOCAB)),
         Box::new(Texts::new(corpus)),
     ];
@@ -62,7 +63,7 @@ impl Drafter for Checked {
     fn k(&self) -> usize {
         self.0.k()
     }
-    fn prompt_rows(&self) -> Rows {
+    fn prompt_rows(&self) -> RowSelection {
         self.0.prompt_rows()
     }
 }
@@ -83,7 +84,7 @@ fn texts(drafter: impl Drafter, size: Option<usize>, seed: u64, sampling: Sampli
         decoder.step(&mut sessions).unwrap();
     }
     sessions.push(open(&mut decoder, &prompt[3..]));
-    while sessions.iter().any(|session| session.finish().is_none()) {
+    while sessions.iter().any(|session| session.finish_reason().is_none()) {
         decoder.step(&mut sessions).unwrap();
     }
     let texts = sessions.iter().map(|session| session.output().to_vec()).collect();
@@ -100,7 +101,7 @@ proptest! {
         size in prop::option::of(0_usize..40),
         seed in any::<u64>(),
         bytes in 64_usize..20_000,
-        prompt_rows in prop::sample::select(vec![Rows::All, Rows::Last, Rows::Every(3)]),
+        prompt_rows in prop::sample::select(vec![RowSelection::All, RowSelection::Last, RowSelection::Every(3)]),
         temperature in prop::sample::select(vec![0.0_f32, 0.7]),
         mut corpus_texts in prop::collection::vec(prop::collection::vec(0..VOCAB as u32 + 2, 0..80), 0..4),
         with_answers in any::<bool>(),
@@ -126,7 +127,7 @@ fn tables_keep_to_their_bytes() {
     let mut tree = DraftTree::new();
     for end in (1..text.len()).step_by(61) {
         let context = Context { seq: SeqId::new(1), tokens: &text[..end], prompt_len: 1 };
-        tree.restart(text[end - 1], Room { nodes: 8, leaves: 8, depth: 8 });
+        tree.restart(text[end - 1], TreeLimits { nodes: 8, leaves: 8, depth: 8 });
         drafter.draft(context, &mut tree);
         assert!(drafter.footprint().bytes <= limit, "{} bytes at {end} tokens", drafter.footprint().bytes);
     }

@@ -116,13 +116,13 @@ fn run<D: Drafter>(decoder: &mut Decoder<NaiveVerifier, D>, cases: &[Case], ops:
                     let (text, finish) = &plain[case];
                     let output = session.output();
                     assert_eq!(output, &text[..output.len().min(text.len())], "{case}");
-                    assert_eq!(session.finish().is_some(), output.len() == text.len(), "{case}");
-                    assert!(session.finish().is_none_or(|found| found == *finish), "{case}");
-                    assert!(before == output.len() || session.fresh() == &output[before..]);
+                    assert_eq!(session.finish_reason().is_some(), output.len() == text.len(), "{case}");
+                    assert!(session.finish_reason().is_none_or(|found| found == *finish), "{case}");
+                    assert!(before == output.len() || session.new_tokens() == &output[before..]);
                     let committed = decoder.verifier().committed(session.id()).unwrap();
                     assert!(session.tokens().starts_with(committed), "only what was emitted is committed");
                 }
-                let done = |session: &Session| session.finish().is_some();
+                let done = |session: &Session| session.finish_reason().is_some();
                 while let Some(at) = sessions.iter().position(done) {
                     running.remove(at);
                     let stats = decoder.close(sessions.remove(at));
@@ -176,14 +176,14 @@ proptest! {
         let mut decoder = Decoder::new(model, drafter).with_budget(20);
         let mut session = [decoder.open(&first.prompt, first.request()).unwrap()];
         let finish = |decoder: &mut Decoder<_, _>, session: &mut [Session; 1]| {
-            while session[0].finish().is_none() {
+            while session[0].finish_reason().is_none() {
                 decoder.step(session).unwrap();
             }
         };
         finish(&mut decoder, &mut session);
         decoder.resume(&mut session[0], &second.prompt, second.request()).unwrap();
         finish(&mut decoder, &mut session);
-        prop_assert_eq!((session[0].output().to_vec(), session[0].finish().unwrap()), expected);
+        prop_assert_eq!((session[0].output().to_vec(), session[0].finish_reason().unwrap()), expected);
     }
 }
 
@@ -204,7 +204,7 @@ fn the_oracle_has_all_of_it_accepted_and_the_adversary_none() {
     };
     // The prompt gives the first token; then 7 are drafted at each step and an eighth is given.
     let oracle = stats(Box::new(OracleDrafter::new(vec![whole.clone()])));
-    assert_eq!((oracle.steps(), oracle.accepted_per_step()), (8, 8.0));
+    assert_eq!((oracle.steps(), oracle.tokens_per_step()), (8, 8.0));
     let adversary = stats(Box::new(AdversarialDrafter::new(vec![whole], VOCAB)));
     assert_eq!((adversary.accepted, adversary.drafted), (0, 7 * 64));
 }
@@ -216,5 +216,5 @@ fn drafters_that_learn_are_accepted_on_predictable_text() {
         Decoder::new(NaiveVerifier::new(64, 3), TokenRecycling::new(matrix, TreeTemplate::paper_80()));
     let mut generation = decoder.generate(&[1], Request::greedy(400)).unwrap();
     assert!(generation.by_ref().all(|token| token.is_ok()));
-    assert!(generation.stats().accepted_per_step() > 1.5, "{:?}", generation.stats().accepted_per_step());
+    assert!(generation.stats().tokens_per_step() > 1.5, "{:?}", generation.stats().tokens_per_step());
 }

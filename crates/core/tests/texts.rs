@@ -1,10 +1,10 @@
-//! Copying from a corpus, held against brute force.
+//! SuffixMatcher from a corpus, held against brute force.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use upcycle_core::mixed::{Corpus, CorpusBuilder, MixedDrafter, Place, Proposals, Source, Texts, WINDOW};
-use upcycle_core::{Context, Decoder, DraftTree, Drafter, NullDrafter, Request, Room, SeqId, TokenId};
+use upcycle_core::{Context, Decoder, DraftTree, Drafter, NullDrafter, Request, SeqId, TokenId, TreeLimits};
 use upcycle_testkit::NaiveVerifier;
 
 /// The vocabulary: so small that most texts repeat themselves.
@@ -184,7 +184,7 @@ fn what_is_known_of_the_texts_outlives_what_was_learned() {
     let mut drafter = MixedDrafter::new(vec![Box::new(Texts::new(corpus(40, std::slice::from_ref(&text))))]);
     let drafted = |drafter: &mut MixedDrafter| {
         let mut tree = DraftTree::new();
-        tree.restart(19, Room { nodes: 12, leaves: 12, depth: 12 });
+        tree.restart(19, TreeLimits { nodes: 12, leaves: 12, depth: 12 });
         drafter.draft(Context { seq: SeqId::new(1), tokens: &text[..20], prompt_len: 20 }, &mut tree);
         tree.tokens().to_vec()
     };

@@ -1,8 +1,8 @@
 //! Draft trees and what backends derive from them, against definitions too simple to be wrong.
 
 use proptest::prelude::*;
-use upcycle_core::views::{AncestorSets, LeafPaths, additive_mask, positions};
-use upcycle_core::{DraftTree, Full, NodeId, Room, Shape, TokenId};
+use upcycle_core::tree_masks::{AncestorSets, LeafPaths, additive_mask, positions};
+use upcycle_core::{DraftTree, NodeId, Shape, TokenId, TreeFull, TreeLimits};
 
 /// A tree as a list of (parent, token); the root stands first and names itself.
 type Model = Vec<(usize, TokenId)>;
@@ -23,9 +23,13 @@ fn leaves(model: &Model) -> Vec<usize> {
     (0..model.len()).filter(|&node| children(model, node).is_empty()).collect()
 }
 
-fn a_room() -> impl Strategy<Value = Room> {
+fn a_room() -> impl Strategy<Value = TreeLimits> {
     let bound = |small| prop_oneof![0..small, Just(usize::MAX)];
-    (bound(40_usize), bound(12), bound(9)).prop_map(|(nodes, leaves, depth)| Room { nodes, leaves, depth })
+    (bound(40_usize), bound(12), bound(9)).prop_map(|(nodes, leaves, depth)| TreeLimits {
+        nodes,
+        leaves,
+        depth,
+    })
 }
 
 /// What to push: a parent, a token of few, so that equal siblings are common, and a probability.
@@ -35,7 +39,7 @@ fn pushes(most: usize) -> impl Strategy<Value = Vec<Push>> {
     prop::collection::vec((any::<prop::sample::Index>(), 0_u32..6, prop::option::of(-1.0_f32..2.0)), 0..most)
 }
 
-fn grow(room: Room, pushes: &[Push]) -> (DraftTree, Model) {
+fn grow(room: TreeLimits, pushes: &[Push]) -> (DraftTree, Model) {
     let mut tree = DraftTree::new();
     tree.restart(3, room);
     let mut model = vec![(0, 3)];
@@ -58,9 +62,9 @@ fn grow(room: Room, pushes: &[Push]) -> (DraftTree, Model) {
             (Err(full), _) => {
                 assert_eq!(equal, None, "an equal sibling needs no room");
                 match full {
-                    Full::Nodes => assert!(model.len() > room.nodes),
-                    Full::Leaves => assert!(broad > room.leaves),
-                    Full::Depth => assert!(deep > room.depth),
+                    TreeFull::Nodes => assert!(model.len() > room.nodes),
+                    TreeFull::Leaves => assert!(broad > room.leaves),
+                    TreeFull::Depth => assert!(deep > room.depth),
                 }
             }
         }
@@ -76,7 +80,7 @@ proptest! {
         prop_assert_eq!(tree.len(), model.len());
         prop_assert_eq!(tree.drafted(), model.len() - 1);
         prop_assert_eq!(tree.leaves(), leaves(&model).len());
-        prop_assert_eq!(tree.room(), room);
+        prop_assert_eq!(tree.limits(), room);
         let depths: Vec<usize> = (0..model.len()).map(|node| ancestors(&model, node).len() - 1).collect();
         prop_assert_eq!(tree.depth(), depths.iter().copied().max().unwrap());
         let shape = match (model.len(), leaves(&model).len()) {
@@ -114,7 +118,7 @@ proptest! {
         let (mut at, mut mask) = (Vec::new(), Vec::new());
         // Twice into the same memory, since a view that is rebuilt must not remember.
         for pushes in [first, second] {
-            let (tree, model) = grow(Room::UNBOUNDED, &pushes);
+            let (tree, model) = grow(TreeLimits::UNBOUNDED, &pushes);
             sets.rebuild(&tree);
             paths.rebuild(&tree);
             positions(&tree, prefix_len, &mut at);

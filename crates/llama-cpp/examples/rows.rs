@@ -24,7 +24,9 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
-use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TokenId, TopK, Verifier};
+use upcycle_core::{
+    Commit, DraftTree, NodeId, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeLimits, Verifier,
+};
 use upcycle_llama_cpp::{FlashAttention, LlamaVerifier, Model, Options};
 
 const PREFIX: usize = 256;
@@ -56,7 +58,7 @@ impl Arm<'_> {
             }
             Arm::Ours { verifier, seq, chains, top } => {
                 let tree = if *chains { chain(n) } else { bushy(n) };
-                verifier.forward(&[Step { seq: *seq, tree: &tree, rows: Rows::All }], top)?;
+                verifier.forward(&[TreeInput { seq: *seq, tree: &tree, rows: RowSelection::All }], top)?;
                 verifier.commit(&[Commit { seq: *seq, path: &[NodeId::ROOT] }])?;
                 Ok(())
             }
@@ -95,7 +97,7 @@ fn chain(n: usize) -> DraftTree {
 /// A root whose children are half of the others at most, 40 of them at most; the rest hang below those.
 fn bushy(n: usize) -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(token(0), Room::UNBOUNDED);
+    tree.restart(token(0), TreeLimits::UNBOUNDED);
     let wide = (n - 1).min(40);
     for at in 1..n {
         let parent = at.saturating_sub(wide);
@@ -110,7 +112,7 @@ fn verifier(path: &Path, options: &Options, chains: bool) -> Result<Arm<'static>
     let seq = verifier.open()?;
     let tree = chain(PREFIX);
     let top = TopK::new(8);
-    verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut TopK::new(1))?;
+    verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], &mut TopK::new(1))?;
     verifier.commit(&[Commit { seq, path: &tree.nodes().collect::<Vec<_>>() }])?;
     Ok(Arm::Ours { verifier, seq, chains, top })
 }

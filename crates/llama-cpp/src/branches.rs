@@ -1,6 +1,6 @@
 //! The cells of one sequence where trees are scored: an id for what is committed, and one for each leaf of a tree.
 
-use upcycle_core::views::LeafPaths;
+use upcycle_core::tree_masks::LeafPaths;
 use upcycle_core::{DraftTree, NodeId};
 
 use crate::PassError;

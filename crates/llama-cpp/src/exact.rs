@@ -1,7 +1,8 @@
 //! Whether rows really have the bits of plain decoding: tried at load, since other processors and devices have other kernels.
 
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeLimits, Verifier,
+    VerifyError,
 };
 
 use crate::{LlamaVerifier, LoadError};
@@ -51,8 +52,8 @@ fn one_by_one(
     let mut logits = Vec::new();
     for &token in text {
         let tree = DraftTree::chain(&[token]);
-        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(1))?;
-        logits.push(verifier.logits(Row { step: 0, node: 0 })?.to_vec());
+        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(1))?;
+        logits.push(verifier.logits(Row { input: 0, node: 0 })?.to_vec());
         verifier.commit(&[Commit { seq, path: &[NodeId::ROOT] }])?;
     }
     Ok(logits)
@@ -68,7 +69,7 @@ fn in_a_tree(
     let (Some(&first), rest) = (text.first(), text.get(1..).unwrap_or_default()) else {
         return Ok(Vec::new());
     };
-    tree.restart(first, Room::UNBOUNDED);
+    tree.restart(first, TreeLimits::UNBOUNDED);
     let mut path = vec![NodeId::ROOT];
     for &token in rest {
         let parent = path[path.len() - 1];
@@ -78,7 +79,7 @@ fn in_a_tree(
             path.push(node);
         }
     }
-    verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(1))?;
-    let row = |node: &NodeId| Ok(verifier.logits(Row { step: 0, node: node.index() })?.to_vec());
+    verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(1))?;
+    let row = |node: &NodeId| Ok(verifier.logits(Row { input: 0, node: node.index() })?.to_vec());
     path.iter().map(row).collect()
 }

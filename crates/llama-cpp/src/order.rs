@@ -64,7 +64,7 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use upcycle_core::{NodeId, Room};
+    use upcycle_core::{NodeId, TreeLimits};
 
     use super::*;
 
@@ -75,7 +75,7 @@ mod tests {
         let mut order = Order::default();
         for _ in 0..200 {
             let mut tree = DraftTree::new();
-            tree.restart(0, Room::UNBOUNDED);
+            tree.restart(0, TreeLimits::UNBOUNDED);
             for token in 0..rng.u32(..40) {
                 tree.push(NodeId::new(rng.usize(..tree.len())), token, None).expect("there is room");
             }

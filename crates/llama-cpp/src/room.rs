@@ -1,6 +1,6 @@
 //! Cells and sequence ids for a pass, of which there is a fixed number.
 
-use upcycle_core::{Shape, Step};
+use upcycle_core::{Shape, TreeInput};
 
 use crate::sequence::{Memory, Sequence};
 use crate::{LlamaVerifier, PassError};
@@ -8,7 +8,7 @@ use crate::{LlamaVerifier, PassError};
 impl LlamaVerifier {
     /// Makes sure of cells and ids for the steps. What waits for a commit in their sequences goes before the pass only where
     /// there is not enough of either.
-    pub(crate) fn make_room(&mut self, steps: &[Step<'_>]) -> Result<(), PassError> {
+    pub(crate) fn make_room(&mut self, steps: &[TreeInput<'_>]) -> Result<(), PassError> {
         let rows: usize = steps.iter().map(|step| step.tree.len()).sum();
         let of_steps = |sequence: &&mut Sequence| steps.iter().any(|step| step.seq == sequence.id);
         let cells = self.context.cells();
@@ -39,7 +39,7 @@ impl LlamaVerifier {
     }
 
     /// Ids that the steps could have: free and spare ones, and those of what waits in their own sequences.
-    fn obtainable_ids(&self, steps: &[Step<'_>]) -> usize {
+    fn obtainable_ids(&self, steps: &[TreeInput<'_>]) -> usize {
         let of = |sequence: &Sequence| match &sequence.memory {
             Memory::Branches(branches) if steps.iter().any(|step| step.seq == sequence.id) => {
                 branches.spare() + branches.waiting()
@@ -51,7 +51,7 @@ impl LlamaVerifier {
     }
 
     /// Takes spare ids of sequences that have more than they need, until there are enough for `leaves`; whether there are.
-    pub(crate) fn collect_ids(&mut self, steps: &[Step<'_>], leaves: usize) -> Result<bool, PassError> {
+    pub(crate) fn collect_ids(&mut self, steps: &[TreeInput<'_>], leaves: usize) -> Result<bool, PassError> {
         let Self { context, sequences, ids, .. } = self;
         let need = |sequence: &Sequence| {
             let step = steps.iter().find(|step| step.seq == sequence.id);

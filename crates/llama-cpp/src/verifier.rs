@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use tracing::debug_span;
-use upcycle_core::views::{LeafPaths, positions};
-use upcycle_core::{Commit, Limits, Row, SeqId, Shape, Step, TopK, Verifier, VerifyError, check_commits};
+use upcycle_core::tree_masks::{LeafPaths, positions};
+use upcycle_core::{
+    Commit, Limits, Row, SeqId, Shape, TopK, TreeInput, Verifier, VerifyError, check_commits,
+};
 
 use crate::branches::Branches;
 use crate::context::Context;
@@ -119,7 +121,7 @@ impl LlamaVerifier {
     }
 
     /// Fills the batch with the steps.
-    fn lay_out(&mut self, steps: &[Step<'_>], top: &TopK) -> Result<(), PassError> {
+    fn lay_out(&mut self, steps: &[TreeInput<'_>], top: &TopK) -> Result<(), PassError> {
         // Filling a cache anew needs the batch, and comes first.
         for step in steps {
             let sequence = self.sequences.iter_mut().find(|sequence| sequence.id == step.seq);
@@ -164,7 +166,7 @@ impl LlamaVerifier {
             self.wanted.resize(step.tree.len(), false);
             for node in top.nodes(number) {
                 self.wanted[node] = true;
-                self.scored.push((Row { step: number, node }, first + self.order.places()[node]));
+                self.scored.push((Row { input: number, node }, first + self.order.places()[node]));
             }
             for &node in self.order.nodes() {
                 let ids = match &chain {
@@ -179,7 +181,7 @@ impl LlamaVerifier {
     }
 
     /// Lays the steps out, scores them and ranks the rows that were asked for.
-    fn score(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn score(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         self.lay_out(steps, top).map_err(|source| failed("lay out a pass", source))?;
         self.context.decode().map_err(|source| failed("score a pass", source))?;
         for &(row, place) in &self.scored {
@@ -189,7 +191,7 @@ impl LlamaVerifier {
     }
 
     /// Takes back what a failed pass has left in the cache.
-    fn abandon(&mut self, steps: &[Step<'_>]) -> Result<(), PassError> {
+    fn abandon(&mut self, steps: &[TreeInput<'_>]) -> Result<(), PassError> {
         let Self { context, sequences, .. } = self;
         for sequence in
             sequences.iter_mut().filter(|sequence| steps.iter().any(|step| step.seq == sequence.id))
@@ -200,7 +202,7 @@ impl LlamaVerifier {
     }
 
     /// The pass is over: its rows wait for a commit.
-    fn succeed(&mut self, steps: &[Step<'_>]) -> Result<(), PassError> {
+    fn succeed(&mut self, steps: &[TreeInput<'_>]) -> Result<(), PassError> {
         let exact = self.exact();
         let Self { context, sequences, order, .. } = self;
         for step in steps {
@@ -260,11 +262,11 @@ impl Verifier for LlamaVerifier {
         }
     }
 
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = steps.iter().map(|step| step.tree.len()).sum::<usize>();
         let _span = debug_span!("forward", sequences = steps.len(), rows).entered();
         self.scored.clear();
-        self.limits.check_steps(steps, |seq| self.committed(seq))?;
+        self.limits.check_inputs(steps, |seq| self.committed(seq))?;
         top.restart(steps, self.limits.vocab);
         self.make_room(steps).map_err(|source| failed("make room for a pass", source))?;
         if let Err(error) = self.score(steps, top) {

@@ -18,7 +18,9 @@ use std::time::Instant;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, Session};
 use ort::value::Tensor;
-use upcycle_core::{Commit, DraftTree, NodeId, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError};
+use upcycle_core::{
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, Verifier, VerifyError,
+};
 use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
 use upcycle_ort::{Model, Options, OrtVerifier};
 
@@ -99,7 +101,7 @@ fn prefill(verifier: &mut OrtVerifier, seq: SeqId, context: usize) -> Result<(),
     let committed = verifier.committed(seq).unwrap_or(0);
     for chunk in tokens(committed, context - committed, verifier.limits().vocab).chunks(256) {
         let tree = DraftTree::chain(chunk);
-        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut TopK::new(1))?;
+        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], &mut TopK::new(1))?;
         let path: Vec<NodeId> = tree.nodes().collect();
         verifier.commit(&[Commit { seq, path: &path }])?;
     }
@@ -108,7 +110,7 @@ fn prefill(verifier: &mut OrtVerifier, seq: SeqId, context: usize) -> Result<(),
 
 /// Scores a tree and keeps its root.
 fn step(verifier: &mut OrtVerifier, seq: SeqId, tree: &DraftTree, top: &mut TopK) -> Result<(), VerifyError> {
-    verifier.forward(&[Step { seq, tree, rows: Rows::All }], top)?;
+    verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], top)?;
     verifier.commit(&[Commit { seq, path: &[NodeId::ROOT] }])
 }
 
@@ -116,7 +118,7 @@ fn step(verifier: &mut OrtVerifier, seq: SeqId, tree: &DraftTree, top: &mut TopK
 fn rank(verifier: &mut OrtVerifier, rows: usize, top: &mut TopK) -> Result<f64, VerifyError> {
     let start = Instant::now();
     for node in 0..rows {
-        let row = Row { step: 0, node };
+        let row = Row { input: 0, node };
         top.rank(row, verifier.logits(row)?)?;
     }
     Ok(start.elapsed().as_secs_f64())

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tracing::debug_span;
-use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError, check_commits};
+use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError, check_commits};
 
 use crate::memory::{DeviceMemory, HostMemory, Inputs, Keep};
 use crate::{LoadError, Memory, Model};
@@ -156,11 +156,11 @@ impl Verifier for OrtVerifier {
         self.memory.close(seq);
     }
 
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = steps.iter().map(|step| step.tree.len()).sum::<usize>();
         let _span = debug_span!("forward", sequences = steps.len(), rows).entered();
         self.scored.clear();
-        self.limits.check_steps(steps, |seq| self.committed(seq))?;
+        self.limits.check_inputs(steps, |seq| self.committed(seq))?;
         top.restart(steps, self.limits.vocab);
         self.memory.begin(top.rows())?;
         let mut scored = Vec::with_capacity(top.rows());
@@ -168,7 +168,7 @@ impl Verifier for OrtVerifier {
             let committed = self.sequences[self.index(step.seq)?].committed;
             self.inputs.lay_out(step.tree, committed, top.nodes(number));
             self.memory.pass(step.seq, committed, &self.inputs)?;
-            scored.extend(top.nodes(number).map(|node| Row { step: number, node }));
+            scored.extend(top.nodes(number).map(|node| Row { input: number, node }));
         }
         self.memory.rank(&scored, top)?;
         // Nothing is left that can fail.

@@ -1,6 +1,6 @@
 //! Drafters at the extremes: all-knowing, always wrong, arbitrary.
 
-use upcycle_core::{Context, DraftTree, Drafter, Full, NodeId, TokenId};
+use upcycle_core::{Context, DraftTree, Drafter, NodeId, TokenId, TreeFull};
 
 use crate::rng::Rng;
 
@@ -57,7 +57,7 @@ impl Drafter for AdversarialDrafter {
         let mut wrong =
             (0..self.vocab).map(|token| self.vocab - 1 - token).filter(|token| !right.contains(token));
         // Half as many branches as leaves fit, then each node in turn gets two children.
-        let width = (tree.room().leaves / 2).clamp(1, 16);
+        let width = (tree.limits().leaves / 2).clamp(1, 16);
         for token in wrong.by_ref().take(width) {
             if tree.push(NodeId::ROOT, token, Some(1.0)).is_err() {
                 return;
@@ -68,8 +68,8 @@ impl Drafter for AdversarialDrafter {
             for child in 0..2 {
                 let token = (tree.tokens()[parent] + child) % self.vocab.max(1);
                 match tree.push(NodeId::new(parent), token, None) {
-                    Err(Full::Nodes) => return,
-                    Ok(_) | Err(Full::Leaves | Full::Depth) => {}
+                    Err(TreeFull::Nodes) => return,
+                    Ok(_) | Err(TreeFull::Leaves | TreeFull::Depth) => {}
                 }
             }
             parent += 1;

@@ -1,8 +1,8 @@
 //! Faults put between a law and a verifier that is right, to see that the law notices.
 
 use upcycle_core::{
-    Commit, DraftTree, Limits, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError,
-    check_commits,
+    Commit, DraftTree, Limits, NodeId, Row, RowSelection, SeqId, TopK, TreeInput, TreeLimits, Verifier,
+    VerifyError, check_commits,
 };
 
 use crate::law::Law;
@@ -93,7 +93,7 @@ impl Fault {
             return (DraftTree::chain(tree.tokens()), tree.nodes().collect());
         }
         let moved = self.moves(tree);
-        shown.restart(tree.tokens()[0], Room::UNBOUNDED);
+        shown.restart(tree.tokens()[0], TreeLimits::UNBOUNDED);
         let mut places = vec![NodeId::ROOT];
         if self == Fault::PositionOffByOne && committed > 0 {
             places[0] = shown.push(NodeId::ROOT, tree.tokens()[0], None).unwrap_or(NodeId::ROOT);
@@ -143,7 +143,7 @@ pub struct Faulty<V> {
     open: Vec<Tracked>,
     free: Vec<SeqId>,
     /// Of the last forward: each step's rows asked for, its nodes, and where they are in what was shown.
-    passes: Vec<(Rows, usize, Vec<NodeId>)>,
+    passes: Vec<(RowSelection, usize, Vec<NodeId>)>,
     top: TopK,
 }
 
@@ -195,12 +195,12 @@ impl<V: Verifier> Faulty<V> {
 
     /// Where a row of the last forward, which was asked for, is read.
     fn place(&self, row: Row) -> Row {
-        if let (Fault::RowsMixedUp, 0 | 1, [_, _, ..]) = (self.fault, row.step, &self.passes[..]) {
-            let places = &self.passes[1 - row.step].2;
+        if let (Fault::RowsMixedUp, 0 | 1, [_, _, ..]) = (self.fault, row.input, &self.passes[..]) {
+            let places = &self.passes[1 - row.input].2;
             let node = places[row.node.min(places.len() - 1)].index();
-            return Row { step: 1 - row.step, node };
+            return Row { input: 1 - row.input, node };
         }
-        Row { step: row.step, node: self.passes[row.step].2[row.node].index() }
+        Row { input: row.input, node: self.passes[row.input].2[row.node].index() }
     }
 
     /// The path of what was shown that stands for `path`.
@@ -229,9 +229,9 @@ impl<V: Verifier> Faulty<V> {
         }
     }
 
-    fn try_forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn try_forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let committed = |seq| self.open.iter().find(|t| t.outer == seq).map(|t| t.ends.len());
-        self.limits.check_steps(steps, committed)?;
+        self.limits.check_inputs(steps, committed)?;
         let mut shown = Vec::new();
         for step in steps {
             let fault = self.fault;
@@ -239,9 +239,9 @@ impl<V: Verifier> Faulty<V> {
             let (tree, places) = fault.present(step.tree, tracked.ends.len());
             shown.push((tracked.inner, Scored { tree: step.tree.clone(), shown: tree, places }));
         }
-        let inner: Vec<Step<'_>> = shown
+        let inner: Vec<TreeInput<'_>> = shown
             .iter()
-            .map(|(seq, scored)| Step { seq: *seq, tree: &scored.shown, rows: Rows::All })
+            .map(|(seq, scored)| TreeInput { seq: *seq, tree: &scored.shown, rows: RowSelection::All })
             .collect();
         self.inner.forward(&inner, &mut self.top)?;
         self.passes.clear();
@@ -253,7 +253,7 @@ impl<V: Verifier> Faulty<V> {
         let mut index = 0;
         for step in 0..self.passes.len() {
             for node in top.nodes(step) {
-                let row = Row { step, node };
+                let row = Row { input: step, node };
                 top.rank(row, self.inner.logits(self.place(row))?)?;
                 if let (Fault::TopUnsorted, (ids @ [_, _, ..], best)) = (self.fault, top.slots(index)) {
                     ids.swap(0, 1);
@@ -335,14 +335,14 @@ impl<V: Verifier> Verifier for Faulty<V> {
         }
     }
 
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let result = self.try_forward(steps, top);
         result.inspect_err(|_| self.suffer())
     }
 
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
         let missing = VerifyError::NoSuchRow { row };
-        let Some((rows, len, _)) = self.passes.get(row.step) else { return Err(missing) };
+        let Some((rows, len, _)) = self.passes.get(row.input) else { return Err(missing) };
         if !rows.nodes(*len).any(|node| node == row.node) {
             return Err(missing);
         }

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use upcycle_core::{
-    Commit, Limits, Row, Rows, SeqId, Step, Support, TokenId, TopK, Verifier, VerifyError, check_commits,
+    Commit, Limits, Row, RowSelection, SeqId, Support, TokenId, TopK, TreeInput, Verifier, VerifyError,
+    check_commits,
 };
 
 use crate::attention::{Attention, Seen, ancestors};
@@ -33,13 +34,13 @@ pub enum Failure {
 /// A pass costs O(rows * (context + vocab)); once warm it allocates nothing.
 ///
 /// ```
-/// use upcycle_core::{DraftTree, Rows, Step, TopK, Verifier};
+/// use upcycle_core::{DraftTree, RowSelection, TreeInput, TopK, Verifier};
 /// use upcycle_testkit::NaiveVerifier;
 ///
 /// let mut model = NaiveVerifier::new(64, 1);
 /// let seq = model.open()?;
 /// let mut top = TopK::new(4);
-/// model.forward(&[Step { seq, tree: &DraftTree::chain(&[1, 2, 3]), rows: Rows::Last }], &mut top)?;
+/// model.forward(&[TreeInput { seq, tree: &DraftTree::chain(&[1, 2, 3]), rows: RowSelection::Last }], &mut top)?;
 /// assert_eq!(top.rows(), 1);
 /// # Ok::<(), upcycle_core::VerifyError>(())
 /// ```
@@ -52,7 +53,7 @@ pub struct NaiveVerifier {
     sequences: Vec<Sequence>,
     opened: u64,
     /// Of the last forward: each step's rows asked for, and the state behind each of its nodes.
-    passes: Vec<(Rows, usize)>,
+    passes: Vec<(RowSelection, usize)>,
     states: Vec<State>,
     seen: Vec<Seen>,
     row: Vec<f32>,
@@ -223,7 +224,7 @@ impl NaiveVerifier {
     }
 
     /// Scores every node of `steps` into `states`; changes no sequence.
-    fn score(&mut self, steps: &[Step<'_>], poisoned: bool) {
+    fn score(&mut self, steps: &[TreeInput<'_>], poisoned: bool) {
         for (index, step) in steps.iter().enumerate() {
             let prefix = self.committed(step.seq).unwrap_or_default();
             let seen = (0..).zip(prefix).map(|(position, &token)| Seen { position, token });
@@ -249,7 +250,7 @@ impl NaiveVerifier {
         'steps: for (step, &(_, len)) in self.passes.iter().enumerate() {
             for node in top.nodes(step) {
                 self.fill(self.states[first + node], &mut row);
-                result = top.rank(Row { step, node }, &row);
+                result = top.rank(Row { input: step, node }, &row);
                 if result.is_err() {
                     break 'steps;
                 }
@@ -295,12 +296,12 @@ impl Verifier for NaiveVerifier {
         self.sequences.retain(|sequence| sequence.seq != seq);
     }
 
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let call = self.forwards;
         self.forwards += 1;
         self.passes.clear();
         self.states.clear();
-        self.limits.check_steps(steps, |seq| self.committed(seq).map(<[TokenId]>::len))?;
+        self.limits.check_inputs(steps, |seq| self.committed(seq).map(<[TokenId]>::len))?;
         if self.is_due(Failure::Forward, call) {
             return Err(VerifyError::backend("naive", "run a pass", Told));
         }
@@ -330,11 +331,11 @@ impl Verifier for NaiveVerifier {
             return Err(VerifyError::backend("naive", "read a row", Told));
         }
         let missing = VerifyError::NoSuchRow { row };
-        let Some(&(rows, len)) = self.passes.get(row.step) else { return Err(missing) };
+        let Some(&(rows, len)) = self.passes.get(row.input) else { return Err(missing) };
         if !rows.nodes(len).any(|node| node == row.node) {
             return Err(missing);
         }
-        let first: usize = self.passes[..row.step].iter().map(|&(_, len)| len).sum();
+        let first: usize = self.passes[..row.input].iter().map(|&(_, len)| len).sum();
         let mut out = std::mem::take(&mut self.row);
         self.fill(self.states[first + row.node], &mut out);
         self.row = out;

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Shape, Step, TokenId, TopK, Verifier, VerifyError,
-    views::LeafPaths,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, Shape, TokenId, TopK, TreeInput, TreeLimits,
+    Verifier, VerifyError, tree_masks::LeafPaths,
 };
 
 use crate::law::{Broken, Cause, Law};
@@ -114,7 +114,7 @@ impl<'a> Probe<'a> {
             tree.restart_chain(root, &self.tokens(nodes.min(6)));
             return tree;
         }
-        tree.restart(root, Room { nodes, leaves, depth: usize::MAX });
+        tree.restart(root, TreeLimits { nodes, leaves, depth: usize::MAX });
         // Two branches with something below each, and a leaf with an elder sibling that stays one, so that every fault
         // has a place to show; then anything.
         let a = self.push_new(&mut tree, NodeId::ROOT);
@@ -156,7 +156,9 @@ impl<'a> Probe<'a> {
         let most = self.verifier.limits().max_rows.max(1);
         for chunk in tokens.chunks(most) {
             let tree = DraftTree::chain(chunk);
-            let passed = self.verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut self.top);
+            let passed = self
+                .verifier
+                .forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], &mut self.top);
             self.must("the forward of a prefill", passed)?;
             self.commit(seq, &whole(&tree))?;
         }
@@ -175,13 +177,13 @@ impl<'a> Probe<'a> {
 
     /// Every row of every tree, scored in one pass.
     pub(crate) fn score_all(&mut self, trees: &[(SeqId, &DraftTree)]) -> Checked<Vec<Vec<Scored>>> {
-        let steps: Vec<Step<'_>> =
-            trees.iter().map(|&(seq, tree)| Step { seq, tree, rows: Rows::All }).collect();
+        let steps: Vec<TreeInput<'_>> =
+            trees.iter().map(|&(seq, tree)| TreeInput { seq, tree, rows: RowSelection::All }).collect();
         let passed = self.verifier.forward(&steps, &mut self.top);
         self.must("forward", passed)?;
         let mut all = Vec::new();
         for (step, (_, tree)) in trees.iter().enumerate() {
-            let rows = (0..tree.len()).map(|node| self.read(Row { step, node }));
+            let rows = (0..tree.len()).map(|node| self.read(Row { input: step, node }));
             all.push(rows.collect::<Checked<_>>()?);
         }
         Ok(all)

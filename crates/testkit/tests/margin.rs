@@ -1,7 +1,7 @@
 //! The margin rule of law 10, on a verifier whose logits depend a little on how many rows a pass has, as those of a
 //! matrix product that is not row-invariant do.
 
-use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_testkit::{Cause, NaiveVerifier, Subject, Tolerance, laws};
 
 /// Moves each logit by at most `size`, by the size of the pass.
@@ -28,12 +28,12 @@ impl Verifier for Jittery {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         self.inner.forward(steps, top)?;
         self.rows = steps.iter().map(|step| step.tree.len()).sum();
         for step in 0..steps.len() {
             for node in top.nodes(step) {
-                let row = Row { step, node };
+                let row = Row { input: step, node };
                 let logits = self.logits(row)?.to_vec();
                 top.rank(row, &logits)?;
             }

@@ -121,7 +121,7 @@ fn check(json: &Value) -> Result<(), Problem> {
         return Err(Problem::Other("`model.dropout` makes tokens random; expected null or 0".to_owned()));
     }
     for part in ["normalizer", "pre_tokenizer"] {
-        check_steps(part, &json[part])?;
+        check_inputs(part, &json[part])?;
     }
     let Some(vocab) = model["vocab"].as_object() else {
         return Err(Problem::Other("expected an object under `model.vocab`".to_owned()));
@@ -155,7 +155,7 @@ fn check(json: &Value) -> Result<(), Problem> {
 }
 
 /// Checks the types of a normalizer or pre-tokenizer and of all that it is made of.
-fn check_steps(part: &str, step: &Value) -> Result<(), Problem> {
+fn check_inputs(part: &str, step: &Value) -> Result<(), Problem> {
     match step {
         Value::Object(fields) => {
             if let Some(found) = fields.get("type").and_then(Value::as_str)
@@ -166,9 +166,9 @@ fn check_steps(part: &str, step: &Value) -> Result<(), Problem> {
                     "`{part}` of type `{found}` is not known; known are: {known}"
                 )));
             }
-            fields.values().try_for_each(|field| check_steps(part, field))
+            fields.values().try_for_each(|field| check_inputs(part, field))
         }
-        Value::Array(steps) => steps.iter().try_for_each(|step| check_steps(part, step)),
+        Value::Array(steps) => steps.iter().try_for_each(|step| check_inputs(part, step)),
         _ => Ok(()),
     }
 }

@@ -30,7 +30,7 @@ fn answer(layers: &Layers, prompt: &str) -> Result<(), Box<dyn Error>> {
         print!("{}", detokenizer.push(token?)?);
         std::io::stdout().flush()?;
     }
-    println!("{}\n{:.2} tokens a step", detokenizer.finish(), generation.stats().accepted_per_step());
+    println!("{}\n{:.2} tokens a step", detokenizer.finish(), generation.stats().tokens_per_step());
     Ok(())
 }
 

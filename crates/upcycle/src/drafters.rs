@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use upcycle_core::mixed::{
-    Copying, Corpus, Frequent, HashedRows, MixedDrafter, RunnersUp, Source, Texts, TokenRows,
+    AdjacencySource, Corpus, Frequent, MixedDrafter, NgramCache, Source, SuffixMatcher, Texts, TopKHistory,
 };
 use upcycle_core::snapshot::Fingerprint;
 use upcycle_core::{
     AdjacencyMatrix, Context, CostCurve, CostError, DraftTree, Drafter, Footprint, MatrixError, NullDrafter,
-    Outcome, PromptLookup, Rows, SnapshotError, TokenRecycling,
+    Outcome, PromptLookup, RowSelection, SnapshotError, TokenRecycling,
 };
 
 use crate::{DrafterChoice, Mixed, Recycling, SourceName, TextsError, Tree};
@@ -150,7 +150,7 @@ impl AnyDrafter {
                 let rows = prompt_rows.rows(costs);
                 match tree {
                     Tree::Auto => {
-                        let drafter = MixedDrafter::new(vec![Box::new(TokenRows::new(matrix))]);
+                        let drafter = MixedDrafter::new(vec![Box::new(AdjacencySource::new(matrix))]);
                         Self::Mixed(Box::new(drafter.with_prompt_rows(rows)))
                     }
                     Tree::Template { template, .. } => {
@@ -232,7 +232,7 @@ impl Drafter for AnyDrafter {
     fn k(&self) -> usize {
         self.get().k()
     }
-    fn prompt_rows(&self) -> Rows {
+    fn prompt_rows(&self) -> RowSelection {
         self.get().prompt_rows()
     }
     fn footprint(&self) -> Footprint {
@@ -253,11 +253,11 @@ fn mixed_sources(
     let mut matrix = Some(matrix);
     let source = |&name: &SourceName| -> Option<Result<Box<dyn Source>, DrafterError>> {
         Some(Ok(match name {
-            SourceName::Recycling => Box::new(TokenRows::new(matrix.take()?)),
-            SourceName::Bigram => Box::new(HashedRows::new(2, bytes)),
-            SourceName::Trigram => Box::new(HashedRows::new(3, bytes)),
-            SourceName::Suffix => Box::new(Copying::default()),
-            SourceName::RunnersUp => Box::new(RunnersUp::default()),
+            SourceName::Recycling => Box::new(AdjacencySource::new(matrix.take()?)),
+            SourceName::Bigram => Box::new(NgramCache::new(2, bytes)),
+            SourceName::Trigram => Box::new(NgramCache::new(3, bytes)),
+            SourceName::Suffix => Box::new(SuffixMatcher::default()),
+            SourceName::TopKHistory => Box::new(TopKHistory::default()),
             SourceName::Frequent => Box::new(Frequent::new(vocab)),
             SourceName::Texts => match corpus {
                 Some(corpus) => Box::new(Texts::new(Arc::clone(corpus))),

@@ -1,7 +1,7 @@
 //! A verifier whose faults are known.
 
 use upcycle::Source;
-use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_testkit::NaiveVerifier;
 use upcycle_text::Tokenizer;
 
@@ -61,12 +61,12 @@ impl Verifier for Known {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         self.inner.forward(steps, top)?;
         self.rows = steps.iter().map(|step| step.tree.len()).sum();
         for step in 0..steps.len() {
             for node in top.nodes(step) {
-                let row = Row { step, node };
+                let row = Row { input, node };
                 let logits = self.logits(row)?.to_vec();
                 top.rank(row, &logits)?;
             }

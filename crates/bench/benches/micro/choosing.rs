@@ -1,7 +1,7 @@
 //! Ranking a row of logits and drawing a token from one, by vocabulary.
 
 use divan::Bencher;
-use upcycle_core::{DraftTree, Row, Rows, Sampler, Sampling, SamplingConfig, SeqId, Step, TopK};
+use upcycle_core::{DraftTree, Row, RowSelection, Sampler, Sampling, SamplingConfig, SeqId, TopK, TreeInput};
 
 use crate::VOCABS;
 use crate::language::{K, Language};
@@ -19,10 +19,10 @@ fn top_k(bencher: Bencher<'_, '_>, vocab: usize) {
     let rows = rows(vocab);
     let tree = DraftTree::chain(&[0]);
     let mut top = TopK::new(K);
-    top.restart(&[Step { seq: SeqId::new(1), tree: &tree, rows: Rows::All }], vocab);
+    top.restart(&[TreeInput { seq: SeqId::new(1), tree: &tree, rows: RowSelection::All }], vocab);
     let mut turns = rows.iter().cycle();
     bencher.bench_local(|| {
-        turns.next().map(|logits| top.rank(Row { step: 0, node: 0 }, logits).expect("finite"))
+        turns.next().map(|logits| top.rank(Row { input: 0, node: 0 }, logits).expect("finite"))
     });
 }
 

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use divan::Bencher;
 use upcycle::{AnyDrafter, Budget, DEFAULT_TABLE_MIB, DrafterChoice, Mixed, PromptRows, SourceName};
 use upcycle_core::{
-    AdjacencyMatrix, Context, DraftTree, Drafter, Room, Rows, SeqId, TokenId, TokenRecycling, TreeTemplate,
+    AdjacencyMatrix, Context, DraftTree, Drafter, RowSelection, SeqId, TokenId, TokenRecycling, TreeLimits,
+    TreeTemplate,
 };
 
 use crate::VOCABS;
@@ -31,7 +32,7 @@ fn mixed_choice() -> DrafterChoice {
         budget: Budget::Nodes(PAPER),
         sources: SourceName::DEFAULT.to_vec(),
         table_mib: DEFAULT_TABLE_MIB,
-        prompt_rows: PromptRows::Fixed(Rows::All),
+        prompt_rows: PromptRows::Fixed(RowSelection::All),
         snapshot: None,
         texts: None,
     })
@@ -55,7 +56,7 @@ fn draft_recycling(bencher: Bencher<'_, '_>, nodes: usize) {
     bencher.bench_local(|| {
         // It looks at the tree's root alone.
         let root = turns.next().copied().unwrap_or_default();
-        tree.restart(root, Room { nodes, ..Room::UNBOUNDED });
+        tree.restart(root, TreeLimits { nodes, ..TreeLimits::UNBOUNDED });
         drafter.draft(Context { seq: SeqId::new(1), tokens: &[root], prompt_len: 1 }, &mut tree);
         tree.drafted()
     });

@@ -2,8 +2,8 @@
 
 use fastrand::Rng;
 use upcycle_core::{
-    Context, DraftTree, Drafter, NodeId, Outcome, Phase, Room, Row, Rows, SeqId, Step, TokenId, TopK, Walk,
-    accept,
+    AcceptedPath, Context, DraftTree, Drafter, NodeId, Outcome, Phase, Row, RowSelection, SeqId, TokenId,
+    TopK, TreeInput, TreeLimits, accept,
 };
 
 use crate::language::{K, LOGITS, Language};
@@ -21,12 +21,12 @@ const LONG: usize = 4096;
 pub(crate) struct Pass {
     pub(crate) tree: DraftTree,
     pub(crate) top: TopK,
-    pub(crate) walk: Walk,
+    pub(crate) walk: AcceptedPath,
 }
 
 impl Pass {
     pub(crate) fn outcome(&self) -> Outcome<'_> {
-        let walk = (&self.walk.path[..], &self.walk.drawn[..]);
+        let walk = (&self.walk.nodes[..], &self.walk.sampled[..]);
         Outcome::new(SEQ, Phase::Decode, &self.tree, walk, (&self.top, 0))
     }
 }
@@ -46,7 +46,7 @@ pub(crate) struct Reading<D> {
 impl<D: Drafter> Reading<D> {
     /// A text in a language of `vocab` tokens, with as many draft nodes for each step as the paper's tree has.
     pub(crate) fn new(drafter: D, vocab: usize) -> Self {
-        let pass = Pass { tree: DraftTree::new(), top: TopK::new(K), walk: Walk::default() };
+        let pass = Pass { tree: DraftTree::new(), top: TopK::new(K), walk: AcceptedPath::default() };
         let (language, rng) = (Language::new(vocab), Rng::with_seed(1));
         let mut reading = Self { drafter, language, nodes: PAPER, tokens: Vec::new(), pass, rng };
         reading.begin();
@@ -75,7 +75,7 @@ impl<D: Drafter> Reading<D> {
 
     /// The drafter's part; gives the nodes drafted.
     pub(crate) fn draft(&mut self) -> usize {
-        let room = Room { nodes: self.nodes, ..Room::UNBOUNDED };
+        let room = TreeLimits { nodes: self.nodes, ..TreeLimits::UNBOUNDED };
         let context = Context { seq: SEQ, tokens: &self.tokens, prompt_len: 1 };
         self.pass.tree.restart(self.tokens[self.tokens.len() - 1], room);
         self.drafter.draft(context, &mut self.pass.tree);
@@ -96,9 +96,9 @@ impl<D: Drafter> Reading<D> {
             }
             node = NodeId::new(node.index() + 1);
         }
-        top.restart(&[Step { seq: SEQ, tree, rows: Rows::All }], usize::MAX);
+        top.restart(&[TreeInput { seq: SEQ, tree, rows: RowSelection::All }], usize::MAX);
         for node in tree.nodes() {
-            let index = top.index(Row { step: 0, node: node.index() }).expect("every row is asked for");
+            let index = top.index(Row { input: 0, node: node.index() }).expect("every row is asked for");
             let (ids, logits) = top.slots(index);
             ids.copy_from_slice(&language.candidates(before(tree, node), token(tree, node)));
             logits.copy_from_slice(&LOGITS);
@@ -110,7 +110,7 @@ impl<D: Drafter> Reading<D> {
     /// What the drafter learns, and the text's new tokens.
     pub(crate) fn learn(&mut self) {
         self.drafter.observe(&self.pass.outcome());
-        self.tokens.extend_from_slice(&self.pass.walk.drawn);
+        self.tokens.extend_from_slice(&self.pass.walk.sampled);
         if self.tokens.len() > LONG {
             self.begin();
         }

@@ -1,8 +1,8 @@
 //! What is done with a tree of 81 nodes: walking down it, and the views that backends derive from it.
 
 use divan::Bencher;
-use upcycle_core::views::{AncestorSets, LeafPaths, additive_mask, positions};
-use upcycle_core::{DraftTree, Walk, accept};
+use upcycle_core::tree_masks::{AncestorSets, LeafPaths, additive_mask, positions};
+use upcycle_core::{AcceptedPath, DraftTree, accept};
 
 use crate::VOCABS;
 use crate::drafting::{TURNS, recycling};
@@ -15,14 +15,14 @@ const PREFIX: usize = 256;
 fn accept_walk(bencher: Bencher<'_, '_>) {
     let passes = recycling(VOCABS[0]).passes(TURNS);
     let mut turns = passes.iter().cycle();
-    let mut walk = Walk::default();
+    let mut walk = AcceptedPath::default();
     bencher.bench_local(|| {
         if let Some(pass) = turns.next() {
-            let mut drawn = pass.walk.drawn.iter().copied();
+            let mut drawn = pass.walk.sampled.iter().copied();
             // A walk asks as often as it did when it was first gone.
             accept(&pass.tree, &mut walk, |_| drawn.next().ok_or(())).expect("the same walk once more");
         }
-        walk.drawn.len()
+        walk.sampled.len()
     });
 }
 

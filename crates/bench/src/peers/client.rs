@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use upcycle_core::choose::REPEAT_WINDOW;
+use upcycle_core::sampling::REPEAT_WINDOW;
 use upcycle_core::{Sampling, TokenId};
 
 use super::PeerError;

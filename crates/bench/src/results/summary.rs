@@ -35,7 +35,7 @@ pub struct Summary {
     /// Median time to first token.
     pub first_token_seconds: f64,
     /// Mean tokens emitted in a step (the paper's mean accepted tokens); none for peers.
-    pub accepted_per_step: Option<f64>,
+    pub tokens_per_step: Option<f64>,
     /// Mean draft nodes scored in a step.
     pub nodes_per_step: Option<f64>,
     /// The steps of the answers that were counted: of each prompt, those of its median round.
@@ -73,7 +73,7 @@ pub struct EqualityCount {
 #[serde(deny_unknown_fields)]
 pub struct Prediction {
     /// Mean tokens emitted in a step, MAT(n).
-    pub accepted_per_step: f64,
+    pub tokens_per_step: f64,
     /// Draft nodes for each step, n; none where their number was chosen step by step.
     pub nodes: Option<usize>,
     /// t(n + 1) / t(1) by the cost curve, at the run's mean context; the mean over all steps where n was chosen.

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use upcycle_core::{
-    Context, DecodeError, Decoder, DraftTree, Drafter, NodeId, NullDrafter, Request, Row, Rows, Sampling,
-    Session, Stats, TokenId, Verifier,
+    Context, DecodeError, Decoder, DraftTree, Drafter, NodeId, NullDrafter, Request, Row, RowSelection,
+    Sampling, Session, Stats, TokenId, Verifier,
 };
 
 /// What is asked.
@@ -47,7 +47,7 @@ pub(crate) fn answer<V: Verifier, D: Drafter>(
     let mut session = [decoder.open(ask.prompt, ask.request(ask.max_tokens))?];
     let mut tape = Vec::new();
     let done = loop {
-        if session[0].finish().is_some() {
+        if session[0].finish_reason().is_some() {
             break Ok(true);
         }
         if interrupted() {
@@ -81,7 +81,7 @@ pub(crate) fn plain_row<V: Verifier>(verifier: V, ask: Ask<'_>, at: usize) -> Re
 pub(crate) fn taped_row<V: Verifier>(
     verifier: V,
     ask: Ask<'_>,
-    (tape, prompt_rows): (&[Taped], Rows),
+    (tape, prompt_rows): (&[Taped], RowSelection),
     at: usize,
 ) -> Result<Vec<f32>, DecodeError> {
     row(Decoder::new(verifier, Player { tape: tape.iter().cloned().collect(), prompt_rows }), ask, at)
@@ -96,10 +96,10 @@ fn row<V: Verifier, D: Drafter>(
     let mut before = 0;
     let found = loop {
         if session[0].output().len() > at {
-            let row = Row { step: 0, node: drawn_at(&session[0], at - before) };
+            let row = Row { input: 0, node: drawn_at(&session[0], at - before) };
             break decoder.verifier_mut().logits(row).map(<[f32]>::to_vec).map_err(DecodeError::from);
         }
-        if session[0].finish().is_some() {
+        if session[0].finish_reason().is_some() {
             // It ended sooner this time: there is no such row.
             break Ok(Vec::new());
         }
@@ -115,16 +115,16 @@ fn row<V: Verifier, D: Drafter>(
 
 /// The node whose row the `index`-th token of the last step was drawn from.
 fn drawn_at(session: &Session, index: usize) -> usize {
-    let walk = session.walk();
+    let walk = session.accepted_path();
     // A prompt's chunk draws from its last row alone.
-    let skipped = walk.path.len() - walk.drawn.len().min(walk.path.len());
-    walk.path.get(skipped + index).map_or(0, |node| node.index())
+    let skipped = walk.nodes.len() - walk.sampled.len().min(walk.nodes.len());
+    walk.nodes.get(skipped + index).map_or(0, |node| node.index())
 }
 
 /// Drafts what is on a tape.
 struct Player {
     tape: VecDeque<Taped>,
-    prompt_rows: Rows,
+    prompt_rows: RowSelection,
 }
 
 impl Drafter for Player {
@@ -135,7 +135,7 @@ impl Drafter for Player {
         }
     }
 
-    fn prompt_rows(&self) -> Rows {
+    fn prompt_rows(&self) -> RowSelection {
         self.prompt_rows
     }
 }
@@ -170,7 +170,7 @@ mod tests {
             let answer = answer(&mut decoder, ask, &|| false).unwrap().unwrap();
             prop_assert!(answer.tape.iter().any(|tree| tree.len() > 3));
             let plain = plain_row(model(), ask, at).unwrap();
-            let taped = taped_row(model(), ask, (&answer.tape, Rows::Last), at).unwrap();
+            let taped = taped_row(model(), ask, (&answer.tape, RowSelection::Last), at).unwrap();
             prop_assert_eq!(plain.len(), 24);
             prop_assert_eq!(&plain, &taped);
             let before = [ask.prompt, &answer.tokens[..at]].concat();

@@ -1,7 +1,7 @@
 //! A verifier that goes from decoder to decoder: all arms of a setup share one loaded model, each with a decoder of its
 //! own, since what a decoder learns must stay with its arm.
 
-use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 
 /// A place for a verifier. While nobody sits there, every call but `limits` fails.
 pub(super) struct Seat {
@@ -42,7 +42,7 @@ impl Verifier for Seat {
             verifier.close(seq);
         }
     }
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         self.get()?.forward(steps, top)
     }
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {

@@ -161,7 +161,7 @@ fn one(arm: usize, group: Option<String>, own: &ByQuestion<'_>) -> Summary {
         prefill_tokens_per_second: if seconds > 0.0 { tokens / seconds } else { 0.0 },
         first_token_seconds: median(prefills.into_iter().map(|(_, seconds)| seconds).collect())
             .unwrap_or(0.0),
-        accepted_per_step: per_step(|steps| steps.emitted),
+        tokens_per_step: per_step(|steps| steps.emitted),
         nodes_per_step: per_step(|steps| steps.drafted),
         drafting_share: steps.as_ref().and_then(|steps| {
             let time = steps.time;

@@ -29,7 +29,7 @@ pub(super) fn predict(
         return None;
     }
     let seconds = |nodes: usize| curve.seconds(nodes + 1, context);
-    let accepted_per_step = drafted.emitted as f64 / drafted.count as f64;
+    let tokens_per_step = drafted.emitted as f64 / drafted.count as f64;
     let mean_nodes = drafted.drafted as f64 / drafted.count as f64;
     // The curve bends, so that the mean cost is not the cost of the mean.
     let sized: u64 = drafted.nodes.iter().sum();
@@ -37,7 +37,7 @@ pub(super) fn predict(
     let mean = if sized > 0 { total / sized as f64 } else { seconds(mean_nodes.round() as usize) };
     let cost = nodes.map_or(mean, seconds);
     let cost_ratio = cost / seconds(0);
-    let quotient = accepted_per_step / cost_ratio;
+    let quotient = tokens_per_step / cost_ratio;
     // Seconds of a step, and of its pass.
     let per_step = |steps: &Steps| decoding(steps) / steps.count as f64;
     let pass = |steps: &Steps| steps.time.forward / steps.count as f64;
@@ -49,7 +49,7 @@ pub(super) fn predict(
         return None;
     }
     let mut prediction = Prediction {
-        accepted_per_step,
+        tokens_per_step,
         nodes,
         cost_ratio,
         quotient,

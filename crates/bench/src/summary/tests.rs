@@ -80,7 +80,7 @@ fn speedups_are_over_the_arms_own_baseline_by_group_and_overall() {
     let overall = &summaries[3];
     assert_eq!((overall.arm, overall.prompts, overall.peak_memory), (1, 3, Some(1002)));
     assert_eq!(overall.equality.exact, 3);
-    assert!((overall.accepted_per_step.unwrap() - 1.5).abs() < 1e-9);
+    assert!((overall.tokens_per_step.unwrap() - 1.5).abs() < 1e-9);
     assert!((overall.drafting_share.unwrap() - 1.0 / 11.0).abs() < 1e-9);
 }
 

@@ -8,7 +8,7 @@ use upcycle_text::{Detokenizer, TextError, Tokenizer};
 
 use super::label::label;
 use super::recorded::thousandths;
-use super::{About, Prompt, Ranked, Recorded, Recording, SCHEMA, Step, Trace};
+use super::{About, Prompt, Ranked, Recorded, Recording, SCHEMA, Trace, TreeInput};
 use crate::results::TimeSplit;
 
 /// Why there is no trace.
@@ -24,7 +24,7 @@ pub enum TraceError {
 }
 
 /// Decodes `prompt` and keeps every step. `watch` sees the session after each pass; where it breaks, the text ends
-/// there, as [`Finish::Cancelled`](upcycle_core::Finish::Cancelled).
+/// there, as [`FinishReason::Cancelled`](upcycle_core::FinishReason::Cancelled).
 ///
 /// # Errors
 /// [`TraceError`]; the sequence is closed then too.
@@ -54,7 +54,7 @@ pub fn collect<V: Verifier, D: Drafter>(
     tracing::debug!(tokens = prompt.len(), "tracing a prompt");
     let done = decode(decoder, &mut session, &mut trace, tokenizer.detokenizer(), watch);
     let [session] = session;
-    trace.finish = session.finish().map_or("", upcycle_core::Finish::name).to_owned();
+    trace.finish = session.finish_reason().map_or("", upcycle_core::FinishReason::name).to_owned();
     decoder.close(session);
     done?;
     name_tokens(&mut trace, tokenizer);
@@ -81,13 +81,13 @@ fn decode<V: Verifier, D: Drafter>(
     mut detokenizer: Detokenizer,
     watch: &mut dyn FnMut(&Session) -> ControlFlow<()>,
 ) -> Result<(), TraceError> {
-    while session[0].finish().is_none() {
+    while session[0].finish_reason().is_none() {
         let before = session[0].stats().time;
         let read = session[0].prefilled();
         decoder.step(session)?;
         let session = &mut session[0];
-        let mut texts = Vec::with_capacity(session.fresh().len());
-        for &token in session.fresh() {
+        let mut texts = Vec::with_capacity(session.new_tokens().len());
+        for &token in session.new_tokens() {
             texts.push(detokenizer.push(token)?.to_owned());
         }
         if read < session.prompt_len() {
@@ -97,7 +97,7 @@ fn decode<V: Verifier, D: Drafter>(
             ranked.width = more.width;
             ranked.ids.extend_from_slice(&more.ids);
             ranked.logits.extend_from_slice(&more.logits);
-            *drawn = session.fresh().first().copied();
+            *drawn = session.new_tokens().first().copied();
             *text = texts.concat();
             *seconds = session.stats().time.prefill.as_secs_f64();
         } else {
@@ -115,7 +115,7 @@ fn decode<V: Verifier, D: Drafter>(
 
 /// The pass that `session` has just made over a draft.
 fn step(session: &Session, ranked: Ranked, several: bool, texts: Vec<String>, before: Times) -> Step {
-    let (tree, walk, after) = (session.tree(), session.walk(), session.stats().time);
+    let (tree, walk, after) = (session.tree(), session.accepted_path(), session.stats().time);
     let since =
         |part: fn(&Times) -> std::time::Duration| part(&after).saturating_sub(part(&before)).as_secs_f64();
     Step {
@@ -124,8 +124,8 @@ fn step(session: &Session, ranked: Ranked, several: bool, texts: Vec<String>, be
         chances: tree.nodes().map(|node| tree.probability(node).map(thousandths)).collect(),
         sources: if several { tree.labels().to_vec() } else { Vec::new() },
         ranked,
-        path: walk.path.iter().map(|node| node.index()).collect(),
-        drawn: walk.drawn.clone(),
+        path: walk.nodes.iter().map(|node| node.index()).collect(),
+        drawn: walk.sampled.clone(),
         emitted: texts.len(),
         texts,
         seconds: TimeSplit {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use upcycle::{Config, DrafterChoice, PromptRows};
-use upcycle_core::{Rows, TokenId};
+use upcycle_core::{RowSelection, TokenId};
 
 use crate::results::TimeSplit;
 
@@ -51,7 +51,7 @@ pub struct Trace {
     pub steps: Vec<Step>,
     /// What the text still gets at its end: U+FFFD where it ends inside a character.
     pub rest: String,
-    /// Why it ended, by [`Finish::name`](upcycle_core::Finish::name).
+    /// Why it ended, by [`FinishReason::name`](upcycle_core::FinishReason::name).
     pub finish: String,
 }
 
@@ -76,7 +76,7 @@ pub enum Learns {
     /// Writes the rows of drafts, not those of the prompt, into an adjacency matrix, as the paper does.
     Matrix,
     /// Learns from every row, those of the prompt too.
-    Rows,
+    RowSelection,
     /// Nothing: it looks at the text alone, or drafts nothing.
     Nothing,
 }
@@ -150,13 +150,13 @@ impl About {
             drafter: config.drafter().name().to_owned(),
             learns: match config.drafter() {
                 DrafterChoice::Recycling(recycling)
-                    if recycling.prompt_rows == PromptRows::Fixed(Rows::Last)
+                    if recycling.prompt_rows == PromptRows::Fixed(RowSelection::Last)
                         && recycling.tree.template().is_some() =>
                 {
                     Learns::Matrix
                 }
-                DrafterChoice::Recycling(_) => Learns::Rows,
-                DrafterChoice::Mixed(_) => Learns::Rows,
+                DrafterChoice::Recycling(_) => Learns::RowSelection,
+                DrafterChoice::Mixed(_) => Learns::RowSelection,
                 DrafterChoice::PromptLookup { .. } | DrafterChoice::None => Learns::Nothing,
             },
         }

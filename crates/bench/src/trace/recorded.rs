@@ -1,7 +1,8 @@
 //! A drafter that lets others see what it was told.
 
 use upcycle_core::{
-    Context, DraftTree, Drafter, Footprint, Outcome, Phase, Row, Rows, SeqId, Step, TokenId, TopK,
+    Context, DraftTree, Drafter, Footprint, Outcome, Phase, Row, RowSelection, SeqId, TokenId, TopK,
+    TreeInput,
 };
 
 use super::Ranked;
@@ -78,18 +79,19 @@ impl<D: Drafter> Drafter for Recorded<D> {
         }
         let rows = match outcome.phase {
             Phase::Prefill => self.inner.prompt_rows(),
-            Phase::Decode => Rows::All,
+            Phase::Decode => RowSelection::All,
         };
         // The rows hold the whole vocabulary where it is smaller than what is shown.
-        self.narrow.restart(&[Step { seq: outcome.seq, tree: outcome.tree, rows }], self.last.ranked.width);
+        self.narrow
+            .restart(&[TreeInput { seq: outcome.seq, tree: outcome.tree, rows }], self.last.ranked.width);
         for (node, candidates) in outcome.scored() {
-            let Some(index) = self.narrow.index(Row { step: 0, node: node.index() }) else { continue };
+            let Some(index) = self.narrow.index(Row { input: 0, node: node.index() }) else { continue };
             let (ids, logits) = self.narrow.slots(index);
             let width = ids.len();
             ids.copy_from_slice(&candidates.ids[..width]);
             logits.copy_from_slice(&candidates.logits[..width]);
         }
-        let walk: (_, &[TokenId]) = (outcome.accepted, outcome.drawn);
+        let walk: (_, &[TokenId]) = (outcome.accepted, outcome.sampled);
         self.inner.observe(&Outcome::new(outcome.seq, outcome.phase, outcome.tree, walk, (&self.narrow, 0)));
     }
 
@@ -101,7 +103,7 @@ impl<D: Drafter> Drafter for Recorded<D> {
         self.inner.k().max(SHOWN)
     }
 
-    fn prompt_rows(&self) -> Rows {
+    fn prompt_rows(&self) -> RowSelection {
         self.inner.prompt_rows()
     }
 

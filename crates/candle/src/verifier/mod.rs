@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use tracing::debug_span;
 use upcycle_core::{
-    Commit, Limits, NodeId, Row, SeqId, Step, Support, TopK, Verifier, VerifyError, check_commits, views,
+    Commit, Limits, NodeId, Row, SeqId, Support, TopK, TreeInput, Verifier, VerifyError, check_commits,
+    tree_masks,
 };
 
 use crate::activations::NotFinite;
@@ -144,7 +145,7 @@ impl CandleVerifier {
     }
 
     /// Lays out the rows of `steps`, and makes room in the caches.
-    fn lay_out(&mut self, steps: &[Step<'_>], top: &TopK) -> Result<(), VerifyError> {
+    fn lay_out(&mut self, steps: &[TreeInput<'_>], top: &TopK) -> Result<(), VerifyError> {
         self.batch.clear();
         for (number, step) in steps.iter().enumerate() {
             let index = self.index(step.seq)?;
@@ -153,7 +154,7 @@ impl CandleVerifier {
             sequence.cache.reserve(first + step.tree.len())?;
             let first_row = self.batch.tokens.len();
             self.batch.tokens.extend_from_slice(step.tree.tokens());
-            views::positions(step.tree, sequence.committed, &mut self.positions);
+            tree_masks::positions(step.tree, sequence.committed, &mut self.positions);
             self.batch.positions.extend_from_slice(&self.positions);
             self.batch.slots.extend((first..first + step.tree.len()).map(|slot| (index, slot)));
             let parents = step.tree.parents();
@@ -164,7 +165,7 @@ impl CandleVerifier {
                 }
             }
             for node in top.nodes(number) {
-                self.scored.push(Row { step: number, node });
+                self.scored.push(Row { input: number, node });
                 self.batch.wanted.push(first_row + node);
             }
         }
@@ -172,7 +173,7 @@ impl CandleVerifier {
     }
 
     /// Runs the pass that is laid out and ranks its rows.
-    fn run(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn run(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let Self { model, sequences, batch, logits, .. } = self;
         let (dimensions, caches) =
             (&model.dimensions, sequences.iter_mut().map(|sequence| &mut sequence.cache));
@@ -211,14 +212,14 @@ impl CandleVerifier {
 const NAME: &str = "candle";
 
 /// The step and node of row `row` of a pass.
-fn place(steps: &[Step<'_>], mut row: usize) -> Row {
-    for (step, Step { tree, .. }) in steps.iter().enumerate() {
+fn place(steps: &[TreeInput<'_>], mut row: usize) -> Row {
+    for (step, TreeInput { tree, .. }) in steps.iter().enumerate() {
         if row < tree.len() {
-            return Row { step, node: row };
+            return Row { input: step, node: row };
         }
         row -= tree.len();
     }
-    Row { step: steps.len(), node: row }
+    Row { input: steps.len(), node: row }
 }
 
 impl Verifier for CandleVerifier {
@@ -260,11 +261,11 @@ impl Verifier for CandleVerifier {
         self.sequences.retain(|sequence| sequence.id != seq);
     }
 
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = steps.iter().map(|step| step.tree.len()).sum::<usize>();
         let _span = debug_span!("forward", sequences = steps.len(), rows).entered();
         self.scored.clear();
-        self.limits.check_steps(steps, |seq| self.committed(seq))?;
+        self.limits.check_inputs(steps, |seq| self.committed(seq))?;
         top.restart(steps, self.limits.vocab);
         if steps.is_empty() {
             return Ok(());

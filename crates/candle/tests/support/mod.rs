@@ -10,7 +10,9 @@ use candle_core::{Device, Tensor};
 use upcycle_candle::{CandleVerifier, Model, Options, Products, Weights};
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_checkpoint::gguf::write::GgufWriter;
-use upcycle_core::{Commit, DraftTree, Limits, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{
+    Commit, DraftTree, Limits, Row, RowSelection, SeqId, TopK, TreeInput, Verifier, VerifyError,
+};
 pub(crate) use upcycle_testkit::real_model;
 pub(crate) use upcycle_testkit::tiny::{Scaling, random, write};
 
@@ -232,9 +234,9 @@ pub(crate) fn last_logits(model: Arc<Model>) -> Vec<f32> {
     let tree = DraftTree::chain(&[5, 40, 17, 88, 3]);
     let seq = verifier.open().expect("room for one");
     verifier
-        .forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(1))
+        .forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(1))
         .expect("a sound model");
-    verifier.logits(Row { step: 0, node: tree.len() - 1 }).expect("asked for").to_vec()
+    verifier.logits(Row { input: 0, node: tree.len() - 1 }).expect("asked for").to_vec()
 }
 
 /// The error and its causes.
@@ -293,8 +295,8 @@ impl Verifier for Short {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.limits.check_steps(steps, |seq| self.inner.committed(seq))?;
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.limits.check_inputs(steps, |seq| self.inner.committed(seq))?;
         self.inner.forward(steps, top)
     }
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {

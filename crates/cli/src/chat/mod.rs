@@ -6,7 +6,7 @@ mod input;
 mod screen;
 
 use upcycle::{AnyDecoder, Config, CostCache, Layers, PromptError, Registry, Text};
-use upcycle_core::{DecodeError, Finish, Session};
+use upcycle_core::{DecodeError, FinishReason, Session};
 
 use crate::answer::{Answer, Speaker};
 use crate::args::Chat;
@@ -43,7 +43,7 @@ pub(crate) fn chat(arguments: Chat, output: &mut Output) -> Result<(), Failure> 
     }
     let mut input = Input::new()?;
     interrupt::listen_to_all()?;
-    let mut room = Room {
+    let mut room = TreeLimits {
         registry,
         layers,
         config,
@@ -64,7 +64,7 @@ pub(crate) fn chat(arguments: Chat, output: &mut Output) -> Result<(), Failure> 
 }
 
 /// The conversation and all that it needs.
-struct Room<'a> {
+struct TreeLimits<'a> {
     registry: Registry,
     layers: Layers,
     config: Config,
@@ -104,7 +104,7 @@ enum Next {
     Leave,
 }
 
-impl Room<'_> {
+impl TreeLimits<'_> {
     /// Takes line after line until the person leaves.
     fn talk(&mut self, input: &mut Input) -> Result<(), Failure> {
         if input.is_terminal() {
@@ -237,14 +237,14 @@ impl Room<'_> {
         }
         let max_tokens = self.config.decode().max_tokens;
         match answer.finish {
-            Finish::Cancelled => eprintln_quiet("(ended by Ctrl-C)"),
-            Finish::MaxTokens => {
+            FinishReason::Cancelled => eprintln_quiet("(ended by Ctrl-C)"),
+            FinishReason::MaxTokens => {
                 eprintln_quiet(&format!("(ended after {max_tokens} tokens; /set max_tokens N allows more)"));
             }
-            Finish::ContextFull => eprintln_quiet("(ended: the context is full; /reset begins anew)"),
-            Finish::EndOfSequence | Finish::StopString => {}
+            FinishReason::ContextFull => eprintln_quiet("(ended: the context is full; /reset begins anew)"),
+            FinishReason::EndOfSequence | FinishReason::StopString => {}
         }
-        if !(answer.finish == Finish::Cancelled && answer.text.is_empty()) {
+        if !(answer.finish == FinishReason::Cancelled && answer.text.is_empty()) {
             self.conversation.turns.push(Turn { user: message, assistant: answer.text.clone() });
         }
         self.last = Some(answer);

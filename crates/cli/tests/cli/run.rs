@@ -38,7 +38,7 @@ fn the_report_is_whole_and_adds_up() {
         "steps",
         "drafted",
         "drafted_per_step",
-        "accepted_per_step",
+        "tokens_per_step",
         "accept_lengths",
         "draft_sizes",
         "sources",
@@ -64,7 +64,7 @@ fn the_report_is_whole_and_adds_up() {
         number(&report, "/stats/drafted")
     );
     let mean = emitted as f64 / lengths.len() as f64;
-    assert!((number(&report, "/stats/accepted_per_step") - mean).abs() < 1e-9);
+    assert!((number(&report, "/stats/tokens_per_step") - mean).abs() < 1e-9);
     for positive in
         ["/prompt_tokens", "/stats/tokens_per_second", "/stats/time/forward", "/stats/matrix_rows"]
     {

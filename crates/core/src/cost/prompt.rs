@@ -1,7 +1,7 @@
 //! Times what reading a prompt costs, and what ranking its rows adds.
 
 use super::timing::{chain, read, settled};
-use crate::{Clock, Rows, Step, TopK, Verifier, VerifyError};
+use crate::{Clock, RowSelection, TopK, TreeInput, Verifier, VerifyError};
 
 /// Rows of the chunk that is timed.
 const ROWS: usize = 64;
@@ -29,9 +29,9 @@ pub fn time_prompt_rows<V: Verifier + ?Sized>(
     let mut times = [Vec::new(), Vec::new()];
     let mut time = || {
         for _ in 0..=SWEEPS {
-            for (rows, times) in [Rows::Last, Rows::All].into_iter().zip(&mut times) {
+            for (rows, times) in [RowSelection::Last, RowSelection::All].into_iter().zip(&mut times) {
                 let start = clock.now();
-                verifier.forward(&[Step { seq, tree: &tree, rows }], &mut top)?;
+                verifier.forward(&[TreeInput { seq, tree: &tree, rows }], &mut top)?;
                 times.push(clock.now().saturating_sub(start).as_secs_f64());
             }
         }

@@ -1,8 +1,8 @@
 //! Times passes: what a [`CostCurve`] is made of.
 
 use crate::{
-    Clock, Commit, CostCurve, CostError, DraftTree, NodeId, Room, Rows, SeqId, Shape, Step, TokenId, TopK,
-    Verifier, VerifyError,
+    Clock, Commit, CostCurve, CostError, DraftTree, NodeId, RowSelection, SeqId, Shape, TokenId, TopK,
+    TreeInput, TreeLimits, Verifier, VerifyError,
 };
 
 /// Candidates ranked for each row, as the paper's drafter wants them.
@@ -84,14 +84,14 @@ impl Timing<'_> {
             'sweeps: for sweep in 0..=self.sweeps {
                 // Behind a wider pass a narrow one is slower than behind its like: it finds less of the weights in the caches.
                 if let (Some(first), 1..) = (trees.first(), sweep) {
-                    verifier.forward(&[Step { seq, tree: first, rows: Rows::All }], &mut top)?;
+                    verifier.forward(&[TreeInput { seq, tree: first, rows: RowSelection::All }], &mut top)?;
                 }
                 for (tree, times) in trees.iter().zip(&mut times) {
                     if stop() {
                         break 'sweeps;
                     }
                     let start = clock.now();
-                    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut top)?;
+                    verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut top)?;
                     times.push(clock.now().saturating_sub(start).as_secs_f64());
                 }
             }
@@ -115,7 +115,7 @@ pub(super) fn read<V: Verifier + ?Sized>(
     for start in (from..to).step_by(most) {
         let chunk: Vec<TokenId> = (start..to.min(start + most)).map(|at| token(at, vocab)).collect();
         let tree = DraftTree::chain(&chunk);
-        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::Last }], top)?;
+        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], top)?;
         let path: Vec<NodeId> = tree.nodes().collect();
         verifier.commit(&[Commit { seq, path: &path }])?;
     }
@@ -144,7 +144,7 @@ pub(super) fn chain(rows: usize, vocab: usize) -> DraftTree {
 /// A tree of `rows` nodes, each with up to two children; or a chain.
 fn tree(rows: usize, vocab: usize, shape: Shape) -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(token(0, vocab), Room::UNBOUNDED);
+    tree.restart(token(0, vocab), TreeLimits::UNBOUNDED);
     for node in 1..rows {
         let parent = if shape == Shape::Tree { (node - 1) / 2 } else { node - 1 };
         let mut at = node;

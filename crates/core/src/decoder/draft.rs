@@ -3,7 +3,7 @@
 use super::{Budget, Decoder};
 use crate::budget::Offer;
 use crate::drafter::{Context, Phase};
-use crate::{Drafter, Room, Session, Verifier};
+use crate::{Drafter, Session, TreeLimits, Verifier};
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Cuts the drafts of a pass to what pays. Gives the context of a pass whose cost can be learned from: one of
@@ -45,7 +45,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             if session.phase() == Phase::Prefill {
                 continue;
             }
-            session.uncut.copy_from(&session.tree);
+            session.unpruned_tree.copy_from(&session.tree);
             let first = taken.partition_point(|offer| (offer.tree as usize) < index);
             let mut own = taken[first..].iter().filter(|offer| offer.tree as usize == index).peekable();
             session.tree.retain(|node| own.next_if(|offer| offer.node == node).is_some());
@@ -66,11 +66,11 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             }
             Phase::Decode => {
                 let budget = match &self.budget {
-                    Budget::Fixed(room) => *room,
-                    Budget::Auto(budget) => Room { nodes: budget.most(), ..Room::UNBOUNDED },
+                    Budget::Fixed(limits) => *limits,
+                    Budget::Auto(budget) => TreeLimits { nodes: budget.most(), ..TreeLimits::UNBOUNDED },
                 };
-                let room = limits.room(session.committed, count).and(budget);
-                session.tree.restart(session.tokens[session.committed], room);
+                let tree_limits = limits.tree_limits(session.committed, count).and(budget);
+                session.tree.restart(session.tokens[session.committed], tree_limits);
                 let context =
                     Context { seq: session.seq, tokens: &session.tokens, prompt_len: session.prompt_len };
                 self.drafter.draft(context, &mut session.tree);

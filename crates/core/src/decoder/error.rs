@@ -3,7 +3,7 @@
 use crate::{TokenId, VerifyError};
 
 /// Why nothing could be decoded. After an error every session's text and statistics are as they were, and it may be
-/// stepped again; [`Session::tree`](crate::Session::tree) and [`Session::walk`](crate::Session::walk) show the pass that failed.
+/// stepped again; [`Session::tree`](crate::Session::tree) and [`Session::accepted_path`](crate::Session::accepted_path) show the pass that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {

@@ -1,7 +1,7 @@
 //! One prompt at a time.
 
 use super::{DecodeError, Decoder};
-use crate::{Drafter, Finish, Session, Stats, TokenId, Verifier};
+use crate::{Drafter, FinishReason, Session, Stats, TokenId, Verifier};
 
 /// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
 ///
@@ -24,8 +24,8 @@ impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
 
     /// Why it ended; none while it goes on.
     #[must_use]
-    pub fn finish(&self) -> Option<Finish> {
-        self.session[0].finish()
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.session[0].finish_reason()
     }
 
     /// What it took so far.
@@ -45,12 +45,12 @@ impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
     /// # Errors
     /// As [`Decoder::step`].
     pub fn step(&mut self) -> Result<Option<&[TokenId]>, DecodeError> {
-        if self.finish().is_some() {
+        if self.finish_reason().is_some() {
             return Ok(None);
         }
         self.decoder.step(&mut self.session)?;
         self.next = self.session[0].tokens.len();
-        Ok(Some(self.session[0].fresh()))
+        Ok(Some(self.session[0].new_tokens()))
     }
 }
 
@@ -66,7 +66,7 @@ impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
                 self.next += 1;
                 return Some(Ok(token));
             }
-            if self.finish().is_some() {
+            if self.finish_reason().is_some() {
                 return None;
             }
             if let Err(error) = self.decoder.step(&mut self.session) {

@@ -3,7 +3,7 @@
 mod draft;
 mod error;
 mod generation;
-mod own;
+mod sample_path;
 
 use std::fmt;
 use std::mem;
@@ -15,8 +15,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::drafter::{Drafter, Outcome, Phase};
 use crate::session::{Request, Session};
 use crate::stats::Stats;
-use crate::verifier::{Commit, Step, Verifier};
-use crate::{Room, Rows, Shape, TokenId, TopK};
+use crate::verifier::{Commit, TreeInput, Verifier};
+use crate::{RowSelection, Shape, TokenId, TopK, TreeLimits};
 
 pub use error::DecodeError;
 pub use generation::Generation;
@@ -28,7 +28,7 @@ pub use generation::Generation;
 ///
 /// 1. *draft*: the drafter grows a tree from each session's last token, within what budget, backend and context allow.
 /// 2. *forward*: the verifier scores all trees.
-/// 3. *accept*: each session draws its own tokens down its tree; stops and limits cut the walk.
+/// 3. *accept*: each session draws its own tokens down its tree; stops and limits cut the accepted_path.
 /// 4. *commit*: the verifier keeps the KV of what is emitted.
 /// 5. *observe*: the drafter sees every scored row and the accepted path.
 pub struct Decoder<V, D> {
@@ -44,14 +44,14 @@ pub struct Decoder<V, D> {
     prefill_chunk: usize,
     top: TopK,
     /// Kept for their memory alone; both are empty between steps.
-    steps: Vec<Step<'static>>,
+    steps: Vec<TreeInput<'static>>,
     commits: Vec<Commit<'static>>,
 }
 
 /// How many nodes may be scored.
 #[derive(Debug)]
 enum Budget {
-    Fixed(Room),
+    Fixed(TreeLimits),
     Auto(Box<AutoBudget>),
 }
 
@@ -66,7 +66,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             verifier,
             drafter,
             clock: Box::new(SystemClock::default()),
-            budget: Budget::Fixed(Room::UNBOUNDED),
+            budget: Budget::Fixed(TreeLimits::UNBOUNDED),
             calibration: Calibration::new(),
             offers: Vec::new(),
             paths: Vec::new(),
@@ -87,7 +87,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Drafts at most `nodes` nodes a step; 0 is plain decoding.
     #[must_use]
     pub fn with_budget(mut self, nodes: usize) -> Self {
-        self.budget = Budget::Fixed(Room { nodes, ..Room::UNBOUNDED });
+        self.budget = Budget::Fixed(TreeLimits { nodes, ..TreeLimits::UNBOUNDED });
         self
     }
 
@@ -169,9 +169,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// [`DecodeError`] for a prompt that is empty, too long or of another vocabulary, or if no more sequences fit.
     pub fn open(&mut self, prompt: &[TokenId], request: Request) -> Result<Session, DecodeError> {
         self.check_prompt(prompt)?;
-        let room = self.verifier.limits().max_context.min(1 << 20);
+        let max_tokens = self.verifier.limits().max_context.min(1 << 20);
         let seq = self.verifier.open()?;
-        Ok(Session::new(seq, prompt, request, room))
+        Ok(Session::new(seq, prompt, request, max_tokens))
     }
 
     /// Goes on with a session on a new prompt, as a chat does with its next turn: the KV of the longest common
@@ -249,13 +249,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let context = self.choose_size(sessions, count);
 
         let start = self.clock.now();
-        let mut steps: Vec<Step<'_>> = recycle(mem::take(&mut self.steps));
+        let mut steps: Vec<TreeInput<'_>> = recycle(mem::take(&mut self.steps));
         steps.extend(sessions.iter().filter(|session| session.finish.is_none()).take(count).map(|session| {
             let rows = match session.phase() {
                 Phase::Prefill => self.drafter.prompt_rows(),
-                Phase::Decode => Rows::All,
+                Phase::Decode => RowSelection::All,
             };
-            Step { seq: session.seq, tree: &session.tree, rows }
+            TreeInput { seq: session.seq, tree: &session.tree, rows }
         }));
         self.verifier.forward(&steps, &mut self.top)?;
         self.steps = recycle(steps);
@@ -269,13 +269,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let rows: usize = rows.map(|session| session.tree.len()).sum();
         let start = self.clock.now();
         let mut commits: Vec<Commit<'_>> = recycle(mem::take(&mut self.commits));
-        commits.extend(
-            sessions
-                .iter()
-                .filter(|session| session.finish.is_none())
-                .take(count)
-                .map(|session| Commit { seq: session.seq, path: &session.walk.path[..session.verdict.keep] }),
-        );
+        commits.extend(sessions.iter().filter(|session| session.finish.is_none()).take(count).map(
+            |session| Commit { seq: session.seq, path: &session.accepted_path.nodes[..session.outcome.keep] },
+        ));
         self.verifier.commit(&commits)?;
         self.commits = recycle(commits);
         let commit = self.since(start);
@@ -283,13 +279,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let mut tokens = 0;
         for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
             let phase = session.phase();
-            tokens += session.walk.drawn.len();
+            tokens += session.accepted_path.sampled.len();
             if phase == Phase::Decode {
                 let drafted = match self.budget {
                     Budget::Fixed(_) => &session.tree,
-                    Budget::Auto(_) => &session.uncut,
+                    Budget::Auto(_) => &session.unpruned_tree,
                 };
-                self.calibration.learn(drafted, &session.walk.drawn);
+                self.calibration.learn(drafted, &session.accepted_path.sampled);
             }
             session.apply(max_context);
             let start = self.clock.now();
@@ -297,7 +293,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
                 session.seq,
                 phase,
                 &session.tree,
-                (&session.walk.path, &session.walk.drawn),
+                (&session.accepted_path.nodes, &session.accepted_path.sampled),
                 (&self.top, index),
             ));
             let observe = self.since(start);

@@ -1,4 +1,4 @@
-//! Copying: what followed the same words before, in this text or in earlier ones.
+//! SuffixMatcher: what followed the same words before, in this text or in earlier ones.
 
 use super::source::{Place, Proposals, Source, WINDOW};
 use crate::{Context, SeqId, TokenId};
@@ -170,7 +170,7 @@ fn prior(grade: u8) -> f32 {
 /// Of a text longer than its cap the older half is forgotten; so are the texts least recently followed beyond the
 /// cap of texts.
 #[derive(Clone, Debug)]
-pub struct Copying {
+pub struct SuffixMatcher {
     texts: Vec<Text>,
     max_tokens: usize,
 }
@@ -186,7 +186,7 @@ struct Text {
 /// Texts followed at once.
 const TEXTS: usize = 16;
 
-impl Copying {
+impl SuffixMatcher {
     /// Follows texts of up to `max_tokens` tokens (at least 16) each.
     #[must_use]
     pub fn new(max_tokens: usize) -> Self {
@@ -194,13 +194,13 @@ impl Copying {
     }
 }
 
-impl Default for Copying {
+impl Default for SuffixMatcher {
     fn default() -> Self {
         Self::new(1 << 14)
     }
 }
 
-impl Source for Copying {
+impl Source for SuffixMatcher {
     fn name(&self) -> &'static str {
         "suffix"
     }

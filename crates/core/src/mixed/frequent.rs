@@ -8,7 +8,7 @@ const PROPOSED: usize = 8;
 /// Counts are halved when one reaches this, so that old texts fade.
 const FULL: u16 = 400;
 
-/// Proposes the tokens that were drawn most often lately: of use where no other source knows the last token.
+/// Proposes the tokens that were sampled most often lately: of use where no other source knows the last token.
 #[derive(Clone, Debug)]
 pub struct Frequent {
     counts: Vec<u16>,
@@ -80,7 +80,7 @@ impl Source for Frequent {
     }
 
     fn observe(&mut self, scored: Scored<'_>) {
-        for &token in scored.outcome().drawn {
+        for &token in scored.outcome().sampled {
             self.add(token);
         }
     }

@@ -11,19 +11,19 @@ mod texts;
 
 use std::collections::BinaryHeap;
 
-pub use copying::Copying;
+pub use copying::SuffixMatcher;
 pub use corpus::{Corpus, CorpusBuilder};
 pub use frequent::Frequent;
 use mixer::Menu;
 use mixer::Mixer;
-pub use rows::{HashedRows, TokenRows, WIDTH};
-pub use runners_up::RunnersUp;
+pub use rows::{AdjacencySource, NgramCache, WIDTH};
+pub use runners_up::TopKHistory;
 pub use source::{MAX_SOURCES, Place, Proposals, Scored, Source, WINDOW};
 pub use texts::Texts;
 
 use crate::{
-    AdjacencyMatrix, Context, DraftTree, Drafter, Footprint, Full, NodeId, Outcome, Phase, Rows, SeqId,
-    TokenId,
+    AdjacencyMatrix, Context, DraftTree, Drafter, Footprint, NodeId, Outcome, Phase, RowSelection, SeqId,
+    TokenId, TreeFull,
 };
 
 /// A place in the heap: a token that may be drafted below a node that is.
@@ -57,14 +57,14 @@ impl Ord for Branch {
     }
 }
 
-/// Paths less likely than this are not drafted, whatever the room.
+/// Paths less likely than this are not drafted, whatever the limits.
 const FLOOR: f32 = 1e-3;
 
 /// Drafts the most probable nodes that its sources propose.
 pub struct MixedDrafter {
     sources: Vec<Box<dyn Source>>,
     mixer: Mixer,
-    prompt_rows: Rows,
+    prompt_rows: RowSelection,
     /// The last tokens of each text that is being followed, its root included.
     tails: Vec<(SeqId, Vec<TokenId>)>,
     heap: BinaryHeap<Branch>,
@@ -80,7 +80,7 @@ impl MixedDrafter {
         Self {
             mixer: Mixer::new(&sources),
             sources,
-            prompt_rows: Rows::Last,
+            prompt_rows: RowSelection::Last,
             tails: Vec::new(),
             heap: BinaryHeap::new(),
             menu: Menu::default(),
@@ -90,7 +90,7 @@ impl MixedDrafter {
 
     /// Learns from these rows of the prompt.
     #[must_use]
-    pub fn with_prompt_rows(mut self, rows: Rows) -> Self {
+    pub fn with_prompt_rows(mut self, rows: RowSelection) -> Self {
         self.prompt_rows = rows;
         self
     }
@@ -161,7 +161,7 @@ impl Drafter for MixedDrafter {
         let mut grown = Some((NodeId::ROOT, 1.0_f32));
         loop {
             if let Some((node, path)) = grown.take()
-                && (tree.depths()[node.index()] as usize) < tree.room().depth
+                && (tree.depths()[node.index()] as usize) < tree.limits().depth
             {
                 let mut start = WINDOW;
                 let mut next = Some(node);
@@ -191,7 +191,7 @@ impl Drafter for MixedDrafter {
                     }
                 }
             }
-            if tree.drafted() >= tree.room().nodes {
+            if tree.drafted() >= tree.limits().nodes {
                 break;
             }
             let Some(best) = self.heap.pop() else { break };
@@ -200,8 +200,8 @@ impl Drafter for MixedDrafter {
                     tree.label(node, best.label);
                     grown = Some((node, best.path));
                 }
-                Err(Full::Nodes) => break,
-                Err(Full::Depth | Full::Leaves) => {}
+                Err(TreeFull::Nodes) => break,
+                Err(TreeFull::Depth | TreeFull::Leaves) => {}
             }
         }
     }
@@ -218,7 +218,7 @@ impl Drafter for MixedDrafter {
         before[..known].copy_from_slice(&tail[..known]);
         let scored = Scored::new(outcome, &before[..known]);
         if outcome.phase == Phase::Decode {
-            for (&node, &token) in outcome.accepted.iter().zip(outcome.drawn) {
+            for (&node, &token) in outcome.accepted.iter().zip(outcome.sampled) {
                 self.consult(scored.place(node, &mut window));
                 self.mixer.learn(&self.menu, token);
             }
@@ -242,7 +242,7 @@ impl Drafter for MixedDrafter {
         WIDTH
     }
 
-    fn prompt_rows(&self) -> Rows {
+    fn prompt_rows(&self) -> RowSelection {
         self.prompt_rows
     }
 

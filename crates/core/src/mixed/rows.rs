@@ -59,7 +59,7 @@ fn prior(grade: u8, trust: f32) -> f32 {
 
 /// Rows keyed by the last token: the paper's adjacency matrix, with the scores that rank alone does not tell.
 #[derive(Clone, Debug)]
-pub struct TokenRows {
+pub struct AdjacencySource {
     matrix: AdjacencyMatrix,
     /// How often in a row each row's best candidate stayed the best, up to 3.
     steady: Vec<u8>,
@@ -75,7 +75,7 @@ fn are_known(scores: &[u8]) -> bool {
     scores.first().is_some_and(|&score| score > 0)
 }
 
-impl TokenRows {
+impl AdjacencySource {
     /// A source over `matrix`, of whose rows the first eight candidates count.
     #[must_use]
     pub fn new(matrix: AdjacencyMatrix) -> Self {
@@ -86,7 +86,7 @@ impl TokenRows {
     }
 }
 
-impl Source for TokenRows {
+impl Source for AdjacencySource {
     fn name(&self) -> &'static str {
         "recycling"
     }
@@ -161,13 +161,13 @@ impl HashedRow {
 ///
 /// Two keys share a row with a chance of about 2^-30: a draft is then wrong, never the text.
 #[derive(Clone, Debug)]
-pub struct HashedRows {
+pub struct NgramCache {
     order: usize,
     rows: Vec<HashedRow>,
     clock: u32,
 }
 
-impl HashedRows {
+impl NgramCache {
     /// A table keyed by the last `order` tokens (2 or 3) that takes at most `bytes` (and at least one set of rows).
     #[must_use]
     pub fn new(order: usize, bytes: usize) -> Self {
@@ -193,7 +193,7 @@ impl HashedRows {
     }
 }
 
-impl Source for HashedRows {
+impl Source for NgramCache {
     fn name(&self) -> &'static str {
         if self.order == 2 { "bigram" } else { "trigram" }
     }

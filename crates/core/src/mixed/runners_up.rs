@@ -23,7 +23,7 @@ struct Remembered {
 /// comes next (LogitSpec uses the last logits to guess the next-next token), and what it would have said after a
 /// rejected sibling of the last token, since that often comes after the token itself.
 #[derive(Clone, Debug, Default)]
-pub struct RunnersUp {
+pub struct TopKHistory {
     texts: Vec<(SeqId, Remembered)>,
 }
 
@@ -32,7 +32,7 @@ fn score_step(gap: f32) -> u8 {
     [0.7, 1.5, 3.0].partition_point(|&edge: &f32| edge <= gap) as u8
 }
 
-impl Source for RunnersUp {
+impl Source for TopKHistory {
     fn name(&self) -> &'static str {
         "runners-up"
     }
@@ -86,12 +86,12 @@ impl Source for RunnersUp {
             }
         };
         let memory = &mut self.texts[at].1;
-        for (&node, &drawn) in outcome.accepted.iter().zip(outcome.drawn) {
+        for (&node, &sampled) in outcome.accepted.iter().zip(outcome.sampled) {
             let Some(candidates) = outcome.candidates(node) else { continue };
             memory.rows.rotate_right(1);
             memory.rows[0] = [None; RANKS];
             let best = candidates.logits[0];
-            let others = candidates.ids.iter().zip(candidates.logits).filter(|(id, _)| **id != drawn);
+            let others = candidates.ids.iter().zip(candidates.logits).filter(|(id, _)| **id != sampled);
             for (slot, (&id, &logit)) in memory.rows[0].iter_mut().zip(others) {
                 *slot = Some((id, score_step(best - logit)));
             }

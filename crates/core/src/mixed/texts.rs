@@ -1,4 +1,4 @@
-//! Copying from texts of the user's own: what followed the same words there.
+//! SuffixMatcher from texts of the user's own: what followed the same words there.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! What a backend can take, and the check of what it is given.
 
-use super::{Step, VerifyError};
-use crate::{Room, SeqId, Shape};
+use super::{TreeInput, VerifyError};
+use crate::{SeqId, Shape, TreeLimits};
 
 /// Which trees a backend can verify, and why not more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,19 +59,19 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The room for the draft of one of `sequences` sequences that share a pass, `committed` tokens of it committed.
+    /// What may be drafted for of one of `sequences` sequences that share a pass, `committed` tokens of it committed.
     ///
-    /// Every sequence of a pass may fill its room and the pass is still within these limits.
+    /// Every sequence of a pass may fill its limits and the pass is still within these limits.
     #[must_use]
-    pub fn room(&self, committed: usize, sequences: usize) -> Room {
+    pub fn tree_limits(&self, committed: usize, sequences: usize) -> TreeLimits {
         let sequences = sequences.max(1);
         let left = self.max_context.saturating_sub(committed + 1);
         let nodes = (self.max_rows / sequences).saturating_sub(1).min(left);
         let leaves = (self.max_leaves / sequences).max(1);
         match self.support {
-            Support::Tree => Room { nodes, leaves, depth: left },
-            Support::Chain { .. } => Room { nodes, leaves: 1, depth: left },
-            Support::Plain { .. } => Room::NONE,
+            Support::Tree => TreeLimits { nodes, leaves, depth: left },
+            Support::Chain { .. } => TreeLimits { nodes, leaves: 1, depth: left },
+            Support::Plain { .. } => TreeLimits::NONE,
         }
     }
 
@@ -82,9 +82,9 @@ impl Limits {
     ///
     /// # Errors
     /// The first [`VerifyError`] in order of the steps.
-    pub fn check_steps(
+    pub fn check_inputs(
         &self,
-        steps: &[Step<'_>],
+        steps: &[TreeInput<'_>],
         committed: impl Fn(SeqId) -> Option<usize>,
     ) -> Result<(), VerifyError> {
         let (mut rows, mut leaves) = (0, 0);

@@ -8,20 +8,20 @@ pub use error::VerifyError;
 pub use limits::{Limits, Support};
 pub use paths::{check_commits, check_path};
 
-use crate::{DraftTree, NodeId, Row, Rows, SeqId, TopK};
+use crate::{DraftTree, NodeId, Row, RowSelection, SeqId, TopK};
 
 /// One sequence's part of a forward pass: a tree that grows from the end of what is committed.
 ///
 /// A prefill chunk is a chain ([`DraftTree::chain`]).
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct TreeInput<'a> {
     /// The sequence; it stands at most once in a pass.
     pub seq: SeqId,
     /// The tree; node `i` stands at position `committed + depth(i)` and attends to everything committed, its
     /// ancestors and itself.
     pub tree: &'a DraftTree,
     /// The rows that get candidates.
-    pub rows: Rows,
+    pub rows: RowSelection,
 }
 
 /// What to keep of a sequence's last forward.
@@ -76,10 +76,10 @@ pub trait Verifier: Send {
     /// No steps is a pass that does nothing.
     ///
     /// # Errors
-    /// Whatever [`Limits::check_steps`] refuses; [`VerifyError::NotFinite`] for a row with a NaN or an infinity;
+    /// Whatever [`Limits::check_inputs`] refuses; [`VerifyError::NotFinite`] for a row with a NaN or an infinity;
     /// [`VerifyError::Backend`] for a failure of the engine. After an error every sequence is as it was, and
     /// `top` holds nothing of use.
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError>;
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError>;
 
     /// The full logits, `[vocab]`, of a row that the last forward was asked for. Asked for only when sampling
     /// needs it; valid until the next `forward`.
@@ -125,7 +125,7 @@ macro_rules! forward {
             fn close(&mut self, seq: SeqId) {
                 (**self).close(seq);
             }
-            fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+            fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
                 (**self).forward(steps, top)
             }
             fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {

@@ -1,6 +1,6 @@
 //! Plain decoding, as a loop without a decoder defines it: what every text is compared with.
 
-use upcycle_core::{Finish, Request, Sampler, Sampling, SamplingConfig, TokenId, Verifier};
+use upcycle_core::{FinishReason, Request, Sampler, Sampling, SamplingConfig, TokenId, Verifier};
 use upcycle_testkit::NaiveVerifier;
 
 /// What is decoded after one prompt.
@@ -30,24 +30,24 @@ impl Case {
     }
 
     /// Plain decoding, one token after the other, each from the whole text before it.
-    pub(crate) fn plain(&self, model: &NaiveVerifier) -> (Vec<TokenId>, Finish) {
+    pub(crate) fn plain(&self, model: &NaiveVerifier) -> (Vec<TokenId>, FinishReason) {
         let mut sampler = Sampler::new(Sampling::new(self.sampling).unwrap());
         let mut tokens = self.prompt.clone();
         if self.max_tokens == 0 {
-            return (Vec::new(), Finish::MaxTokens);
+            return (Vec::new(), FinishReason::MaxTokens);
         }
         loop {
             let token = sampler.choose(&model.logits_after(&tokens), tokens.len(), &tokens).token;
             tokens.push(token);
             let output = &tokens[self.prompt.len()..];
             let finish = if self.end_of_sequence.contains(&token) {
-                Finish::EndOfSequence
+                FinishReason::EndOfSequence
             } else if Self::stops(self.stop_sum, output) {
-                Finish::StopString
+                FinishReason::StopString
             } else if output.len() == self.max_tokens {
-                Finish::MaxTokens
+                FinishReason::MaxTokens
             } else if tokens.len() > model.limits().max_context {
-                Finish::ContextFull
+                FinishReason::ContextFull
             } else {
                 continue;
             };

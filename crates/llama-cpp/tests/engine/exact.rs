@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 use fastrand::Rng;
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeLimits, Verifier,
+    VerifyError,
 };
 use upcycle_llama_cpp::{CacheType, FlashAttention, LlamaVerifier, LoadError, Model, Options};
 use upcycle_testkit::Subject;
@@ -36,8 +37,8 @@ upcycle_testkit::conformance! {
 
 /// The logits behind each row of a pass.
 fn score(verifier: &mut LlamaVerifier, seq: SeqId, tree: &DraftTree) -> Result<Vec<Vec<f32>>, VerifyError> {
-    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(1))?;
-    (0..tree.len()).map(|node| Ok(verifier.logits(Row { step: 0, node })?.to_vec())).collect()
+    verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut TopK::new(1))?;
+    (0..tree.len()).map(|node| Ok(verifier.logits(Row { input: 0, node })?.to_vec())).collect()
 }
 
 fn best(logits: &[f32]) -> TokenId {
@@ -68,7 +69,7 @@ fn plain(model: &Arc<Model>, prompt: &[TokenId], len: usize) -> (Vec<TokenId>, V
 /// A tree that holds the next tokens of a text among others, in an order that is the generator's, and their path.
 fn tree(rng: &mut Rng, next: &[TokenId]) -> (DraftTree, Vec<NodeId>) {
     let mut tree = DraftTree::new();
-    tree.restart(next[0], Room::UNBOUNDED);
+    tree.restart(next[0], TreeLimits::UNBOUNDED);
     let mut path = vec![NodeId::ROOT];
     let size = rng.usize(next.len()..next.len() + 12);
     while tree.len() < size || path.len() < next.len() {
@@ -110,7 +111,7 @@ fn rows_of_trees_have_the_bits_of_plain_decoding() {
                 let chunk = rng.usize(1..=100).min(len - 1 - at);
                 let tree = DraftTree::chain(&text[at..at + chunk]);
                 verifier
-                    .forward(&[Step { seq, tree: &tree, rows: Rows::Last }], &mut TopK::new(1))
+                    .forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], &mut TopK::new(1))
                     .expect("a pass");
                 verifier
                     .commit(&[Commit { seq, path: &tree.nodes().collect::<Vec<_>>() }])

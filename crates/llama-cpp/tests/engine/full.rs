@@ -4,7 +4,8 @@
 use std::sync::{Arc, LazyLock};
 
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TokenId, TopK, Verifier, VerifyError,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeLimits, Verifier,
+    VerifyError,
 };
 use upcycle_llama_cpp::{LlamaVerifier, Model, Options, PassError};
 use upcycle_testkit::tiny::{Tiny, write};
@@ -24,7 +25,7 @@ static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| {
 /// A root with `leaves` children of other tokens.
 fn star(root: TokenId, leaves: u32) -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(root, Room::UNBOUNDED);
+    tree.restart(root, TreeLimits::UNBOUNDED);
     for at in 0..leaves {
         tree.push(NodeId::ROOT, (root + 1 + at) % VOCAB, None).expect("there is room");
     }
@@ -32,12 +33,13 @@ fn star(root: TokenId, leaves: u32) -> DraftTree {
 }
 
 fn score(verifier: &mut LlamaVerifier, steps: &[(SeqId, &DraftTree)]) -> Result<Vec<f32>, VerifyError> {
-    let steps: Vec<Step<'_>> = steps.iter().map(|&(seq, tree)| Step { seq, tree, rows: Rows::All }).collect();
+    let steps: Vec<TreeInput<'_>> =
+        steps.iter().map(|&(seq, tree)| TreeInput { seq, tree, rows: RowSelection::All }).collect();
     verifier.forward(&steps, &mut TopK::new(4))?;
     let mut logits = Vec::new();
     for (step, of) in steps.iter().enumerate() {
         for node in 0..of.tree.len() {
-            logits.extend_from_slice(verifier.logits(Row { step, node })?);
+            logits.extend_from_slice(verifier.logits(Row { input: step, node })?);
         }
     }
     Ok(logits)

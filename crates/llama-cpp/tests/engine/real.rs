@@ -4,7 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{
-    Commit, Decoder, DraftTree, NodeId, NullDrafter, Request, Row, Rows, Step, TokenId, TopK, Verifier,
+    Commit, Decoder, DraftTree, NodeId, NullDrafter, Request, Row, RowSelection, TokenId, TopK, TreeInput,
+    Verifier,
 };
 use upcycle_llama_cpp::{CacheType, FlashAttention, Model, Options};
 use upcycle_testkit::{Law, Subject, Tolerance};
@@ -64,9 +65,11 @@ fn in_chunks(model: &Arc<Model>, text: &[TokenId], n: usize) -> Vec<f32> {
     let seq = verifier.open().expect("room for one");
     for tokens in text.chunks(n) {
         let tree = DraftTree::chain(tokens);
-        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(1)).expect("a pass");
+        verifier
+            .forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(1))
+            .expect("a pass");
         for node in 0..tree.len() {
-            logits.extend_from_slice(verifier.logits(Row { step: 0, node }).expect("asked for"));
+            logits.extend_from_slice(verifier.logits(Row { input: 0, node }).expect("asked for"));
         }
         let path: Vec<NodeId> = tree.nodes().collect();
         verifier.commit(&[Commit { seq, path: &path }]).expect("a path");

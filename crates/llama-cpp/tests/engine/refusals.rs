@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use upcycle_checkpoint::gguf::GgufError;
 use upcycle_checkpoint::gguf::write::GgufWriter;
-use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{
+    Commit, DraftTree, NodeId, RowSelection, SeqId, TopK, TreeInput, TreeLimits, Verifier, VerifyError,
+};
 use upcycle_llama_cpp::{CacheType, FlashAttention, LlamaVerifier, LoadError, Options, PassError};
 use upcycle_testkit::tiny::{Tiny, write};
 
@@ -75,7 +77,7 @@ fn options_that_cannot_be_had() {
 /// A root with `leaves` children.
 fn star(leaves: u32) -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(0, Room::UNBOUNDED);
+    tree.restart(0, TreeLimits::UNBOUNDED);
     for token in 0..leaves {
         tree.push(NodeId::ROOT, token, None).expect("there is room");
     }
@@ -83,7 +85,7 @@ fn star(leaves: u32) -> DraftTree {
 }
 
 fn score(verifier: &mut LlamaVerifier, seq: SeqId, tree: &DraftTree) -> Result<(), VerifyError> {
-    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(4))
+    verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut TopK::new(4))
 }
 
 fn pass_error(result: Result<(), VerifyError>) -> PassError {

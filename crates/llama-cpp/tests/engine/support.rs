@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use upcycle_core::{DraftTree, Row, Rows, Step, TokenId, TopK, Verifier};
+use upcycle_core::{DraftTree, Row, RowSelection, TokenId, TopK, TreeInput, Verifier};
 use upcycle_llama_cpp::{LlamaVerifier, LoadError, Model, Options};
 pub(crate) use upcycle_testkit::real_model;
 
@@ -48,11 +48,11 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 pub(crate) fn logits(verifier: &mut dyn Verifier, text: &[TokenId]) -> Vec<f32> {
     let seq = verifier.open().expect("room for one");
     let tree = DraftTree::chain(text);
-    let step = Step { seq, tree: &tree, rows: Rows::All };
+    let step = TreeInput { seq, tree: &tree, rows: RowSelection::All };
     verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
     let mut logits = Vec::new();
     for node in 0..text.len() {
-        logits.extend_from_slice(verifier.logits(Row { step: 0, node }).expect("asked for"));
+        logits.extend_from_slice(verifier.logits(Row { input: 0, node }).expect("asked for"));
     }
     verifier.close(seq);
     logits

@@ -1,7 +1,7 @@
 //! What the host writes for a pass.
 
 use ort::value::TensorRef;
-use upcycle_core::{DraftTree, views};
+use upcycle_core::{DraftTree, tree_masks};
 
 /// Tokens, positions, mask and wanted rows of a pass.
 #[derive(Debug, Default)]
@@ -26,10 +26,10 @@ impl Inputs {
         let Self { tokens, depths, positions, bias, wanted: nodes } = self;
         tokens.clear();
         tokens.extend(tree.tokens().iter().map(|&token| i64::from(token)));
-        views::positions(tree, committed, depths);
+        tree_masks::positions(tree, committed, depths);
         positions.clear();
         positions.extend(depths.iter().map(|&position| i64::from(position)));
-        views::additive_mask(tree, 0, bias);
+        tree_masks::additive_mask(tree, 0, bias);
         nodes.clear();
         nodes.extend(wanted.map(|node| node as i64));
     }

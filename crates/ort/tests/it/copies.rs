@@ -1,6 +1,6 @@
 //! What a step copies.
 
-use upcycle_core::{Commit, DraftTree, NodeId, Rows, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{Commit, DraftTree, NodeId, RowSelection, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_onnx::export::Weights;
 use upcycle_ort::{Memory, OrtVerifier};
 
@@ -15,7 +15,8 @@ fn copied(mut verifier: OrtVerifier) -> Result<[u64; 3], VerifyError> {
         let len = context - verifier.committed(seq).unwrap_or(0);
         for chunk in vec![3; len].chunks(300) {
             let chain = DraftTree::chain(chunk);
-            verifier.forward(&[Step { seq, tree: &chain, rows: Rows::Last }], &mut TopK::new(1))?;
+            verifier
+                .forward(&[TreeInput { seq, tree: &chain, rows: RowSelection::Last }], &mut TopK::new(1))?;
             let path: Vec<NodeId> = chain.nodes().collect();
             verifier.commit(&[Commit { seq, path: &path }])?;
         }

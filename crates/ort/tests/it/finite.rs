@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use upcycle_core::{DraftTree, Rows, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{DraftTree, RowSelection, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_onnx::export::Weights;
 use upcycle_ort::{LoadError, Memory, Model};
 
@@ -34,7 +34,7 @@ fn score(model: &Arc<Model>, memory: Memory, text: &[u32]) -> Result<(), VerifyE
     let mut verifier = verifier(model, memory);
     let seq = verifier.open()?;
     let tree = DraftTree::chain(text);
-    verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(3))
+    verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(3))
 }
 
 /// A matrix is too large to be looked at: what it does to a row is found when the row is scored, and other rows are not

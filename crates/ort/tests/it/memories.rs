@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
-use upcycle_core::{Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TopK, TreeInput, TreeLimits, Verifier, VerifyError,
+};
 use upcycle_onnx::export::Weights;
 use upcycle_ort::{Memory, Model, OrtVerifier, Provider};
 
@@ -76,7 +78,7 @@ impl Pair {
     }
 
     /// Scores trees; whether it went well.
-    fn forward(&mut self, steps: &[Step<'_>], k: usize, sums: bool) -> bool {
+    fn forward(&mut self, steps: &[TreeInput<'_>], k: usize, sums: bool) -> bool {
         let new = || if sums { TopK::new(k).with_log_sum_exp() } else { TopK::new(k) };
         let exact = self.both[0].model().provider() == Provider::Cpu;
         let tolerance = if exact { 0.0 } else { self.both[0].row_tolerance() };
@@ -86,7 +88,7 @@ impl Pair {
             let mut rows = Vec::new();
             for (number, step) in steps.iter().enumerate() {
                 for node in step.rows.nodes(step.tree.len()) {
-                    let row = Row { step: number, node };
+                    let row = Row { input: number, node };
                     let candidates = top.get(row).expect("it was asked for");
                     let logits = verifier.logits(row)?.to_vec();
                     rows.push(Scored {
@@ -116,7 +118,7 @@ fn grown(random: &mut Rng, vocab: u32, most: usize) -> DraftTree {
         return DraftTree::chain(&tokens[..nodes]);
     }
     let mut tree = DraftTree::new();
-    tree.restart(tokens[0], Room::UNBOUNDED);
+    tree.restart(tokens[0], TreeLimits::UNBOUNDED);
     for &token in &tokens[1..nodes] {
         let parent = NodeId::new(random.usize(..tree.len()));
         // A sibling that is there is given back.
@@ -152,13 +154,13 @@ fn both_memories_say_the_same_whatever_is_done() {
             // Long ones now and then, so that caches grow, while rows wait too.
             let most = if random.usize(..6) == 0 { 90 } else { 12 };
             let trees: Vec<DraftTree> = open.iter().map(|_| grown(&mut random, vocab, most)).collect();
-            let steps: Vec<Step<'_>> = open
+            let steps: Vec<TreeInput<'_>> = open
                 .iter()
                 .zip(&trees)
-                .map(|(&seq, tree)| Step {
+                .map(|(&seq, tree)| TreeInput {
                     seq,
                     tree,
-                    rows: [Rows::All, Rows::Last, Rows::Every(4)][random.usize(..3)],
+                    rows: [RowSelection::All, RowSelection::Last, RowSelection::Every(4)][random.usize(..3)],
                 })
                 .collect();
             let k = 1 + random.usize(..9);
@@ -168,7 +170,7 @@ fn both_memories_say_the_same_whatever_is_done() {
             let again = random.usize(..4);
             if scored && again == 0 {
                 let poisoned = DraftTree::chain(&[5, POISON, 6]);
-                let step = Step { seq: open[0], tree: &poisoned, rows: Rows::All };
+                let step = TreeInput { seq: open[0], tree: &poisoned, rows: RowSelection::All };
                 assert!(!pair.forward(&[step], k, false), "the poison was not seen");
                 failures += 1;
             }
@@ -204,7 +206,7 @@ fn rows_that_wait_survive_a_pass_that_makes_room_and_fails() {
     let mut pair = Pair::new(&load(&folder.path));
     let seq = pair.same(OrtVerifier::open).expect("room for one");
     let tree = DraftTree::chain(&[7, 8, 9, 10].repeat(50));
-    let step = |tree| Step { seq, tree, rows: Rows::Last };
+    let step = |tree| TreeInput { seq, tree, rows: RowSelection::Last };
     assert!(pair.forward(&[step(&tree)], 3, false));
     let poisoned = DraftTree::chain(&[POISON; 100]);
     assert!(!pair.forward(&[step(&poisoned)], 3, false));

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use safetensors::Dtype;
-use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
+use upcycle_core::{DraftTree, Row, RowSelection, TopK, TreeInput, Verifier};
 use upcycle_onnx::export::Weights;
 use upcycle_ort::{Model, OrtVerifier};
 use upcycle_testkit::real_model;
@@ -20,9 +20,9 @@ fn last(model: &Arc<Model>, text: &[u32]) -> Vec<f32> {
     let mut verifier = OrtVerifier::new(Arc::clone(model));
     let seq = verifier.open().expect("room for one");
     let tree = DraftTree::chain(text);
-    let step = Step { seq, tree: &tree, rows: Rows::Last };
+    let step = TreeInput { seq, tree: &tree, rows: RowSelection::Last };
     verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
-    verifier.logits(Row { step: 0, node: text.len() - 1 }).expect("asked for").to_vec()
+    verifier.logits(Row { input: 0, node: text.len() - 1 }).expect("asked for").to_vec()
 }
 
 /// Compares a folder's logits with Python's; `tolerance` is what a sum in another order may move.

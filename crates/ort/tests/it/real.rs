@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 use upcycle_core::{
-    AdjacencyMatrix, Commit, Decoder, DraftTree, Margin, NodeId, NullDrafter, Request, Row, Rows, Sampling,
-    SamplingConfig, Session, Step, TokenId, TokenRecycling, TopK, TreeTemplate, Verifier,
+    AdjacencyMatrix, Commit, Decoder, DraftTree, Margin, NodeId, NullDrafter, Request, Row, RowSelection,
+    Sampling, SamplingConfig, Session, TokenId, TokenRecycling, TopK, TreeInput, TreeTemplate, Verifier,
 };
 use upcycle_onnx::export::Weights;
 use upcycle_ort::{Memory, Model, OrtVerifier};
@@ -92,7 +92,7 @@ fn greedy_texts_in_f32_equal_those_of_another_engine() -> Fallible<()> {
         let request = Request::greedy(reference.output.len());
         sessions.push(decoder.open(&reference.prompt, request)?);
     }
-    while sessions.iter().any(|session| session.finish().is_none()) {
+    while sessions.iter().any(|session| session.finish_reason().is_none()) {
         decoder.step(&mut sessions)?;
     }
     for (number, (reference, session)) in references.iter().zip(&sessions).enumerate() {
@@ -113,15 +113,15 @@ fn parting(
     let mut decoder = Decoder::new(OrtVerifier::new(Arc::clone(model)), drafter).with_budget(24);
     let request = Request { sampling, ..Request::greedy(plain.len()) };
     let mut session = [decoder.open(prompt, request)?];
-    while session[0].finish().is_none() {
+    while session[0].finish_reason().is_none() {
         let before = session[0].output().len();
         decoder.step(&mut session)?;
         let output = session[0].output();
         if let Some(at) = (before..output.len()).find(|&at| plain.get(at) != Some(&output[at])) {
-            let walk = session[0].walk();
-            let skipped = walk.path.len() - walk.drawn.len().min(walk.path.len());
-            let node = walk.path.get(skipped + at - before).map_or(0, |node| node.index());
-            return Ok(Some((at, decoder.verifier_mut().logits(Row { step: 0, node })?.to_vec())));
+            let walk = session[0].accepted_path();
+            let skipped = walk.nodes.len() - walk.sampled.len().min(walk.nodes.len());
+            let node = walk.nodes.get(skipped + at - before).map_or(0, |node| node.index());
+            return Ok(Some((at, decoder.verifier_mut().logits(Row { input: 0, node })?.to_vec())));
         }
     }
     Ok(None)
@@ -137,8 +137,8 @@ fn plainly(
     let mut decoder = Decoder::new(OrtVerifier::new(Arc::clone(model)), NullDrafter);
     let request = Request { sampling, ..Request::greedy(len) };
     let mut session = [decoder.open(prompt, request)?];
-    let mut row = Row { step: 0, node: 0 };
-    while session[0].finish().is_none() {
+    let mut row = Row { input: 0, node: 0 };
+    while session[0].finish_reason().is_none() {
         decoder.step(&mut session)?;
         row.node = session[0].tree().len() - 1;
     }
@@ -176,9 +176,9 @@ fn in_chunks(model: &Arc<Model>, text: &[TokenId], n: usize) -> Fallible<Vec<f32
     let seq = verifier.open()?;
     for tokens in text.chunks(n) {
         let tree = DraftTree::chain(tokens);
-        verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut TopK::new(1))?;
+        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(1))?;
         for node in 0..tree.len() {
-            logits.extend_from_slice(verifier.logits(Row { step: 0, node })?);
+            logits.extend_from_slice(verifier.logits(Row { input: 0, node })?);
         }
         let path: Vec<NodeId> = tree.nodes().collect();
         verifier.commit(&[Commit { seq, path: &path }])?;
@@ -216,9 +216,9 @@ fn few_bits_agree_with_f32_on_nearly_every_token() -> Fallible<()> {
             let seq = verifier.open()?;
             let tree = DraftTree::chain(&text);
             let mut top = TopK::new(1);
-            verifier.forward(&[Step { seq, tree: &tree, rows: Rows::All }], &mut top)?;
+            verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut top)?;
             for (at, &token) in reference.output.iter().enumerate() {
-                let row = Row { step: 0, node: reference.prompt.len() - 1 + at };
+                let row = Row { input: 0, node: reference.prompt.len() - 1 + at };
                 agree += usize::from(top.get(row).is_some_and(|found| found.ids[0] == token));
                 all += 1;
             }

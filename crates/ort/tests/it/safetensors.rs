@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use safetensors::Dtype;
 use serde_json::Value;
-use upcycle_core::{DraftTree, Row, Rows, Step, TopK, Verifier};
+use upcycle_core::{DraftTree, Row, RowSelection, TopK, TreeInput, Verifier};
 use upcycle_onnx::export::Weights;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_ort::{Memory, Model, OrtVerifier};
@@ -29,9 +29,9 @@ fn logits(model: &Arc<Model>, text: &[u32]) -> Vec<Vec<f32>> {
     let mut verifier = OrtVerifier::new(Arc::clone(model));
     let seq = verifier.open().expect("room for one");
     let tree = DraftTree::chain(text);
-    let step = Step { seq, tree: &tree, rows: Rows::All };
+    let step = TreeInput { seq, tree: &tree, rows: RowSelection::All };
     verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
-    (0..text.len()).map(|node| verifier.logits(Row { step: 0, node }).expect("asked for").to_vec()).collect()
+    (0..text.len()).map(|node| verifier.logits(Row { input: 0, node }).expect("asked for").to_vec()).collect()
 }
 
 fn difference(one: &[f32], other: &[f32]) -> f32 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use safetensors::Dtype;
 use tempfile::TempDir;
-use upcycle_core::{Commit, Limits, Row, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_onnx::export::{Weights, export};
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Message, Model as Onnx};
@@ -119,8 +119,8 @@ impl Verifier for Short {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[Step<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.limits.check_steps(steps, |seq| self.inner.committed(seq))?;
+    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.limits.check_inputs(steps, |seq| self.inner.committed(seq))?;
         self.inner.forward(steps, top)
     }
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {

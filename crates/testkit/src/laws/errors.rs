@@ -1,7 +1,8 @@
 //! Law 8: what happens past a limit, and after any error.
 
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Shape, Step, TokenId, TopK, Verifier, VerifyError,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, Shape, TokenId, TopK, TreeInput, TreeLimits,
+    Verifier, VerifyError,
 };
 
 use crate::law::{Broken, Law};
@@ -77,7 +78,8 @@ fn refused(
 
 /// A pass over these trees, with every row asked for.
 fn pass(verifier: &mut dyn Verifier, trees: &[(SeqId, &DraftTree)]) -> Result<(), VerifyError> {
-    let steps: Vec<Step<'_>> = trees.iter().map(|&(seq, tree)| Step { seq, tree, rows: Rows::All }).collect();
+    let steps: Vec<TreeInput<'_>> =
+        trees.iter().map(|&(seq, tree)| TreeInput { seq, tree, rows: RowSelection::All }).collect();
     verifier.forward(&steps, &mut TopK::new(1))
 }
 
@@ -116,7 +118,7 @@ fn forwards(probe: &mut Probe<'_>, standing: &Standing) -> Checked {
 
     if limits.support.shape() != Shape::Tree {
         let mut fork = DraftTree::new();
-        fork.restart(good, Room::UNBOUNDED);
+        fork.restart(good, TreeLimits::UNBOUNDED);
         fork_at_root(&mut fork, 2);
         let tree: (&str, Is) = ("a tree that is no chain", |e| {
             matches!(e, VerifyError::UnsupportedTree { .. } | VerifyError::TooManyLeaves { .. })
@@ -129,7 +131,7 @@ fn forwards(probe: &mut Probe<'_>, standing: &Standing) -> Checked {
             return Err(probe.out_of_reach("a vocabulary no larger than max_leaves leaves no way to pass it"));
         }
         let mut star = DraftTree::new();
-        star.restart(good, Room::UNBOUNDED);
+        star.restart(good, TreeLimits::UNBOUNDED);
         fork_at_root(&mut star, limits.max_leaves + 1);
         let leaves: (&str, Is) = ("more leaves than fit", |e| matches!(e, VerifyError::TooManyLeaves { .. }));
         refused(probe, standing, leaves, &|v, seq| pass(v, &[(seq, &star)]))?;
@@ -199,17 +201,19 @@ fn others(probe: &mut Probe<'_>, standing: &Standing) -> Checked {
         ("a row that was not asked for", |e| matches!(e, VerifyError::NoSuchRow { .. }));
     let len = standing.tree.len();
     let far = usize::MAX;
-    for row in [(0, len), (1, 0), (0, far), (far, 0), (far, far)].map(|(step, node)| Row { step, node }) {
+    for row in
+        [(0, len), (1, 0), (0, far), (far, 0), (far, far)].map(|(step, node)| Row { input: step, node })
+    {
         refused(probe, standing, missing, &|v, _| v.logits(row).map(drop))?;
     }
     refused(probe, standing, missing, &|v, seq| {
         // The same pass again, with its last row alone.
-        v.forward(&[Step { seq, tree: &standing.tree, rows: Rows::Last }], &mut TopK::new(1))?;
-        v.logits(Row { step: 0, node: 0 }).map(drop)
+        v.forward(&[TreeInput { seq, tree: &standing.tree, rows: RowSelection::Last }], &mut TopK::new(1))?;
+        v.logits(Row { input: 0, node: 0 }).map(drop)
     })?;
     refused(probe, standing, missing, &|v, _| {
         v.forward(&[], &mut TopK::new(1))?;
-        v.logits(Row { step: 0, node: 0 }).map(drop)
+        v.logits(Row { input: 0, node: 0 }).map(drop)
     })
 }
 

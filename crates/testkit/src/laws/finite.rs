@@ -1,6 +1,6 @@
 //! Law 11: numbers that are none.
 
-use upcycle_core::{Commit, DraftTree, NodeId, Rows, Step, TopK, VerifyError};
+use upcycle_core::{Commit, DraftTree, NodeId, RowSelection, TopK, TreeInput, VerifyError};
 
 use crate::law::{Broken, Law};
 use crate::probe::Probe;
@@ -22,9 +22,9 @@ pub fn not_finite_is_an_error(subject: &Subject) -> Result<(), Broken> {
     probe.at("the first pass");
     let seq = probe.open()?;
     let chain = DraftTree::chain(&probe.tokens(4));
-    let step = Step { seq, tree: &chain, rows: Rows::All };
+    let step = TreeInput { seq, tree: &chain, rows: RowSelection::All };
     match probe.verifier.forward(&[step], &mut TopK::new(1)) {
-        Err(VerifyError::NotFinite { row }) if row.step == 0 && row.node < chain.len() => {}
+        Err(VerifyError::NotFinite { row }) if row.input == 0 && row.node < chain.len() => {}
         found => {
             return Err(
                 probe.differs("NotFinite, with a row that was asked for", format!("{:?}", found.err()))

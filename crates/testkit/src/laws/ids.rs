@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use upcycle_core::{Commit, NodeId, Rows, SeqId, Step, TopK, VerifyError};
+use upcycle_core::{Commit, NodeId, RowSelection, SeqId, TopK, TreeInput, VerifyError};
 
 use crate::law::{Broken, Law};
 use crate::probe::{Checked, Probe};
@@ -49,7 +49,7 @@ pub fn closed_ids_are_dead(subject: &Subject) -> Result<(), Broken> {
 
 fn is_dead(probe: &mut Probe<'_>, seq: SeqId) -> Checked {
     let (tree, mut top) = (probe.tree(1), TopK::new(1));
-    let step = Step { seq, tree: &tree, rows: Rows::Last };
+    let step = TreeInput { seq, tree: &tree, rows: RowSelection::Last };
     let forward = probe.verifier.forward(&[step], &mut top);
     let commit = probe.verifier.commit(&[Commit { seq, path: &[NodeId::ROOT] }]);
     let truncate = probe.verifier.truncate(seq, 0);

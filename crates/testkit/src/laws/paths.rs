@@ -1,6 +1,6 @@
 //! Laws 1 and 2: what a row of a tree may depend on.
 
-use upcycle_core::{DraftTree, NodeId, Room};
+use upcycle_core::{DraftTree, NodeId, TreeLimits};
 
 use crate::law::{Broken, Law};
 use crate::probe::{Checked, Probe, leaf_paths, path_to, tokens_of};
@@ -71,7 +71,7 @@ fn with_another_token(probe: &mut Probe<'_>, tree: &DraftTree, changed: NodeId) 
         return Err(probe.out_of_reach("draw from more tokens (Subject::tokens)"));
     };
     let mut other = DraftTree::new();
-    other.restart(tree.tokens()[0], Room::UNBOUNDED);
+    other.restart(tree.tokens()[0], TreeLimits::UNBOUNDED);
     for node in tree.nodes().skip(1) {
         let token = if node == changed { token } else { tree.tokens()[node.index()] };
         let parent = tree.parent(node).unwrap_or(NodeId::ROOT);

@@ -1,6 +1,6 @@
 //! Law 7: the two reads of a row agree.
 
-use upcycle_core::{Candidates, Row, Rows, Step, TokenId, TopK};
+use upcycle_core::{Candidates, Row, RowSelection, TokenId, TopK, TreeInput};
 
 use crate::law::{Broken, Law};
 use crate::probe::{Checked, Probe};
@@ -30,9 +30,9 @@ pub fn top_is_the_head(subject: &Subject) -> Result<(), Broken> {
             if sums {
                 top = top.with_log_sum_exp();
             }
-            for rows in [Rows::All, Rows::Last, Rows::Every(3)] {
+            for rows in [RowSelection::All, RowSelection::Last, RowSelection::Every(3)] {
                 probe.at(format!("case {case}, k = {k}, {rows:?} of {} nodes", tree.len()));
-                let passed = probe.verifier.forward(&[Step { seq, tree: &tree, rows }], &mut top);
+                let passed = probe.verifier.forward(&[TreeInput { seq, tree: &tree, rows }], &mut top);
                 probe.must("forward", passed)?;
                 let nodes: Vec<usize> = rows.nodes(tree.len()).collect();
                 if top.rows() != nodes.len() {
@@ -40,7 +40,7 @@ pub fn top_is_the_head(subject: &Subject) -> Result<(), Broken> {
                 }
                 // From the last row back: reads in any order give the same.
                 for &node in nodes.iter().rev() {
-                    let row = Row { step: 0, node };
+                    let row = Row { input: 0, node };
                     let logits = probe.verifier.logits(row).map(<[f32]>::to_vec);
                     let logits = probe.must("reading logits", logits)?;
                     let Some(candidates) = top.get(row) else {

@@ -115,8 +115,8 @@ fn plainly(probe: &mut Probe<'_>, case: &Case, len: usize) -> Checked<(Vec<Token
     let run = |decoder: &mut Decoder<&mut dyn Verifier, NullDrafter>| {
         let request = Request { sampling: case.sampling, ..Request::greedy(len) };
         let mut session = [decoder.open(&case.prompt, request)?];
-        let mut row = Row { step: 0, node: 0 };
-        while session[0].finish().is_none() {
+        let mut row = Row { input: 0, node: 0 };
+        while session[0].finish_reason().is_none() {
             decoder.step(&mut session)?;
             row.node = session[0].tree().len() - 1;
         }
@@ -184,13 +184,13 @@ fn drive<V: Verifier, D: Drafter>(
             let (case, session) = (running[place], &sessions[place]);
             let (plain, found) = (&cases[case].plain, session.output());
             let differs = (0..found.len()).find(|&at| plain.get(at) != Some(&found[at]));
-            let early = session.finish().is_some() && found.len() < plain.len();
+            let early = session.finish_reason().is_some() && found.len() < plain.len();
             let leaves = case == 1 && !left_early && !found.is_empty();
             if let Some(at) = differs.or(early.then_some(found.len())) {
                 let node = drawn_at(session, at.saturating_sub(before[place]));
-                let logits = decoder.verifier_mut().logits(Row { step: place, node }).map(<[f32]>::to_vec);
+                let logits = decoder.verifier_mut().logits(Row { input: place, node }).map(<[f32]>::to_vec);
                 partings.push(Parting { case, at, logits: logits.unwrap_or_default() });
-            } else if session.finish().is_some() {
+            } else if session.finish_reason().is_some() {
                 agreement.tokens += found.len();
             } else if !leaves {
                 continue;
@@ -211,10 +211,10 @@ fn drive<V: Verifier, D: Drafter>(
 
 /// The node whose row the `index`-th token of the last step was drawn from.
 fn drawn_at(session: &Session, index: usize) -> usize {
-    let walk = session.walk();
+    let walk = session.accepted_path();
     // A prompt's chunk draws from its last row alone.
-    let skipped = walk.path.len() - walk.drawn.len().min(walk.path.len());
-    walk.path.get(skipped + index).map_or(0, |node| node.index())
+    let skipped = walk.nodes.len() - walk.sampled.len().min(walk.nodes.len());
+    walk.nodes.get(skipped + index).map_or(0, |node| node.index())
 }
 
 /// A text parts from the plain one: within the margin, or wrong.

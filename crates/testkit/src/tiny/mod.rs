@@ -5,7 +5,9 @@ mod folder;
 
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Array, GgmlType, StringArray, Value};
-use upcycle_core::{Commit, DraftTree, NodeId, Room, Rows, SeqId, Step, TopK, Verifier, VerifyError};
+use upcycle_core::{
+    Commit, DraftTree, NodeId, RowSelection, SeqId, TopK, TreeInput, TreeLimits, Verifier, VerifyError,
+};
 
 pub use folder::{Stored, write_safetensors};
 
@@ -271,7 +273,7 @@ pub fn random(name: &str, shape: &[usize]) -> Vec<f32> {
 #[must_use]
 pub fn tree() -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(5, Room::UNBOUNDED);
+    tree.restart(5, TreeLimits::UNBOUNDED);
     // There is room for any tree.
     let mut push = |parent, token| tree.push(parent, token, None).unwrap_or(NodeId::ROOT);
     let child = push(NodeId::ROOT, 6);
@@ -286,7 +288,7 @@ pub fn tree() -> DraftTree {
 /// # Errors
 /// What the verifier says.
 pub fn step(verifier: &mut dyn Verifier, seq: SeqId, tree: &DraftTree) -> Result<(), VerifyError> {
-    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(4))?;
+    verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut TopK::new(4))?;
     let path = [NodeId::ROOT, NodeId::new(1), NodeId::new(4)];
     verifier.commit(&[Commit { seq, path: &path }])
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use upcycle_core::mixed::WIDTH;
 use upcycle_core::template::MAX_RANKS;
-use upcycle_core::{Rows, TreeTemplate};
+use upcycle_core::{RowSelection, TreeTemplate};
 
 use super::budget::Budget;
 use super::choices::{existing_file, folder_of_texts, names, one_of, out_of_range, writable_file};
@@ -169,7 +169,7 @@ names! {
         /// What followed the longest earlier match of the text's own end.
         Suffix = "suffix",
         /// What the model ranked high one step before.
-        RunnersUp = "runners-up",
+        TopKHistory = "runners-up",
         /// What the text says most often.
         Frequent = "frequent",
         /// What followed the longest match of the text's own end in a folder of the user's texts.
@@ -270,7 +270,8 @@ impl RawDrafter {
         let texts = self.texts.map(|path| folder_of_texts("drafter.texts", path)).transpose()?;
         let sources = SourceName::parse_all(self.sources, texts.is_some())?;
         // Rows of prompts teach the mixed drafter next to nothing, and the paper does without.
-        let prompt_rows = PromptRows::check(self.prompt_rows)?.unwrap_or(PromptRows::Fixed(Rows::Last));
+        let prompt_rows =
+            PromptRows::check(self.prompt_rows)?.unwrap_or(PromptRows::Fixed(RowSelection::Last));
         let table_mib = self.table_mib.unwrap_or(DEFAULT_TABLE_MIB);
         if !(1..=MAX_TABLE_MIB).contains(&table_mib) {
             return Err(out_of_range("drafter.table_mib", &table_mib, &format!("1 to {MAX_TABLE_MIB}")));

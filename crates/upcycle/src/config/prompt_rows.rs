@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use upcycle_core::{CostCurve, Rows};
+use upcycle_core::{CostCurve, RowSelection};
 
 use super::choices::out_of_range;
 use super::error::Problem;
@@ -26,7 +26,7 @@ pub enum PromptRows {
     /// As many, evenly spread, as lengthen the reading of a prompt by a tenth at most.
     Auto,
     /// These.
-    Fixed(Rows),
+    Fixed(RowSelection),
 }
 
 impl PromptRows {
@@ -34,12 +34,12 @@ impl PromptRows {
         let expected = "`auto`, `all`, `last`, or a number from 1 for every so many-th row";
         raw.map(|raw| match raw {
             RawAmount::Number(0) => Err(out_of_range(KEY, &0, expected)),
-            RawAmount::Number(1) => Ok(Self::Fixed(Rows::All)),
-            RawAmount::Number(stride) => Ok(Self::Fixed(Rows::Every(stride))),
+            RawAmount::Number(1) => Ok(Self::Fixed(RowSelection::All)),
+            RawAmount::Number(stride) => Ok(Self::Fixed(RowSelection::Every(stride))),
             RawAmount::Name(name) => match &*name {
                 AUTO => Ok(Self::Auto),
-                ALL => Ok(Self::Fixed(Rows::All)),
-                LAST => Ok(Self::Fixed(Rows::Last)),
+                ALL => Ok(Self::Fixed(RowSelection::All)),
+                LAST => Ok(Self::Fixed(RowSelection::Last)),
                 _ => Err(out_of_range(KEY, &format!("{name:?}"), expected)),
             },
         })
@@ -49,18 +49,18 @@ impl PromptRows {
     /// The rows, by what `costs` say of ranking them; every fourth one where they say nothing, as beside a budget that is a
     /// number.
     #[must_use]
-    pub fn rows(self, costs: Option<&CostCurve>) -> Rows {
+    pub fn rows(self, costs: Option<&CostCurve>) -> RowSelection {
         if let Self::Fixed(rows) = self {
             return rows;
         }
-        let Some(share) = costs.and_then(CostCurve::prompt_rows) else { return Rows::Every(STRIDE) };
+        let Some(share) = costs.and_then(CostCurve::prompt_rows) else { return RowSelection::Every(STRIDE) };
         let stride = (share / SHARE).ceil();
         if stride <= 1.0 {
-            Rows::All
+            RowSelection::All
         } else if stride <= FURTHEST as f64 {
-            Rows::Every(stride as usize)
+            RowSelection::Every(stride as usize)
         } else {
-            Rows::Last
+            RowSelection::Last
         }
     }
 }
@@ -68,7 +68,7 @@ impl PromptRows {
 impl From<PromptRows> for RawAmount {
     fn from(rows: PromptRows) -> Self {
         match rows {
-            PromptRows::Fixed(Rows::Every(stride)) => Self::Number(stride),
+            PromptRows::Fixed(RowSelection::Every(stride)) => Self::Number(stride),
             rows => Self::Name(rows.to_string()),
         }
     }
@@ -78,9 +78,9 @@ impl fmt::Display for PromptRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str(AUTO),
-            Self::Fixed(Rows::All) => f.write_str(ALL),
-            Self::Fixed(Rows::Last) => f.write_str(LAST),
-            Self::Fixed(Rows::Every(stride)) => write!(f, "{stride}"),
+            Self::Fixed(RowSelection::All) => f.write_str(ALL),
+            Self::Fixed(RowSelection::Last) => f.write_str(LAST),
+            Self::Fixed(RowSelection::Every(stride)) => write!(f, "{stride}"),
         }
     }
 }
@@ -93,13 +93,13 @@ mod tests {
     fn ranking_a_prompts_rows_takes_a_tenth_at_most() {
         let curve = || CostCurve::new(String::new(), vec![(0, vec![(1, 1.0)])]).unwrap();
         let rows = |share| PromptRows::Auto.rows(Some(&curve().with_prompt_rows(share).unwrap()));
-        assert_eq!(rows(0.0), Rows::All);
-        assert_eq!(rows(0.1), Rows::All);
-        assert_eq!(rows(0.11), Rows::Every(2));
-        assert_eq!(rows(0.33), Rows::Every(4));
-        assert_eq!(rows(1.6), Rows::Every(16));
-        assert_eq!(rows(1.7), Rows::Last);
-        assert_eq!(PromptRows::Auto.rows(Some(&curve())), Rows::Every(4), "never timed");
-        assert_eq!(PromptRows::Fixed(Rows::Last).rows(Some(&curve())), Rows::Last);
+        assert_eq!(rows(0.0), RowSelection::All);
+        assert_eq!(rows(0.1), RowSelection::All);
+        assert_eq!(rows(0.11), RowSelection::Every(2));
+        assert_eq!(rows(0.33), RowSelection::Every(4));
+        assert_eq!(rows(1.6), RowSelection::Every(16));
+        assert_eq!(rows(1.7), RowSelection::Last);
+        assert_eq!(PromptRows::Auto.rows(Some(&curve())), RowSelection::Every(4), "never timed");
+        assert_eq!(PromptRows::Fixed(RowSelection::Last).rows(Some(&curve())), RowSelection::Last);
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use upcycle::{Budget, DrafterChoice, Layers, Mixed, PromptRows, Recycling, SourceName, Tree};
-use upcycle_core::{Rows, TreeTemplate};
+use upcycle_core::{RowSelection, TreeTemplate};
 
 use super::{BACKENDS, load, message};
 
@@ -102,12 +102,12 @@ fn prompt_rows_are_a_name_or_a_stride() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(rows("mixed", ""), PromptRows::Fixed(Rows::Last));
-    assert_eq!(rows("recycling", ""), PromptRows::Fixed(Rows::Last), "as in the paper");
+    assert_eq!(rows("mixed", ""), PromptRows::Fixed(RowSelection::Last));
+    assert_eq!(rows("recycling", ""), PromptRows::Fixed(RowSelection::Last), "as in the paper");
     assert_eq!(rows("recycling", "prompt_rows = \"auto\""), PromptRows::Auto);
-    assert_eq!(rows("mixed", "prompt_rows = \"all\""), PromptRows::Fixed(Rows::All));
-    assert_eq!(rows("mixed", "prompt_rows = 1"), PromptRows::Fixed(Rows::All));
-    assert_eq!(rows("mixed", "prompt_rows = 3"), PromptRows::Fixed(Rows::Every(3)));
+    assert_eq!(rows("mixed", "prompt_rows = \"all\""), PromptRows::Fixed(RowSelection::All));
+    assert_eq!(rows("mixed", "prompt_rows = 1"), PromptRows::Fixed(RowSelection::All));
+    assert_eq!(rows("mixed", "prompt_rows = 3"), PromptRows::Fixed(RowSelection::Every(3)));
     for wrong in ["0", "\"some\""] {
         let error = message(&format!("drafter.prompt_rows = {wrong}"));
         assert!(error.contains("`drafter.prompt_rows`") && error.contains("every so many-th"), "{error}");

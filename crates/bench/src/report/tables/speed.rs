@@ -32,7 +32,7 @@ const RATE_INTERVAL: Measure = Measure {
 const ACCEPTED: Measure = Measure {
     head: "tok/step",
     kind: Kind::Number,
-    cell: |_, summary| Cell::maybe(summary.accepted_per_step.map(ratio)),
+    cell: |_, summary| Cell::maybe(summary.tokens_per_step.map(ratio)),
 };
 const NODES: Measure = Measure {
     head: "nodes",

@@ -40,10 +40,10 @@ pub(crate) fn predictions(view: &View<'_>, full: bool) -> Table {
 }
 
 fn predicted(prediction: &Prediction, full: bool) -> Vec<Cell> {
-    let Prediction { accepted_per_step, cost_ratio, quotient, measured, trees, passes, overhead, .. } =
+    let Prediction { tokens_per_step, cost_ratio, quotient, measured, trees, passes, overhead, .. } =
         prediction;
     let mut cells =
-        Vec::from([accepted_per_step, cost_ratio, quotient, measured].map(|v| Cell::new(ratio(*v))));
+        Vec::from([tokens_per_step, cost_ratio, quotient, measured].map(|v| Cell::new(ratio(*v))));
     cells.push(Cell::new(change(measured / quotient - 1.0)));
     if full {
         cells.extend([trees, passes, overhead].map(|value| Cell::new(factor(*value))));

@@ -213,7 +213,7 @@ pub(crate) fn add(
             tokens_per_second: around(speed * speedup * tilt, part),
             prefill_tokens_per_second: 1260.0,
             first_token_seconds: 0.051,
-            accepted_per_step: steps.as_ref().map(|steps| steps.emitted as f64 / steps.count as f64),
+            tokens_per_step: steps.as_ref().map(|steps| steps.emitted as f64 / steps.count as f64),
             nodes_per_step: steps.as_ref().map(|steps| steps.drafted as f64 / steps.count as f64),
             steps,
             drafting_share: ours.then_some(if plain { 0.0 } else { 0.0123 }),
@@ -265,7 +265,7 @@ fn prediction(nodes: usize, measured: f64) -> Prediction {
     let explanation = "the quotient is 8 % above the measurement: passes took 6 % longer than the cost curve says, \
                        and 2 % of the time went to drafting";
     Prediction {
-        accepted_per_step: quotient * 1.3,
+        tokens_per_step: quotient * 1.3,
         nodes: Some(nodes),
         cost_ratio: 1.3,
         quotient,

@@ -68,7 +68,7 @@ fn scrambled(
         let Estimate { value, low, high } = estimate();
         summary.first_token_seconds = value;
         summary.prefill_tokens_per_second = low;
-        summary.accepted_per_step = Some(high);
+        summary.tokens_per_step = Some(high);
         summary.nodes_per_step = Some(low);
         summary.drafting_share = Some(value);
         summary.peak_memory = Some(count() as u64);

@@ -3,7 +3,7 @@
 mod ours;
 mod peer;
 
-use upcycle_core::{Rows, Sampling, TokenId};
+use upcycle_core::{RowSelection, Sampling, TokenId};
 
 use super::BenchError;
 use super::answer::{Ask, Taped};
@@ -36,7 +36,7 @@ pub(super) struct Measured {
     peak_memory: Option<u64>,
     /// How it was drafted, to repeat it; empty for peers.
     pub(super) tape: Vec<Taped>,
-    pub(super) prompt_rows: Rows,
+    pub(super) prompt_rows: RowSelection,
 }
 
 impl Measured {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use upcycle_core::{Rows, TokenId};
+use upcycle_core::{RowSelection, TokenId};
 
 use super::{Lane, Measured, PEER_CONTEXT, chain};
 use crate::arm::ArmSpec;
@@ -155,7 +155,7 @@ impl Peer {
             peak_memory: server.peak_memory(),
             tokens: answer.tokens,
             tape: Vec::new(),
-            prompt_rows: Rows::Last,
+            prompt_rows: RowSelection::Last,
         })
     }
 }

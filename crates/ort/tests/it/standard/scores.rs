@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Room, Row, Rows, SeqId, Step, Support, TopK, Verifier, VerifyError,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, Support, TopK, TreeInput, TreeLimits, Verifier,
+    VerifyError,
 };
 use upcycle_onnx::layout::MODEL_FILE;
 use upcycle_onnx::schema::{Attribute, Message, Model as Onnx};
@@ -33,8 +34,8 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
 
 /// Scores a tree; the logits of all of its rows.
 fn score(verifier: &mut OrtVerifier, seq: SeqId, tree: &DraftTree) -> Result<Vec<Vec<f32>>, VerifyError> {
-    verifier.forward(&[Step { seq, tree, rows: Rows::All }], &mut TopK::new(1))?;
-    tree.nodes().map(|node| Ok(verifier.logits(Row { step: 0, node: node.index() })?.to_vec())).collect()
+    verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut TopK::new(1))?;
+    tree.nodes().map(|node| Ok(verifier.logits(Row { input: 0, node: node.index() })?.to_vec())).collect()
 }
 
 /// The logits behind each token, read in passes of `chunk`.
@@ -70,7 +71,7 @@ fn logits_are_those_of_the_graph_as_it_was_exported() -> Result<(), VerifyError>
 /// Siblings with children of their own, tokens that stand twice, a long branch.
 fn bushy() -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(11, Room::UNBOUNDED);
+    tree.restart(11, TreeLimits::UNBOUNDED);
     let mut nodes = vec![NodeId::ROOT];
     for (parent, token) in
         [(0, 12), (0, 13), (0, 14), (1, 12), (1, 15), (2, 12), (5, 40), (6, 11), (8, 30), (4, 41)]
@@ -125,7 +126,8 @@ fn a_window_in_plain_operators_leaves_chains_and_says_why() -> Result<(), Verify
     assert!(matches!(verifier.limits().support, Support::Chain { .. }));
     assert!(reason.contains("Greater") && reason.contains("window"), "{reason}");
     let seq = verifier.open()?;
-    let refused = verifier.forward(&[Step { seq, tree: &bushy(), rows: Rows::All }], &mut TopK::new(1));
+    let refused =
+        verifier.forward(&[TreeInput { seq, tree: &bushy(), rows: RowSelection::All }], &mut TopK::new(1));
     assert!(refused.is_err());
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use super::Decoder;
 use crate::accept::accept;
-use crate::choose::Sampler;
 use crate::drafter::Phase;
-use crate::session::Verdict;
+use crate::sampling::Sampler;
+use crate::session::StepOutcome;
 use crate::verifier::VerifyError;
 use crate::{DecodeError, Drafter, NodeId, Row, Session, TokenId, TopK, Verifier};
 
@@ -14,33 +14,34 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let start = self.clock.now();
         let phase = session.phase();
         let len = session.tokens.len();
-        let Session { tree, walk, tokens, sampler, prompt_len, committed, .. } = session;
+        let Session { tree, accepted_path, tokens, sampler, prompt_len, committed, .. } = session;
         let mut draw = |node: NodeId| {
-            let row = Row { step: index, node: node.index() };
+            let row = Row { input: index, node: node.index() };
             let token = own_token(&mut self.verifier, &self.top, sampler.as_mut(), row, tokens)?;
             tokens.push(token);
             Ok(token)
         };
         let walked: Result<(), VerifyError> = match phase {
-            Phase::Decode => accept(tree, walk, draw),
+            Phase::Decode => accept(tree, accepted_path, draw),
             Phase::Prefill => {
-                walk.path.clear();
-                walk.path.extend(tree.nodes());
-                walk.drawn.clear();
+                accepted_path.nodes.clear();
+                accepted_path.nodes.extend(tree.nodes());
+                accepted_path.sampled.clear();
                 // The last row of the prompt gives the first token of the output.
                 if *committed + tree.len() == *prompt_len {
-                    draw(NodeId::new(tree.len() - 1)).map(|token| walk.drawn.push(token))
+                    draw(NodeId::new(tree.len() - 1)).map(|token| accepted_path.sampled.push(token))
                 } else {
                     Ok(())
                 }
             }
         };
-        let (emit, finish) = if walked.is_ok() { session.cut(session.walk.drawn.len()) } else { (0, None) };
+        let (emit, finish) =
+            if walked.is_ok() { session.cut(session.accepted_path.sampled.len()) } else { (0, None) };
         // Until the verifier has committed, the session is as it was.
         session.tokens.truncate(len);
         walked?;
-        let keep = if phase == Phase::Prefill { session.walk.path.len() } else { emit };
-        session.verdict = Verdict { keep, emit, finish };
+        let keep = if phase == Phase::Prefill { session.accepted_path.nodes.len() } else { emit };
+        session.outcome = StepOutcome { keep, emit, finish };
         let time = self.since(start);
         if phase == Phase::Prefill {
             session.stats.time.prefill += time;

@@ -1,6 +1,6 @@
 //! What may be drafted: how many nodes, how broad, how deep.
 
-/// What kinds of tree fit a [`Room`] or a backend.
+/// What kinds of tree fit a [`TreeLimits`] or a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shape {
     /// The root alone: plain decoding.
@@ -13,9 +13,9 @@ pub enum Shape {
 
 /// What may be drafted now: the least of the budget, the backend's limits and the context left.
 ///
-/// A tree keeps its room, so no drafter can overdraw it.
+/// A tree keeps its limits, so no drafter can overdraw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct TreeLimits {
     /// Draft nodes, the root not counted.
     pub nodes: usize,
     /// Leaves; a tree always has one (the root, while it is alone).
@@ -24,17 +24,17 @@ pub struct Room {
     pub depth: usize,
 }
 
-impl Room {
-    /// Room for any tree.
-    pub const UNBOUNDED: Room = Room { nodes: usize::MAX, leaves: usize::MAX, depth: usize::MAX };
+impl TreeLimits {
+    /// Any tree.
+    pub const UNBOUNDED: TreeLimits = TreeLimits { nodes: usize::MAX, leaves: usize::MAX, depth: usize::MAX };
 
-    /// Room for the root alone: plain decoding.
-    pub const NONE: Room = Room { nodes: 0, leaves: 1, depth: 0 };
+    /// The root alone: plain decoding.
+    pub const NONE: TreeLimits = TreeLimits { nodes: 0, leaves: 1, depth: 0 };
 
     /// What fits both `self` and `other`.
     #[must_use]
-    pub fn and(self, other: Room) -> Room {
-        Room {
+    pub fn and(self, other: TreeLimits) -> TreeLimits {
+        TreeLimits {
             nodes: self.nodes.min(other.nodes),
             leaves: self.leaves.min(other.leaves),
             depth: self.depth.min(other.depth),
@@ -56,14 +56,14 @@ impl Room {
 
 /// Why a node was not added; the tree is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
-    /// All nodes of the room are drafted: nothing more fits anywhere.
-    #[error("the room for draft nodes is used up")]
+pub enum TreeFull {
+    /// All nodes that the limits allow are drafted: nothing more fits anywhere.
+    #[error("the tree has as many draft nodes as its limits allow")]
     Nodes,
     /// One more leaf would not fit; a child of a present leaf still does.
-    #[error("the room for leaves is used up")]
+    #[error("the tree has as many leaves as its limits allow")]
     Leaves,
     /// The node would be too deep; shallower ones still fit.
-    #[error("the room for depth is used up")]
+    #[error("the node would be deeper than the limits of the tree allow")]
     Depth,
 }

@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 
 use crate::TokenId;
-use crate::noise::{PositionNoise, gumbel, gumbel_bound};
+use crate::gumbel::{PositionNoise, gumbel, gumbel_bound};
 
 /// The repetition penalty looks at this many last tokens of prompt and output, as llama.cpp does by default.
 pub const REPEAT_WINDOW: usize = 64;
