@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::reference::is_plain_path;
-use crate::sampling::{self, CONFIG};
+use crate::choose::{self, CONFIG};
 use crate::transfer::{Client, Stored, TransferError};
 use crate::{HubError, Reference};
 

@@ -66,7 +66,7 @@ impl Verifier for Known {
         self.rows = steps.iter().map(|step| step.tree.len()).sum();
         for step in 0..steps.len() {
             for node in top.nodes(step) {
-                let row = Row { input, node };
+                let row = Row { input: step, node };
                 let logits = self.logits(row)?.to_vec();
                 top.rank(row, &logits)?;
             }
