@@ -1,25 +1,25 @@
-# Thin names for the scripts; each works without just.
+# Short names for the scripts. Each script also works without just.
 
-# A model, a stream, a comparison
+# Download a model, answer a prompt, compare with plain decoding
 demo *PROMPT:
     ./scripts/demo.sh {{PROMPT}}
 
-# Everything that a change is checked by
+# Run every check
 test:
     ./scripts/test.sh
 
-# Formatting and lints alone
+# Check formatting and lints
 lint:
     ./scripts/lint.sh
 
-# Drafters and peers beside plain decoding, in one run
+# Measure drafters and peers beside plain decoding
 bench *ARGS:
     ./scripts/bench.sh {{ARGS}}
 
-# What drafting, accepting and ranking cost by themselves
+# Measure the cost of drafting, accepting and ranking
 bench-micro *ARGS:
     cargo bench --package upcycle-bench --no-default-features --bench micro -- {{ARGS}}
 
-# The documentation of all crates
+# Build the book and the API documentation
 docs:
     ./scripts/docs.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Measures drafters and peers beside plain decoding on this machine, in one run, and leaves tables and a page:
+# Measures drafters and peers beside plain decoding on this machine, in one run, and writes a report:
 #
 #   scripts/bench.sh [PROMPTS.jsonl] [FLAGS OF upcycle bench]...
 #
-# Without a file the project's own prompts are asked. Peers are measured if scripts/get-peers.sh has built them, else the
-# report says that they are absent. Best on a machine that does nothing else; about an hour on 2 cores with everything.
+# Without a file it uses the project's own prompts. It measures peers that scripts/get-peers.sh has built; the report says
+# which are absent. Run it on a quiet machine. With everything it takes about an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

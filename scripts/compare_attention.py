@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
-"""Times four ways to write the attention of a pass as ONNX, in turn, on the CPU: plain operators over past and new rows apart, as `upcycle
-export` writes them; GroupQueryAttention over one buffer of past and present; the standard's Attention with a past (operator set 23);
-and Attention behind TensorScatter over a buffer (operator set 24). Thirty layers in the shape of SmolLM2-135M, nothing but attention
-in them, f32. Prints milliseconds of a pass, the median of all rounds, and how far results differ from the first way's.
+"""Times four ONNX formulations of attention on the CPU, in turn:
+
+1. plain operators over past and new rows separately, as `upcycle export` writes them;
+2. GroupQueryAttention over one buffer of past and present;
+3. the standard's Attention with a past (operator set 23);
+4. Attention behind TensorScatter over a buffer (operator set 24).
+
+The graph has thirty layers in the shape of SmolLM2-135M in f32, with attention alone. Prints the median milliseconds of a pass, and
+the largest difference of the results from the first formulation.
 
     PYTHONPATH=.cache/ort/python python3 scripts/compare_attention.py [ROUNDS]       (after scripts/setup-ort.sh --python)
 """
@@ -29,7 +34,7 @@ def whole(name, shape, kind=T.INT64):
 
 
 class Graph:
-    """A graph whose layers each take `x`, `[rows, WIDTH]`, and its first columns as keys and values."""
+    """A graph whose layers take `x`, `[rows, WIDTH]`, and use its first columns as keys and values."""
 
     def __init__(self):
         self.nodes, self.inputs, self.outputs, self.constants = [], [floats("x", ["rows", WIDTH])], [], {}
@@ -136,7 +141,7 @@ def standard(scattered):
 
 
 class Arm:
-    """A session with everything bound for passes of `rows` rows behind `past` tokens."""
+    """A session with all inputs and outputs bound, for passes of `rows` rows after `past` tokens."""
 
     def __init__(self, session, feeds, shared=(), fetched=()):
         self.session, self.binding, self.kept = session, session.io_binding(), []
@@ -156,7 +161,7 @@ class Arm:
         self.times.append(time.perf_counter() - start)
 
     def result(self):
-        """What `y` is; outputs come in the order in which they were bound."""
+        """The output `y`, which was bound last."""
         return self.binding.copy_outputs_to_cpu()[-1]
 
 
@@ -173,7 +178,7 @@ def arms(sessions, past, rows):
     def add(name, feeds, shared=(), fetched=()):
         made[name] = Arm(sessions[name], {"x": x, **feeds}, shared, fetched)
 
-    # A prefix of one buffer with room behind it.
+    # A prefix of a larger buffer.
     prefixes = {}
     for layer, part in parts:
         buffer = np.zeros((past + ROOM, KV_HEADS, HEAD), np.float32)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From nothing to an answer: fetches the model once, builds the release binary, answers a prompt as a stream, then
-# decodes the same prompt with and without recycling and prints both.
+# Downloads the model once, builds the program, and streams an answer. Then compares the same answer with and without drafts.
+#
+#   scripts/demo.sh [PROMPT]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

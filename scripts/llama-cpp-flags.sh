@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Prints the variables with which llama.cpp is built for this processor, as shell commands; run it before a build with the
-# feature llama-cpp:
+# Prints shell commands that make the next build with the feature llama-cpp use all instructions of this processor:
 #
 #   eval "$(scripts/llama-cpp-flags.sh)"
 #
-# Without them the library uses AVX2 on x86-64, and no more. Its build does not notice when they change, so a library in the
-# target folder that was made with others is forgotten here. On other processors nothing is printed: there, build with
-# RUSTFLAGS="-C target-cpu=native" in a target folder of its own.
+# Without them llama.cpp uses AVX2 at most on x86-64. Its build does not notice a change of these variables, so this script cleans
+# a library that was built with others. On other processors it prints nothing; build there with
+# RUSTFLAGS="-C target-cpu=native" in a separate target folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +18,7 @@ case $(uname -m) in
       ! has avx512vbmi || flags+=(GGML_AVX512_VBMI=ON)
       ! has avx512_vnni || flags+=(GGML_AVX512_VNNI=ON)
       ! has avx512_bf16 || flags+=(GGML_AVX512_BF16=ON)
-      # Not AMX: where a virtual machine shows it and does not let it be used, the library would end the process.
+      # Not AMX: some virtual machines report it but forbid its use, which ends the process.
     elif has avx_vnni; then
       flags+=(GGML_AVX_VNNI=ON)
     fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes a model of the llama family with random weights, as a GGUF file with Q8_0 matrices: what passes are timed on where no
-trained model is at hand. Needs nothing beside Python.
+"""Writes a llama model with random weights as a GGUF file with Q8_0 matrices, to time forward passes without a trained model. Needs
+only Python.
 
     scripts/random_model.py 135m|1b|tiny FILE
 """
@@ -10,7 +10,7 @@ import random
 import struct
 import sys
 
-# layers, width, heads, heads of keys and values, width within the feed-forward part, tokens in the vocabulary
+# layers, width, heads, KV heads, width of the feed-forward network, vocabulary
 SIZES = {
     "tiny": (2, 128, 4, 2, 256, 512),
     "135m": (30, 576, 9, 3, 1536, 49152),
@@ -44,7 +44,7 @@ def array(key, kind, items):
 
 
 def matrix(source, width, rows):
-    """Q8_0 blocks: a scale in half precision and 32 signed bytes, such that products keep the scale of what passes."""
+    """Q8_0 blocks: a scale in half precision and 32 signed bytes. Products keep the scale of their input."""
     scale = struct.pack("<e", 2.5 / math.sqrt(width) / 127)
     left = width * rows // 32
     while left:
@@ -59,7 +59,7 @@ def matrix(source, width, rows):
 def main(size, path):
     layers, width, heads, kv_heads, wide, vocab = SIZES[size]
     keys = width // heads * kv_heads
-    # Name, width, rows; no rows for the weights of a norm.
+    # Name, width, rows; a vector has 0 rows.
     tensors = [("token_embd.weight", width, vocab)]
     for layer in range(layers):
         parts = [

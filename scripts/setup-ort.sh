@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Fetches ONNX Runtime's shared library once, from the PyPI wheel of its version below, and prints its path; everything
-# else goes to stderr.
+# Downloads ONNX Runtime's shared library once, from the PyPI wheel of the version below. Prints its path; everything else goes to
+# stderr.
 #
-#   scripts/setup-ort.sh            the CPU
-#   scripts/setup-ort.sh --cuda     CUDA and TensorRT (256 MB; Linux on x86-64 alone)
-#   scripts/setup-ort.sh --python   also what the tests compare with in Python: onnx, onnxruntime, numpy
+#   scripts/setup-ort.sh            for the CPU
+#   scripts/setup-ort.sh --cuda     with CUDA and TensorRT (256 MB; Linux on x86-64 only)
+#   scripts/setup-ort.sh --python   also the Python packages that the tests compare with: onnx, onnxruntime, numpy
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,8 +32,8 @@ case "$kind-$(uname -s)-$(uname -m)" in
   cuda-Linux-x86_64)
     platform=manylinux_2_28_x86_64 sha256=e26c475fe361b2015f45b4b824bd13f0bb20204e59b62814e6f0acd5f3d491a6 ;;
   *)
-    say "there is no known wheel of $package $version for $(uname -s) on $(uname -m);"
-    say "install ONNX Runtime $version yourself and name its library in ORT_DYLIB_PATH or backend.ort.library"
+    say "no wheel of $package $version is known for $(uname -s) on $(uname -m);"
+    say "install ONNX Runtime $version yourself, and set ORT_DYLIB_PATH or backend.ort.library to its library"
     exit 1 ;;
 esac
 case "$(uname -s)" in Darwin) library=libonnxruntime.dylib ;; *) library=libonnxruntime.so ;; esac
@@ -41,7 +41,7 @@ target=$cache/$kind
 
 need_pip() {
   command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 ||
-    { say "python3 with pip is needed to fetch the wheel (Debian: apt-get install python3 python3-pip)"; exit 1; }
+    { say "python3 with pip is needed to download the wheel (Debian: apt-get install python3 python3-pip)"; exit 1; }
 }
 
 if [ ! -f "$target/$library" ] || [ "$(cat "$target/version" 2>/dev/null)" != "$version" ]; then
@@ -49,12 +49,12 @@ if [ ! -f "$target/$library" ] || [ "$(cat "$target/version" 2>/dev/null)" != "$
   mkdir -p "$cache"
   work=$(mktemp -d "$cache/.fetch.XXXXXX")
   trap 'rm -rf "$work"' EXIT
-  say "fetching $package==$version once, into $target"
-  # The library in the wheel is the same for every version of Python.
+  say "downloading $package==$version once into $target"
+  # The wheels of all Python versions have the same library.
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
     --implementation cp --python-version 3.11 --abi cp311 --platform "$platform" --dest "$work" "$package==$version" >&2
   found=$( (sha256sum "$work"/*.whl 2>/dev/null || shasum -a 256 "$work"/*.whl) | cut -d' ' -f1)
-  [ "$found" = "$sha256" ] || { say "the wheel has the sha256 $found, expected $sha256; nothing kept"; exit 1; }
+  [ "$found" = "$sha256" ] || { say "expected a wheel with the sha256 $sha256, found $found; nothing was kept"; exit 1; }
   mkdir "$work/lib"
   python3 - "$work" "$work/lib" "$library" <<'PY'
 import glob, os, re, shutil, sys, zipfile
@@ -64,14 +64,14 @@ folder, target, library = sys.argv[1:]
 with zipfile.ZipFile(wheel) as archive:
     for member in archive.namelist():
         name = os.path.basename(member)
-        # The library goes by its plain name; the libraries of its providers keep theirs, beside it.
+        # The main library gets its plain name; the libraries of its providers keep theirs.
         if re.fullmatch(r"libonnxruntime(\.so\.[\d.]+|\.[\d.]+\.dylib)", name):
             name = library
         elif not re.fullmatch(r"libonnxruntime_providers_\w+\.so", name):
             continue
         with archive.open(member) as source, open(os.path.join(target, name), "wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-assert os.path.exists(os.path.join(target, library)), "the wheel holds no " + library
+assert os.path.exists(os.path.join(target, library)), "the wheel has no " + library
 PY
   echo "$version" >"$work/lib/version"
   rm -rf "$target"
@@ -80,7 +80,7 @@ fi
 
 if [ "$python" = yes ] && [ "$(cat "$cache/python/version" 2>/dev/null)" != "$version" ]; then
   need_pip
-  say "fetching onnx, onnxruntime $version and numpy for the tests, into $cache/python"
+  say "installing onnx, onnxruntime $version and numpy for the tests into $cache/python"
   rm -rf "$cache/python"
   python3 -m pip install --quiet --disable-pip-version-check --target "$cache/python" \
     "onnxruntime==$version" "onnx==1.23.2" numpy >&2

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure of what building and testing need: the pinned Rust toolchain with rustfmt and clippy, a C linker,
-# Python 3 with pip for the model; with `tests`, also Chromium with its driver for the tests of pages and tmux for those of
-# conversations; with `llama-cpp`, also
-# cmake, a C++ compiler and libclang, with which llama.cpp is built. Says what it installs; does nothing where all is there.
+# Installs what building and testing need, and says so: the pinned Rust toolchain with rustfmt and clippy, a C linker, and Python 3
+# with pip. With `tests` also Chromium with its driver (tests of HTML pages) and tmux (tests of `upcycle chat`). With `llama-cpp`
+# also cmake, a C++ compiler and libclang, which build llama.cpp.
 #
 #   scripts/setup.sh [tests] [llama-cpp]
 set -euo pipefail
@@ -12,9 +11,9 @@ say() { echo "setup: $*"; }
 if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
   PATH="$HOME/.cargo/bin:$PATH"
 fi
-command -v cargo >/dev/null || { say "Rust is needed: install rustup, then run this again" >&2; exit 1; }
+command -v cargo >/dev/null || { say "Rust is missing: install rustup, then run this again" >&2; exit 1; }
 
-# rustup reads rust-toolchain.toml; a system cargo of the same version does as well.
+# rustup reads rust-toolchain.toml. Without rustup, a system cargo of the same version will do.
 if command -v rustup >/dev/null; then
   wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
   for component in rustfmt clippy; do
@@ -39,13 +38,13 @@ for argument; do
       command -v cmake >/dev/null || missing+=(cmake)
       command -v make >/dev/null || missing+=(make)
       command -v c++ >/dev/null || missing+=(g++)
-      # bindgen looks where LIBCLANG_PATH points, and in the usual folders; libclang-cpp is another library.
+      # bindgen searches LIBCLANG_PATH and the usual folders. libclang-cpp is a different library.
       if [ -z "${LIBCLANG_PATH:-}" ] &&
         ! ls /usr/lib/llvm-*/lib/libclang{,-[0-9]*}.so* /usr/lib{,64,/*}/libclang{,-[0-9]*}.so* 2>/dev/null | grep -q .; then
         missing+=(libclang-dev)
       fi
       ;;
-    *) say "\`$argument\` is not known; tests or llama-cpp" >&2; exit 2 ;;
+    *) say "unknown argument \`$argument\`; expected tests or llama-cpp" >&2; exit 2 ;;
   esac
 done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Everything that a change is checked by: formatting, lints, tests (the real model and a real browser among them),
-# documentation, and the README's own commands. Installs what it needs and says so. About 40 minutes on 2 cores from
-# nothing, 8 of them for building llama.cpp.
+# Runs every check: formatting, lints, tests (with a real model and a real browser), documentation, and the README's commands.
+# Installs what it needs and says so. On two cores a first run takes about 40 minutes, 8 of them to build llama.cpp.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +9,7 @@ say() { printf '\n== %s\n' "$*"; }
 ./scripts/setup.sh tests llama-cpp
 eval "$(./scripts/llama-cpp-flags.sh)"
 if ! cargo deny --version >/dev/null 2>&1; then
-  say "installing cargo-deny, which checks the licences of dependencies (about 3 minutes)"
+  say "installing cargo-deny to check the licences of dependencies (about 3 minutes)"
   cargo install --quiet --locked cargo-deny
 fi
 say "model"
@@ -23,21 +22,21 @@ say "ONNX Runtime"
 say "formatting and lints"
 ./scripts/lint.sh
 say "tests"
-# With every backend that is built here.
+# With every backend that builds without a GPU.
 cargo test --workspace --locked --features upcycle-cli/hub,upcycle-cli/ort,upcycle-cli/llama-cpp,upcycle-tests/llama-cpp
-# Without: what a bare build says of the backends that it lacks.
+# Without them: the messages about missing backends.
 cargo test --workspace --locked --test cli -- commands:: hub:: settings::
 if [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ]; then
-  say "the kernels' NEON path"
+  say "NEON kernels"
   ./scripts/check-arm.sh
 fi
-say "micro-benchmarks, a second each"
+say "micro-benchmarks, one second each"
 cargo bench --locked --package upcycle-bench --no-default-features --bench micro -- --min-time 0.1 --max-time 0.8
 say "documentation"
 ./scripts/docs.sh
 say "licences and sources of dependencies"
 cargo deny --all-features --log-level error check licenses bans sources
-say "packages, as they would be published"
+say "packages (dry run of publishing)"
 cargo publish --workspace --dry-run --no-verify --allow-dirty --quiet --exclude upcycle-tests --exclude upcycle-fuzz
 say "the README's demo"
 ./scripts/demo.sh
