@@ -81,14 +81,20 @@ fn the_book_has_every_page() {
     let docs = root().join("docs");
     let summary = fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
     let listed: HashSet<PathBuf> = links(&summary).into_iter().map(|link| docs.join(link)).collect();
-    let missing: Vec<PathBuf> =
-        pages(&docs).into_iter().filter(|page| !page.ends_with("SUMMARY.md") && !listed.contains(page)).collect();
+    let missing: Vec<PathBuf> = pages(&docs)
+        .into_iter()
+        .filter(|page| !page.ends_with("SUMMARY.md") && !listed.contains(page))
+        .collect();
     assert!(missing.is_empty(), "not in docs/SUMMARY.md: {missing:?}");
 }
 
 #[test]
 fn anchors_are_those_of_headings() {
-    let page = "# A title: `code`, and more\n```\n# no heading\n```\n## [crates/core](../crates/core): the method\n";
-    assert_eq!(anchors(page), HashSet::from(["a-title-code-and-more".into(), "cratescore-the-method".into()]));
+    let page =
+        "# A title: `code`, and more\n```\n# no heading\n```\n## [crates/core](../crates/core): the method\n";
+    assert_eq!(
+        anchors(page),
+        HashSet::from(["a-title-code-and-more".into(), "cratescore-the-method".into()])
+    );
     assert_eq!(links("see [a](b.md#c), [d](https://e)"), ["b.md#c"]);
 }

@@ -8,8 +8,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::reference::is_plain_path;
 use crate::choose::{self, CONFIG};
+use crate::reference::is_plain_path;
 use crate::transfer::{Client, Stored, TransferError};
 use crate::{HubError, Reference};
 

@@ -1,6 +1,6 @@
 //! What the page shows of a step is what the step was.
 
-use upcycle_bench::trace::{Trace, Step};
+use upcycle_bench::trace::{Step, Trace};
 use upcycle_tests::browser::{self, keys};
 
 use crate::traces::{PROMPT, REAL, SYNTHETIC};

@@ -8,7 +8,7 @@ use upcycle_text::{Detokenizer, TextError, Tokenizer};
 
 use super::label::label;
 use super::recorded::thousandths;
-use super::{About, Prompt, Ranked, Recorded, Recording, SCHEMA, Trace, Step};
+use super::{About, Prompt, Ranked, Recorded, Recording, SCHEMA, Step, Trace};
 use crate::results::TimeSplit;
 
 /// Why there is no trace.
