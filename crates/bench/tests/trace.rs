@@ -11,9 +11,9 @@ use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_core::mixed::{AdjacencySource, MixedDrafter, NgramCache, Source, SuffixMatcher};
 use upcycle_core::{
-    AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Phase, PromptLookup,
-    Request, Row, RowSelection, Sampling, SamplingConfig, Session, Stats, TokenId, TokenRecycling, TopK,
-    TreeInput, TreeTemplate, Verifier,
+    AcceptedPath, AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Phase,
+    PromptLookup, Request, Row, RowSelection, Sampling, SamplingConfig, Session, Stats, TokenId,
+    TokenRecycling, TopK, TreeInput, TreeTemplate, Verifier,
 };
 use upcycle_testkit::{NaiveVerifier, RandomDrafter};
 use upcycle_text::Tokenizer;
@@ -220,7 +220,10 @@ impl Drafter for Spy {
     }
     fn observe(&mut self, outcome: &Outcome<'_>) {
         let rows: Vec<_> = outcome.scored().collect();
-        let told = format!("{:?} {:?} {:?} {rows:?}", outcome.phase, outcome.accepted, outcome.sampled);
+        let told = format!(
+            "{:?} {:?} {:?} {rows:?}",
+            outcome.phase, outcome.accepted.nodes, outcome.accepted.sampled
+        );
         self.told.lock().unwrap().push(told);
     }
     fn k(&self) -> usize {
@@ -265,7 +268,17 @@ fn a_recording_is_what_the_model_ranked() {
     top.rank(Row { input: 0, node: 0 }, &[0.5, 2.000_4, 1.0]).unwrap();
     top.rank(Row { input: 0, node: 1 }, &[-0.123_456, -9.0, -8.0]).unwrap();
     let mut recorded = Recorded::new(NullDrafter);
-    recorded.observe(&Outcome::new(seq, Phase::Decode, &tree, (&[], &[]), (&top, 0)));
+    let accepted = AcceptedPath::default();
+    let phase = Phase::Decode;
+    recorded.observe(&Outcome {
+        seq,
+        phase,
+        before: &[],
+        tree: &tree,
+        accepted: &accepted,
+        top: &top,
+        input: 0,
+    });
     let last = recorded.last();
     assert_eq!(last.nodes, [0, 1]);
     assert_eq!((last.ranked.width, &last.ranked.ids[..]), (2, &[1, 2, 0, 2][..]));

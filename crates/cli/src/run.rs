@@ -1,7 +1,7 @@
 //! `upcycle run`.
 
 use upcycle::{AnyDecoder, Config, CostCache, DrafterChoice, Engine, PromptStyle, Registry, Text};
-use upcycle_core::{TokenId, Verifier};
+use upcycle_core::{Drafter, TokenId, Verifier};
 
 use crate::answer::Speaker;
 use crate::args::Run;

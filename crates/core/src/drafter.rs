@@ -1,13 +1,19 @@
 //! The contract of a drafter: guess trees, learn from what the model said of them.
 
-use crate::{Candidates, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK};
+use std::path::Path;
+
+use crate::accept::AcceptedPath;
+use crate::snapshot::{Fingerprint, SnapshotError};
+use crate::token::{Row, SeqId, TokenId};
+use crate::top::{Candidates, RowSelection, TopK};
+use crate::tree::{DraftTree, NodeId};
 
 /// What a drafter sees of a sequence before it drafts.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The sequence.
     pub seq: SeqId,
-    /// Prompt and output so far; the last token is the root of the tree to draft.
+    /// Prompt and output so far, `[prompt_len + output]`. The last token is the root of the tree to draft.
     pub tokens: &'a [TokenId],
     /// How many of `tokens` are the prompt.
     pub prompt_len: usize,
@@ -16,44 +22,33 @@ pub struct Context<'a> {
 /// Which part of a sequence a pass was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// A chunk of the prompt: the tree is a chain of prompt tokens, all of them accepted.
+    /// A chunk of the prompt. The tree is a chain of prompt tokens, and all of them are accepted.
     Prefill,
-    /// A draft: what the drafter proposed for this step.
+    /// A draft.
     Decode,
 }
 
-/// What the model said of a tree: every scored row, and the path that was kept.
+/// What the model said of one tree: the scored rows and the accepted path.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
     /// The sequence.
     pub seq: SeqId,
-    /// Whether this was a prompt chunk or a draft.
+    /// Whether the tree was a prompt chunk or a draft.
     pub phase: Phase,
+    /// The tokens before the root of the tree: prompt and output that were committed before the pass.
+    pub before: &'a [TokenId],
     /// The tree that was scored.
     pub tree: &'a DraftTree,
-    /// The accepted walk from the root (inclusive), before any cut by a stop or a limit.
-    pub accepted: &'a [NodeId],
-    /// The token sampled at each node of `accepted`: the accepted draft tokens, then the bonus token. Empty for a
-    /// prompt chunk that is not the last.
-    pub sampled: &'a [TokenId],
-    top: &'a TopK,
-    input: usize,
+    /// The accepted path, before a stop or a limit shortened it. A prompt chunk that is not the last samples nothing.
+    pub accepted: &'a AcceptedPath,
+    /// The candidates of every row of the pass.
+    pub top: &'a TopK,
+    /// The index of `tree` among the inputs of the pass.
+    pub input: usize,
 }
 
 impl<'a> Outcome<'a> {
-    /// The outcome of tree `input` of the pass that filled `top`.
-    #[must_use]
-    pub fn new(
-        seq: SeqId,
-        phase: Phase,
-        tree: &'a DraftTree,
-        (accepted, sampled): (&'a [NodeId], &'a [TokenId]),
-        (top, input): (&'a TopK, usize),
-    ) -> Self {
-        Self { seq, phase, tree, accepted, sampled, top, input }
-    }
-
-    /// The model's best candidates after `node`; none where the row was not asked for (most of a prompt).
+    /// The model's best candidates after `node`. `None` where the row was not asked for, as in most of a prompt.
     #[must_use]
     pub fn candidates(&self, node: NodeId) -> Option<Candidates<'a>> {
         self.top.get(Row { input: self.input, node: node.index() })
@@ -66,35 +61,104 @@ impl<'a> Outcome<'a> {
     }
 }
 
-/// What a drafter's tables take.
+/// The size of a drafter's tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Bytes of all tables together.
     pub bytes: usize,
-    /// Rows that hold something.
+    /// Rows that are not empty.
     pub rows: usize,
 }
 
 /// Guesses what the model will say next.
 ///
-/// Infallible and in host memory only. A drafter can be arbitrarily wrong: it decides how many steps a text takes,
-/// never which text it is.
+/// # Why the trait is as it is
+///
+/// A drafter decides how many steps a text takes, never which text it is. So no method returns an error, except those
+/// that touch files: a drafter that knows nothing, or is wrong, leaves the tree as it is or grows a bad one, and
+/// decoding goes on at the speed of plain decoding. For the same reason a drafter sees tokens and candidates only. It
+/// needs no model, no device and no knowledge of the backend.
+///
+/// `draft` fills a tree that the caller owns instead of returning one. The tree enforces its own
+/// [limits](DraftTree::limits), so that no drafter has to count, and it is reused, so that drafting need not allocate.
+///
+/// One drafter serves all sequences of a decoder. What it learns from one text helps the others, and what belongs to
+/// one text alone is keyed by [`SeqId`] and dropped by [`forget`](Self::forget).
+///
+/// # Example
+///
+/// A drafter that expects each token to be followed by the token that followed it last time:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use upcycle_core::{Context, Decoder, DraftTree, Drafter, NodeId, Outcome, Request, TokenId};
+/// use upcycle_testkit::NaiveVerifier;
+///
+/// #[derive(Default)]
+/// struct LastSuccessor(HashMap<TokenId, TokenId>);
+///
+/// impl Drafter for LastSuccessor {
+///     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+///         let (mut parent, mut token) = (NodeId::ROOT, context.tokens[context.tokens.len() - 1]);
+///         while let Some(&next) = self.0.get(&token) {
+///             // The tree refuses nodes beyond its limits, which ends the loop.
+///             let Ok(node) = tree.push(parent, next, None) else { break };
+///             (parent, token) = (node, next);
+///         }
+///     }
+///
+///     fn observe(&mut self, outcome: &Outcome<'_>) {
+///         for (node, candidates) in outcome.scored() {
+///             self.0.insert(outcome.tree.tokens()[node.index()], candidates.ids[0]);
+///         }
+///     }
+/// }
+///
+/// let mut decoder = Decoder::new(NaiveVerifier::new(64, 1), LastSuccessor::default()).with_budget(8);
+/// let mut generation = decoder.generate(&[1, 2, 3], Request::greedy(100))?;
+/// assert!(generation.by_ref().all(|token| token.is_ok()));
+/// assert!(generation.stats().tokens_per_step() > 1.0);
+/// # Ok::<(), upcycle_core::DecodeError>(())
+/// ```
 pub trait Drafter: Send {
-    /// Grows `tree`, which holds its root alone, within its [limits](DraftTree::limits): a push that does not fit is
-    /// refused by the tree. Called before every pass of a sequence that is being decoded, also where there is no space
-    /// at all, so that a drafter can follow the text.
+    /// Grows `tree`, which holds only its root: the last of `context.tokens`.
     ///
-    /// Where a [budget](crate::AutoBudget) chooses the size, not every node drafted is scored.
+    /// The decoder calls it before every pass of a sequence that is past its prompt, even if the limits of the tree
+    /// allow no nodes, so that the drafter can follow the text. A [budget](crate::budget::AutoBudget) may remove nodes
+    /// before the tree is scored.
     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree);
 
-    /// Learns from a pass: called once for each sequence and pass, prompt chunks included.
+    /// Learns from a pass. The decoder calls it once for each sequence and pass, prompt chunks included.
     fn observe(&mut self, outcome: &Outcome<'_>) {
         let _ = outcome;
     }
 
-    /// Forgets what it kept of one sequence (not what it learned for all).
+    /// Drops what it keeps for one sequence. What it learned for all sequences stays.
     fn forget(&mut self, seq: SeqId) {
         let _ = seq;
+    }
+
+    /// Drops everything that it learned, as if it were new. Text that its user gave it is not learned and stays.
+    fn clear(&mut self) {}
+
+    /// Saves what it learned to the file `path`, for a model whose tokenizer has this `fingerprint`. Returns whether
+    /// there was anything to save; a drafter without tables writes no file.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]. A file that was there before is then untouched.
+    fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        let _ = (path, fingerprint);
+        Ok(false)
+    }
+
+    /// Replaces what it learned by what [`save`](Self::save) wrote to `path`. Returns whether it reads such files at
+    /// all; a drafter without tables does not look at the file.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] names what differs. The drafter is then as it was.
+    fn load(&mut self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        let _ = (path, fingerprint);
+        Ok(false)
     }
 
     /// How many candidates of each row it learns from.
@@ -102,7 +166,7 @@ pub trait Drafter: Send {
         1
     }
 
-    /// The rows of the prompt that it wants candidates for; each costs the model's head.
+    /// The rows of a prompt that it wants candidates for. Each of them costs one product with the model's output head.
     fn prompt_rows(&self) -> RowSelection {
         RowSelection::Last
     }
@@ -112,8 +176,8 @@ pub trait Drafter: Send {
         Footprint::default()
     }
 
-    /// The names of its sources, if it has several: bit `i` of a node's [label](DraftTree::label) stands for the i-th.
-    /// At most 8.
+    /// The names of its sources, at most 8, if it has several. Bit `i` of a node's [label](DraftTree::label) stands for
+    /// the i-th.
     fn sources(&self) -> Vec<&'static str> {
         Vec::new()
     }
@@ -129,6 +193,15 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
     fn forget(&mut self, seq: SeqId) {
         (**self).forget(seq);
     }
+    fn clear(&mut self) {
+        (**self).clear();
+    }
+    fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        (**self).save(path, fingerprint)
+    }
+    fn load(&mut self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        (**self).load(path, fingerprint)
+    }
     fn k(&self) -> usize {
         (**self).k()
     }
@@ -143,7 +216,7 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
     }
 }
 
-/// Drafts nothing: plain decoding, one token a step.
+/// Drafts nothing: plain decoding, one token per step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullDrafter;
 

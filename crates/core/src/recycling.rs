@@ -1,7 +1,15 @@
 //! Token Recycling, the paper's drafter (Luo et al., arXiv 2408.08696, section 3).
 
+use std::path::Path;
+
 use crate::drafter::{Context, Drafter, Footprint, Outcome, Phase};
-use crate::{AdjacencyMatrix, DraftTree, NodeId, RowSelection, TokenId, TreeFull, TreeLimits, TreeTemplate};
+use crate::matrix::AdjacencyMatrix;
+use crate::snapshot::{Fingerprint, SnapshotError};
+use crate::template::TreeTemplate;
+use crate::token::TokenId;
+use crate::top::RowSelection;
+use crate::tree::{DraftTree, NodeId};
+use crate::tree_limits::{TreeFull, TreeLimits};
 
 /// Drafts the static tree of a template from the adjacency matrix, and refreshes the matrix from every row scored.
 ///
@@ -48,11 +56,6 @@ impl TokenRecycling {
     #[must_use]
     pub fn matrix(&self) -> &AdjacencyMatrix {
         &self.matrix
-    }
-
-    /// The matrix, to clear it or to write rows from elsewhere.
-    pub fn matrix_mut(&mut self) -> &mut AdjacencyMatrix {
-        &mut self.matrix
     }
 
     /// The template.
@@ -118,11 +121,24 @@ impl Drafter for TokenRecycling {
         for (node, candidates) in outcome.scored() {
             self.matrix.update(tokens[node.index()], candidates.ids);
         }
-        for &node in outcome.accepted {
+        for &node in &outcome.accepted.nodes {
             if let Some(candidates) = outcome.candidates(node) {
                 self.matrix.update(tokens[node.index()], candidates.ids);
             }
         }
+    }
+
+    fn clear(&mut self) {
+        self.matrix.clear();
+    }
+
+    fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        self.matrix.save(path, fingerprint).map(|()| true)
+    }
+
+    fn load(&mut self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        self.matrix = AdjacencyMatrix::load(path, self.matrix.vocab(), self.matrix.k(), fingerprint)?;
+        Ok(true)
     }
 
     fn k(&self) -> usize {

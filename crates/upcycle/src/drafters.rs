@@ -1,7 +1,7 @@
 //! From a choice in the configuration to a drafter.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use upcycle_core::mixed::{
@@ -170,15 +170,6 @@ impl AnyDrafter {
         })
     }
 
-    /// Forgets everything that it learned; texts of the user's own are not learned, and stay.
-    pub fn clear(&mut self) {
-        match self {
-            Self::Recycling(drafter) => drafter.matrix_mut().clear(),
-            Self::Mixed(drafter) => drafter.clear(),
-            Self::PromptLookup(_) | Self::None(_) => {}
-        }
-    }
-
     /// Its adjacency matrix, if it has one.
     #[must_use]
     pub fn matrix(&self) -> Option<&AdjacencyMatrix> {
@@ -194,9 +185,10 @@ impl AnyDrafter {
     /// # Errors
     /// [`SnapshotError::Io`]; a snapshot that was there before is then untouched.
     pub fn save(&self, choice: &DrafterChoice, fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
-        let (Some(path), Some(matrix)) = (choice.snapshot(), self.matrix()) else { return Ok(()) };
-        matrix.save(path, fingerprint)?;
-        tracing::info!(path = %path.display(), rows = matrix.rows(), "matrix kept in its snapshot");
+        let Some(path) = choice.snapshot() else { return Ok(()) };
+        if self.get().save(path, fingerprint)? {
+            tracing::info!(path = %path.display(), rows = self.footprint().rows, "matrix saved to its snapshot");
+        }
         Ok(())
     }
 
@@ -228,6 +220,15 @@ impl Drafter for AnyDrafter {
     }
     fn forget(&mut self, seq: upcycle_core::SeqId) {
         self.get_mut().forget(seq);
+    }
+    fn clear(&mut self) {
+        self.get_mut().clear();
+    }
+    fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        self.get().save(path, fingerprint)
+    }
+    fn load(&mut self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        self.get_mut().load(path, fingerprint)
     }
     fn k(&self) -> usize {
         self.get().k()

@@ -19,6 +19,7 @@ const LONG: usize = 4096;
 /// A tree with all that a pass says of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Pass {
+    pub(crate) before: Vec<TokenId>,
     pub(crate) tree: DraftTree,
     pub(crate) top: TopK,
     pub(crate) walk: AcceptedPath,
@@ -26,8 +27,15 @@ pub(crate) struct Pass {
 
 impl Pass {
     pub(crate) fn outcome(&self) -> Outcome<'_> {
-        let walk = (&self.walk.nodes[..], &self.walk.sampled[..]);
-        Outcome::new(SEQ, Phase::Decode, &self.tree, walk, (&self.top, 0))
+        Outcome {
+            seq: SEQ,
+            phase: Phase::Decode,
+            before: &self.before,
+            tree: &self.tree,
+            accepted: &self.walk,
+            top: &self.top,
+            input: 0,
+        }
     }
 }
 
@@ -46,7 +54,12 @@ pub(crate) struct Reading<D> {
 impl<D: Drafter> Reading<D> {
     /// A text in a language of `vocab` tokens, with as many draft nodes for each step as the paper's tree has.
     pub(crate) fn new(drafter: D, vocab: usize) -> Self {
-        let pass = Pass { tree: DraftTree::new(), top: TopK::new(K), walk: AcceptedPath::default() };
+        let pass = Pass {
+            before: Vec::new(),
+            tree: DraftTree::new(),
+            top: TopK::new(K),
+            walk: AcceptedPath::default(),
+        };
         let (language, rng) = (Language::new(vocab), Rng::with_seed(1));
         let mut reading = Self { drafter, language, nodes: PAPER, tokens: Vec::new(), pass, rng };
         reading.begin();
@@ -77,14 +90,17 @@ impl<D: Drafter> Reading<D> {
     pub(crate) fn draft(&mut self) -> usize {
         let room = TreeLimits { nodes: self.nodes, ..TreeLimits::UNBOUNDED };
         let context = Context { seq: SEQ, tokens: &self.tokens, prompt_len: 1 };
-        self.pass.tree.restart(self.tokens[self.tokens.len() - 1], room);
+        let last = self.tokens.len() - 1;
+        self.pass.tree.restart(self.tokens[last], room);
+        self.pass.before.clear();
+        self.pass.before.extend_from_slice(&self.tokens[..last]);
         self.drafter.draft(context, &mut self.pass.tree);
         self.pass.tree.drafted()
     }
 
     /// The model's part. First fills what the drafter left of the room, so that every pass has equally many rows.
     pub(crate) fn verify(&mut self) {
-        let Self { language, pass: Pass { tree, top, walk }, rng, .. } = self;
+        let Self { language, pass: Pass { tree, top, walk, .. }, rng, .. } = self;
         let last = self.tokens[self.tokens.len() - 2];
         let before =
             |tree: &DraftTree, node: NodeId| tree.parent(node).map_or(last, |above| token(tree, above));

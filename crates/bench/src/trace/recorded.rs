@@ -1,8 +1,10 @@
 //! A drafter that lets others see what it was told.
 
+use std::path::Path;
+
 use upcycle_core::{
-    Context, DraftTree, Drafter, Footprint, Outcome, Phase, Row, RowSelection, SeqId, TokenId, TopK,
-    TreeInput,
+    Context, DraftTree, Drafter, Fingerprint, Footprint, Outcome, Phase, Row, RowSelection, SeqId,
+    SnapshotError, TopK, TreeInput,
 };
 
 use super::Ranked;
@@ -91,12 +93,23 @@ impl<D: Drafter> Drafter for Recorded<D> {
             ids.copy_from_slice(&candidates.ids[..width]);
             logits.copy_from_slice(&candidates.logits[..width]);
         }
-        let walk: (_, &[TokenId]) = (outcome.accepted, outcome.sampled);
-        self.inner.observe(&Outcome::new(outcome.seq, outcome.phase, outcome.tree, walk, (&self.narrow, 0)));
+        self.inner.observe(&Outcome { top: &self.narrow, input: 0, ..*outcome });
     }
 
     fn forget(&mut self, seq: SeqId) {
         self.inner.forget(seq);
+    }
+
+    fn clear(&mut self) {
+        self.inner.clear();
+    }
+
+    fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        self.inner.save(path, fingerprint)
+    }
+
+    fn load(&mut self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        self.inner.load(path, fingerprint)
     }
 
     fn k(&self) -> usize {

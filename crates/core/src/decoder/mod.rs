@@ -278,7 +278,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
 
         let mut tokens = 0;
         for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
-            let phase = session.phase();
+            let (phase, committed) = (session.phase(), session.committed);
             tokens += session.accepted_path.sampled.len();
             if phase == Phase::Decode {
                 let drafted = match self.budget {
@@ -289,13 +289,15 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             }
             session.apply(max_context);
             let start = self.clock.now();
-            self.drafter.observe(&Outcome::new(
-                session.seq,
+            self.drafter.observe(&Outcome {
+                seq: session.seq,
                 phase,
-                &session.tree,
-                (&session.accepted_path.nodes, &session.accepted_path.sampled),
-                (&self.top, index),
-            ));
+                before: &session.tokens[..committed],
+                tree: &session.tree,
+                accepted: &session.accepted_path,
+                top: &self.top,
+                input: index,
+            });
             let observe = self.since(start);
             let time = &mut session.stats.time;
             if phase == Phase::Prefill {

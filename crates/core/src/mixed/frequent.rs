@@ -80,7 +80,7 @@ impl Source for Frequent {
     }
 
     fn observe(&mut self, scored: Scored<'_>) {
-        for &token in scored.outcome().sampled {
+        for &token in &scored.outcome().accepted.sampled {
             self.add(token);
         }
     }

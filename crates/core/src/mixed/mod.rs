@@ -10,6 +10,7 @@ mod source;
 mod texts;
 
 use std::collections::BinaryHeap;
+use std::path::Path;
 
 pub use copying::SuffixMatcher;
 pub use corpus::{Corpus, CorpusBuilder};
@@ -21,10 +22,13 @@ pub use runners_up::TopKHistory;
 pub use source::{MAX_SOURCES, Place, Proposals, Scored, Source, WINDOW};
 pub use texts::Texts;
 
-use crate::{
-    AdjacencyMatrix, Context, DraftTree, Drafter, Footprint, NodeId, Outcome, Phase, RowSelection, SeqId,
-    TokenId, TreeFull,
-};
+use crate::drafter::{Context, Drafter, Footprint, Outcome, Phase};
+use crate::matrix::AdjacencyMatrix;
+use crate::snapshot::{Fingerprint, SnapshotError};
+use crate::token::{SeqId, TokenId};
+use crate::top::RowSelection;
+use crate::tree::{DraftTree, NodeId};
+use crate::tree_limits::TreeFull;
 
 /// A place in the heap: a token that may be drafted below a node that is.
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +69,6 @@ pub struct MixedDrafter {
     sources: Vec<Box<dyn Source>>,
     mixer: Mixer,
     prompt_rows: RowSelection,
-    /// The last tokens of each text that is being followed, its root included.
-    tails: Vec<(SeqId, Vec<TokenId>)>,
     heap: BinaryHeap<Branch>,
     menu: Menu,
     proposals: Proposals,
@@ -81,7 +83,6 @@ impl MixedDrafter {
             mixer: Mixer::new(&sources),
             sources,
             prompt_rows: RowSelection::Last,
-            tails: Vec::new(),
             heap: BinaryHeap::new(),
             menu: Menu::default(),
             proposals: Proposals::default(),
@@ -101,15 +102,6 @@ impl MixedDrafter {
         self.sources.iter().find_map(|source| source.matrix())
     }
 
-    /// Forgets everything that it learned, as if it were new. A [corpus](Texts) is not learned, and stays.
-    pub fn clear(&mut self) {
-        for source in &mut self.sources {
-            source.clear();
-        }
-        self.mixer = Mixer::new(&self.sources);
-        self.tails.clear();
-    }
-
     /// What follows `place`, with probabilities, into `menu`.
     fn consult(&mut self, place: Place<'_>) {
         self.menu.clear();
@@ -120,29 +112,6 @@ impl MixedDrafter {
         }
         self.mixer.mix(&mut self.menu);
     }
-
-    fn tail(&self, seq: SeqId) -> &[TokenId] {
-        self.tails.iter().find(|(other, _)| *other == seq).map_or(&[], |(_, tail)| tail)
-    }
-
-    fn keep_tail(
-        &mut self,
-        seq: SeqId,
-        tokens: impl DoubleEndedIterator<Item = TokenId> + ExactSizeIterator,
-    ) {
-        let at = match self.tails.iter().position(|(other, _)| *other == seq) {
-            Some(at) => at,
-            None => {
-                self.tails.push((seq, Vec::with_capacity(2 * WINDOW)));
-                self.tails.len() - 1
-            }
-        };
-        let tail = &mut self.tails[at].1;
-        let skip = tokens.len().saturating_sub(WINDOW);
-        tail.extend(tokens.skip(skip));
-        let excess = tail.len().saturating_sub(WINDOW);
-        tail.drain(..excess);
-    }
 }
 
 impl Drafter for MixedDrafter {
@@ -151,10 +120,6 @@ impl Drafter for MixedDrafter {
             source.follow(context);
         }
         let seq = context.seq;
-        if let Some((_, tail)) = self.tails.iter_mut().find(|(other, _)| *other == seq) {
-            tail.clear();
-        }
-        self.keep_tail(seq, context.tokens.iter().copied());
         self.heap.clear();
         let mut window = [0; WINDOW];
         let mut order = 0;
@@ -208,17 +173,9 @@ impl Drafter for MixedDrafter {
 
     fn observe(&mut self, outcome: &Outcome<'_>) {
         let mut window = [0; WINDOW];
-        let mut before = [0; WINDOW];
-        let tail = self.tail(outcome.seq);
-        // While decoding, the tail ends with the root, which is in the tree.
-        let known = match outcome.phase {
-            Phase::Decode => tail.len().saturating_sub(1),
-            Phase::Prefill => tail.len(),
-        };
-        before[..known].copy_from_slice(&tail[..known]);
-        let scored = Scored::new(outcome, &before[..known]);
+        let scored = Scored::new(outcome);
         if outcome.phase == Phase::Decode {
-            for (&node, &token) in outcome.accepted.iter().zip(outcome.sampled) {
+            for (&node, &token) in outcome.accepted.nodes.iter().zip(&outcome.accepted.sampled) {
                 self.consult(scored.place(node, &mut window));
                 self.mixer.learn(&self.menu, token);
             }
@@ -226,16 +183,34 @@ impl Drafter for MixedDrafter {
         for source in &mut self.sources {
             source.observe(scored);
         }
-        if outcome.phase == Phase::Prefill {
-            self.keep_tail(outcome.seq, outcome.tree.tokens().iter().copied());
-        }
     }
 
     fn forget(&mut self, seq: SeqId) {
-        self.tails.retain(|(other, _)| *other != seq);
         for source in &mut self.sources {
             source.forget(seq);
         }
+    }
+
+    fn clear(&mut self) {
+        for source in &mut self.sources {
+            source.clear();
+        }
+        self.mixer = Mixer::new(&self.sources);
+    }
+
+    fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        self.matrix().map_or(Ok(false), |matrix| matrix.save(path, fingerprint).map(|()| true))
+    }
+
+    fn load(&mut self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
+        for source in &mut self.sources {
+            if let Some(matrix) = source.matrix() {
+                let matrix = AdjacencyMatrix::load(path, matrix.vocab(), matrix.k(), fingerprint)?;
+                source.set_matrix(matrix);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn k(&self) -> usize {

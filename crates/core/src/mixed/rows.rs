@@ -135,6 +135,10 @@ impl Source for AdjacencySource {
         Some(&self.matrix)
     }
 
+    fn set_matrix(&mut self, matrix: AdjacencyMatrix) {
+        *self = Self::new(matrix);
+    }
+
     fn bytes(&self) -> usize {
         self.matrix.bytes() + self.steady.len()
     }

@@ -86,7 +86,7 @@ impl Source for TopKHistory {
             }
         };
         let memory = &mut self.texts[at].1;
-        for (&node, &sampled) in outcome.accepted.iter().zip(outcome.sampled) {
+        for (&node, &sampled) in outcome.accepted.nodes.iter().zip(&outcome.accepted.sampled) {
             let Some(candidates) = outcome.candidates(node) else { continue };
             memory.rows.rotate_right(1);
             memory.rows[0] = [None; RANKS];
@@ -97,7 +97,7 @@ impl Source for TopKHistory {
             }
         }
         memory.after = [[None; AFTER_SIBLING]; SIBLINGS];
-        let Some(&last) = outcome.accepted.last() else { return };
+        let Some(&last) = outcome.accepted.nodes.last() else { return };
         let mut rejected: [Option<NodeId>; SIBLINGS] = [None; SIBLINGS];
         for (slot, child) in rejected.iter_mut().zip(outcome.tree.children(last)) {
             *slot = Some(child);

@@ -58,16 +58,15 @@ impl Proposals {
     }
 }
 
-/// What the model said of a pass, with the text before it.
+/// What the model said of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Scored<'a> {
     outcome: &'a Outcome<'a>,
-    before: &'a [TokenId],
 }
 
 impl<'a> Scored<'a> {
-    pub(crate) fn new(outcome: &'a Outcome<'a>, before: &'a [TokenId]) -> Self {
-        Self { outcome, before }
+    pub(crate) fn new(outcome: &'a Outcome<'a>) -> Self {
+        Self { outcome }
     }
 
     /// The pass.
@@ -87,7 +86,7 @@ impl<'a> Scored<'a> {
             window[start] = tree.tokens()[node.index()];
             next = tree.parent(node);
         }
-        for &token in self.before.iter().rev().take(start) {
+        for &token in self.outcome.before.iter().rev().take(start) {
             start -= 1;
             window[start] = token;
         }
@@ -99,7 +98,7 @@ impl<'a> Scored<'a> {
     /// more, so that of two rows for one key the accepted one stays.
     pub fn rows(&self) -> impl Iterator<Item = (NodeId, Candidates<'a>)> + use<'a> {
         let outcome = self.outcome;
-        let again = if outcome.phase == Phase::Decode { outcome.accepted } else { &[] };
+        let again = if outcome.phase == Phase::Decode { &outcome.accepted.nodes[..] } else { &[] };
         let again = again.iter().filter_map(move |&node| Some((node, outcome.candidates(node)?)));
         // A row that was left unfilled says nothing.
         let filled = |candidates: &Candidates<'_>| candidates.logits.first().is_some_and(|x| x.is_finite());
@@ -149,6 +148,11 @@ pub trait Source: Send {
     /// Its adjacency matrix, if it is one: what a snapshot keeps.
     fn matrix(&self) -> Option<&AdjacencyMatrix> {
         None
+    }
+
+    /// Replaces its adjacency matrix, if it has one, by one that a snapshot kept.
+    fn set_matrix(&mut self, matrix: AdjacencyMatrix) {
+        let _ = matrix;
     }
 
     /// The bytes of its tables.
