@@ -37,7 +37,7 @@ fn request(trace: &reference::Trace) -> Request {
 
 fn finish<D: Drafter>(decoder: &mut Decoder<CandleVerifier, D>, session: &mut [Session; 1]) {
     while session[0].finish_reason().is_none() {
-        decoder.step(session).unwrap();
+        decoder.step_one(&mut session[0]).unwrap();
     }
 }
 

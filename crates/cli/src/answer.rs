@@ -105,7 +105,7 @@ impl<'a> Speaker<'a> {
                 session.cancel();
                 break;
             }
-            decoder.step(std::slice::from_mut(session)).map_err(failure)?;
+            decoder.step_one(session).map_err(failure)?;
             // The last token drawn is the model's own; those before it were drafted.
             let drafted = session.accepted_path().sampled.len().saturating_sub(1);
             for (index, &token) in session.new_tokens().iter().enumerate() {

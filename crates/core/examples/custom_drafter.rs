@@ -1,5 +1,5 @@
-//! A drafter of your own: it guesses that after each token comes what the model put there last time. It can be arbitrarily
-//! wrong, the text stays that of plain decoding; `docs/adding-a-drafter.md` says how to test that.
+//! A custom drafter: it guesses that each token is followed by the token that the model ranked first last time. However wrong
+//! it is, the text is that of plain decoding; `docs/adding-a-drafter.md` shows how to test that.
 //!
 //! `cargo run -p upcycle-core --example custom_drafter`
 
@@ -9,15 +9,15 @@ use upcycle_core::{Context, Decoder, DraftTree, Drafter, NodeId, NullDrafter, Ou
 use upcycle_testkit::NaiveVerifier; // a backend's verifier goes here
 
 #[derive(Default)]
-struct LastTime {
+struct LastSuccessor {
     next: HashMap<TokenId, TokenId>,
 }
 
-impl Drafter for LastTime {
+impl Drafter for LastSuccessor {
     fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
         let (mut above, mut token) = (NodeId::ROOT, tree.tokens()[0]);
         while let Some(&next) = self.next.get(&token) {
-            // Beyond its room the tree takes no more.
+            // The tree refuses nodes beyond its limits, which ends the loop.
             let Ok(node) = tree.push(above, next, None) else { break };
             (above, token) = (node, next);
         }
@@ -32,15 +32,15 @@ impl Drafter for LastTime {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = NaiveVerifier::new(64, 1);
-    let mut decoder = Decoder::new(model.clone(), LastTime::default()).with_budget(8);
+    let mut decoder = Decoder::new(model.clone(), LastSuccessor::default()).with_budget(8);
     let mut generation = decoder.generate(&[1, 2, 3], Request::greedy(300))?;
     let text = generation.by_ref().collect::<Result<Vec<TokenId>, _>>()?;
-    println!("{} tokens, {:.2} a step", text.len(), generation.stats().tokens_per_step());
+    println!("{} tokens, {:.2} tokens per step", text.len(), generation.stats().tokens_per_step());
     drop(generation);
 
     let mut plain = Decoder::new(model, NullDrafter);
     let plain = plain.generate(&[1, 2, 3], Request::greedy(300))?.collect::<Result<Vec<TokenId>, _>>()?;
-    assert_eq!(text, plain, "word for word the same");
+    assert_eq!(text, plain, "the drafted text is the plain text");
     Ok(())
 }
 

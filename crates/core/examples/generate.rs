@@ -1,4 +1,4 @@
-//! The smallest use of the library: a verifier, a drafter, a decoder over both, and tokens as they are accepted.
+//! The smallest program: a verifier, a drafter, a decoder of both, and tokens as they are accepted.
 //!
 //! `cargo run -p upcycle-core --example generate`
 
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for token in &mut generation {
         print!("{} ", token?);
     }
-    println!("\n{:.2} tokens a step", generation.stats().tokens_per_step());
+    println!("\n{:.2} tokens per step", generation.stats().tokens_per_step());
     Ok(())
 }
 

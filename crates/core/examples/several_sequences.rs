@@ -1,4 +1,4 @@
-//! Several texts at once: every step scores one draft for each of them, in one pass.
+//! Several texts at once: every step scores one draft for each of them in a single pass.
 //!
 //! `cargo run -p upcycle-core --example several_sequences`
 
@@ -18,9 +18,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for session in sessions {
         println!("{:?}", session.output());
-        // What one learned, the others have drafted from: the matrix is theirs together.
+        // All sequences learn into the same matrix and draft from it.
         let stats = decoder.close(session);
-        println!("  {:.2} tokens a step", stats.tokens_per_step());
+        println!("  {:.2} tokens per step", stats.tokens_per_step());
     }
     Ok(())
 }

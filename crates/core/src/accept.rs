@@ -1,25 +1,39 @@
-//! The one acceptance rule: walk down the tree as long as a child holds the token that the model itself draws.
+//! The acceptance rule: follow the tree as long as a child holds the token that the model itself samples.
 
-use crate::{DraftTree, NodeId, TokenId};
+use crate::token::TokenId;
+use crate::tree::{DraftTree, NodeId};
 
-/// An accepted walk: reused from step to step.
+/// An accepted path and the tokens sampled along it; reused from step to step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AcceptedPath {
-    /// The nodes visited, the root first.
+    /// The nodes of the path, the root first.
     pub nodes: Vec<NodeId>,
-    /// The token sampled at each of them, `[nodes.len()]`: the accepted draft tokens, then the bonus token.
+    /// The tokens sampled: the accepted draft tokens, then the bonus token.
+    ///
+    /// For a draft there is one at each node, `[nodes.len()]`. For a prompt chunk there is one at the last node, or none if
+    /// more of the prompt follows.
     pub sampled: Vec<TokenId>,
 }
 
-/// Walks down `tree` from its root into `path`: at each node `draw` gives the token that the model itself would put
-/// there; if a child holds it, the walk goes on from that child, else it is the bonus token and the walk ends.
+impl AcceptedPath {
+    /// The node whose row the `index`-th of [`sampled`](Self::sampled) was sampled from.
+    #[must_use]
+    pub fn sampled_from(&self, index: usize) -> Option<NodeId> {
+        let skipped = self.nodes.len().checked_sub(self.sampled.len())?;
+        self.nodes.get(skipped + index).copied()
+    }
+}
+
+/// Follows `tree` from its root and records the path in `path`. At each node `sample` gives the token that the model itself
+/// puts there. If a child holds that token, the path goes on to this child; else the token is the bonus token and the path
+/// ends.
 ///
-/// Drafts are deterministic, so this is exact for greedy decoding and for sampling alike: the sampled tokens are those
-/// of plain decoding with the same draws. `draw` is called once a node, in order, with the tokens sampled before it
-/// known to the caller. At least one token is sampled.
+/// Drafts are deterministic, so this is exact for greedy decoding and for sampling alike: the sampled tokens are those of
+/// plain decoding with the same noise. `sample` is called once for each node of the path, in order. At least one token is
+/// sampled.
 ///
 /// # Errors
-/// The first error of `draw`; `path` then holds the part before it.
+/// The first error of `sample`; `path` then holds the part before it.
 ///
 /// ```
 /// use upcycle_core::{DraftTree, NodeId, TreeLimits, AcceptedPath, accept};
@@ -37,13 +51,13 @@ pub struct AcceptedPath {
 pub fn accept<E>(
     tree: &DraftTree,
     path: &mut AcceptedPath,
-    mut draw: impl FnMut(NodeId) -> Result<TokenId, E>,
+    mut sample: impl FnMut(NodeId) -> Result<TokenId, E>,
 ) -> Result<(), E> {
     path.nodes.clear();
     path.sampled.clear();
     let mut next = Some(NodeId::ROOT);
     while let Some(node) = next {
-        let token = draw(node)?;
+        let token = sample(node)?;
         path.nodes.push(node);
         path.sampled.push(token);
         next = tree.child(node, token);

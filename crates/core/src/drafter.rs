@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::accept::AcceptedPath;
 use crate::snapshot::{Fingerprint, SnapshotError};
 use crate::token::{Row, SeqId, TokenId};
-use crate::top::{Candidates, RowSelection, TopK};
+use crate::top::RowSelection;
+use crate::top::{Candidates, TopK};
 use crate::tree::{DraftTree, NodeId};
 
 /// What a drafter sees of a sequence before it drafts.

@@ -1,8 +1,8 @@
-//! Counter-based noise: Philox4x32-10 and the Gumbel numbers made from it.
+//! Counter-based noise: Philox4x32-10, and Gumbel noise made from it.
 
 /// The random number generator Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
-/// 1, 2, 3", SC 2011): four random words for a counter of four and a key of two. Stateless, so that a draw depends
-/// on where it is made and never on how many were made before.
+/// 1, 2, 3", SC 2011): four random words from a counter of four words and a key of two. It has no state, so the noise at a
+/// place never depends on how much noise was used before.
 #[must_use]
 pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for round in 0..10 {
@@ -21,7 +21,7 @@ pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// The noise of one position: 32 random bits for each token, a pure function of seed, stream, position and token.
+/// The noise of one position: 32 random bits for each token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PositionNoise {
     key: [u32; 2],
@@ -44,7 +44,7 @@ impl PositionNoise {
         philox4x32_10([self.block, position[0], position[1], self.stream], self.key)
     }
 
-    /// The bits of `token`; four neighbouring tokens share one block of the generator.
+    /// The bits of `token`. Four neighbouring tokens share one block of the generator.
     pub(crate) fn bits(&mut self, token: u32) -> u32 {
         if token / 4 != self.block {
             self.block = token / 4;
@@ -54,16 +54,16 @@ impl PositionNoise {
     }
 }
 
-/// The standard Gumbel number of 32 random bits: -ln(-ln u) with u = (bits + 1/2) / 2^32.
+/// Standard Gumbel noise from 32 random bits: -ln(-ln u) with u = (bits + 1/2) / 2^32.
 pub(crate) fn gumbel(bits: u32) -> f64 {
     let u = (f64::from(bits) + 0.5) / 4_294_967_296.0;
     -(-u.ln()).ln()
 }
 
-/// A number that `gumbel(bits)` never exceeds, without a logarithm.
+/// An upper bound of `gumbel(bits)` that needs no logarithm.
 ///
-/// With z leading ones in `bits`, 1 - u >= 2^-(z + 1); and -ln u >= 1 - u, so that the number is at most
-/// (z + 1) ln 2. The small addition covers rounding.
+/// With z leading ones in `bits`, 1 - u >= 2^-(z + 1). Since -ln u >= 1 - u, the noise is at most (z + 1) ln 2. The small
+/// addition covers rounding.
 pub(crate) fn gumbel_bound(bits: u32) -> f64 {
     f64::from(bits.leading_ones() + 1) * std::f64::consts::LN_2 + 1e-9
 }
@@ -74,9 +74,9 @@ mod tests {
 
     use super::*;
 
-    /// The known answers that the authors publish with Random123 (`kat_vectors`).
+    /// The test vectors that the authors publish with Random123 (`kat_vectors`).
     #[test]
-    fn philox_gives_its_published_answers() {
+    fn philox_matches_its_published_test_vectors() {
         let zeros = [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8];
         assert_eq!(philox4x32_10([0; 4], [0; 2]), zeros);
         let ones = [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd];
@@ -88,14 +88,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_bound_bounds(bits in any::<u32>(), ones in 0_u32..=32) {
+        fn the_bound_is_never_exceeded(bits in any::<u32>(), ones in 0_u32..=32) {
             let bits = bits | u32::MAX.checked_shl(32 - ones).unwrap_or(0);
             prop_assert!(gumbel(bits) <= gumbel_bound(bits));
             prop_assert!(gumbel(bits).is_finite());
         }
 
         #[test]
-        fn noise_depends_on_the_place_alone(tokens in prop::collection::vec(0_u32..64, 1..40), position: u64) {
+        fn noise_depends_on_position_and_token_only(tokens in prop::collection::vec(0_u32..64, 1..40), position: u64) {
             let mut noise = PositionNoise::new(7, 3, position);
             for &token in &tokens {
                 prop_assert_eq!(noise.bits(token), PositionNoise::new(7, 3, position).bits(token));

@@ -1,10 +1,15 @@
-//! Token Recycling (Luo et al., "Turning Trash into Treasure: Accelerating Inference of Large Language Models with
-//! Token Recycling", arXiv 2408.08696) without a backend: draft trees, the adjacency matrix, the acceptance rule and
-//! the decoding loop. No tensor, no device, no async, no unsafe.
+//! Speculative decoding with Token Recycling (Luo et al., "Turning Trash into Treasure: Accelerating Inference of Large
+//! Language Models with Token Recycling", arXiv 2408.08696), independent of any backend: draft trees, the adjacency matrix,
+//! the acceptance rule and the decoding loop. No tensors, no devices, no async, no unsafe code.
 //!
-//! A [`Drafter`] guesses a [`DraftTree`] of next tokens; a [`Verifier`] (a backend) scores the whole tree in one pass;
-//! [`accept()`] keeps the longest path that the model would have said itself; the drafter learns from every row scored.
-//! The [`Decoder`] turns the crank. Whatever is drafted, the text is that of plain decoding.
+//! In each step of the [`Decoder`]
+//!
+//! 1. a [`Drafter`] guesses a [`DraftTree`] of next tokens,
+//! 2. a [`Verifier`], which is a backend, scores the whole tree in one pass,
+//! 3. [`accept()`] keeps the longest path that the model would have generated itself, and
+//! 4. the drafter learns from every scored row.
+//!
+//! Whatever is drafted, the text is that of plain decoding.
 //!
 //! ```
 //! use upcycle_core::{AdjacencyMatrix, Decoder, NullDrafter, Request, TokenRecycling, TreeTemplate};
@@ -52,14 +57,14 @@ pub use budget::{AutoBudget, Plan};
 pub use calibration::{Calibration, Reliability};
 pub use clock::{Clock, SystemClock};
 pub use cost::{CostCurve, CostError};
-pub use decoder::{DecodeError, Decoder, Generation};
+pub use decoder::{DecodeError, Decoder, Generation, StepError, StepFailure};
 pub use drafter::{Context, Drafter, Footprint, NullDrafter, Outcome, Phase};
 pub use margin::Margin;
 pub use matrix::{AdjacencyMatrix, MatrixError};
 pub use mixed::MixedDrafter;
 pub use prompt_lookup::PromptLookup;
 pub use recycling::TokenRecycling;
-pub use sampling::{Choice, Sampler, Sampling, SamplingConfig, SamplingError};
+pub use sampling::{SampledToken, Sampler, Sampling, SamplingConfig, SamplingError};
 pub use session::{FinishReason, Request, Session, StopRule};
 pub use snapshot::{Fingerprint, SnapshotError};
 pub use stats::{Stats, Times};

@@ -1,15 +1,19 @@
-//! The margin rule: when a difference in text is rounding, and when it is wrong.
+//! The margin rule: tells a rounding difference in text from an error.
 //!
-//! An engine whose passes round differently by their size may let a near-tie fall the other way. That is all that it
-//! may do: a text that parts from plain decoding's is *within margin* only if, where it parts, plain decoding's two best
-//! scores were closer than what the two passes differ by there, and that difference is one that the backend has
-//! [stated](crate::Verifier::row_tolerance). Everything else is wrong.
+//! Some engines round differently in passes of different sizes, so a near-tie may fall the other way. The rule allows that
+//! and nothing else. A text that differs from plain decoding is *within the margin* if, at the first different token:
+//!
+//! - the logits of the two passes differ by no more than the backend [states](crate::Verifier::row_tolerance), and
+//! - plain decoding's two best scores are closer than this difference can move them.
+//!
+//! Every other difference is an error.
 
 use std::fmt;
 
-use crate::{Sampler, Sampling, TokenId};
+use crate::sampling::{Sampler, Sampling};
+use crate::token::TokenId;
 
-/// Two passes over the same tokens, at the position at which their texts part.
+/// Compares two passes over the same tokens at the position where their texts start to differ.
 ///
 /// ```
 /// use upcycle_core::{Margin, Sampling};
@@ -17,8 +21,8 @@ use crate::{Sampler, Sampling, TokenId};
 /// let plain = [1.000, 1.001, -3.0];
 /// let tree = [1.002, 1.000, -3.0];
 /// let margin = Margin::of(&plain, &tree, Sampling::greedy(), &[]);
-/// assert!(margin.explains(0.01), "a near-tie, and the backend says that it rounds by so much");
-/// assert!(!margin.explains(0.0), "this one says that it does not");
+/// assert!(margin.explains(0.01), "a near-tie, and the backend states a tolerance of 0.01");
+/// assert!(!margin.explains(0.0), "a backend that states 0 may not differ");
 ///
 /// let clear = [5.0, 1.0, -3.0];
 /// let wrong = [1.0, 5.0, -3.0];
@@ -26,36 +30,37 @@ use crate::{Sampler, Sampling, TokenId};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Margin {
-    /// How far the plain pass's two best scores lie apart: logits, or when sampling `logit / temperature + noise`.
+    /// The distance of the plain pass's two best scores. A score is the logit, or `logit / temperature + noise` when
+    /// sampling.
     pub gap: f64,
-    /// The largest difference between the two rows of logits; infinite if one holds a NaN, or is of another length.
+    /// The largest difference between the two rows of logits. Infinite if one holds a NaN or their lengths differ.
     pub change: f64,
-    /// How far two scores may have moved against each other: each by `change`, in units of `gap`.
+    /// How much the distance of two scores may have changed: each may have moved by `change`, over temperature.
     pub reach: f64,
 }
 
 impl Margin {
-    /// Compares the rows of logits, `[vocab]` each, that `plain` decoding and the `other` pass drew from after the tokens
-    /// `before`. O(vocab), and a sort of what top-p keeps.
+    /// Compares the rows of logits, `[vocab]` each, from which `plain` decoding and the `other` pass sampled after the tokens
+    /// `before`. O(vocab), plus a sort of the tokens that top-p keeps.
     ///
-    /// A cut of the vocabulary (top-k, top-p, min-p) or a penalty turns a small change of a logit into a large one of a
-    /// score, which this rule does not follow: it then calls more differences wrong than are.
+    /// With top-k, top-p, min-p or a repetition penalty a small change of a logit can change a score by much. The rule does
+    /// not model that, so it then reports some rounding differences as errors.
     #[must_use]
     pub fn of(plain: &[f32], other: &[f32], sampling: Sampling, before: &[TokenId]) -> Self {
         let apart = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
         let comparable = plain.len() == other.len() && !plain.is_empty();
         let start = if comparable { 0.0 } else { f32::INFINITY };
         let change = f64::from(plain.iter().zip(other).map(apart).fold(start, f32::max));
-        let gap = Sampler::new(sampling).choose(plain, before.len(), before).gap;
+        let gap = Sampler::new(sampling).sample(plain, before.len(), before).gap;
         let temperature = f64::from(sampling.config().temperature);
         let reach = 2.0 * change / if temperature > 0.0 { temperature } else { 1.0 };
         Self { gap, change, reach }
     }
 
-    /// Whether rounding explains the difference, for a backend that states that its logits move by at most `cap`.
+    /// Whether rounding explains the difference, for a backend whose logits change by at most `tolerance`.
     #[must_use]
-    pub fn explains(&self, cap: f32) -> bool {
-        self.change <= f64::from(cap) && self.gap <= self.reach
+    pub fn explains(&self, tolerance: f32) -> bool {
+        self.change <= f64::from(tolerance) && self.gap <= self.reach
     }
 }
 

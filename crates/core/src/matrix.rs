@@ -1,16 +1,19 @@
-//! The adjacency matrix `[vocab, k]`: after this token, these came next.
+//! The adjacency matrix `[vocab, k]`: for every token the candidates that may follow it.
 
 use crate::template::MAX_RANKS;
-use crate::{Candidates, TokenId};
+use crate::token::TokenId;
+use crate::top::Candidates;
 
-/// The largest vocabulary that a matrix takes; the largest in use are near 2^18.
+/// The largest vocabulary that a matrix supports. The largest in use are near 2^18.
 pub const MAX_VOCAB: usize = 1 << 24;
 
-/// For every token the k candidates that the model ranked highest when it last scored it (paper, section 3.1).
+/// For every token the k candidates that the model ranked highest when it last scored that token (paper, section 3.1).
 ///
-/// Slots never written are vacant: no node is drafted from them. A row may also hold how sure the model was of each
-/// candidate, one byte each. All `vocab * k` slots are one zeroed allocation, of which the operating system hands out only the
-/// pages that are touched, and so are the scores; 49152 x 8 slots are 1.57 MB, their scores 0.39 MB.
+/// A slot that was never written is vacant, and no node is drafted from it. A row may also hold a score for each candidate:
+/// how sure the model was, in one byte.
+///
+/// All `vocab * k` slots are one zeroed allocation, and so are the scores. The operating system provides only the pages that
+/// are touched. 49152 x 8 slots take 1.57 MB, their scores 0.39 MB.
 ///
 /// ```
 /// use upcycle_core::AdjacencyMatrix;
@@ -25,24 +28,24 @@ pub const MAX_VOCAB: usize = 1 << 24;
 pub struct AdjacencyMatrix {
     vocab: usize,
     k: usize,
-    /// Token + 1; 0 is vacant, so that fresh memory needs no writing. Vacant slots stand behind the others.
+    /// Token + 1, or 0 for a vacant slot, `[vocab, k]`. Zeroed memory is vacant. In a row vacant slots come last.
     slots: Vec<u32>,
-    /// The softmax over a row's own candidates, in 255ths, `[vocab, k]`; all 0 in a row where it is not known.
+    /// The softmax over the candidates of a row, in 255ths, `[vocab, k]`; all 0 in a row where it is unknown.
     scores: Vec<u8>,
     rows: usize,
 }
 
-/// Why a matrix cannot be made.
+/// Why a matrix cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MatrixError {
     /// k is out of range.
-    #[error("a matrix keeps 1 to {MAX_RANKS} candidates of each token, not {k}; choose k in that range")]
+    #[error("k = {k} is out of range: a matrix keeps 1 to {MAX_RANKS} candidates of each token")]
     K {
         /// The k asked for.
         k: usize,
     },
     /// The vocabulary is empty or too large.
-    #[error("a matrix takes vocabularies of 1 to {MAX_VOCAB} tokens, not {vocab}")]
+    #[error("a vocabulary of {vocab} tokens is out of range: a matrix supports 1 to {MAX_VOCAB}")]
     Vocab {
         /// The size asked for.
         vocab: usize,
@@ -50,7 +53,7 @@ pub enum MatrixError {
 }
 
 impl AdjacencyMatrix {
-    /// A vacant matrix.
+    /// An empty matrix.
     ///
     /// # Errors
     /// [`MatrixError`] unless `k` is in 1..=32 and `vocab` in 1..=[`MAX_VOCAB`].
@@ -70,27 +73,26 @@ impl AdjacencyMatrix {
         self.vocab
     }
 
-    /// The candidates kept of each token.
+    /// How many candidates each row holds.
     #[must_use]
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// The rows that hold something.
+    /// The number of rows that are not vacant.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The bytes of all slots and scores.
+    /// The size of all slots and scores in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.slots.len() * size_of::<u32>() + self.scores.len()
     }
 
-    /// How sure the model was of each candidate after `token` when the row was written by
-    /// [`update_scored`](Self::update_scored): the softmax over the row's own candidates in 255ths, `[k]`. All 0 where that is not
-    /// known, empty outside the vocabulary.
+    /// The scores of the candidates after `token`, `[k]`: the softmax over the candidates of the row, in 255ths, as
+    /// [`update_scored`](Self::update_scored) wrote them. All 0 if they are unknown, empty outside the vocabulary.
     #[must_use]
     pub fn scores(&self, token: TokenId) -> &[u8] {
         self.scores.get(token as usize * self.k..).and_then(|rest| rest.get(..self.k)).unwrap_or(&[])
@@ -101,27 +103,25 @@ impl AdjacencyMatrix {
         self.slots.get(token as usize * self.k..).and_then(|rest| rest.get(..self.k)).unwrap_or(&[])
     }
 
-    /// The candidate of rank `rank` after `token`; none if that slot is vacant or does not exist.
+    /// The candidate of rank `rank` after `token`. `None` if that slot is vacant or does not exist.
     #[must_use]
     pub fn candidate(&self, token: TokenId, rank: usize) -> Option<TokenId> {
         self.slots(token).get(rank)?.checked_sub(1)
     }
 
-    /// The candidates after `token`, best first: at most k, none for a vacant row.
+    /// The candidates after `token`, best first; at most k, none for a vacant row.
     pub fn row(&self, token: TokenId) -> impl Iterator<Item = TokenId> + '_ {
         self.slots(token).iter().map_while(|slot| slot.checked_sub(1))
     }
 
-    /// Every token whose row holds something, rising.
+    /// Every token whose row is not vacant, rising. O(vocab).
     pub fn tokens(&self) -> impl Iterator<Item = TokenId> + '_ {
         (0..self.vocab as TokenId).filter(|&token| self.candidate(token, 0).is_some())
     }
 
-    /// Replaces the row of `token` by the first k of `candidates`; fewer leave the rest vacant. How sure the model was of them
-    /// is then not known.
+    /// Replaces the row of `token` by the first k of `candidates`. Fewer leave the rest vacant. The scores become unknown.
     ///
-    /// Tokens outside the vocabulary have no row and are never candidates, so that nothing drafted from a matrix
-    /// lies outside it.
+    /// Tokens outside the vocabulary have no row and are skipped among `candidates`, so a matrix never yields such a token.
     pub fn update(&mut self, token: TokenId, candidates: &[TokenId]) {
         let vocab = self.vocab;
         if token as usize >= vocab {
@@ -137,25 +137,25 @@ impl AdjacencyMatrix {
         self.scores[token as usize * self.k..][..self.k].fill(0);
     }
 
-    /// As [`update`](Self::update), and keeps how sure the model was of each candidate. Logits whose softmax is no number, or fewer than
-    /// there are candidates, leave that unknown.
+    /// As [`update`](Self::update), but also keeps the scores of the candidates. They stay unknown if their softmax is not a
+    /// number or if there are fewer logits than candidates.
     pub fn update_scored(&mut self, token: TokenId, candidates: &Candidates<'_>) {
         self.update(token, candidates.ids);
         let held = self.row(token).count();
-        // A candidate that the vocabulary lacks was left out, and those behind it moved up.
+        // `update` skips candidates outside the vocabulary, and then the logits do not match.
         let whole = candidates.ids.iter().take(held).copied().eq(self.row(token));
         let Some(logits) = candidates.logits.get(..held).filter(|_| whole && held > 0) else { return };
         softmax(logits, &mut self.scores[token as usize * self.k..]);
     }
 
-    /// Puts back scores that were kept elsewhere, `[k]`.
+    /// Sets the scores of a row from a snapshot, `[k]`.
     pub(crate) fn restore_scores(&mut self, token: TokenId, scores: &[u8]) {
         if let Some(own) = self.scores.get_mut(token as usize * self.k..).and_then(|s| s.get_mut(..self.k)) {
             own.copy_from_slice(scores);
         }
     }
 
-    /// Vacates every row.
+    /// Makes every row vacant.
     pub fn clear(&mut self) {
         self.slots.fill(0);
         self.scores.fill(0);
@@ -163,13 +163,13 @@ impl AdjacencyMatrix {
     }
 }
 
-/// The softmax over `logits` in 255ths, into the first of `scores`; all 0 where it is no number.
+/// Writes the softmax over `logits`, in 255ths, into the first of `scores`; all 0 if it is not a number.
 pub(crate) fn softmax(logits: &[f32], scores: &mut [u8]) {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |logit: f32| (logit - highest).exp();
     let sum: f32 = logits.iter().map(|&logit| weight(logit)).sum();
     for (score, &logit) in scores.iter_mut().zip(logits) {
-        // Of a NaN the cast makes 0.
+        // The cast turns a NaN into 0.
         *score = (255.0 * weight(logit) / sum).round() as u8;
     }
 }

@@ -1,13 +1,15 @@
-//! Prompt lookup: a chain copied from earlier text, the baseline that other drafters are held against.
+//! Prompt lookup: a chain copied from earlier text. The baseline for other drafters.
 
 use std::num::NonZeroUsize;
 
-use crate::{Context, DraftTree, Drafter, NodeId};
+use crate::drafter::{Context, Drafter};
+use crate::token::TokenId;
+use crate::tree::{DraftTree, NodeId};
 
-/// Drafts what followed the last earlier occurrence of the longest matching suffix, as one chain.
+/// Finds the longest suffix of the text that occurs earlier, and drafts as one chain what followed its latest occurrence.
 ///
-/// The method of prompt lookup decoding (Saxena 2023; `prompt_lookup_num_tokens` in Hugging Face transformers), over
-/// prompt and output. A step costs O(tokens * max_ngram) in the worst case, in practice one scan of the tokens.
+/// This is prompt lookup decoding (Saxena 2023; `prompt_lookup_num_tokens` in Hugging Face transformers), over prompt and
+/// output. A step costs O(tokens * max_ngram) in the worst case and usually one scan of the tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct PromptLookup {
     max_ngram: NonZeroUsize,
@@ -21,10 +23,10 @@ impl PromptLookup {
         Self { max_ngram, draft_len }
     }
 
-    /// Where the text goes on after the latest, longest earlier match of its own end.
-    fn find(&self, tokens: &[u32]) -> Option<usize> {
+    /// The position after the latest of the longest earlier matches of the text's end.
+    fn find(&self, tokens: &[TokenId]) -> Option<usize> {
         let mut best = (0, None);
-        // From the end, so that of equally long matches the latest wins.
+        // From the end, so the latest of equally long matches wins.
         for end in (1..tokens.len()).rev() {
             let matched = tokens[..end]
                 .iter()
@@ -45,7 +47,7 @@ impl PromptLookup {
 }
 
 impl Default for PromptLookup {
-    /// Three tokens matched, ten drafted: the defaults of the original.
+    /// Matches three tokens and drafts ten, as the original does.
     fn default() -> Self {
         Self::new(NonZeroUsize::MIN.saturating_add(2), 10)
     }
@@ -70,7 +72,8 @@ impl Drafter for PromptLookup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{SeqId, TreeLimits};
+    use crate::token::SeqId;
+    use crate::tree_limits::TreeLimits;
 
     fn drafted(tokens: &[u32]) -> Vec<u32> {
         let mut tree = DraftTree::new();

@@ -9,42 +9,43 @@ use crate::template::TreeTemplate;
 use crate::token::TokenId;
 use crate::top::RowSelection;
 use crate::tree::{DraftTree, NodeId};
-use crate::tree_limits::{TreeFull, TreeLimits};
+use crate::tree_limits::TreeLimits;
 
-/// Drafts the static tree of a template from the adjacency matrix, and refreshes the matrix from every row scored.
+/// Drafts the static tree of a template from the adjacency matrix, and updates the matrix from every scored row.
 ///
-/// Where the limits are smaller than the template, it drafts the most valuable nodes that exist: a vacant slot gives
-/// its place to the next one. Rows are written in node order and the accepted path once more at the end, so that a
-/// token that stands twice in a tree has a defined row (the authors' code leaves it undefined on a GPU).
+/// If the limits are smaller than the template, it drafts the most valuable nodes. Nodes whose slot in the matrix is vacant
+/// are skipped. Rows are written in node order, and those of the accepted path once more at the end. So the row of a token
+/// that occurs twice in a tree is well defined; the authors' code leaves it undefined on a GPU.
 #[derive(Clone, Debug)]
 pub struct TokenRecycling {
     matrix: AdjacencyMatrix,
     template: TreeTemplate,
     prompt_rows: RowSelection,
-    /// For each template node: the token it would hold now, and what becomes of it.
-    plan: Vec<Planned>,
+    /// The state of each template node in the draft at hand.
+    states: Vec<NodeState>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Planned {
-    /// None where the matrix is vacant here or above.
+struct NodeState {
+    /// The token that it would hold; `None` if the matrix is vacant there or at an ancestor.
     token: Option<TokenId>,
-    chosen: bool,
-    /// Whether a child of it is chosen: the first child adds no leaf.
+    selected: bool,
+    /// Whether a child of it is selected. The first child adds no leaf.
     has_child: bool,
+    /// Its node in the draft tree, once it is pushed.
     node: NodeId,
 }
 
 impl TokenRecycling {
-    /// A drafter over `matrix`. Template nodes of ranks beyond the matrix's k are never drafted.
+    /// A drafter over `matrix`. Template nodes whose rank is at least k of the matrix are never drafted.
     #[must_use]
     pub fn new(matrix: AdjacencyMatrix, template: TreeTemplate) -> Self {
-        let vacant = Planned { token: None, chosen: false, has_child: false, node: NodeId::ROOT };
-        let plan = vec![vacant; template.len()];
-        Self { matrix, template, prompt_rows: RowSelection::Last, plan }
+        let vacant = NodeState { token: None, selected: false, has_child: false, node: NodeId::ROOT };
+        let states = vec![vacant; template.len()];
+        Self { matrix, template, prompt_rows: RowSelection::Last, states }
     }
 
-    /// Learns from these rows of the prompt too. The default is [`RowSelection::Last`], with which it learns nothing of the prompt,
+    /// Learns from these rows of the prompt too. With the default, [`RowSelection::Last`], it learns nothing from the prompt,
     /// as in the paper.
     #[must_use]
     pub fn with_prompt_rows(mut self, rows: RowSelection) -> Self {
@@ -64,26 +65,26 @@ impl TokenRecycling {
         &self.template
     }
 
-    /// Chooses the most valuable nodes that exist and fit `limits`; O(template).
-    fn choose(&mut self, root: TokenId, limits: TreeLimits) {
+    /// Selects the most valuable nodes that the matrix has tokens for and that fit `limits`. O(template).
+    fn select(&mut self, root: TokenId, limits: TreeLimits) {
         for (index, node) in self.template.nodes().iter().enumerate() {
-            let above = node.parent.map_or(Some(root), |parent| self.plan[parent].token);
-            let token = above.and_then(|above| self.matrix.candidate(above, node.rank));
-            self.plan[index] = Planned { token, chosen: false, has_child: false, node: NodeId::ROOT };
+            let parent = node.parent.map_or(Some(root), |parent| self.states[parent].token);
+            let token = parent.and_then(|parent| self.matrix.candidate(parent, node.rank));
+            self.states[index] = NodeState { token, selected: false, has_child: false, node: NodeId::ROOT };
         }
         let (mut nodes, mut leaves, mut root_has_child) = (0, 1, false);
         for &index in self.template.by_value() {
             let node = self.template.nodes()[index];
-            let exists =
-                self.plan[index].token.is_some() && node.parent.is_none_or(|above| self.plan[above].chosen);
-            if !exists || node.depth > limits.depth {
+            let possible = self.states[index].token.is_some()
+                && node.parent.is_none_or(|above| self.states[above].selected);
+            if !possible || node.depth > limits.depth {
                 continue;
             }
             if nodes == limits.nodes {
                 return;
             }
             let has_child = match node.parent {
-                Some(above) => &mut self.plan[above].has_child,
+                Some(above) => &mut self.states[above].has_child,
                 None => &mut root_has_child,
             };
             if *has_child && leaves == limits.leaves {
@@ -91,7 +92,7 @@ impl TokenRecycling {
             }
             leaves += usize::from(*has_child);
             *has_child = true;
-            self.plan[index].chosen = true;
+            self.states[index].selected = true;
             nodes += 1;
         }
     }
@@ -100,16 +101,13 @@ impl TokenRecycling {
 impl Drafter for TokenRecycling {
     fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
         let Some(&root) = tree.tokens().first().filter(|_| tree.limits().nodes > 0) else { return };
-        self.choose(root, tree.limits());
+        self.select(root, tree.limits());
         for (index, node) in self.template.nodes().iter().enumerate() {
-            let Planned { token: Some(token), chosen: true, .. } = self.plan[index] else { continue };
-            let above = node.parent.map_or(NodeId::ROOT, |parent| self.plan[parent].node);
-            match tree.push(above, token, Some(node.chance)) {
-                Ok(pushed) => self.plan[index].node = pushed,
-                Err(TreeFull::Nodes) => return,
-                // `choose` kept within depth and leaves, so this is out of reach; its children then hang from the root.
-                Err(TreeFull::Depth | TreeFull::Leaves) => self.plan[index].chosen = false,
-            }
+            let NodeState { token: Some(token), selected: true, .. } = self.states[index] else { continue };
+            let above = node.parent.map_or(NodeId::ROOT, |parent| self.states[parent].node);
+            // Never refused, since `select` keeps within the limits.
+            let Ok(pushed) = tree.push(above, token, Some(node.chance)) else { return };
+            self.states[index].node = pushed;
         }
     }
 

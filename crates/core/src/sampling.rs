@@ -1,19 +1,19 @@
-//! What the model "itself says" at a position: greedy decoding, or sampling made reproducible.
+//! Reproducible choice of the next token: greedy, or sampled.
 //!
-//! Sampling is Gumbel-max: the token with the highest `logit / temperature + g`, where `g` is standard Gumbel noise,
-//! is a draw from the softmax (Gumbel 1954; Maddison, Tarlow and Minka, "A* sampling", NeurIPS 2014). The noise is a
-//! pure function of seed, stream, absolute position and token, so that a draw is an argmax and speculative decoding
-//! gives the text of plain decoding with the same seed, token for token.
+//! Sampling uses the Gumbel-max trick: the token with the highest `logit / temperature + g`, where `g` is standard Gumbel
+//! noise, is a sample from the softmax (Gumbel 1954; Maddison, Tarlow and Minka, "A* sampling", NeurIPS 2014). The noise is
+//! a pure function of seed, stream, absolute position and token. So sampling is an argmax, and speculative decoding gives
+//! the text of plain decoding with the same seed, token for token.
 
 use std::cmp::Ordering;
 
-use crate::TokenId;
 use crate::gumbel::{PositionNoise, gumbel, gumbel_bound};
+use crate::token::TokenId;
 
-/// The repetition penalty looks at this many last tokens of prompt and output, as llama.cpp does by default.
+/// The repetition penalty applies to this many last tokens of prompt and output, as in llama.cpp by default.
 pub const REPEAT_WINDOW: usize = 64;
 
-/// How to choose tokens, unchecked: see [`Sampling`] for what each means.
+/// Sampling settings, unchecked. [`Sampling`] describes each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplingConfig {
     /// 0 is greedy.
@@ -28,7 +28,7 @@ pub struct SamplingConfig {
     pub repeat_penalty: f32,
     /// Seed of the noise.
     pub seed: u64,
-    /// Tells parallel samples with one seed apart.
+    /// Separates parallel samples that share a seed.
     pub stream: u32,
 }
 
@@ -39,13 +39,19 @@ impl Default for SamplingConfig {
     }
 }
 
-/// How to choose tokens, checked.
+/// Sampling settings, checked.
 ///
-/// In this order: the repetition penalty divides positive and multiplies negative logits of the last
-/// [`REPEAT_WINDOW`] tokens (Keskar et al. 2019); the temperature divides; top-k keeps the k highest; top-p the
-/// fewest of these, from the highest down, that hold the share p of their probability; min-p those at least that
-/// share of the highest one's probability. Then one of them is drawn. Temperature 0 takes the highest after the
-/// penalty, equal ones by the lower id.
+/// They apply in this order:
+///
+/// 1. The repetition penalty divides positive logits and multiplies negative logits of the last [`REPEAT_WINDOW`] tokens
+///    (Keskar et al. 2019).
+/// 2. The temperature divides all logits.
+/// 3. Top-k keeps the k highest.
+/// 4. Top-p keeps the fewest of these, from the highest down, whose probabilities sum to at least p.
+/// 5. Min-p keeps those whose probability is at least this share of the highest.
+/// 6. One of the remaining tokens is sampled.
+///
+/// Temperature 0 takes the highest logit after the penalty, and the lower id of equal ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling(SamplingConfig);
 
@@ -62,7 +68,7 @@ pub struct SamplingError {
 }
 
 impl Sampling {
-    /// The highest logit, always.
+    /// Greedy decoding: the highest logit.
     #[must_use]
     pub fn greedy() -> Self {
         Self(SamplingConfig::default())
@@ -99,24 +105,24 @@ impl Sampling {
         self
     }
 
-    /// Whether the choice is simply the first of a row's candidates, so that no full row of logits is needed.
+    /// Whether the token is always the first of a row's candidates, so that no full row of logits is needed.
     #[must_use]
     pub fn is_greedy(&self) -> bool {
         self.0.temperature == 0.0 && self.0.repeat_penalty == 1.0
     }
 }
 
-/// A chosen token and how clear the choice was.
+/// A sampled token and its lead over the second best.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
+pub struct SampledToken {
     /// The token.
     pub token: TokenId,
-    /// How far its score (logit over temperature plus noise; the plain logit if greedy) lies above the runner-up's;
-    /// infinite where it was the only one.
+    /// How far its score lies above the second best. A score is `logit / temperature + noise`, or the logit itself if
+    /// greedy. Infinite for the only token that was left.
     pub gap: f64,
 }
 
-/// Chooses tokens from full rows of logits; keeps its working memory from call to call.
+/// Samples tokens from full rows of logits; keeps its working memory from call to call.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     sampling: Sampling,
@@ -136,44 +142,45 @@ impl Sampler {
         &self.sampling
     }
 
-    /// Chooses the token at absolute position `position` (the number of tokens before it) from its `logits`,
-    /// `[vocab]`, all finite; `history` holds the tokens before it. O(vocab), and a sort of what top-p keeps.
+    /// Samples a token from `logits`, `[vocab]`, all finite. `position` is the number of tokens before it, and `history`
+    /// holds these tokens, or at least the last [`REPEAT_WINDOW`] of them. O(vocab), plus a sort of the tokens that top-p
+    /// keeps.
     ///
-    /// Empty `logits` choose token 0, with no gap.
+    /// Empty `logits` give token 0 with a gap of 0.
     #[must_use]
-    pub fn choose(&mut self, logits: &[f32], position: usize, history: &[TokenId]) -> Choice {
+    pub fn sample(&mut self, logits: &[f32], position: usize, history: &[TokenId]) -> SampledToken {
         let SamplingConfig { temperature, seed, stream, .. } = self.sampling.0;
         self.kept.clear();
         self.kept.extend(logits.iter().copied().zip(0..));
-        self.penalise(history);
-        let mut best = Best::default();
+        self.penalize(history);
+        let mut best = TopTwo::default();
         if temperature == 0.0 {
             for &(logit, token) in &self.kept {
-                best.offer(f64::from(logit), token);
+                best.push(f64::from(logit), token);
             }
-            return best.choice();
+            return best.sampled();
         }
-        self.keep();
+        self.truncate();
         let mut noise = PositionNoise::new(seed, stream, position as u64);
         for &(logit, token) in &self.kept {
             let score = f64::from(logit) / f64::from(temperature);
             let bits = noise.bits(token);
-            // Most cannot even be the runner-up, and that shows without a logarithm.
+            // Most tokens cannot even be second best, which the bound shows without a logarithm.
             if score + gumbel_bound(bits) >= best.second {
-                best.offer(score + gumbel(bits), token);
+                best.push(score + gumbel(bits), token);
             }
         }
-        best.choice()
+        best.sampled()
     }
 
-    fn penalise(&mut self, history: &[TokenId]) {
+    fn penalize(&mut self, history: &[TokenId]) {
         let penalty = self.sampling.0.repeat_penalty;
         if penalty == 1.0 {
             return;
         }
         let window = &history[history.len().saturating_sub(REPEAT_WINDOW)..];
         for (index, &token) in window.iter().enumerate() {
-            // Each token once, however often it was said.
+            // Each token once, however often it occurs.
             if window[..index].contains(&token) {
                 continue;
             }
@@ -183,8 +190,8 @@ impl Sampler {
         }
     }
 
-    /// Cuts `kept` down by top-k, top-p and min-p. Leaves it in order of ids if nothing is cut.
-    fn keep(&mut self) {
+    /// Applies top-k, top-p and min-p to `kept`. Leaves it in order of ids if all are off.
+    fn truncate(&mut self) {
         let SamplingConfig { temperature, top_k, top_p, min_p, .. } = self.sampling.0;
         let temperature = f64::from(temperature);
         if top_k > 0 && top_k < self.kept.len() {
@@ -195,7 +202,7 @@ impl Sampler {
         let weight = |logit: f32| ((f64::from(logit) - f64::from(highest)) / temperature).exp();
         if top_p < 1.0 {
             let all: f64 = self.kept.iter().map(|&(logit, _)| weight(logit)).sum();
-            let enough = cut_by_mass(&mut self.kept, f64::from(top_p) * all, weight);
+            let enough = smallest_head(&mut self.kept, f64::from(top_p) * all, weight);
             self.kept.truncate(enough);
         }
         if min_p > 0.0 {
@@ -204,22 +211,22 @@ impl Sampler {
     }
 }
 
-/// The highest score, whose it is, and the second highest.
+/// The token with the highest score, and the second highest score.
 #[derive(Clone, Copy, Debug)]
-struct Best {
+struct TopTwo {
     token: TokenId,
     score: f64,
     second: f64,
 }
 
-impl Default for Best {
+impl Default for TopTwo {
     fn default() -> Self {
         Self { token: 0, score: f64::NEG_INFINITY, second: f64::NEG_INFINITY }
     }
 }
 
-impl Best {
-    fn offer(&mut self, score: f64, token: TokenId) {
+impl TopTwo {
+    fn push(&mut self, score: f64, token: TokenId) {
         if score > self.score || (score == self.score && token < self.token) {
             *self = Self { token, score, second: self.score };
         } else {
@@ -227,14 +234,15 @@ impl Best {
         }
     }
 
-    fn choice(self) -> Choice {
+    fn sampled(self) -> SampledToken {
         let gap = if self.score == f64::NEG_INFINITY { 0.0 } else { self.score - self.second };
-        Choice { token: self.token, gap }
+        SampledToken { token: self.token, gap }
     }
 }
 
-/// Sorts as much of the head of `kept` as is needed for its weights to reach `mass`; returns how many that takes.
-fn cut_by_mass(kept: &mut [(f32, TokenId)], mass: f64, weight: impl Fn(f32) -> f64) -> usize {
+/// The length of the shortest head of the sorted `kept` whose weights sum to `mass`. Sorts no more than that head, block by
+/// block.
+fn smallest_head(kept: &mut [(f32, TokenId)], mass: f64, weight: impl Fn(f32) -> f64) -> usize {
     let (mut sum, mut done, mut block) = (0.0, 0, 64);
     while done < kept.len() {
         let rest = &mut kept[done..];

@@ -1,18 +1,21 @@
-//! One sequence being decoded: what was asked, what was said, what it took.
+//! One sequence being decoded: the request, the text so far, the statistics.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::accept::AcceptedPath;
 use crate::drafter::Phase;
 use crate::sampling::{Sampler, Sampling};
-use crate::stats::{Stats, add_at};
-use crate::{DraftTree, SeqId, TokenId};
+use crate::stats::Stats;
+use crate::token::{SeqId, TokenId};
+use crate::tree::DraftTree;
 
 /// Ends a text early: a stop string, a grammar, a caller's own rule.
 ///
-/// It sees the output token by token, in order, and keeps no state, so that nothing ever rolls back.
+/// It sees the output token by token, in order, and keeps no state. So nothing has to be rolled back when a draft is
+/// rejected.
 pub trait StopRule: Send {
-    /// Whether the last token of `output` (which is never empty) ends the text. That token is still emitted.
+    /// Whether the last token of `output` ends the text. That token is still emitted; `output` is never empty.
     fn stops(&self, output: &[TokenId]) -> bool;
 }
 
@@ -26,16 +29,16 @@ impl<F: Fn(&[TokenId]) -> bool + Send> StopRule for F {
 pub struct Request {
     /// How to choose tokens.
     pub sampling: Sampling,
-    /// The most tokens to emit.
+    /// How many tokens to emit at most.
     pub max_tokens: usize,
-    /// Tokens that end the text; the one that does is emitted, as the last.
+    /// Tokens that end the text. The one that ends it is emitted as the last.
     pub end_of_sequence: Vec<TokenId>,
-    /// One more way to end it.
+    /// A further rule that ends the text.
     pub stop: Option<Box<dyn StopRule>>,
 }
 
 impl Request {
-    /// Greedy decoding of `max_tokens` tokens that nothing ends early.
+    /// Greedy decoding of `max_tokens` tokens, without stops.
     #[must_use]
     pub fn greedy(max_tokens: usize) -> Self {
         Self { sampling: Sampling::greedy(), max_tokens, end_of_sequence: Vec::new(), stop: None }
@@ -62,7 +65,7 @@ pub enum FinishReason {
     StopString,
     /// The request's token limit was reached.
     MaxTokens,
-    /// The context has no room for another token.
+    /// The context cannot hold another token.
     ContextFull,
     /// [`Session::cancel`] was called.
     Cancelled,
@@ -88,46 +91,80 @@ impl fmt::Display for FinishReason {
     }
 }
 
-/// A sequence that a [`Decoder`](crate::Decoder) advances.
+/// Ids of dropped sessions, on their way to the decoder that opened them.
+pub(crate) type DroppedSequences = Arc<Mutex<Vec<SeqId>>>;
+
+/// A sequence that a [`Decoder`](crate::Decoder) advances: prompt, output, request and statistics.
 ///
-/// It belongs to the decoder that opened it; give it back to [`close`](crate::Decoder::close), since dropping it
-/// leaves the verifier's sequence open.
-#[must_use = "an open session holds memory of the verifier until the decoder closes it"]
+/// # Why it is as it is
+///
+/// A session is a value of the caller's, not an entry in the decoder. So its text can be read while the decoder works on
+/// others, a step takes whatever sessions the caller chooses, and ending a request needs no call: a dropped session hands
+/// its id back to its decoder, which closes the sequence before its next step or open.
+///
+/// # Example
+///
+/// ```
+/// use upcycle_core::{Decoder, NullDrafter, Request};
+/// use upcycle_testkit::NaiveVerifier;
+///
+/// let mut decoder = Decoder::new(NaiveVerifier::new(64, 1).with_max_seqs(1), NullDrafter);
+/// let mut session = decoder.open(&[1, 2, 3], Request::greedy(5))?;
+/// while session.finish_reason().is_none() {
+///     decoder.step_one(&mut session)?;
+///     print!("{:?}", session.new_tokens());
+/// }
+/// assert_eq!(session.output().len(), 5);
+///
+/// // The verifier holds one sequence; dropping the session makes it available again.
+/// drop(session);
+/// let session = decoder.open(&[4], Request::greedy(1))?;
+/// # Ok::<(), upcycle_core::DecodeError>(())
+/// ```
 pub struct Session {
     pub(crate) seq: SeqId,
     pub(crate) tokens: Vec<TokenId>,
     pub(crate) prompt_len: usize,
     /// Tokens whose KV is committed: while decoding, all but the last.
     pub(crate) committed: usize,
+    /// The position of the first token that the last step emitted.
     pub(crate) new_tokens: usize,
     pub(crate) request: Request,
-    /// None for greedy decoding, which needs no full row of logits.
+    /// `None` for greedy decoding, which needs no full row of logits.
     pub(crate) sampler: Option<Sampler>,
     pub(crate) tree: DraftTree,
-    /// The tree as it was drafted, before a budget cut it; only kept where one does.
+    /// The tree as it was drafted, before a budget pruned it; only kept where one does.
     pub(crate) unpruned_tree: DraftTree,
     pub(crate) accepted_path: AcceptedPath,
-    pub(crate) outcome: StepOutcome,
     pub(crate) finish: Option<FinishReason>,
     pub(crate) stats: Stats,
+    /// The number of the last pass that it took part in.
+    pub(crate) last_pass: u64,
+    dropped: DroppedSequences,
 }
 
-/// What a accepted_path leads to, once it is committed.
+/// What a sampled path leads to, once the verifier has committed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StepOutcome {
-    /// Nodes of the accepted_path's path whose KV is kept.
+    /// How many nodes of the path keep their KV.
     pub(crate) keep: usize,
-    /// Drawn tokens that are emitted.
+    /// How many sampled tokens are emitted.
     pub(crate) emit: usize,
     pub(crate) finish: Option<FinishReason>,
 }
 
 impl Session {
-    pub(crate) fn new(seq: SeqId, prompt: &[TokenId], request: Request, max_tokens: usize) -> Self {
+    pub(crate) fn new(
+        seq: SeqId,
+        prompt: &[TokenId],
+        request: Request,
+        max_tokens: usize,
+        dropped: DroppedSequences,
+    ) -> Self {
         let output = request.max_tokens.min(max_tokens.saturating_sub(prompt.len()));
         let mut session = Self {
             seq,
-            // A accepted_path may pass the limit before it is cut.
+            // A path may pass the limit of tokens before it is shortened.
             tokens: Vec::with_capacity(prompt.len() + output + 64),
             prompt_len: 0,
             committed: 0,
@@ -137,13 +174,14 @@ impl Session {
             tree: DraftTree::new(),
             unpruned_tree: DraftTree::new(),
             accepted_path: AcceptedPath::default(),
-            outcome: StepOutcome::default(),
             finish: None,
             stats: Stats {
                 emitted: Vec::with_capacity(output),
                 nodes: Vec::with_capacity(output),
                 ..Stats::default()
             },
+            last_pass: 0,
+            dropped,
         };
         session.restart(prompt);
         session
@@ -172,19 +210,20 @@ impl Session {
         &self.tokens
     }
 
-    /// The tokens of the prompt.
+    /// How many of [`tokens`](Self::tokens) are the prompt.
     #[must_use]
     pub fn prompt_len(&self) -> usize {
         self.prompt_len
     }
 
-    /// What was emitted so far.
+    /// All tokens emitted so far.
     #[must_use]
     pub fn output(&self) -> &[TokenId] {
         &self.tokens[self.prompt_len..]
     }
 
-    /// What the last step emitted: nothing while the prompt is being read.
+    /// The tokens that the last step emitted. Empty while the prompt is being read, and after a step that did not advance
+    /// this session.
     #[must_use]
     pub fn new_tokens(&self) -> &[TokenId] {
         &self.tokens[self.new_tokens..]
@@ -196,30 +235,30 @@ impl Session {
         self.committed.min(self.prompt_len)
     }
 
-    /// Why it ended; none while it goes on.
+    /// Why the text ended; `None` while it goes on.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
     }
 
-    /// Ends it before its next step; what was emitted stays.
+    /// Ends the text before its next step. What was emitted stays.
     pub fn cancel(&mut self) {
         self.finish.get_or_insert(FinishReason::Cancelled);
     }
 
-    /// The tree of its last step, for those who want to show it.
+    /// The tree of its last pass, for display.
     #[must_use]
     pub fn tree(&self) -> &DraftTree {
         &self.tree
     }
 
-    /// The accepted accepted_path of its last step, before any cut by a stop or a limit.
+    /// The accepted path of its last pass, before a stop or a limit shortened it.
     #[must_use]
     pub fn accepted_path(&self) -> &AcceptedPath {
         &self.accepted_path
     }
 
-    /// What it took so far.
+    /// Its statistics so far.
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -229,29 +268,35 @@ impl Session {
         if self.committed < self.prompt_len { Phase::Prefill } else { Phase::Decode }
     }
 
-    /// Decides how much of the accepted_path is emitted; `self.tokens` already ends with all of the accepted_path's sampled tokens.
-    pub(crate) fn cut(&self, sampled: usize) -> (usize, Option<FinishReason>) {
+    /// Decides how much of the accepted path is kept and emitted. `self.tokens` ends with all of its sampled tokens.
+    pub(crate) fn outcome(&self) -> StepOutcome {
+        let sampled = self.accepted_path.sampled.len();
         let before = self.tokens.len() - sampled;
-        for emit in 1..=sampled {
+        let finish_at = |emit: usize| {
             let output = &self.tokens[self.prompt_len..before + emit];
-            let Some(last) = output.last() else { continue };
-            let finish = if self.request.end_of_sequence.contains(last) {
-                FinishReason::EndOfSequence
+            let last = output.last()?;
+            if self.request.end_of_sequence.contains(last) {
+                Some(FinishReason::EndOfSequence)
             } else if self.request.stop.as_ref().is_some_and(|stop| stop.stops(output)) {
-                FinishReason::StopString
+                Some(FinishReason::StopString)
             } else if output.len() >= self.request.max_tokens {
-                FinishReason::MaxTokens
+                Some(FinishReason::MaxTokens)
             } else {
-                continue;
-            };
-            return (emit, Some(finish));
-        }
-        (sampled, None)
+                None
+            }
+        };
+        let end = (1..=sampled).find_map(|emit| Some((emit, finish_at(emit)?)));
+        let (emit, finish) = end.map_or((sampled, None), |(emit, finish)| (emit, Some(finish)));
+        let keep = match self.phase() {
+            Phase::Prefill => self.accepted_path.nodes.len(),
+            Phase::Decode => emit,
+        };
+        StepOutcome { keep, emit, finish }
     }
 
-    /// Takes over a step that the verifier has committed.
-    pub(crate) fn apply(&mut self, max_context: usize) {
-        let StepOutcome { keep, emit, finish } = self.outcome;
+    /// Takes over a pass that the verifier has committed.
+    pub(crate) fn apply(&mut self, outcome: StepOutcome, max_context: usize) {
+        let StepOutcome { keep, emit, finish } = outcome;
         let phase = self.phase();
         self.committed += keep;
         self.new_tokens = self.tokens.len();
@@ -260,42 +305,20 @@ impl Session {
         if finish.is_none() && self.phase() == Phase::Decode && self.committed >= max_context {
             self.finish = Some(FinishReason::ContextFull);
         }
-        if phase == Phase::Prefill {
-            self.stats.prefilled += keep;
-            return;
-        }
-        // The last sampled token is the bonus; the ones before it were drafted.
-        let accepted = emit.min(self.accepted_path.sampled.len() - 1);
-        self.stats.drafted += self.tree.drafted();
-        self.stats.accepted += accepted;
-        self.stats.emitted.push(emit as u32);
-        self.stats.nodes.push(self.tree.drafted() as u32);
-        for &depth in &self.tree.depths()[1..] {
-            add_at(&mut self.stats.drafted_by_depth, depth as usize - 1, 1);
-        }
-        let kept = self
-            .accepted_path
-            .nodes
-            .iter()
-            .skip(1)
-            .take(accepted)
-            .map(|node| self.tree.labels()[node.index()]);
-        for (counts, labels) in [
-            (
-                &mut self.stats.drafted_by_source,
-                &mut self.tree.labels()[1..].iter().copied() as &mut dyn Iterator<Item = u8>,
-            ),
-            (&mut self.stats.accepted_by_source, &mut { kept }),
-        ] {
-            for label in labels {
-                for (source, count) in counts.iter_mut().enumerate() {
-                    *count += u64::from(label >> source & 1);
-                }
+        match phase {
+            Phase::Prefill => self.stats.prefilled += keep,
+            Phase::Decode => {
+                // The last sampled token is the bonus; the ones before it were drafted.
+                let accepted = emit.min(self.accepted_path.sampled.len() - 1);
+                self.stats.record_step(&self.tree, &self.accepted_path.nodes[1..=accepted], emit);
             }
         }
-        for depth in 0..accepted {
-            add_at(&mut self.stats.accepted_by_depth, depth, 1);
-        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(self.seq);
     }
 }
 

@@ -1,17 +1,23 @@
-//! A matrix on disk, so that a new process starts warm.
+//! A matrix in a file, so that a new process starts with what an earlier one learned.
 //!
-//! Little-endian: the magic `UPCYMTRX`, then u32 version, vocab, k and number of rows, the 32 bytes of the
-//! tokenizer's fingerprint, then each row that is not vacant by rising token (u32 token, k slots of u32 candidate
-//! plus 1, 0 where vacant, k scores of u8, all 0 where not known), then the CRC-32 of all bytes before it. At most
-//! 60 + vocab * (4 + 5 * k) bytes. Version 1 had no scores.
+//! The file is little-endian and at most 60 + vocab * (4 + 5 * k) bytes long:
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 8 | the magic `UPCYMTRX` |
+//! | 4 x 4 | u32 version (2; version 1 had no scores), vocab, k, number of rows |
+//! | 32 | the fingerprint of the tokenizer |
+//! | rows x (4 + 5 * k) | each row that is not vacant, by rising token: u32 token; k slots of u32, each candidate plus 1, or 0 if vacant; k scores of u8, all 0 if unknown |
+//! | 4 | the CRC-32 of all bytes before it |
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::{AdjacencyMatrix, MatrixError};
+use crate::matrix::{AdjacencyMatrix, MatrixError};
 
-/// Which tokenizer a snapshot belongs to: a hash of its vocabulary. Equal ids of another vocabulary mean other text.
+/// Identifies the tokenizer that a snapshot belongs to: a hash of its vocabulary. With another vocabulary the same ids mean
+/// other text.
 pub type Fingerprint = [u8; 32];
 
 const MAGIC: &[u8; 8] = b"UPCYMTRX";
@@ -24,29 +30,29 @@ fn row_bytes(k: usize) -> usize {
     4 + k * (4 + 1)
 }
 
-/// Why a snapshot was not saved or not loaded; nothing of it is kept.
+/// Why a snapshot was not saved or not loaded. No part of it is used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The operating system refused.
     #[error("cannot {doing} the snapshot {}", path.display())]
     Io {
-        /// What was being done.
+        /// What was tried.
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// Not a snapshot at all.
-    #[error("{} is not a matrix snapshot (it does not start with UPCYMTRX)", path.display())]
+    /// Another kind of file.
+    #[error("{} is not a matrix snapshot: it does not start with UPCYMTRX", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// Written by another version of this program.
-    #[error("{} has snapshot version {found}, and this program reads version {VERSION}; make it anew", path.display())]
+    #[error("{} has snapshot version {found}, and this program reads version {VERSION}; delete it and create it again", path.display())]
     Version {
         /// The file.
         path: PathBuf,
@@ -54,47 +60,49 @@ pub enum SnapshotError {
         found: u32,
     },
     /// Shorter or longer than its header says.
-    #[error("{} has {found} bytes where its header promises {expected}; it is cut off or was appended to", path.display())]
+    #[error("{} has {found} bytes, but its header says {expected}; it was truncated or extended, so delete it", path.display())]
     Length {
         /// The file.
         path: PathBuf,
-        /// The bytes that the header promises.
+        /// The length by its header.
         expected: u64,
-        /// The bytes that are there.
+        /// The length of the file.
         found: u64,
     },
-    /// The checksum, or a value that the checksum cannot excuse, is wrong.
-    #[error("{} is damaged: {what}; delete it and let it be made anew", path.display())]
+    /// The checksum is wrong, or a value is out of range although the checksum is right.
+    #[error("{} is damaged: {what}; delete it and create it again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         what: &'static str,
     },
-    /// For another model or another k.
-    #[error("{} is for another {what}: it has {found}, and {expected} is needed", path.display())]
+    /// A snapshot for another model or another k.
+    #[error("{} is for another {what}: expected {expected}, found {found}", path.display())]
     Mismatch {
         /// The file.
         path: PathBuf,
         /// What differs: vocabulary size, k, or tokenizer fingerprint.
         what: &'static str,
-        /// What is needed.
+        /// The value expected.
         expected: String,
-        /// What the file has.
+        /// The value in the file.
         found: String,
     },
-    /// The matrix asked for cannot exist.
+    /// A matrix of this size cannot be created.
     #[error(transparent)]
     Matrix(#[from] MatrixError),
 }
 
 impl AdjacencyMatrix {
-    /// Writes the matrix to `path`: to a temporary file beside it, synced and then renamed, so that a reader finds
-    /// the old file or the new one, whole, whenever this process ends and whoever else saves there. Only a process that is
-    /// killed midway leaves its temporary file, `.snapshot` and six more characters, which nothing reads.
+    /// Writes the matrix to `path`.
+    ///
+    /// It writes a temporary file in the same folder, syncs and renames it. So a reader always finds the whole old file or
+    /// the whole new one, even if several processes save there or one is killed. A killed process may leave its temporary
+    /// file, named `.snapshot` and six more characters.
     ///
     /// # Errors
-    /// [`SnapshotError::Io`]; the file that was there before is then untouched.
+    /// [`SnapshotError::Io`]. A file that was there before is then untouched.
     pub fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
         let io = |doing| move |source| SnapshotError::Io { doing, path: path.to_owned(), source };
         let folder = match path.parent() {
@@ -114,7 +122,7 @@ impl AdjacencyMatrix {
     /// Reads a matrix of `vocab` x `k` for the tokenizer with `fingerprint` from `path`.
     ///
     /// # Errors
-    /// [`SnapshotError`], which names what differs.
+    /// [`SnapshotError`] names what differs.
     pub fn load(
         path: &Path,
         vocab: usize,
@@ -124,7 +132,7 @@ impl AdjacencyMatrix {
         let mut matrix = Self::new(vocab, k)?;
         let io = |source| SnapshotError::Io { doing: "read", path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
-        // Whatever the file's length claims, no more is read than the largest such snapshot and one byte.
+        // Reads at most one byte more than the largest such snapshot has, however long the file is.
         let most = HEADER + vocab * row_bytes(k) + CHECKSUM;
         let mut bytes = Vec::new();
         file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
@@ -197,7 +205,7 @@ impl AdjacencyMatrix {
             candidates.extend(slots.iter().map_while(|slot| u32::from_le_bytes(*slot).checked_sub(1)));
             let in_vocab = |token: u32| (token as usize) < self.vocab();
             let in_order = last < Some(token) && in_vocab(token);
-            // Vacant slots stand behind the others, and a row that is vacant as a whole is not written.
+            // Vacant slots come last, and a vacant row is not written.
             let gapless = slots[candidates.len()..].iter().all(|slot| *slot == [0; 4])
                 && scores[candidates.len()..].iter().all(|&score| score == 0);
             if !in_order || !gapless || candidates.is_empty() || !candidates.iter().copied().all(in_vocab) {

@@ -1,17 +1,19 @@
-//! What a sequence took.
+//! Statistics of a sequence.
 
 use std::time::Duration;
 
-/// Time by part. In a pass over several sequences each is charged the whole pass, since each waits for it.
+use crate::tree::{DraftTree, NodeId};
+
+/// Time by part. Each sequence of a pass is charged the whole pass, since each waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// All of prefill: forward, commit and observe of the prompt's chunks.
+    /// All of prefill: forward, accept, commit and observe of the prompt's chunks.
     pub prefill: Duration,
     /// Drafting.
     pub draft: Duration,
     /// The verifier's passes over drafts.
     pub forward: Duration,
-    /// Choosing tokens and walking down the trees.
+    /// Sampling tokens along the trees.
     pub accept: Duration,
     /// Committing accepted paths.
     pub commit: Duration,
@@ -27,14 +29,17 @@ impl Times {
     }
 }
 
-/// What a sequence took. A step is one pass over a draft; prefill, which gives the first token, is none.
+/// Statistics of a sequence.
+///
+/// A step is one pass over a draft. The passes that read the prompt are not steps, although the last of them emits the first
+/// token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Tokens of the prompt that were scored (not those that were still cached).
+    /// Tokens of the prompt that were scored; those that were still cached do not count.
     pub prefilled: usize,
     /// Draft nodes scored.
     pub drafted: usize,
-    /// Draft nodes kept.
+    /// Draft nodes accepted, without the bonus tokens.
     pub accepted: usize,
     /// Tokens emitted in each step, `[steps]`.
     pub emitted: Vec<u32>,
@@ -42,25 +47,40 @@ pub struct Stats {
     pub nodes: Vec<u32>,
     /// Draft nodes scored, by depth: the first entry is depth 1.
     pub drafted_by_depth: Vec<u64>,
-    /// Draft nodes kept, by depth: the first entry is depth 1.
+    /// Draft nodes accepted, by depth: the first entry is depth 1.
     pub accepted_by_depth: Vec<u64>,
-    /// Draft nodes scored, by the drafter's [sources](crate::Drafter::sources); a node that several proposed counts for
+    /// Draft nodes scored, by the drafter's [sources](crate::Drafter::sources). A node that several proposed counts for
     /// each of them.
     pub drafted_by_source: [u64; 8],
-    /// Draft nodes kept, by source.
+    /// Draft nodes accepted, by source.
     pub accepted_by_source: [u64; 8],
     /// Time by part.
     pub time: Times,
 }
 
 impl Stats {
+    /// Counts a step that scored `tree`, accepted these of its draft nodes and emitted `emitted` tokens.
+    pub(crate) fn record_step(&mut self, tree: &DraftTree, accepted: &[NodeId], emitted: usize) {
+        self.drafted += tree.drafted();
+        self.accepted += accepted.len();
+        self.emitted.push(emitted as u32);
+        self.nodes.push(tree.drafted() as u32);
+        for node in tree.nodes().skip(1) {
+            count_node(tree, node, &mut self.drafted_by_depth, &mut self.drafted_by_source);
+        }
+        for &node in accepted {
+            count_node(tree, node, &mut self.accepted_by_depth, &mut self.accepted_by_source);
+        }
+    }
+
     /// Passes over drafts.
     #[must_use]
     pub fn steps(&self) -> usize {
         self.emitted.len()
     }
 
-    /// Mean tokens emitted per step (the paper's mean accepted tokens): 1 for plain decoding, 0 before the first.
+    /// Mean tokens emitted per step, the bonus included: the paper's mean accepted tokens. 1 for plain decoding, 0 before
+    /// the first step.
     #[must_use]
     pub fn tokens_per_step(&self) -> f64 {
         if self.emitted.is_empty() {
@@ -69,7 +89,7 @@ impl Stats {
         self.emitted.iter().map(|&n| f64::from(n)).sum::<f64>() / self.steps() as f64
     }
 
-    /// Mean draft nodes scored per step; 0 before the first.
+    /// Mean draft nodes scored per step; 0 before the first step.
     #[must_use]
     pub fn drafted_per_step(&self) -> f64 {
         self.drafted as f64 / self.steps().max(1) as f64
@@ -95,7 +115,7 @@ impl Stats {
         counts
     }
 
-    /// Tokens per second of decoding, prefill (and the token that it gives) left out; 0 before the first step.
+    /// Tokens per second of decoding, without prefill and the token that it gives; 0 before the first step.
     #[must_use]
     pub fn tokens_per_second(&self) -> f64 {
         per_second(self.emitted.iter().map(|&n| n as usize).sum(), self.time.decode())
@@ -107,7 +127,7 @@ impl Stats {
         per_second(self.prefilled, self.time.prefill)
     }
 
-    /// Adds what another sequence took, for totals over many prompts.
+    /// Adds the statistics of another sequence, for totals over many prompts.
     pub fn add(&mut self, other: &Stats) {
         self.prefilled += other.prefilled;
         self.drafted += other.drafted;
@@ -134,12 +154,21 @@ impl Stats {
     }
 }
 
+/// Counts a node by depth and by source.
+fn count_node(tree: &DraftTree, node: NodeId, by_depth: &mut Vec<u64>, by_source: &mut [u64; 8]) {
+    add_at(by_depth, tree.depths()[node.index()] as usize - 1, 1);
+    let label = tree.labels()[node.index()];
+    for (source, count) in by_source.iter_mut().enumerate() {
+        *count += u64::from(label >> source & 1);
+    }
+}
+
 fn per_second(count: usize, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
 /// Adds `n` to the count at `index`, which need not exist yet.
-pub(crate) fn add_at(counts: &mut Vec<u64>, index: usize, n: u64) {
+fn add_at(counts: &mut Vec<u64>, index: usize, n: u64) {
     if index >= counts.len() {
         counts.resize(index + 1, 0);
     }

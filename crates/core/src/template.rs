@@ -1,35 +1,35 @@
-//! Static draft trees: which ranks of the matrix to draft below which, and in which order they are worth it.
+//! Static draft trees: which ranks of the matrix to draft under which, and in which order they are most valuable.
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-/// The ranks that a template may name are below this; it is the largest k of a matrix.
+/// The ranks of a template are below this, and k of a matrix is at most this.
 pub const MAX_RANKS: usize = 32;
 
 /// The paper's tree of 80 draft nodes, as TOML: `configs/trees/paper-80.toml`.
 const PAPER_80: &str = include_str!("../trees/paper-80.toml");
 
-/// The chances used where a template names none: those of the paper's tree, then 0.01.
+/// The chances for a template that gives none: those of the paper's tree, then 0.01.
 const DEFAULT_CHANCES: [f32; 8] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
 
 /// A node of a template.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TemplateNode {
-    /// The template node above; none for a child of the root.
+    /// The index of its parent; `None` for a child of the root.
     pub parent: Option<usize>,
-    /// The rank, in the row of the parent's token, of the candidate that is drafted here.
+    /// The rank of the candidate that is drafted here, in the row of the parent's token.
     pub rank: usize,
-    /// 1 for a child of the root.
+    /// The depth; 1 for a child of the root.
     pub depth: usize,
-    /// The chance that this node is right given that its parent is, by its rank alone.
+    /// The chance that this node is accepted given that its parent is; it depends on the rank only.
     pub chance: f32,
 }
 
-/// A static draft tree (paper, section 3.2), in breadth-first or any other order with parents before children.
+/// A static draft tree (paper, section 3.2). Parents come before their children.
 ///
-/// It also carries a *value order*: nodes by falling chance of lying on the accepted path (the product of the
-/// chances along their path). A parent is never worth less than its child, so that every head of this order is
-/// itself a tree, and a tree cut to n nodes keeps the n most valuable ones, not the first n.
+/// It also has a *value order*: nodes by falling chance of being accepted, which is the product of the chances along their
+/// path. A parent is never worth less than its child, so the first n nodes of this order are a tree for every n. Where only
+/// n nodes fit, these are drafted.
 ///
 /// ```
 /// use upcycle_core::TreeTemplate;
@@ -53,14 +53,14 @@ pub struct TreeTemplate {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct TemplateFile {
     name: String,
     rank_chances: Option<Spanned<Vec<f32>>>,
     nodes: Vec<Spanned<String>>,
 }
 
 #[derive(Serialize)]
-struct Out<'a> {
+struct WrittenTemplate<'a> {
     name: &'a str,
     rank_chances: &'a [f32],
     nodes: Vec<String>,
@@ -70,10 +70,10 @@ struct Out<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
-    /// Not TOML, or not of a template's form.
+    /// Not TOML, or not a template.
     #[error("not a tree template: {message}")]
     Syntax {
-        /// What the parser said, with the line.
+        /// The message of the parser, with the line.
         message: String,
     },
     /// A node that is not a path of ranks.
@@ -86,8 +86,8 @@ pub enum TemplateError {
         /// The node as written.
         node: String,
     },
-    /// A child whose parent does not stand before it.
-    #[error("line {line}: {node:?} stands without its parent; name {parent:?} before it")]
+    /// A node that comes before its parent, or without one.
+    #[error("line {line}: {node:?} has no parent before it; add {parent:?} before it")]
     Orphan {
         /// The line, from 1.
         line: usize,
@@ -97,7 +97,7 @@ pub enum TemplateError {
         parent: String,
     },
     /// The same node twice.
-    #[error("line {line}: {node:?} stands twice")]
+    #[error("line {line}: {node:?} is listed twice; remove one")]
     Twice {
         /// The line of the second, from 1.
         line: usize,
@@ -120,21 +120,24 @@ impl TreeTemplate {
     /// The paper's tree of 80 draft nodes (the authors' template 2.2.2).
     #[must_use]
     pub fn paper_80() -> Self {
-        Self::parse(PAPER_80).expect("the built-in tree is checked by a test")
+        Self::parse(PAPER_80).expect("a test parses the built-in tree")
     }
 
-    /// Reads a template from TOML: `name`, `nodes` (paths of ranks, parents before children) and, optionally,
-    /// `rank_chances` (the chance of each rank, which makes the value order; the last one holds for all further
-    /// ranks).
+    /// Reads a template from TOML:
+    ///
+    /// - `name`
+    /// - `nodes`: paths of ranks such as `"0.3"`, parents before children
+    /// - `rank_chances`, optional: the chance of each rank, from which the value order follows. The last one applies to all
+    ///   further ranks.
     ///
     /// # Errors
-    /// [`TemplateError`], with the line.
+    /// [`TemplateError`] with the line.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let raw: Raw =
+        let file: TemplateFile =
             toml::from_str(text).map_err(|error| TemplateError::Syntax { message: error.to_string() })?;
         let line =
             |offset: usize| 1 + text.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count();
-        let chances = match raw.rank_chances {
+        let chances = match file.rank_chances {
             None => DEFAULT_CHANCES.to_vec(),
             Some(chances) => {
                 let sound = (1..=MAX_RANKS).contains(&chances.get_ref().len())
@@ -148,10 +151,10 @@ impl TreeTemplate {
                 chances.into_inner()
             }
         };
-        let mut nodes: Vec<TemplateNode> = Vec::with_capacity(raw.nodes.len());
+        let mut nodes: Vec<TemplateNode> = Vec::with_capacity(file.nodes.len());
         // Every path read so far, with the index of its node.
         let mut known = std::collections::HashMap::from([(Vec::new(), None)]);
-        for written in &raw.nodes {
+        for written in &file.nodes {
             let (at, node) = (line(written.span().start), written.get_ref());
             let path: Option<Vec<usize>> = node
                 .split('.')
@@ -175,14 +178,14 @@ impl TreeTemplate {
             }
         }
         let by_value = order_by_value(&nodes);
-        Ok(Self { name: raw.name, chances, nodes, by_value })
+        Ok(Self { name: file.name, chances, nodes, by_value })
     }
 
-    /// The template as TOML; [`parse`](Self::parse) reads it back.
+    /// The template as TOML, which [`parse`](Self::parse) reads.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let nodes = (0..self.len()).map(|node| written_path(&self.path(node))).collect();
-        toml::to_string(&Out { name: &self.name, rank_chances: &self.chances, nodes })
+        toml::to_string(&WrittenTemplate { name: &self.name, rank_chances: &self.chances, nodes })
             .expect("strings and finite numbers are always TOML")
     }
 
@@ -195,19 +198,19 @@ impl TreeTemplate {
         path
     }
 
-    /// Its name, for reports.
+    /// The name, for reports.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its nodes in drafting order, `[len]`; the root is not among them.
+    /// The nodes in drafting order, without the root, `[len]`.
     #[must_use]
     pub fn nodes(&self) -> &[TemplateNode] {
         &self.nodes
     }
 
-    /// The indices of its nodes from the most valuable to the least, `[len]`.
+    /// The indices of the nodes, the most valuable first, `[len]`.
     #[must_use]
     pub fn by_value(&self) -> &[usize] {
         &self.by_value
@@ -219,20 +222,20 @@ impl TreeTemplate {
         self.nodes.len()
     }
 
-    /// Whether it drafts nothing.
+    /// Whether the template has no nodes, so that nothing is drafted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// The matrix columns that it uses: its largest rank and one.
+    /// The number of matrix columns that it uses: its largest rank plus one.
     #[must_use]
     pub fn ranks(&self) -> usize {
         self.nodes.iter().map(|node| node.rank + 1).max().unwrap_or(0)
     }
 }
 
-/// Digits and dots alone: `parse` would take "+1".
+/// Only digits and dots; `str::parse` alone would accept "+1".
 fn is_plain(path: &str) -> bool {
     path.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
@@ -242,7 +245,7 @@ fn written_path(path: &[usize]) -> String {
 }
 
 fn order_by_value(nodes: &[TemplateNode]) -> Vec<usize> {
-    // Chances are at most 1, so a parent's value is never below its child's; a stable sort keeps it first on a tie.
+    // A parent's value is never below its child's, and the stable sort keeps the parent first on a tie.
     let mut values: Vec<f64> = Vec::with_capacity(nodes.len());
     for node in nodes {
         values.push(f64::from(node.chance) * node.parent.map_or(1.0, |parent| values[parent]));
@@ -268,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn a_child_without_its_parent_is_refused_with_its_line() {
+    fn a_node_without_its_parent_is_refused_with_the_line() {
         let error = TreeTemplate::parse("name = \"x\"\nnodes = [\n  \"0\",\n  \"1.0\",\n]").unwrap_err();
         let expected = TemplateError::Orphan { line: 4, node: "1.0".into(), parent: "1".into() };
         assert_eq!(error, expected);
     }
 
     #[test]
-    fn what_is_not_a_template_is_refused_with_its_line() {
+    fn malformed_templates_are_refused_with_the_line() {
         let refused =
             |nodes: &str| TreeTemplate::parse(&format!("name = \"x\"\nnodes = {nodes}")).unwrap_err();
         for bad in ["", ".", "0.", "+1", "a", "32", "99999999999999999999"] {

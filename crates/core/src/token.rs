@@ -1,4 +1,4 @@
-//! Tokens, sequences and rows: the three things everything else is indexed by.
+//! Ids of tokens, sequences and rows.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ pub type TokenId = u32;
 
 /// An open sequence of a [`Verifier`](crate::Verifier).
 ///
-/// A verifier never gives the same id twice, so that a closed id stays dead.
+/// A verifier never gives the same id twice, so a closed id stays closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeqId(u64);
 
 impl SeqId {
-    /// The id with this number. Verifiers count upwards from any start.
+    /// The id with this number. Verifiers count up from any start.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)

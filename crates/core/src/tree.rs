@@ -1,10 +1,11 @@
-//! The draft tree: flat arrays of tokens and parents, the only truth about its shape.
+//! The draft tree, as flat arrays of tokens and parents.
 
 use std::fmt;
 
-use crate::{Shape, TokenId, TreeFull, TreeLimits};
+use crate::token::TokenId;
+use crate::tree_limits::{Shape, TreeFull, TreeLimits};
 
-/// A node of a [`DraftTree`]; nodes are numbered in the order in which they were pushed.
+/// A node of a [`DraftTree`]. Nodes are numbered in the order in which they were pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(u32);
 
@@ -14,13 +15,13 @@ impl NodeId {
 
     /// The node with this index.
     ///
-    /// An index past `u32::MAX` saturates: no tree is that large, so it names no node.
+    /// An index past `u32::MAX` saturates. No tree is that large, so it names no node.
     #[must_use]
     pub fn new(index: usize) -> Self {
         Self(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// The index of this node in [`DraftTree::tokens`] and its siblings.
+    /// The index of this node in [`DraftTree::tokens`] and the other arrays of the tree.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -38,8 +39,8 @@ const NO_NODE: u32 = u32::MAX;
 /// A tree of draft tokens that the model verifies in one pass.
 ///
 /// Node 0 is the root: the last emitted token, whose KV is not yet committed. `parents[i] < i` for every other
-/// node, and the children of one node hold distinct tokens. The arrays are flat and reused from step to step, so
-/// that drafting allocates nothing once warm.
+/// node, and the children of one node hold distinct tokens. The arrays are reused from step to step, so drafting allocates
+/// nothing once they have grown.
 ///
 /// ```
 /// use upcycle_core::{DraftTree, TreeFull, NodeId, TreeLimits};
@@ -62,7 +63,7 @@ pub struct DraftTree {
     depths: Vec<u32>,
     probabilities: Vec<f32>,
     labels: Vec<u8>,
-    /// Indexes over `parents`, so that the children of a node are found without a scan of the tree.
+    /// Links to the children of a node, which follow from `parents`.
     first_child: Vec<u32>,
     next_sibling: Vec<u32>,
     leaves: usize,
@@ -76,7 +77,7 @@ impl Default for DraftTree {
 }
 
 impl DraftTree {
-    /// A tree whose root is token 0 and which has no limits; [`restart`](Self::restart) makes it useful.
+    /// A tree of the root alone, token 0, to which nothing can be added before a [`restart`](Self::restart).
     #[must_use]
     pub fn new() -> Self {
         let mut tree = Self {
@@ -94,7 +95,7 @@ impl DraftTree {
         tree
     }
 
-    /// The chain that holds `tokens`, the first of them as its root: what a prefill chunk is.
+    /// The chain that holds `tokens`, the first of them as its root. A prefill chunk is one.
     ///
     /// An empty slice gives the tree of [`new`](Self::new).
     #[must_use]
@@ -106,7 +107,7 @@ impl DraftTree {
         tree
     }
 
-    /// Drops every node and starts anew from `root`; nothing is freed.
+    /// Removes all nodes and starts again with the token `root` and these limits. Keeps its memory.
     pub fn restart(&mut self, root: TokenId, limits: TreeLimits) {
         self.tokens.clear();
         self.parents.clear();
@@ -120,7 +121,7 @@ impl DraftTree {
         self.append(root, 0, 0, 1.0);
     }
 
-    /// Starts anew with the chain `root`, then `rest`, and no limits for more.
+    /// Becomes the chain of `root` and `rest`, to which nothing can be added.
     pub fn restart_chain(&mut self, root: TokenId, rest: &[TokenId]) {
         self.restart(root, TreeLimits::NONE);
         for (above, &token) in rest.iter().enumerate() {
@@ -139,11 +140,10 @@ impl DraftTree {
         self.next_sibling.push(NO_NODE);
     }
 
-    /// Adds a child holding `token` under `parent`, or finds the child that already holds it.
+    /// Adds a child that holds `token` under `parent`, or returns the child that already holds it.
     ///
-    /// `probability` is the chance that this child is right given that its parent is, where the drafter knows it;
-    /// it is clamped to 0..=1. An equal sibling is returned, not added, and keeps its own probability.
-    /// Costs a walk over the siblings.
+    /// `probability` is the chance that this child is accepted given that its parent is, if the drafter knows it. It is
+    /// clamped to 0..=1. A child that exists already keeps its probability. O(siblings).
     ///
     /// # Errors
     /// [`TreeFull`] if the node does not fit the limits; the tree is unchanged.
@@ -173,7 +173,7 @@ impl DraftTree {
         if depth as usize > self.limits.depth {
             return Err(TreeFull::Depth);
         }
-        // The first child takes its parent's place among the leaves.
+        // The first child of a leaf replaces it among the leaves.
         let leaves = self.leaves + usize::from(last != NO_NODE);
         if leaves > self.limits.leaves {
             return Err(TreeFull::Leaves);
@@ -189,7 +189,7 @@ impl DraftTree {
         Ok(NodeId(node))
     }
 
-    /// Says which of the drafter's [sources](crate::Drafter::sources) proposed `node`, as bits; for reports alone.
+    /// Records which of the drafter's [sources](crate::Drafter::sources) proposed `node`, as bits. Only reports use it.
     ///
     /// # Panics
     /// If `node` is not a node of this tree.
@@ -197,13 +197,13 @@ impl DraftTree {
         self.labels[node.index()] = sources;
     }
 
-    /// Which of the drafter's sources proposed each node, as bits, `[len]`; 0 where nothing was said.
+    /// Which of the drafter's sources proposed each node, as bits, `[len]`; 0 where nothing was recorded.
     #[must_use]
     pub fn labels(&self) -> &[u8] {
         &self.labels
     }
 
-    /// Becomes equal to `other`, in memory of its own.
+    /// Becomes a copy of `other`; keeps its memory.
     pub fn copy_from(&mut self, other: &DraftTree) {
         self.tokens.clone_from(&other.tokens);
         self.parents.clone_from(&other.parents);
@@ -216,11 +216,11 @@ impl DraftTree {
         self.limits = other.limits;
     }
 
-    /// Keeps the nodes for which `keep` holds, each only if its parent is kept, in their order; the rest are dropped and
-    /// the limits is as it was. The root always stays. O(len), and nothing is allocated.
+    /// Keeps the nodes for which `keep` returns true and whose parent is kept, in their order. The root and the limits always
+    /// stay. O(len), without allocation.
     pub fn retain(&mut self, mut keep: impl FnMut(NodeId) -> bool) {
         let (len, limits) = (self.len(), self.limits);
-        // New indices, where the links were: they are made anew below.
+        // The links are rebuilt below. Until then `next_sibling` holds the new index of each node.
         self.next_sibling[0] = 0;
         let mut kept = 1;
         for old in 1..len {
@@ -234,7 +234,7 @@ impl DraftTree {
             self.depths[kept] = self.depths[old];
             self.probabilities[kept] = self.probabilities[old];
             self.labels[kept] = self.labels[old];
-            // The parent's old index is read through the links before it is overwritten: `kept <= old`.
+            // `kept <= old`, so no parent is overwritten before it was read.
             self.parents[kept] = parent;
             kept += 1;
         }
@@ -259,13 +259,13 @@ impl DraftTree {
         }
     }
 
-    /// The child of `node` that holds `token`.
+    /// The child of `node` that holds `token`. O(children).
     #[must_use]
     pub fn child(&self, node: NodeId, token: TokenId) -> Option<NodeId> {
         self.children(node).find(|&child| self.tokens[child.index()] == token)
     }
 
-    /// The children of `node` in the order in which they were pushed; none for a node of another tree.
+    /// The children of `node`, in the order in which they were pushed. None for a node that the tree lacks.
     pub fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let first = self.first_child.get(node.index()).copied().unwrap_or(NO_NODE);
         std::iter::successors((first != NO_NODE).then_some(NodeId(first)), |child| {
@@ -274,14 +274,14 @@ impl DraftTree {
         })
     }
 
-    /// The number of nodes, the root counted: the rows that one pass over this tree scores. At least 1.
+    /// The number of nodes, the root included. A pass over this tree scores as many rows. At least 1.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a tree always has its root, so it is never empty")]
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// The number of draft nodes: all but the root.
+    /// The number of draft nodes, which are all but the root.
     #[must_use]
     pub fn drafted(&self) -> usize {
         self.tokens.len() - 1
@@ -299,7 +299,7 @@ impl DraftTree {
         &self.tokens
     }
 
-    /// The index of every node's parent, `[len]`; the root names itself.
+    /// The index of every node's parent, `[len]`; that of the root is 0.
     #[must_use]
     pub fn parents(&self) -> &[u32] {
         &self.parents
@@ -311,7 +311,7 @@ impl DraftTree {
         &self.depths
     }
 
-    /// The parent of `node`; none for the root.
+    /// The parent of `node`; `None` for the root.
     ///
     /// # Panics
     /// If `node` is not a node of this tree.
@@ -320,7 +320,7 @@ impl DraftTree {
         (node != NodeId::ROOT).then(|| NodeId(self.parents[node.index()]))
     }
 
-    /// The chance that `node` is right given that its parent is, where the drafter said so; 1 for the root.
+    /// The chance that `node` is accepted given that its parent is, if the drafter gave one; 1 for the root.
     ///
     /// # Panics
     /// If `node` is not a node of this tree.
@@ -348,7 +348,7 @@ impl DraftTree {
         self.depths.iter().copied().max().unwrap_or(0) as usize
     }
 
-    /// The poorest [`Shape`] that holds this tree.
+    /// The simplest [`Shape`] that this tree has.
     #[must_use]
     pub fn shape(&self) -> Shape {
         match (self.drafted(), self.leaves) {

@@ -1,6 +1,6 @@
-//! What may be drafted: how many nodes, how broad, how deep.
+//! How many nodes a draft may have, how broad and how deep it may be.
 
-/// What kinds of tree fit a [`TreeLimits`] or a backend.
+/// The kinds of tree that limits allow or a backend can verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shape {
     /// The root alone: plain decoding.
@@ -11,27 +11,27 @@ pub enum Shape {
     Tree,
 }
 
-/// What may be drafted now: the least of the budget, the backend's limits and the context left.
+/// How large a draft may be: the minimum of budget, backend limits and remaining context.
 ///
-/// A tree keeps its limits, so no drafter can overdraw it.
+/// A tree enforces its limits, so no drafter can exceed them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TreeLimits {
-    /// Draft nodes, the root not counted.
+    /// Draft nodes, without the root.
     pub nodes: usize,
-    /// Leaves; a tree always has one (the root, while it is alone).
+    /// Leaves. A tree always has at least one: the root, while it is alone.
     pub leaves: usize,
     /// The depth of the deepest node; the root has depth 0.
     pub depth: usize,
 }
 
 impl TreeLimits {
-    /// Any tree.
+    /// No limits.
     pub const UNBOUNDED: TreeLimits = TreeLimits { nodes: usize::MAX, leaves: usize::MAX, depth: usize::MAX };
 
     /// The root alone: plain decoding.
     pub const NONE: TreeLimits = TreeLimits { nodes: 0, leaves: 1, depth: 0 };
 
-    /// What fits both `self` and `other`.
+    /// The limits of trees that fit both `self` and `other`.
     #[must_use]
     pub fn and(self, other: TreeLimits) -> TreeLimits {
         TreeLimits {
@@ -41,7 +41,7 @@ impl TreeLimits {
         }
     }
 
-    /// The richest shape that fits.
+    /// The most general shape that fits.
     #[must_use]
     pub fn shape(self) -> Shape {
         if self.nodes == 0 || self.depth == 0 {
@@ -57,13 +57,13 @@ impl TreeLimits {
 /// Why a node was not added; the tree is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TreeFull {
-    /// All nodes that the limits allow are drafted: nothing more fits anywhere.
+    /// The tree has all nodes that its limits allow. Nothing more fits anywhere.
     #[error("the tree has as many draft nodes as its limits allow")]
     Nodes,
-    /// One more leaf would not fit; a child of a present leaf still does.
+    /// One more leaf does not fit. A child of a leaf still does.
     #[error("the tree has as many leaves as its limits allow")]
     Leaves,
-    /// The node would be too deep; shallower ones still fit.
+    /// The node would be too deep. Shallower ones still fit.
     #[error("the node would be deeper than the limits of the tree allow")]
     Depth,
 }

@@ -1,16 +1,16 @@
-//! What backends derive from a tree's `parents`: positions, ancestor sets, leaf paths, the additive mask.
+//! What backends derive from a tree: positions, ancestor sets, the additive mask, paths to the leaves.
 //!
-//! Each view is rebuilt in place, so that a backend that keeps one allocates nothing once warm.
+//! Each is rebuilt in memory that the backend keeps, so that no pass allocates once this memory has grown.
 
-use crate::{DraftTree, NodeId};
+use crate::tree::{DraftTree, NodeId};
 
-/// The absolute position of every node, `[len]`: `prefix_len + depth`, into `out`.
+/// Writes the absolute position of every node, `prefix_len + depth`, into `out`, `[len]`.
 pub fn positions(tree: &DraftTree, prefix_len: usize, out: &mut Vec<u32>) {
     out.clear();
     out.extend(tree.depths().iter().map(|&depth| prefix_len as u32 + depth));
 }
 
-/// For every node the set of nodes that it may attend to: itself and its ancestors, as a bitset.
+/// For every node the set of nodes that it attends to, as a bitset: itself and its ancestors.
 ///
 /// Node `a` is bit `a % 64` of word `a / 64` of a row of [`words`](Self::words) words.
 #[derive(Clone, Debug, Default)]
@@ -20,13 +20,13 @@ pub struct AncestorSets {
 }
 
 impl AncestorSets {
-    /// Derives the sets of `tree`, in O(len² / 64).
+    /// Computes the sets of `tree`. O(len² / 64).
     pub fn rebuild(&mut self, tree: &DraftTree) {
         self.words = tree.len().div_ceil(64);
         self.bits.clear();
         self.bits.resize(tree.len() * self.words, 0);
         for (node, &parent) in tree.parents().iter().enumerate() {
-            // The parent stands earlier, so its set is complete.
+            // Parents come first, so the set of the parent is complete.
             let (before, own) = self.bits.split_at_mut(node * self.words);
             if node > 0 {
                 own[..self.words].copy_from_slice(&before[parent as usize * self.words..][..self.words]);
@@ -54,7 +54,7 @@ impl AncestorSets {
     }
 }
 
-/// The additive attention mask `[len, prefix_len + len]`, row after row, into `out`: 0 where a node attends (the
+/// Writes the additive attention mask, `[len, prefix_len + len]`, row after row, into `out`: 0 where a node attends (the
 /// whole prefix, its ancestors, itself), negative infinity elsewhere.
 pub fn additive_mask(tree: &DraftTree, prefix_len: usize, out: &mut Vec<f32>) {
     let width = prefix_len + tree.len();
@@ -79,7 +79,7 @@ pub struct LeafPaths {
 }
 
 impl LeafPaths {
-    /// Derives the paths of `tree`, in the sum of their lengths.
+    /// Computes the paths of `tree`. O(sum of their lengths).
     pub fn rebuild(&mut self, tree: &DraftTree) {
         self.nodes.clear();
         self.ends.clear();

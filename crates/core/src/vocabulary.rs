@@ -1,25 +1,29 @@
-//! A matrix for texts that nobody has seen yet: what the model says after each token of its vocabulary alone.
+//! Fills a matrix before any text was decoded, by scoring each token of the vocabulary on its own.
 //!
-//! A vacant row drafts nothing, and most rows of a first answer are vacant. What the model itself ranks behind a token that
-//! stands alone is a poorer guess than what it ranked in a text, and a better one than none (measured in docs/drafting.md).
+//! A vacant row drafts nothing, and most rows are vacant during a first answer. The model's ranking after a single token is a
+//! worse guess than a ranking within a text, but better than none (measured in docs/drafting.md).
 
 use std::ops::ControlFlow;
 
-use crate::{
-    AdjacencyMatrix, Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput,
-    TreeLimits, Verifier, VerifyError,
-};
+use crate::matrix::AdjacencyMatrix;
+use crate::token::{Row, SeqId, TokenId};
+use crate::top::RowSelection;
+use crate::top::TopK;
+use crate::tree::{DraftTree, NodeId};
+use crate::tree_limits::TreeLimits;
+use crate::verifier::{Commit, TreeInput, Verifier, VerifyError};
 
-/// The most tokens of a pass: enough for any engine to be at its best, and logits of 25 MB in a vocabulary of 49k.
-const TOGETHER: usize = 128;
+/// Tokens per pass at most: enough for the full speed of any engine. The logits of a pass then take 25 MB with a vocabulary
+/// of 49k.
+const MAX_TOKENS: usize = 128;
 
-/// Fills every vacant row of `matrix` with what the model ranks highest behind `context` and the row's token; rows that hold
-/// something stay as they are. `context` is where a text begins, such as the chat template around an empty message; it may
-/// be empty.
+/// Fills every vacant row of `matrix` with the tokens that the model ranks highest after `context` and the token of the row.
+/// Other rows stay as they are. `context` is how a text begins, such as the chat template around an empty message. It may be
+/// empty.
 ///
-/// Tokens are asked for by rising id, many in a pass: behind the last token of the context each is a branch of one tree. A
-/// verifier without trees, or an empty context, takes a pass for each. After a pass `on_pass` is told how many tokens are done, and
-/// of how many; [`ControlFlow::Break`] ends it there. In all, one row is scored for each vacant one.
+/// Each pass scores many tokens, by rising id, as the branches of one tree under the last token of the context. With an empty
+/// context, or a verifier that does not support trees, each token takes a pass of its own. After each pass `on_pass` gets the
+/// number of tokens done and the number of all; [`ControlFlow::Break`] stops there. One row is scored for each vacant row.
 ///
 /// ```
 /// use std::ops::ControlFlow;
@@ -35,8 +39,8 @@ const TOGETHER: usize = 128;
 /// ```
 ///
 /// # Errors
-/// Whatever [`open`](Verifier::open), [`forward`](Verifier::forward) and [`commit`](Verifier::commit) of the verifier refuse.
-/// Its sequence is closed then too, and rows that were filled before stay.
+/// Those of [`open`](Verifier::open), [`forward`](Verifier::forward) and [`commit`](Verifier::commit) of the verifier. The
+/// sequence is closed in any case, and rows that were filled before stay filled.
 pub fn fill_vacant_rows(
     matrix: &mut AdjacencyMatrix,
     verifier: &mut (impl Verifier + ?Sized),
@@ -59,14 +63,14 @@ fn fill(
     let limits = verifier.limits();
     let (max_rows, known) = (limits.max_rows.max(1), limits.vocab.min(matrix.vocab()));
     let tree_limits = limits.tree_limits(context.len().saturating_sub(1), 1);
-    let together = tree_limits.nodes.min(tree_limits.leaves).min(TOGETHER);
-    // With less, a token is cheaper as a root of its own.
-    let (root, behind) = match context.split_last() {
-        Some((&root, behind)) if together > 1 => (Some(root), behind),
+    let per_pass = tree_limits.nodes.min(tree_limits.leaves).min(MAX_TOKENS);
+    // A tree of the root and one token would cost two rows, a root alone costs one.
+    let (root, prefix) = match context.split_last() {
+        Some((&root, prefix)) if per_pass > 1 => (Some(root), prefix),
         _ => (None, context),
     };
     let mut top = TopK::new(matrix.k());
-    for chunk in behind.chunks(max_rows) {
+    for chunk in prefix.chunks(max_rows) {
         let tree = DraftTree::chain(chunk);
         verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], &mut top)?;
         let path: Vec<NodeId> = tree.nodes().collect();
@@ -77,15 +81,15 @@ fn fill(
         (0..known as TokenId).filter(|&token| matrix.candidate(token, 0).is_none()).collect();
     let mut tree = DraftTree::new();
     let mut done = 0;
-    for tokens in vacant.chunks(if root.is_some() { together } else { 1 }) {
+    for tokens in vacant.chunks(if root.is_some() { per_pass } else { 1 }) {
         tree.restart(root.unwrap_or(tokens[0]), TreeLimits::UNBOUNDED);
         if root.is_some() {
             for &token in tokens {
-                // A tree without bounds refuses nothing.
+                // A tree without limits refuses nothing.
                 let _ = tree.push(NodeId::ROOT, token, None);
             }
         }
-        // Never committed, so that each pass begins where the context ends.
+        // Nothing is committed, so each pass starts at the end of the context.
         verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut top)?;
         let first = usize::from(root.is_some());
         for (node, &token) in tree.tokens().iter().enumerate().skip(first) {

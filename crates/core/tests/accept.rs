@@ -1,4 +1,4 @@
-//! The walk against brute force over all paths of a tree.
+//! The acceptance rule against brute force over all paths of a tree.
 
 use proptest::prelude::*;
 use upcycle_core::{AcceptedPath, DraftTree, NodeId, TokenId, TreeLimits, accept};
@@ -26,42 +26,42 @@ fn paths(tree: &DraftTree) -> Vec<Vec<NodeId>> {
 
 proptest! {
     #[test]
-    fn the_walk_is_the_longest_path_that_the_model_would_have_said(
+    fn the_accepted_path_is_the_longest_that_the_model_would_generate(
         tree in a_tree(),
-        draws in prop::collection::vec(0_u32..4, 61),
+        samples in prop::collection::vec(0_u32..4, 61),
     ) {
-        let draw = |node: NodeId| draws[node.index()];
-        let said = |path: &Vec<NodeId>| {
-            path.windows(2).all(|pair| tree.tokens()[pair[1].index()] == draw(pair[0]))
+        let sample = |node: NodeId| samples[node.index()];
+        let generated = |path: &Vec<NodeId>| {
+            path.windows(2).all(|pair| tree.tokens()[pair[1].index()] == sample(pair[0]))
         };
-        let longest = paths(&tree).into_iter().filter(said).max_by_key(Vec::len).unwrap();
-        let mut walk = AcceptedPath { nodes: vec![NodeId::new(9)], sampled: vec![9] };
+        let longest = paths(&tree).into_iter().filter(generated).max_by_key(Vec::len).unwrap();
+        let mut accepted = AcceptedPath { nodes: vec![NodeId::new(9)], sampled: vec![9] };
         let mut asked = Vec::new();
-        accept(&tree, &mut walk, |node| {
+        accept(&tree, &mut accepted, |node| {
             asked.push(node);
-            Ok::<TokenId, ()>(draw(node))
+            Ok::<TokenId, ()>(sample(node))
         })
         .unwrap();
-        prop_assert_eq!(&walk.nodes, &longest);
+        prop_assert_eq!(&accepted.nodes, &longest);
         prop_assert_eq!(&asked, &longest, "each node of the path is asked once, in order");
-        let sampled: Vec<TokenId> = longest.iter().map(|&node| draw(node)).collect();
-        prop_assert_eq!(&walk.sampled, &sampled);
+        let sampled: Vec<TokenId> = longest.iter().map(|&node| sample(node)).collect();
+        prop_assert_eq!(&accepted.sampled, &sampled);
         prop_assert_eq!(tree.child(longest[longest.len() - 1], sampled[sampled.len() - 1]), None);
     }
 
     #[test]
-    fn an_error_ends_the_walk_before_its_node(
+    fn an_error_ends_the_path_before_its_node(
         tree in a_tree(),
-        draws in prop::collection::vec(0_u32..3, 61),
+        samples in prop::collection::vec(0_u32..3, 61),
         fails_at in 0_usize..6,
     ) {
-        let draw = |node: NodeId| Ok::<TokenId, usize>(draws[node.index()]);
+        let sample = |node: NodeId| Ok::<TokenId, usize>(samples[node.index()]);
         let mut whole = AcceptedPath::default();
-        accept(&tree, &mut whole, draw).unwrap();
+        accept(&tree, &mut whole, sample).unwrap();
         let (mut cut, mut calls) = (AcceptedPath::default(), 0);
         let result = accept(&tree, &mut cut, |node| {
             calls += 1;
-            if calls > fails_at { Err(calls) } else { draw(node) }
+            if calls > fails_at { Err(calls) } else { sample(node) }
         });
         let kept = fails_at.min(whole.nodes.len());
         prop_assert_eq!(result, if fails_at < whole.nodes.len() { Err(fails_at + 1) } else { Ok(()) });

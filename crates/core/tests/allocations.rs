@@ -1,4 +1,4 @@
-//! Once warm, a step allocates nothing.
+//! A step allocates nothing once the memory has grown.
 #![expect(
     unsafe_code,
     reason = "a global allocator can only be written with unsafe; it forwards to the system's"
@@ -14,29 +14,29 @@ use upcycle_core::{
 use upcycle_testkit::NaiveVerifier;
 
 thread_local! {
-    /// Of this thread alone: tests run beside each other.
+    /// Per thread, since tests run in parallel.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-// SAFETY: every call is handed on to the system's allocator as it came, and the count is a thread's own cell that
-// is neither allocated nor dropped.
+// SAFETY: every call goes unchanged to the system's allocator. The counter is a thread-local cell that is neither allocated
+// nor dropped.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are the system allocator's conditions.
+        // SAFETY: the caller upholds the contract, which is that of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the system allocator's conditions.
+        // SAFETY: the caller upholds the contract, which is that of the system's allocator.
         unsafe { System.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are the system allocator's conditions.
+        // SAFETY: the caller upholds the contract, which is that of the system's allocator.
         unsafe { System.realloc(place, layout, size) }
     }
 }
@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Runs two texts side by side until warm, then counts the allocations of a hundred more steps.
+/// Decodes two texts at once for a while, then counts the allocations of a hundred more steps.
 fn allocations(drafter: impl Drafter, sampling: Sampling) -> usize {
     let model = NaiveVerifier::new(48, 2).with_max_context(4096);
     let mut decoder = Decoder::new(model, drafter).with_budget(24);

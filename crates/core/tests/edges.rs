@@ -1,5 +1,5 @@
-//! The places where a text ends or a limit bites, each on its own: the text is that of plain decoding, and the test first
-//! sees to it that the place was met. (`text.rs` goes through arbitrary ones.)
+//! Each way in which a text ends or meets a limit: the text is that of plain decoding. Each test also checks that its case
+//! occurred. (`text.rs` tests random cases.)
 
 mod plain;
 
@@ -13,7 +13,7 @@ use upcycle_testkit::NaiveVerifier;
 
 const VOCAB: usize = 24;
 
-/// Knows how the text goes on, and drafts that with some wrong siblings of each node: as much as fits of a tree of 7 levels.
+/// Drafts the right continuation and some wrong siblings of each node: as much as fits of a tree of 7 levels.
 struct Branching {
     text: Vec<TokenId>,
     siblings: TokenId,
@@ -28,7 +28,7 @@ impl Drafter for Branching {
         for &token in rest.iter().take(LEVELS) {
             let Ok(node) = tree.push(above, token, Some(0.9)) else { return };
             for wrong in 1..=self.siblings {
-                // What does not fit is left out.
+                // A node that does not fit is left out.
                 let _ = tree.push(above, (token + wrong) % VOCAB as TokenId, None);
             }
             above = node;
@@ -44,14 +44,14 @@ struct Step {
     depth: usize,
     /// Tokens that the tree holds below its root.
     drafted: Vec<TokenId>,
-    /// Tokens that the model drew down the tree, the bonus among them.
+    /// Tokens sampled along the tree, including the bonus.
     sampled: usize,
     /// Tokens of them that were emitted.
     emitted: usize,
 }
 
 impl Step {
-    /// The text ended between the ends of an accepted path.
+    /// Whether the text ended within an accepted path.
     fn ends_inside(&self) -> bool {
         self.emitted > 1 && self.emitted < self.sampled
     }
@@ -67,7 +67,7 @@ fn greedy(prompt: &[TokenId], max_tokens: usize) -> Case {
     }
 }
 
-/// The same, greedily and warm.
+/// The same case, greedy and sampled.
 fn both(case: &Case) -> [Case; 2] {
     let warm = SamplingConfig { temperature: 0.9, seed: 5, ..SamplingConfig::default() };
     [case.clone(), Case { sampling: warm, ..case.clone() }]
@@ -132,13 +132,13 @@ fn the_context_is_full_in_the_middle_of_a_tree() {
             both(&greedy(&[1, 2, 3], 100)).into_iter().flat_map(|case| [0, 1, 2].map(|n| (case.clone(), n)))
         {
             let (text, finish) = case.plain(&model);
-            // A token may follow the last that fits, since its own keys and values need no room.
+            // One more token can follow the last that fits, since its keys and values are not stored.
             assert_eq!((text.len(), finish), (max_context - 3 + 1, FinishReason::ContextFull));
             for step in compare_known(&model, &case, siblings) {
                 let left = max_context - step.committed - 1;
                 assert!(
                     step.drafted.len() <= left && step.emitted == step.sampled,
-                    "nothing is drafted in vain"
+                    "nothing is drafted that cannot be emitted"
                 );
                 let short = step.drafted.len() < LEVELS * (1 + siblings as usize);
                 cut += usize::from(short && step.drafted.len() == left && step.drafted.len() > step.depth);
@@ -166,7 +166,7 @@ fn a_template_is_deeper_than_the_context_left() {
             for drafter in learning(&matrix, &template) {
                 compare(&model, &case, drafter);
             }
-            // Alone it drafts as deep as the context lets it, or to the last level of its template.
+            // It drafts as deep as the context or the template allows.
             let steps = compare(&model, &case, TokenRecycling::new(matrix.clone(), template.clone()));
             for step in &steps {
                 assert!(step.depth <= (10 + left - step.committed - 1).min(6));
@@ -209,7 +209,7 @@ fn the_end_of_sequence_is_a_node_of_the_draft() {
                 let case = Case { end_of_sequence, ..case.clone() };
                 assert_eq!(case.plain(&model).1, FinishReason::EndOfSequence);
                 let steps = compare_known(&model, &case, 2);
-                // The first token stands in no draft, and may be the end already.
+                // The first token is in no draft, and it may already be the end.
                 let last = steps.last().filter(|step| step.ends_inside());
                 assert!(last.is_none_or(|step| step.drafted.contains(&end)));
                 inside += usize::from(last.is_some());

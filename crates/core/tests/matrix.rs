@@ -1,4 +1,4 @@
-//! The adjacency matrix against a map, and its snapshot against damage of every kind.
+//! The adjacency matrix against a map, and its snapshot against all kinds of damage.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ enum Op {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    // Some tokens lie outside the vocabulary.
+    // Some tokens are outside the vocabulary.
     let logits = prop::option::of(prop::collection::vec(-20.0_f32..20.0, 0..12));
     let update = (0_u32..35, prop::collection::vec(0_u32..40, 0..12), logits)
         .prop_map(|(token, candidates, logits)| Op::Update(token, candidates, logits));
@@ -55,7 +55,7 @@ fn filled(vocab: usize, k: usize, ops: &[Op]) -> (AdjacencyMatrix, BTreeMap<Toke
 
 proptest! {
     #[test]
-    fn it_is_a_map_of_rows(vocab in 1_usize..36, k in 1_usize..10, ops in ops()) {
+    fn a_matrix_is_a_map_of_rows(vocab in 1_usize..36, k in 1_usize..10, ops in ops()) {
         let (matrix, model) = filled(vocab, k, &ops);
         prop_assert_eq!(matrix.rows(), model.len());
         prop_assert_eq!(matrix.tokens().collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
@@ -70,20 +70,20 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_comes_back_whole(vocab in 1_usize..36, k in 1_usize..10, ops in ops()) {
+    fn a_snapshot_restores_the_matrix(vocab in 1_usize..36, k in 1_usize..10, ops in ops()) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("matrix.bin");
         let (matrix, _) = filled(vocab, k, &ops);
         matrix.save(&path, &FINGERPRINT).unwrap();
         prop_assert_eq!(AdjacencyMatrix::load(&path, vocab, k, &FINGERPRINT).unwrap(), matrix);
-        // Once more over itself: no other file stays behind.
+        // Saving again leaves no other file.
         AdjacencyMatrix::new(vocab, k).unwrap().save(&path, &FINGERPRINT).unwrap();
         prop_assert_eq!(AdjacencyMatrix::load(&path, vocab, k, &FINGERPRINT).unwrap().rows(), 0);
         prop_assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_snapshot_for_something_else_is_refused(ops in ops()) {
+    fn a_snapshot_of_another_model_is_refused(ops in ops()) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("matrix.bin");
         filled(20, 4, &ops).0.save(&path, &FINGERPRINT).unwrap();
@@ -96,7 +96,7 @@ proptest! {
         ] {
             match AdjacencyMatrix::load(&path, vocab, k, &fingerprint) {
                 Err(SnapshotError::Mismatch { what: found, .. }) => prop_assert_eq!(found, what),
-                // A file of another width may be longer than any that is right.
+                // With another k the file may be too long for any snapshot.
                 Err(SnapshotError::Length { .. }) => {}
                 found => prop_assert!(false, "{found:?}"),
             }
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_that_someone_made_up_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), real: bool) {
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), real: bool) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("matrix.bin");
         let bytes = if real { [&b"UPCYMTRX"[..], &bytes].concat() } else { bytes };
@@ -114,7 +114,7 @@ proptest! {
 }
 
 #[test]
-fn scores_are_the_softmax_over_the_rows_own_candidates() {
+fn scores_are_the_softmax_over_the_candidates_of_a_row() {
     let mut matrix = AdjacencyMatrix::new(10, 3).unwrap();
     let mut scores = |ids: &[TokenId], logits: &[f32]| {
         matrix.update_scored(4, &Candidates { ids, logits, log_sum_exp: None });
@@ -125,7 +125,7 @@ fn scores_are_the_softmax_over_the_rows_own_candidates() {
     assert_eq!(scores(&[1, 2, 3, 5], &[7.0, 7.0 - third, 7.0 - 2.0 * third, -9.0]), [177, 59, 20]);
     assert_eq!(scores(&[1, 2], &[0.0, 0.0]), [128, 128, 0]);
     assert_eq!(scores(&[1], &[f32::MIN]), [255, 0, 0]);
-    // Where it cannot be known, it is not: too few logits, one that is none, a candidate that the vocabulary lacks.
+    // Scores stay unknown with too few logits, with a NaN, and with a candidate outside the vocabulary.
     assert_eq!(scores(&[1, 2], &[0.0]), [0, 0, 0]);
     assert_eq!(scores(&[1, 2], &[f32::NAN, f32::NAN]), [0, 0, 0]);
     assert_eq!(scores(&[1, 99, 2], &[2.0, 1.0, 0.0]), [0, 0, 0]);
@@ -139,7 +139,7 @@ fn scores_are_the_softmax_over_the_rows_own_candidates() {
     assert_eq!(matrix.scores(4), [0, 0, 0]);
 }
 
-/// A snapshot of some rows, as bytes.
+/// The bytes of a valid snapshot.
 fn sound(folder: &Path) -> Vec<u8> {
     let mut matrix = AdjacencyMatrix::new(20, 3).unwrap();
     matrix.update(2, &[4, 5]);
@@ -157,7 +157,7 @@ fn load(folder: &Path, bytes: &[u8]) -> Result<AdjacencyMatrix, SnapshotError> {
 }
 
 #[test]
-fn a_file_that_is_cut_off_or_longer_is_refused() {
+fn a_truncated_or_extended_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = sound(folder.path());
     assert!(load(folder.path(), &bytes).is_ok());
@@ -196,11 +196,11 @@ fn a_flipped_bit_anywhere_is_refused() {
 }
 
 #[test]
-fn what_the_checksum_cannot_excuse_is_refused() {
+fn invalid_values_are_refused_despite_a_right_checksum() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = sound(folder.path());
     let row = |index: usize| 56 + index * 19;
-    // (where, what): a token past the vocabulary, a candidate past it, rows out of order, a row twice, no candidates, a
+    // (byte, value): a token past the vocabulary, a candidate past it, rows out of order, a row twice, no candidates, a
     // vacant slot before one that is not, the score of a vacant slot.
     let damages = [
         (row(2), 20),
@@ -223,7 +223,7 @@ fn what_the_checksum_cannot_excuse_is_refused() {
 }
 
 #[test]
-fn what_the_system_refuses_is_named() {
+fn errors_of_the_system_name_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("no such folder").join("matrix.bin");
     let matrix = AdjacencyMatrix::new(20, 3).unwrap();

@@ -1,4 +1,4 @@
-//! The sampler against exact probabilities and against a naive reading of its settings.
+//! The sampler against exact probabilities and against a naive implementation of its settings.
 
 use proptest::prelude::*;
 use upcycle_core::{Sampler, Sampling, SamplingConfig, TokenId};
@@ -12,7 +12,7 @@ fn probabilities(logits: &[f32], temperature: f64) -> Vec<f64> {
     weights.into_iter().map(|weight| weight / sum).collect()
 }
 
-/// Pearson's statistic, cells that expect fewer than ten taken together, and its degrees of freedom.
+/// Pearson's chi-square and its degrees of freedom. Cells with an expectation below ten are merged.
 fn chi_square(counts: &[usize], expected: &[f64]) -> (f64, f64) {
     let mut cells: Vec<(f64, f64)> = Vec::new();
     let mut rest = (0.0, 0.0);
@@ -34,7 +34,7 @@ fn chi_square(counts: &[usize], expected: &[f64]) -> (f64, f64) {
 
 fn fits(counts: &[usize], expected: &[f64]) -> bool {
     let (statistic, freedom) = chi_square(counts, expected);
-    // Four standard deviations of chi-square around its mean; the seeds are fixed, so this passes always or never.
+    // Four standard deviations of chi-square around its mean. The seeds are fixed, so the result is always the same.
     freedom >= 3.0 && (statistic - freedom).abs() < 4.0 * (2.0 * freedom).sqrt()
 }
 
@@ -43,13 +43,13 @@ fn sampler(config: SamplingConfig) -> Sampler {
 }
 
 #[test]
-fn draws_have_the_probabilities_of_the_softmax_along_every_counter() {
+fn samples_follow_the_softmax_over_positions_seeds_and_streams() {
     let warm = SamplingConfig { temperature: 1.0, seed: 5, ..SamplingConfig::default() };
     for (temperature, model) in [(1.0_f32, 1), (0.6, 2), (2.5, 3)] {
         let logits = NaiveVerifier::new(40, model).logits_after(&[1, 2, 3]);
         let p = probabilities(&logits, f64::from(temperature));
         let expected: Vec<f64> = p.iter().map(|p| p * DRAWS as f64).collect();
-        // Positions, seeds and streams: each is a source of fresh noise.
+        // Positions, seeds and streams each give new noise.
         for along in 0..3 {
             let mut counts = vec![0; logits.len()];
             for draw in 0..DRAWS {
@@ -60,7 +60,7 @@ fn draws_have_the_probabilities_of_the_softmax_along_every_counter() {
                     1 => config.seed = draw as u64,
                     _ => config.stream = draw as u32,
                 }
-                counts[sampler(config).choose(&logits, position, &[]).token as usize] += 1;
+                counts[sampler(config).sample(&logits, position, &[]).token as usize] += 1;
             }
             assert!(fits(&counts, &expected), "{temperature}, {along}: {:?}", chi_square(&counts, &expected));
         }
@@ -73,10 +73,10 @@ fn neighbouring_positions_are_independent() {
     let p = probabilities(&logits, 1.0);
     let config = SamplingConfig { temperature: 1.0, seed: 11, ..SamplingConfig::default() };
     let mut sampler = sampler(config);
-    let draws: Vec<usize> =
-        (0..2 * DRAWS).map(|at| sampler.choose(&logits, at, &[]).token as usize).collect();
+    let samples: Vec<usize> =
+        (0..2 * DRAWS).map(|at| sampler.sample(&logits, at, &[]).token as usize).collect();
     let mut counts = vec![0; 25];
-    for pair in draws.chunks_exact(2) {
+    for pair in samples.chunks_exact(2) {
         counts[pair[0] * 5 + pair[1]] += 1;
     }
     let expected: Vec<f64> = (0..25).map(|pair| p[pair / 5] * p[pair % 5] * DRAWS as f64).collect();
@@ -84,20 +84,20 @@ fn neighbouring_positions_are_independent() {
 }
 
 #[test]
-fn a_wrong_distribution_would_be_seen() {
+fn a_wrong_distribution_is_detected() {
     let logits = NaiveVerifier::new(40, 1).logits_after(&[1, 2, 3]);
     let p = probabilities(&logits, 1.05);
     let expected: Vec<f64> = p.iter().map(|p| p * DRAWS as f64).collect();
     let mut sampler = sampler(SamplingConfig { temperature: 1.0, seed: 5, ..SamplingConfig::default() });
     let mut counts = vec![0; logits.len()];
     for position in 0..DRAWS {
-        counts[sampler.choose(&logits, position, &[]).token as usize] += 1;
+        counts[sampler.sample(&logits, position, &[]).token as usize] += 1;
     }
     assert!(!fits(&counts, &expected), "a temperature five percent off");
 }
 
-/// The logits after the repetition penalty, by its definition.
-fn penalised(logits: &[f32], history: &[TokenId], penalty: f32) -> Vec<f32> {
+/// The logits after the repetition penalty, from its definition.
+fn penalized(logits: &[f32], history: &[TokenId], penalty: f32) -> Vec<f32> {
     let recent = &history[history.len().saturating_sub(64)..];
     let change = |(token, &logit): (usize, &f32)| match recent.contains(&(token as TokenId)) {
         true if logit > 0.0 => logit / penalty,
@@ -107,7 +107,7 @@ fn penalised(logits: &[f32], history: &[TokenId], penalty: f32) -> Vec<f32> {
     logits.iter().enumerate().map(change).collect()
 }
 
-/// The tokens that top-k, then top-p, then min-p leave, by their definitions.
+/// The tokens that top-k, top-p and min-p keep, from their definitions.
 fn kept(logits: &[f32], config: SamplingConfig) -> Vec<TokenId> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
@@ -133,7 +133,7 @@ fn kept(logits: &[f32], config: SamplingConfig) -> Vec<TokenId> {
 
 proptest! {
     #[test]
-    fn a_draw_is_the_best_of_what_is_kept(
+    fn a_sample_has_the_best_score_of_the_kept_tokens(
         logits in prop::collection::vec(-8.0_f32..8.0, 1..400),
         history in prop::collection::vec(0_u32..400, 0..100),
         (temperature, top_k) in (0.1_f32..3.0, prop_oneof![Just(0_usize), 1_usize..500]),
@@ -143,21 +143,21 @@ proptest! {
     ) {
         let config = SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, seed, stream };
         let position = position as usize;
-        let choice = sampler(config).choose(&logits, position, &history);
-        // The same noise over the kept tokens alone: all others sink far below.
-        let logits = penalised(&logits, &history, repeat_penalty);
+        let sampled = sampler(config).sample(&logits, position, &history);
+        // The same noise over the kept tokens only: all others get a very low logit.
+        let logits = penalized(&logits, &history, repeat_penalty);
         let kept = kept(&logits, config);
         let sunk: Vec<f32> = (0..).zip(&logits).map(|(token, &logit)| {
             if kept.contains(&token) { logit } else { -1e6 }
         }).collect();
         let plain = SamplingConfig { temperature, seed, stream, ..SamplingConfig::default() };
-        let expected = sampler(plain).choose(&sunk, position, &[]);
-        prop_assert_eq!(choice.token, expected.token);
-        prop_assert!(kept.contains(&choice.token));
+        let expected = sampler(plain).sample(&sunk, position, &[]);
+        prop_assert_eq!(sampled.token, expected.token);
+        prop_assert!(kept.contains(&sampled.token));
         if kept.len() == 1 {
-            prop_assert_eq!(choice.gap, f64::INFINITY);
+            prop_assert_eq!(sampled.gap, f64::INFINITY);
         } else {
-            prop_assert!((choice.gap - expected.gap).abs() < 1e-9, "{} {}", choice.gap, expected.gap);
+            prop_assert!((sampled.gap - expected.gap).abs() < 1e-9, "{} {}", sampled.gap, expected.gap);
         }
     }
 
@@ -168,17 +168,17 @@ proptest! {
         repeat_penalty in prop_oneof![Just(1.0_f32), Just(2.0), Just(0.5)],
     ) {
         let config = SamplingConfig { repeat_penalty, ..SamplingConfig::default() };
-        let choice = sampler(config).choose(&logits, 3, &history);
-        let logits = penalised(&logits, &history, repeat_penalty);
+        let sampled = sampler(config).sample(&logits, 3, &history);
+        let logits = penalized(&logits, &history, repeat_penalty);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-        prop_assert_eq!(choice.token as usize, order[0]);
+        prop_assert_eq!(sampled.token as usize, order[0]);
         let gap = order.get(1).map_or(f64::INFINITY, |&second| f64::from(logits[order[0]] - logits[second]));
-        prop_assert_eq!(choice.gap, gap);
+        prop_assert_eq!(sampled.gap, gap);
     }
 
     #[test]
-    fn a_draw_depends_on_its_place_and_not_on_the_draws_before(
+    fn a_sample_depends_on_its_position_and_not_on_earlier_samples(
         positions in prop::collection::vec(0_usize..50, 1..20),
         seed: u64,
     ) {
@@ -186,8 +186,8 @@ proptest! {
         let config = SamplingConfig { temperature: 1.0, top_p: 0.9, seed, ..SamplingConfig::default() };
         let mut used = sampler(config);
         for position in positions {
-            let fresh = sampler(config).choose(&logits, position, &[]);
-            prop_assert_eq!(used.choose(&logits, position, &[]), fresh);
+            let fresh = sampler(config).sample(&logits, position, &[]);
+            prop_assert_eq!(used.sample(&logits, position, &[]), fresh);
         }
     }
 }

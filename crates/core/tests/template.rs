@@ -1,11 +1,11 @@
-//! Tree templates: what is written is what is read, and what is wrong is refused with its line.
+//! Tree templates: reading gives what was written, and invalid templates are refused with the line.
 
 use std::collections::HashSet;
 
 use proptest::prelude::*;
 use upcycle_core::{TemplateError, TreeTemplate};
 
-/// A random valid tree: each path of ranks after its parent's, no path twice.
+/// A random valid tree: each path of ranks comes after its parent, and none twice.
 fn paths() -> impl Strategy<Value = Vec<Vec<usize>>> {
     prop::collection::vec((any::<prop::sample::Index>(), 0_usize..32), 0..40).prop_map(|pushes| {
         let mut paths: Vec<Vec<usize>> = vec![vec![]];
@@ -23,7 +23,7 @@ fn written(path: &[usize]) -> String {
     path.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
 }
 
-/// One node a line, the first of them on line 3.
+/// One node per line, the first on line 3.
 fn toml(paths: &[Vec<usize>]) -> String {
     let nodes: String = paths.iter().map(|path| format!("  {:?},\n", written(path))).collect();
     format!("name = \"a test\"\nnodes = [\n{nodes}]\n")
@@ -31,7 +31,7 @@ fn toml(paths: &[Vec<usize>]) -> String {
 
 proptest! {
     #[test]
-    fn a_template_is_what_is_written(
+    fn a_template_reads_as_written(
         paths in paths(),
         chances in prop::option::of(prop::collection::vec(0.001_f32..=1.0, 1..32)),
     ) {
@@ -60,7 +60,7 @@ proptest! {
         let mut last = f64::INFINITY;
         for &node in template.by_value() {
             prop_assert!(template.nodes()[node].parent.is_none_or(|parent| seen.contains(&parent)));
-            // The order of multiplication may move the last bit.
+            // Another order of multiplication may change the last bit.
             prop_assert!(value(node) <= last * (1.0 + 1e-12));
             last = value(node);
             prop_assert!(seen.insert(node));
@@ -69,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn a_child_without_its_parent_is_refused_with_its_line(paths in paths(), at: prop::sample::Index) {
+    fn a_node_without_its_parent_is_refused_with_the_line(paths in paths(), at: prop::sample::Index) {
         let parents: Vec<usize> = (0..paths.len())
             .filter(|&node| paths.iter().any(|path| path[..path.len() - 1] == paths[node]))
             .collect();
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn a_node_twice_is_refused_with_its_line(paths in paths(), at: prop::sample::Index) {
+    fn a_repeated_node_is_refused_with_the_line(paths in paths(), at: prop::sample::Index) {
         prop_assume!(!paths.is_empty());
         let twice = paths[at.index(paths.len())].clone();
         let expected = TemplateError::Twice { line: paths.len() + 3, node: written(&twice) };
@@ -96,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in "[a-z0-9\\[\\]\".=,\n ]{0,80}") {
+    fn arbitrary_text_never_panics(text in "[a-z0-9\\[\\]\".=,\n ]{0,80}") {
         let _ = TreeTemplate::parse(&text);
         let _ = TreeTemplate::parse(&format!("name = \"\"\nnodes = [\"{text}\"]"));
     }

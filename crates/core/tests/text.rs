@@ -1,4 +1,5 @@
-//! Any drafter, any seed, any tree, any budget: the text of plain decoding, as a loop without a decoder defines it.
+//! The text is that of plain decoding, for any drafter, seed, tree and budget, and whoever shares the passes: sessions that wait
+//! for their turn, that fail, are closed or are dropped. A loop without a decoder defines plain decoding.
 
 mod plain;
 
@@ -8,7 +9,7 @@ use upcycle_core::{
     AdjacencyMatrix, AutoBudget, Decoder, Drafter, Limits, NullDrafter, PromptLookup, Request,
     SamplingConfig, Session, Support, TokenId, TokenRecycling, TreeTemplate, Verifier,
 };
-use upcycle_testkit::{AdversarialDrafter, NaiveVerifier, OracleDrafter, RandomDrafter};
+use upcycle_testkit::{AdversarialDrafter, Failure, NaiveVerifier, OracleDrafter, RandomDrafter};
 
 const VOCAB: usize = 24;
 
@@ -47,9 +48,11 @@ fn a_model() -> impl Strategy<Value = NaiveVerifier> {
         1 => Just(Support::Chain { reason: "a test".into() }),
         1 => Just(Support::Plain { reason: "a test".into() }),
     ];
-    (any::<u64>(), 0.0_f32..1.0, 20_usize..80, 1_usize..70, 1_usize..40, support).prop_map(
-        |(seed, share, max_context, max_rows, max_leaves, support)| {
-            let limits = Limits { vocab: VOCAB, max_context, max_rows, max_leaves, max_seqs: 4, support };
+    // Often fewer rows than sequences, so that they take turns.
+    let rows = prop_oneof![1 => 1_usize..6, 2 => 1_usize..70];
+    (any::<u64>(), 0.0_f32..1.0, 20_usize..80, rows, 1_usize..40, 1_usize..8, support).prop_map(
+        |(seed, share, max_context, max_rows, max_leaves, max_seqs, support)| {
+            let limits = Limits { vocab: VOCAB, max_context, max_rows, max_leaves, max_seqs, support };
             NaiveVerifier::new(VOCAB, seed).with_predictability(share).with_limits(limits)
         },
     )
@@ -72,67 +75,89 @@ fn a_drafter(which: u8, seed: u64, texts: Vec<Vec<TokenId>>) -> Box<dyn Drafter>
 enum Op {
     Open,
     Step,
-    /// Closes the session at this place, finished or not.
+    /// Closes the session at this position, finished or not.
     Close(prop::sample::Index),
+    /// Drops the session at this position without telling the decoder.
+    Drop(prop::sample::Index),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
-        2 => Just(Op::Open),
+        3 => Just(Op::Open),
         12 => Just(Op::Step),
         1 => any::<prop::sample::Index>().prop_map(Op::Close),
+        1 => any::<prop::sample::Index>().prop_map(Op::Drop),
     ];
     prop::collection::vec(op, 0..80)
 }
 
-/// Runs `ops` and then everything to its end, checking after each step that every text is a head of the plain one.
+/// Calls of the model that fail.
+fn failures() -> impl Strategy<Value = Vec<(Failure, usize)>> {
+    let failure =
+        prop::sample::select(vec![Failure::Forward, Failure::Commit, Failure::Logits, Failure::NotFinite]);
+    prop::collection::vec((failure, 0_usize..60), 0..8)
+}
+
+/// An open session, the case that it decodes, and for how many steps it has waited for its turn.
+struct Running {
+    session: Session,
+    case: usize,
+    waited: usize,
+}
+
+/// Runs `ops` and then everything to its end. After each step every text is a head of the plain one.
 fn run<D: Drafter>(decoder: &mut Decoder<NaiveVerifier, D>, cases: &[Case], ops: &[Op]) {
     let model = decoder.verifier().clone();
+    let limits = model.limits();
+    let longest_wait = limits.max_seqs.div_ceil(limits.max_rows.min(limits.max_leaves));
     let plain: Vec<_> = cases.iter().map(|case| case.plain(&model)).collect();
     let mut waiting: Vec<usize> = (0..cases.len()).rev().collect();
-    let (mut running, mut sessions): (Vec<usize>, Vec<Session>) = (Vec::new(), Vec::new());
+    let mut running: Vec<Running> = Vec::new();
     // In the end each is opened, and there are steps enough for the longest text and prompt, one row at a time.
     let end = std::iter::repeat_n([Op::Open, Op::Step], 2000).flatten();
     for op in ops.iter().copied().chain(end) {
         match op {
             Op::Open => {
-                let slots = model.limits().max_seqs;
-                if let Some(case) = waiting.pop_if(|_| sessions.len() < slots) {
-                    sessions.push(decoder.open(&cases[case].prompt, cases[case].request()).unwrap());
-                    running.push(case);
+                if let Some(case) = waiting.pop_if(|_| running.len() < limits.max_seqs) {
+                    let session = decoder.open(&cases[case].prompt, cases[case].request()).unwrap();
+                    running.push(Running { session, case, waited: 0 });
                 }
             }
-            Op::Close(at) => {
-                if !sessions.is_empty() {
-                    let at = at.index(sessions.len());
-                    running.remove(at);
-                    decoder.close(sessions.remove(at));
-                }
+            Op::Close(at) if !running.is_empty() => {
+                decoder.close(running.remove(at.index(running.len())).session);
             }
+            Op::Drop(at) if !running.is_empty() => drop(running.remove(at.index(running.len()))),
+            Op::Close(_) | Op::Drop(_) => {}
             Op::Step => {
-                let before: Vec<usize> = sessions.iter().map(|session| session.output().len()).collect();
-                decoder.step(&mut sessions).unwrap();
-                for ((session, &case), before) in sessions.iter().zip(&running).zip(before) {
-                    let (text, finish) = &plain[case];
-                    let output = session.output();
-                    assert_eq!(output, &text[..output.len().min(text.len())], "{case}");
-                    assert_eq!(session.finish_reason().is_some(), output.len() == text.len(), "{case}");
-                    assert!(session.finish_reason().is_none_or(|found| found == *finish), "{case}");
-                    assert!(before == output.len() || session.new_tokens() == &output[before..]);
+                let progress = |session: &Session| (session.prefilled(), session.output().len());
+                let before: Vec<_> = running.iter().map(|running| progress(&running.session)).collect();
+                let stepped = decoder.step(running.iter_mut().map(|running| &mut running.session));
+                for (index, Running { session, case, waited }) in running.iter_mut().enumerate() {
+                    let failed = stepped.as_ref().err().is_some_and(|error| error.of(index).is_some());
+                    let advanced = progress(session) != before[index];
+                    assert!(!(failed && advanced), "a session that failed is as it was");
+                    *waited = if failed || advanced { 0 } else { *waited + 1 };
+                    assert!(*waited <= longest_wait, "sessions take turns");
+
+                    let (text, finish) = &plain[*case];
+                    let (output, case) = (session.output(), &cases[*case]);
+                    assert_eq!(output, &text[..output.len().min(text.len())], "{case:?}");
+                    assert_eq!(session.finish_reason().is_some(), output.len() == text.len(), "{case:?}");
+                    assert!(session.finish_reason().is_none_or(|found| found == *finish), "{case:?}");
+                    assert_eq!(session.new_tokens(), &output[before[index].1..]);
                     let committed = decoder.verifier().committed(session.id()).unwrap();
                     assert!(session.tokens().starts_with(committed), "only what was emitted is committed");
                 }
-                let done = |session: &Session| session.finish_reason().is_some();
-                while let Some(at) = sessions.iter().position(done) {
-                    running.remove(at);
-                    let stats = decoder.close(sessions.remove(at));
+                let done = |running: &Running| running.session.finish_reason().is_some();
+                while let Some(at) = running.iter().position(done) {
+                    let stats = decoder.close(running.remove(at).session);
                     let emitted: u32 = stats.emitted.iter().sum();
                     assert!(stats.accepted <= stats.drafted && stats.accepted <= emitted as usize);
                 }
             }
         }
     }
-    assert!(sessions.is_empty() && waiting.is_empty(), "every text ends");
+    assert!(running.is_empty() && waiting.is_empty(), "every text ends");
 }
 
 proptest! {
@@ -141,13 +166,15 @@ proptest! {
     #[test]
     fn the_text_is_that_of_plain_decoding(
         model in a_model(),
-        cases in prop::collection::vec(a_case(), 1..6),
+        failures in failures(),
+        cases in prop::collection::vec(a_case(), 1..9),
         (which, seed) in (0_u8..7, any::<u64>()),
         (nodes, chunk) in (0_usize..100, 1_usize..30),
         auto: bool,
         ops in ops(),
     ) {
         let texts = cases.iter().map(|case| [&case.prompt[..], &case.plain(&model).0].concat()).collect();
+        let model = failures.iter().fold(model, |model, &(failure, call)| model.failing(failure, call));
         let decoder = Decoder::new(model, a_drafter(which, seed, texts)).with_prefill_chunk(chunk);
         let mut decoder = match auto {
             true => decoder.with_auto_budget(AutoBudget::default()),
@@ -177,7 +204,7 @@ proptest! {
         let mut session = [decoder.open(&first.prompt, first.request()).unwrap()];
         let finish = |decoder: &mut Decoder<_, _>, session: &mut [Session; 1]| {
             while session[0].finish_reason().is_none() {
-                decoder.step(session).unwrap();
+                decoder.step_one(&mut session[0]).unwrap();
             }
         };
         finish(&mut decoder, &mut session);

@@ -1,10 +1,10 @@
-//! Draft trees and what backends derive from them, against definitions too simple to be wrong.
+//! Draft trees and what backends derive from them, against a naive model.
 
 use proptest::prelude::*;
 use upcycle_core::tree_masks::{AncestorSets, LeafPaths, additive_mask, positions};
 use upcycle_core::{DraftTree, NodeId, Shape, TokenId, TreeFull, TreeLimits};
 
-/// A tree as a list of (parent, token); the root stands first and names itself.
+/// A tree as a list of (parent, token), the root first.
 type Model = Vec<(usize, TokenId)>;
 
 fn ancestors(model: &Model, node: usize) -> Vec<usize> {
@@ -23,7 +23,7 @@ fn leaves(model: &Model) -> Vec<usize> {
     (0..model.len()).filter(|&node| children(model, node).is_empty()).collect()
 }
 
-fn a_room() -> impl Strategy<Value = TreeLimits> {
+fn limits() -> impl Strategy<Value = TreeLimits> {
     let bound = |small| prop_oneof![0..small, Just(usize::MAX)];
     (bound(40_usize), bound(12), bound(9)).prop_map(|(nodes, leaves, depth)| TreeLimits {
         nodes,
@@ -32,16 +32,16 @@ fn a_room() -> impl Strategy<Value = TreeLimits> {
     })
 }
 
-/// What to push: a parent, a token of few, so that equal siblings are common, and a probability.
+/// A push: parent, token and probability. There are few tokens, so that equal siblings are common.
 type Push = (prop::sample::Index, TokenId, Option<f32>);
 
 fn pushes(most: usize) -> impl Strategy<Value = Vec<Push>> {
     prop::collection::vec((any::<prop::sample::Index>(), 0_u32..6, prop::option::of(-1.0_f32..2.0)), 0..most)
 }
 
-fn grow(room: TreeLimits, pushes: &[Push]) -> (DraftTree, Model) {
+fn grow(limits: TreeLimits, pushes: &[Push]) -> (DraftTree, Model) {
     let mut tree = DraftTree::new();
-    tree.restart(3, room);
+    tree.restart(3, limits);
     let mut model = vec![(0, 3)];
     for (parent, token, probability) in pushes {
         let parent = parent.index(model.len());
@@ -54,17 +54,17 @@ fn grow(room: TreeLimits, pushes: &[Push]) -> (DraftTree, Model) {
             (Ok(node), Some(child)) => assert_eq!(node.index(), child, "an equal sibling is the same node"),
             (Ok(node), None) => {
                 assert_eq!(node.index(), model.len());
-                assert!(model.len() <= room.nodes && broad <= room.leaves && deep <= room.depth);
+                assert!(model.len() <= limits.nodes && broad <= limits.leaves && deep <= limits.depth);
                 assert_eq!(tree.probability(node), probability.map(|p| p.clamp(0.0, 1.0)));
                 model = grown;
                 continue;
             }
             (Err(full), _) => {
-                assert_eq!(equal, None, "an equal sibling needs no room");
+                assert_eq!(equal, None, "an equal sibling needs no limits");
                 match full {
-                    TreeFull::Nodes => assert!(model.len() > room.nodes),
-                    TreeFull::Leaves => assert!(broad > room.leaves),
-                    TreeFull::Depth => assert!(deep > room.depth),
+                    TreeFull::Nodes => assert!(model.len() > limits.nodes),
+                    TreeFull::Leaves => assert!(broad > limits.leaves),
+                    TreeFull::Depth => assert!(deep > limits.depth),
                 }
             }
         }
@@ -75,12 +75,12 @@ fn grow(room: TreeLimits, pushes: &[Push]) -> (DraftTree, Model) {
 
 proptest! {
     #[test]
-    fn a_tree_is_what_was_pushed_and_fits_its_room(room in a_room(), pushes in pushes(80)) {
-        let (tree, model) = grow(room, &pushes);
+    fn a_tree_is_what_was_pushed_and_fits_its_limits(limits in limits(), pushes in pushes(80)) {
+        let (tree, model) = grow(limits, &pushes);
         prop_assert_eq!(tree.len(), model.len());
         prop_assert_eq!(tree.drafted(), model.len() - 1);
         prop_assert_eq!(tree.leaves(), leaves(&model).len());
-        prop_assert_eq!(tree.limits(), room);
+        prop_assert_eq!(tree.limits(), limits);
         let depths: Vec<usize> = (0..model.len()).map(|node| ancestors(&model, node).len() - 1).collect();
         prop_assert_eq!(tree.depth(), depths.iter().copied().max().unwrap());
         let shape = match (model.len(), leaves(&model).len()) {
@@ -109,14 +109,14 @@ proptest! {
     }
 
     #[test]
-    fn views_are_their_definitions(
+    fn derived_views_match_their_definitions(
         first in pushes(150),
         second in pushes(150),
         prefix_len in 0_usize..20,
     ) {
         let (mut sets, mut paths) = (AncestorSets::default(), LeafPaths::default());
         let (mut at, mut mask) = (Vec::new(), Vec::new());
-        // Twice into the same memory, since a view that is rebuilt must not remember.
+        // Twice into the same memory: nothing of the first tree may remain.
         for pushes in [first, second] {
             let (tree, model) = grow(TreeLimits::UNBOUNDED, &pushes);
             sets.rebuild(&tree);
@@ -160,12 +160,12 @@ proptest! {
     }
 
     #[test]
-    fn the_room_of_two_rooms_is_the_lesser(a in a_room(), b in a_room(), pushes in pushes(60)) {
+    fn limits_combine_to_their_minimum(a in limits(), b in limits(), pushes in pushes(60)) {
         let (tree, _) = grow(a.and(b), &pushes);
-        for room in [a, b] {
-            // A tree has one leaf, even where no room for one is given.
-            prop_assert!(tree.drafted() <= room.nodes && tree.leaves() <= room.leaves.max(1));
-            prop_assert!(tree.depth() <= room.depth && tree.shape() <= room.shape().max(Shape::Plain));
+        for limits in [a, b] {
+            // A tree always has one leaf, even if the limits allow none.
+            prop_assert!(tree.drafted() <= limits.nodes && tree.leaves() <= limits.leaves.max(1));
+            prop_assert!(tree.depth() <= limits.depth && tree.shape() <= limits.shape().max(Shape::Plain));
         }
     }
 }

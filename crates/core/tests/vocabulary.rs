@@ -1,4 +1,4 @@
-//! Rows that the model is asked for beforehand: those of plain scoring, whatever the verifier can take.
+//! Rows filled before decoding equal those of plain scoring, for any limits of the verifier.
 
 use std::ops::ControlFlow;
 

@@ -34,5 +34,5 @@ fn sample(bencher: Bencher<'_, '_>, vocab: usize) {
     let mut sampler = Sampler::new(Sampling::new(config).expect("in range"));
     let mut turns = rows.iter().cycle().enumerate();
     bencher
-        .bench_local(|| turns.next().map(|(position, logits)| sampler.choose(logits, position, &[]).token));
+        .bench_local(|| turns.next().map(|(position, logits)| sampler.sample(logits, position, &[]).token));
 }

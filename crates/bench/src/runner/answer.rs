@@ -54,7 +54,7 @@ pub(crate) fn answer<V: Verifier, D: Drafter>(
             break Ok(false);
         }
         let steps = session[0].stats().steps();
-        if let Err(error) = decoder.step(&mut session) {
+        if let Err(error) = decoder.step_one(&mut session[0]) {
             break Err(error);
         }
         if session[0].stats().steps() > steps {
@@ -104,7 +104,7 @@ fn row<V: Verifier, D: Drafter>(
             break Ok(Vec::new());
         }
         before = session[0].output().len();
-        if let Err(error) = decoder.step(&mut session) {
+        if let Err(error) = decoder.step_one(&mut session[0]) {
             break Err(error);
         }
     };
@@ -174,7 +174,7 @@ mod tests {
             prop_assert_eq!(plain.len(), 24);
             prop_assert_eq!(&plain, &taped);
             let before = [ask.prompt, &answer.tokens[..at]].concat();
-            let drawn = upcycle_core::Sampler::new(ask.sampling).choose(&plain, before.len(), &before).token;
+            let drawn = upcycle_core::Sampler::new(ask.sampling).sample(&plain, before.len(), &before).token;
             prop_assert_eq!(drawn, answer.tokens[at]);
         }
     }

@@ -84,7 +84,7 @@ fn decode<V: Verifier, D: Drafter>(
     while session[0].finish_reason().is_none() {
         let before = session[0].stats().time;
         let read = session[0].prefilled();
-        decoder.step(session)?;
+        decoder.step_one(&mut session[0])?;
         let session = &mut session[0];
         let mut texts = Vec::with_capacity(session.new_tokens().len());
         for &token in session.new_tokens() {

@@ -1,56 +1,77 @@
-//! One prompt at a time.
+//! One prompt at a time, as an iterator.
 
-use super::{DecodeError, Decoder};
-use crate::{Drafter, FinishReason, Session, Stats, TokenId, Verifier};
+use super::Decoder;
+use super::error::DecodeError;
+use crate::drafter::Drafter;
+use crate::session::{FinishReason, Request, Session};
+use crate::stats::Stats;
+use crate::token::TokenId;
+use crate::verifier::Verifier;
 
 /// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
 ///
-/// It ends when the text does, and after an error, so that whoever goes through all of it does not meet the same error for
-/// ever; asked once more after that end, it tries again.
+/// It ends when the text does. It also ends after an error, so that a loop over it cannot meet the same error forever; the
+/// next call after that end tries again. Dropping it closes its sequence.
 #[derive(Debug)]
 pub struct Generation<'a, V: Verifier, D: Drafter> {
-    pub(super) decoder: &'a mut Decoder<V, D>,
-    pub(super) session: [Session; 1],
-    pub(super) next: usize,
+    decoder: &'a mut Decoder<V, D>,
+    session: Session,
+    /// The position of the next token to return.
+    next: usize,
     /// The last item was an error.
-    pub(super) failed: bool,
+    failed: bool,
+}
+
+impl<V: Verifier, D: Drafter> Decoder<V, D> {
+    /// Decodes one prompt, token by token, as an iterator.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn generate(
+        &mut self,
+        prompt: &[TokenId],
+        request: Request,
+    ) -> Result<Generation<'_, V, D>, DecodeError> {
+        let session = self.open(prompt, request)?;
+        Ok(Generation { decoder: self, session, next: prompt.len(), failed: false })
+    }
 }
 
 impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
     /// The session: its output so far, its statistics.
     pub fn session(&self) -> &Session {
-        &self.session[0]
+        &self.session
     }
 
-    /// Why it ended; none while it goes on.
+    /// Why the text ended; `None` while it goes on.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {
-        self.session[0].finish_reason()
+        self.session.finish_reason()
     }
 
-    /// What it took so far.
+    /// The statistics so far.
     #[must_use]
     pub fn stats(&self) -> &Stats {
-        self.session[0].stats()
+        self.session.stats()
     }
 
-    /// Ends it: tokens already accepted still come, and no step follows.
+    /// Ends the text: tokens already accepted still come, and no step follows.
     pub fn cancel(&mut self) {
-        self.session[0].cancel();
+        self.session.cancel();
     }
 
-    /// One step, for callers who want to work between steps: the tokens that it emitted (none for a chunk of the
-    /// prompt), or `None` at the end. Do not mix with the iterator.
+    /// Runs one step, for callers who want to work between steps. Returns the tokens that it emitted (none for a chunk of
+    /// the prompt), or `None` at the end. Do not mix with the iterator.
     ///
     /// # Errors
-    /// As [`Decoder::step`].
+    /// As [`Decoder::step_one`].
     pub fn step(&mut self) -> Result<Option<&[TokenId]>, DecodeError> {
         if self.finish_reason().is_some() {
             return Ok(None);
         }
-        self.decoder.step(&mut self.session)?;
-        self.next = self.session[0].tokens.len();
-        Ok(Some(self.session[0].new_tokens()))
+        self.decoder.step_one(&mut self.session)?;
+        self.next = self.session.tokens.len();
+        Ok(Some(self.session.new_tokens()))
     }
 }
 
@@ -62,14 +83,14 @@ impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
             return None;
         }
         loop {
-            if let Some(&token) = self.session[0].tokens.get(self.next) {
+            if let Some(&token) = self.session.tokens.get(self.next) {
                 self.next += 1;
                 return Some(Ok(token));
             }
             if self.finish_reason().is_some() {
                 return None;
             }
-            if let Err(error) = self.decoder.step(&mut self.session) {
+            if let Err(error) = self.decoder.step_one(&mut self.session) {
                 self.failed = true;
                 return Some(Err(error));
             }
@@ -79,8 +100,7 @@ impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
 
 impl<V: Verifier, D: Drafter> Drop for Generation<'_, V, D> {
     fn drop(&mut self) {
-        let seq = self.session[0].seq;
-        self.decoder.verifier.close(seq);
-        self.decoder.drafter.forget(seq);
+        // Closed here, not at the decoder's next step; the session's own drop then finds nothing left to close.
+        self.decoder.close_sequence(self.session.seq);
     }
 }

@@ -4,51 +4,93 @@ mod draft;
 mod error;
 mod generation;
 mod sample_path;
+mod step;
 
 use std::fmt;
 use std::mem;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::budget::{AutoBudget, Offer, Taken};
+use crate::budget::{AutoBudget, Offer};
 use crate::calibration::Calibration;
 use crate::clock::{Clock, SystemClock};
-use crate::drafter::{Drafter, Outcome, Phase};
-use crate::session::{Request, Session};
+use crate::drafter::Drafter;
+use crate::session::{DroppedSequences, Request, Session};
 use crate::stats::Stats;
+use crate::token::{SeqId, TokenId};
+use crate::top::TopK;
+use crate::tree_limits::{Shape, TreeLimits};
 use crate::verifier::{Commit, TreeInput, Verifier};
-use crate::{RowSelection, Shape, TokenId, TopK, TreeLimits};
 
-pub use error::DecodeError;
+pub use error::{DecodeError, StepError, StepFailure};
 pub use generation::Generation;
+use step::ActiveSession;
 
-/// Decodes any number of sequences over one verifier with one drafter.
+/// Decodes any number of sequences with one verifier and one drafter.
 ///
-/// A step is one forward pass over all sessions given: those that still read their prompt get a chunk of it, the
-/// others a draft. Whatever the drafter guesses, each session's text is that of plain decoding with its request.
+/// A step is one forward pass over all sessions given. Those that still read their prompt get a chunk of it, the others a
+/// draft. Whatever the drafter guesses, the text of each session is that of plain decoding with its request.
 ///
-/// 1. *draft*: the drafter grows a tree from each session's last token, within what budget, backend and context allow.
+/// 1. *draft*: the drafter grows a tree from each session's last token, within budget, backend limits and context.
 /// 2. *forward*: the verifier scores all trees.
-/// 3. *accept*: each session draws its own tokens down its tree; stops and limits cut the accepted_path.
+/// 3. *accept*: each session samples its own tokens down its tree; stops and limits shorten the path.
 /// 4. *commit*: the verifier keeps the KV of what is emitted.
 /// 5. *observe*: the drafter sees every scored row and the accepted path.
+///
+/// # Why it is as it is
+///
+/// The decoder owns the loop and nothing else. It schedules no requests and starts no threads: its caller decides which
+/// sessions share a step, may add and drop sessions between any two steps, and gets control back after each pass. So it
+/// fits under a command line, a benchmark and a server alike.
+///
+/// A step that fails is an ordinary event. Sampling writes nothing that cannot be taken back until the verifier has
+/// committed, so that a session that failed is as it was, and the others of the pass are not disturbed.
+///
+/// Once its vectors have grown, a step allocates nothing.
+///
+/// # Example
+///
+/// Two prompts at once; each step is one pass over both:
+///
+/// ```
+/// use upcycle_core::{AdjacencyMatrix, Decoder, Request, TokenRecycling, TreeTemplate};
+/// use upcycle_testkit::NaiveVerifier;
+///
+/// let drafter = TokenRecycling::new(AdjacencyMatrix::new(64, 8)?, TreeTemplate::paper_80());
+/// let mut decoder = Decoder::new(NaiveVerifier::new(64, 1), drafter).with_budget(16);
+/// let mut sessions = vec![
+///     decoder.open(&[1, 2, 3], Request::greedy(40))?,
+///     decoder.open(&[4], Request::greedy(20))?,
+/// ];
+/// while sessions.iter().any(|session| session.finish_reason().is_none()) {
+///     decoder.step(&mut sessions)?;
+/// }
+/// assert_eq!(sessions[1].output().len(), 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Decoder<V, D> {
     verifier: V,
     drafter: D,
     clock: Box<dyn Clock>,
     budget: Budget,
     calibration: Calibration,
-    /// What the drafts of a pass offer, reused from pass to pass.
-    offers: Vec<Offer>,
-    /// The chance of each node's path, and what its children left of their common chance.
-    paths: Vec<(f32, f32)>,
     prefill_chunk: usize,
+    /// Passes so far; a session remembers its last one.
+    passes: u64,
+    /// Sequences whose sessions were dropped since the last step.
+    dropped: DroppedSequences,
     top: TopK,
-    /// Kept for their memory alone; both are empty between steps.
-    steps: Vec<TreeInput<'static>>,
+    /// The draft nodes of a pass, reused from pass to pass.
+    offers: Vec<Offer>,
+    /// The chance of each node's path, and the chance that its children have not used up, reused from tree to tree.
+    paths: Vec<(f32, f32)>,
+    /// Kept for their memory; all are empty between steps.
+    active: Vec<ActiveSession<'static>>,
+    inputs: Vec<TreeInput<'static>>,
     commits: Vec<Commit<'static>>,
 }
 
-/// How many nodes may be scored.
+/// How many draft nodes a pass may score.
 #[derive(Debug)]
 enum Budget {
     Fixed(TreeLimits),
@@ -59,7 +101,7 @@ enum Budget {
 const PREFILL_CHUNK: usize = 512;
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
-    /// A decoder on the system's clock, with no budget but the backend's limits.
+    /// A decoder on the system's clock, without a budget: drafts are limited by the backend alone.
     pub fn new(verifier: V, drafter: D) -> Self {
         let top = TopK::new(drafter.k());
         Self {
@@ -68,16 +110,19 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             clock: Box::new(SystemClock::default()),
             budget: Budget::Fixed(TreeLimits::UNBOUNDED),
             calibration: Calibration::new(),
+            prefill_chunk: PREFILL_CHUNK,
+            passes: 0,
+            dropped: DroppedSequences::default(),
+            top,
             offers: Vec::new(),
             paths: Vec::new(),
-            prefill_chunk: PREFILL_CHUNK,
-            top,
-            steps: Vec::new(),
+            active: Vec::new(),
+            inputs: Vec::new(),
             commits: Vec::new(),
         }
     }
 
-    /// Takes the time from `clock`.
+    /// Measures time with `clock`.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Box::new(clock);
@@ -91,14 +136,14 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         self
     }
 
-    /// Scores at each step as many nodes as pay.
+    /// Scores as many nodes at each step as pay.
     #[must_use]
     pub fn with_auto_budget(mut self, budget: AutoBudget) -> Self {
         self.budget = Budget::Auto(Box::new(budget));
         self
     }
 
-    /// The budget that chooses sizes; none where the size is fixed.
+    /// The budget that chooses sizes; `None` where the size is fixed.
     pub fn auto_budget(&self) -> Option<&AutoBudget> {
         match &self.budget {
             Budget::Fixed(_) => None,
@@ -106,7 +151,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         }
     }
 
-    /// How probable the drafter's nodes are, learned from all that was decoded.
+    /// What was learned about how often the drafter's nodes are accepted.
     pub fn calibration(&self) -> &Calibration {
         &self.calibration
     }
@@ -123,7 +168,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         &self.verifier
     }
 
-    /// The verifier, for what the decoder does not do. Leave sequences of open sessions alone.
+    /// The verifier, for what the decoder does not do. Do not change sequences of open sessions.
     pub fn verifier_mut(&mut self) -> &mut V {
         &mut self.verifier
     }
@@ -133,20 +178,29 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         &self.drafter
     }
 
-    /// The drafter, to save or clear what it learned.
+    /// The drafter, to load or clear what it learned.
     pub fn drafter_mut(&mut self) -> &mut D {
         &mut self.drafter
     }
 
     /// The verifier and the drafter.
-    pub fn into_parts(self) -> (V, D) {
+    pub fn into_parts(mut self) -> (V, D) {
+        self.close_dropped();
         (self.verifier, self.drafter)
     }
 
-    /// The same decoder with another drafter, made of this one: what the budget and the calibration know is kept.
+    /// The same decoder with another drafter, made of this one. Budget, calibration and open sessions stay.
     pub fn map_drafter<E: Drafter>(self, make: impl FnOnce(D) -> E) -> Decoder<V, E> {
-        let Self { verifier, drafter, clock, budget, calibration, prefill_chunk, .. } = self;
-        Decoder { clock, budget, calibration, prefill_chunk, ..Decoder::new(verifier, make(drafter)) }
+        let Self { verifier, drafter, clock, budget, calibration, prefill_chunk, passes, dropped, .. } = self;
+        Decoder {
+            clock,
+            budget,
+            calibration,
+            prefill_chunk,
+            passes,
+            dropped,
+            ..Decoder::new(verifier, make(drafter))
+        }
     }
 
     fn check_prompt(&self, prompt: &[TokenId]) -> Result<(), DecodeError> {
@@ -163,22 +217,26 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         }
     }
 
-    /// Opens a session on `prompt`; the prompt is read by the steps that follow.
+    /// Opens a session on `prompt`; the steps that follow read the prompt.
     ///
     /// # Errors
     /// [`DecodeError`] for a prompt that is empty, too long or of another vocabulary, or if no more sequences fit.
     pub fn open(&mut self, prompt: &[TokenId], request: Request) -> Result<Session, DecodeError> {
+        self.close_dropped();
         self.check_prompt(prompt)?;
         let max_tokens = self.verifier.limits().max_context.min(1 << 20);
         let seq = self.verifier.open()?;
-        Ok(Session::new(seq, prompt, request, max_tokens))
+        let mut session = Session::new(seq, prompt, request, max_tokens, Arc::clone(&self.dropped));
+        // Behind those that wait already.
+        session.last_pass = self.passes;
+        Ok(session)
     }
 
-    /// Goes on with a session on a new prompt, as a chat does with its next turn: the KV of the longest common
-    /// prefix of what is cached and of `prompt` is kept, the rest is read by the steps that follow.
+    /// Continues a session on a new prompt, as a chat does with its next turn. The KV of the longest common prefix of the
+    /// cached tokens and `prompt` is kept; the steps that follow read the rest.
     ///
     /// # Errors
-    /// As [`open`](Self::open); the session is then as it was.
+    /// As [`open`](Self::open). The session is then as it was.
     pub fn resume(
         &mut self,
         session: &mut Session,
@@ -201,135 +259,30 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         Ok(())
     }
 
-    /// Closes a session and returns what it took.
-    pub fn close(&mut self, session: Session) -> Stats {
-        self.verifier.close(session.seq);
-        self.drafter.forget(session.seq);
-        session.stats
+    /// Closes a session and returns its statistics. Dropping a session closes it too, before the next step.
+    pub fn close(&mut self, mut session: Session) -> Stats {
+        let stats = mem::take(&mut session.stats);
+        drop(session);
+        self.close_dropped();
+        stats
     }
 
-    /// Decodes one prompt, token by token, as an iterator; dropping it closes the sequence.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn generate(
-        &mut self,
-        prompt: &[TokenId],
-        request: Request,
-    ) -> Result<Generation<'_, V, D>, DecodeError> {
-        let session = self.open(prompt, request)?;
-        Ok(Generation { decoder: self, session: [session], next: prompt.len(), failed: false })
+    /// Closes the sequences of sessions that were dropped.
+    fn close_dropped(&mut self) {
+        let dropped = Arc::clone(&self.dropped);
+        for seq in dropped.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            self.close_sequence(seq);
+        }
     }
 
-    /// Advances every session that is not finished, in one forward pass: a chunk of its prompt, or a draft.
-    ///
-    /// Should more sessions be given than fit one pass, the first ones go first.
-    ///
-    /// # Errors
-    /// [`DecodeError::Verify`]; every session's text is then as it was.
-    pub fn step(&mut self, sessions: &mut [Session]) -> Result<(), DecodeError> {
-        let limits = self.verifier.limits();
-        let (max_context, most) = (limits.max_context, limits.max_rows.min(limits.max_leaves).max(1));
-        let active = |session: &&mut Session| session.finish.is_none();
-        let count = sessions.iter().filter(|session| session.finish.is_none()).count().min(most);
-        if count == 0 {
-            return Ok(());
-        }
-        let reading = |session: &Session| session.finish.is_none() && session.phase() == Phase::Prefill;
-        let _span = if sessions.iter().any(reading) {
-            tracing::debug_span!("prefill", sessions = count).entered()
-        } else {
-            tracing::trace_span!("step", sessions = count).entered()
-        };
-
-        let begin = self.clock.now();
-        for session in sessions.iter_mut().filter(active).take(count) {
-            self.draft(session, count);
-        }
-        let context = self.choose_size(sessions, count);
-
-        let start = self.clock.now();
-        let mut steps: Vec<TreeInput<'_>> = recycle(mem::take(&mut self.steps));
-        steps.extend(sessions.iter().filter(|session| session.finish.is_none()).take(count).map(|session| {
-            let rows = match session.phase() {
-                Phase::Prefill => self.drafter.prompt_rows(),
-                Phase::Decode => RowSelection::All,
-            };
-            TreeInput { seq: session.seq, tree: &session.tree, rows }
-        }));
-        self.verifier.forward(&steps, &mut self.top)?;
-        self.steps = recycle(steps);
-        let forward = self.since(start);
-
-        for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
-            self.accept(session, index)?;
-        }
-
-        let rows = sessions.iter().filter(|session| session.finish.is_none()).take(count);
-        let rows: usize = rows.map(|session| session.tree.len()).sum();
-        let start = self.clock.now();
-        let mut commits: Vec<Commit<'_>> = recycle(mem::take(&mut self.commits));
-        commits.extend(sessions.iter().filter(|session| session.finish.is_none()).take(count).map(
-            |session| Commit { seq: session.seq, path: &session.accepted_path.nodes[..session.outcome.keep] },
-        ));
-        self.verifier.commit(&commits)?;
-        self.commits = recycle(commits);
-        let commit = self.since(start);
-
-        let mut tokens = 0;
-        for (index, session) in sessions.iter_mut().filter(active).take(count).enumerate() {
-            let (phase, committed) = (session.phase(), session.committed);
-            tokens += session.accepted_path.sampled.len();
-            if phase == Phase::Decode {
-                let drafted = match self.budget {
-                    Budget::Fixed(_) => &session.tree,
-                    Budget::Auto(_) => &session.unpruned_tree,
-                };
-                self.calibration.learn(drafted, &session.accepted_path.sampled);
-            }
-            session.apply(max_context);
-            let start = self.clock.now();
-            self.drafter.observe(&Outcome {
-                seq: session.seq,
-                phase,
-                before: &session.tokens[..committed],
-                tree: &session.tree,
-                accepted: &session.accepted_path,
-                top: &self.top,
-                input: index,
-            });
-            let observe = self.since(start);
-            let time = &mut session.stats.time;
-            if phase == Phase::Prefill {
-                time.prefill += forward + commit + observe;
-            } else {
-                time.forward += forward;
-                time.commit += commit;
-                time.observe += observe;
-            }
-        }
-        let around = self.since(begin).saturating_sub(forward);
-        if let (Budget::Auto(budget), Some(context)) = (&mut self.budget, context) {
-            budget.learn(Taken {
-                rows,
-                context,
-                tokens,
-                seconds: forward.as_secs_f64(),
-                overhead: around.as_secs_f64(),
-            });
-        }
-        Ok(())
+    fn close_sequence(&mut self, seq: SeqId) {
+        self.verifier.close(seq);
+        self.drafter.forget(seq);
     }
 
     fn since(&self, start: Duration) -> Duration {
         self.clock.now().saturating_sub(start)
     }
-}
-
-/// The same memory for elements of another lifetime: an emptied vector collects in place.
-fn recycle<A, B>(mut vec: Vec<A>) -> Vec<B> {
-    vec.clear();
-    vec.into_iter().map(|_| unreachable!("the vector was emptied")).collect()
 }
 
 impl<V: fmt::Debug, D: fmt::Debug> fmt::Debug for Decoder<V, D> {

@@ -1,9 +1,9 @@
-//! Plain decoding, as a loop without a decoder defines it: what every text is compared with.
+//! Plain decoding as a loop without a decoder: the reference for every text.
 
 use upcycle_core::{FinishReason, Request, Sampler, Sampling, SamplingConfig, TokenId, Verifier};
 use upcycle_testkit::NaiveVerifier;
 
-/// What is decoded after one prompt.
+/// One prompt with its request.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) prompt: Vec<TokenId>,
@@ -37,7 +37,7 @@ impl Case {
             return (Vec::new(), FinishReason::MaxTokens);
         }
         loop {
-            let token = sampler.choose(&model.logits_after(&tokens), tokens.len(), &tokens).token;
+            let token = sampler.sample(&model.logits_after(&tokens), tokens.len(), &tokens).token;
             tokens.push(token);
             let output = &tokens[self.prompt.len()..];
             let finish = if self.end_of_sequence.contains(&token) {

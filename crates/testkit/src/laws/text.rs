@@ -1,7 +1,7 @@
-//! Law 10: the text, whatever was drafted.
+//! Law 10: the text does not depend on drafts.
 
 use upcycle_core::{
-    AdjacencyMatrix, DecodeError, Decoder, Drafter, Margin, NullDrafter, PromptLookup, Request, Row,
+    AdjacencyMatrix, DecodeError, Decoder, Drafter, Margin, NodeId, NullDrafter, PromptLookup, Request, Row,
     Sampling, SamplingConfig, Session, TokenId, TokenRecycling, TreeTemplate, Verifier,
 };
 
@@ -10,15 +10,14 @@ use crate::law::{Broken, Cause, Law};
 use crate::probe::{Checked, Probe};
 use crate::subject::{Subject, Tolerance};
 
-/// How far law 10 held.
+/// What law 10 compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Agreement {
     /// Texts compared.
     pub texts: usize,
-    /// Tokens found equal.
+    /// Tokens that were equal.
     pub tokens: usize,
-    /// Texts that part from the plain one within the margin: where the plain run's two best scores are closer than
-    /// what the two passes differ by there. Always 0 for an exact subject.
+    /// Texts that differ from the plain one within the [margin](upcycle_core::margin). Always 0 for an exact subject.
     pub within_margin: usize,
 }
 
@@ -30,21 +29,21 @@ impl Agreement {
     }
 }
 
-/// One text to decode, and what plain decoding makes of it.
+/// One prompt and its text by plain decoding.
 struct Case {
     prompt: Vec<TokenId>,
     sampling: Sampling,
     plain: Vec<TokenId>,
 }
 
-/// Where a drafted text parts from the plain one, and the row it was drawn from.
-struct Parting {
+/// The first token at which a drafted text differs from the plain one, and the row that it was sampled from.
+struct Difference {
     case: usize,
     at: usize,
     logits: Vec<f32>,
 }
 
-/// Law 10 for drafters that know the text, that are always wrong, that draft at random, and for the real ones.
+/// Law 10 for drafters that are always right, always wrong and random, and for the real ones.
 ///
 /// # Errors
 /// [`Broken`].
@@ -70,8 +69,8 @@ pub fn text_is_plain(subject: &Subject) -> Result<Agreement, Broken> {
     Ok(agreement)
 }
 
-/// Law 10 for one's own drafter: several sequences, opened and closed midway, greedy and sampled, give the text of
-/// plain decoding.
+/// Law 10 for a drafter of your own: several sequences, greedy and sampled, opened and closed midway, give the text of plain
+/// decoding.
 ///
 /// # Errors
 /// [`Broken`].
@@ -85,8 +84,7 @@ fn samplings(probe: &Probe<'_>) -> Checked<Vec<Sampling>> {
     let warm = SamplingConfig { temperature: 0.8, seed: probe.subject.seed, ..SamplingConfig::default() };
     let mut configs = vec![SamplingConfig::default(), warm, SamplingConfig { stream: 1, ..warm }];
     if probe.subject.tolerance == Tolerance::Exact {
-        // A cut of the vocabulary, or a penalty, turns a small change of a logit into a large one of a score, which
-        // the margin rule does not cover.
+        // With these, a small change of a logit can change a score by much, which the margin rule does not cover.
         configs.push(SamplingConfig { top_k: 20, top_p: 0.9, min_p: 0.01, ..warm });
         configs.push(SamplingConfig { repeat_penalty: 1.3, ..SamplingConfig::default() });
     }
@@ -101,15 +99,15 @@ fn plain_cases(probe: &mut Probe<'_>) -> Checked<Vec<Case>> {
         let prompt = probe.prefix();
         let mut case = Case { prompt, sampling, plain: Vec::new() };
         probe.at(format!("plain decoding with {:?}", sampling.config()));
-        let (plain, _) = plainly(probe, &case, probe.subject.output)?;
+        let (plain, _) = decode_plain(probe, &case, probe.subject.output)?;
         case.plain = plain;
         cases.push(case);
     }
     Ok(cases)
 }
 
-/// The first `len` tokens of plain decoding, and the row that the last of them was drawn from.
-fn plainly(probe: &mut Probe<'_>, case: &Case, len: usize) -> Checked<(Vec<TokenId>, Vec<f32>)> {
+/// The first `len` tokens of plain decoding, and the row that the last of them was sampled from.
+fn decode_plain(probe: &mut Probe<'_>, case: &Case, len: usize) -> Checked<(Vec<TokenId>, Vec<f32>)> {
     let verifier: &mut dyn Verifier = &mut *probe.verifier;
     let mut decoder = Decoder::new(verifier, NullDrafter);
     let run = |decoder: &mut Decoder<&mut dyn Verifier, NullDrafter>| {
@@ -117,7 +115,7 @@ fn plainly(probe: &mut Probe<'_>, case: &Case, len: usize) -> Checked<(Vec<Token
         let mut session = [decoder.open(&case.prompt, request)?];
         let mut row = Row { input: 0, node: 0 };
         while session[0].finish_reason().is_none() {
-            decoder.step(&mut session)?;
+            decoder.step_one(&mut session[0])?;
             row.node = session[0].tree().len() - 1;
         }
         let logits = decoder.verifier_mut().logits(row)?.to_vec();
@@ -133,6 +131,10 @@ fn plainly(probe: &mut Probe<'_>, case: &Case, len: usize) -> Checked<(Vec<Token
 fn undecoded(probe: &Probe<'_>, error: DecodeError) -> Broken {
     match error {
         DecodeError::Verify(source) => probe.broken(Cause::Failed { doing: "decoding", source }),
+        DecodeError::Step(error) => {
+            let source = error.into_failures().swap_remove(0).error;
+            probe.broken(Cause::Failed { doing: "decoding", source })
+        }
         other => probe.differs("a text", other),
     }
 }
@@ -143,26 +145,31 @@ fn compare<D: Drafter>(probe: &mut Probe<'_>, cases: &[Case], name: &str, drafte
     let limits = probe.verifier.limits();
     let slots = limits.max_seqs.min(limits.max_rows / 4).clamp(1, 4);
     let mut agreement = Agreement::default();
-    let mut partings = Vec::new();
+    let mut differences = Vec::new();
     let mut decoder = Decoder::new(&mut *probe.verifier, drafter);
-    let run = drive(&mut decoder, cases, (slots, probe.subject.output), &mut agreement, &mut partings);
+    let run = drive(
+        &mut decoder,
+        cases,
+        Load { slots, output: probe.subject.output },
+        &mut agreement,
+        &mut differences,
+    );
     drop(decoder);
     run.map_err(|error| undecoded(probe, error))?;
-    for parting in partings {
-        judge(probe, cases, name, &parting)?;
+    for difference in differences {
+        judge(probe, cases, name, &difference)?;
         agreement.within_margin += 1;
     }
     Ok(agreement)
 }
 
-/// Steps all cases to their ends, one more joining at every second step, and the second one closed after a few
-/// steps and decoded once more from its start.
+/// Decodes all cases. One more joins at every second step. The second one is closed after a few steps and starts again.
 fn drive<V: Verifier, D: Drafter>(
     decoder: &mut Decoder<V, D>,
     cases: &[Case],
-    (slots, output): (usize, usize),
+    Load { slots, output }: Load,
     agreement: &mut Agreement,
-    partings: &mut Vec<Parting>,
+    differences: &mut Vec<Difference>,
 ) -> Result<(), DecodeError> {
     let mut waiting: Vec<usize> = (0..cases.len()).rev().collect();
     let (mut running, mut sessions): (Vec<usize>, Vec<Session>) = (Vec::new(), Vec::new());
@@ -179,7 +186,7 @@ fn drive<V: Verifier, D: Drafter>(
         }
         let before: Vec<usize> = sessions.iter().map(|session| session.output().len()).collect();
         decoder.step(&mut sessions)?;
-        // From the last to the first, so that places stay as they were in the pass.
+        // From the last to the first, so that the indices stay those of the pass.
         for place in (0..sessions.len()).rev() {
             let (case, session) = (running[place], &sessions[place]);
             let (plain, found) = (&cases[case].plain, session.output());
@@ -187,9 +194,10 @@ fn drive<V: Verifier, D: Drafter>(
             let early = session.finish_reason().is_some() && found.len() < plain.len();
             let leaves = case == 1 && !left_early && !found.is_empty();
             if let Some(at) = differs.or(early.then_some(found.len())) {
-                let node = drawn_at(session, at.saturating_sub(before[place]));
+                let node = session.accepted_path().sampled_from(at.saturating_sub(before[place]));
+                let node = node.map_or(0, NodeId::index);
                 let logits = decoder.verifier_mut().logits(Row { input: place, node }).map(<[f32]>::to_vec);
-                partings.push(Parting { case, at, logits: logits.unwrap_or_default() });
+                differences.push(Difference { case, at, logits: logits.unwrap_or_default() });
             } else if session.finish_reason().is_some() {
                 agreement.tokens += found.len();
             } else if !leaves {
@@ -209,17 +217,18 @@ fn drive<V: Verifier, D: Drafter>(
     Ok(())
 }
 
-/// The node whose row the `index`-th token of the last step was drawn from.
-fn drawn_at(session: &Session, index: usize) -> usize {
-    let walk = session.accepted_path();
-    // A prompt's chunk draws from its last row alone.
-    let skipped = walk.nodes.len() - walk.sampled.len().min(walk.nodes.len());
-    walk.nodes.get(skipped + index).map_or(0, |node| node.index())
+/// How much to decode at once.
+#[derive(Clone, Copy)]
+struct Load {
+    /// Sequences at once.
+    slots: usize,
+    /// Tokens of each text.
+    output: usize,
 }
 
-/// A text parts from the plain one: within the margin, or wrong.
-fn judge(probe: &mut Probe<'_>, cases: &[Case], name: &str, parting: &Parting) -> Checked {
-    let &Parting { case, at, ref logits } = parting;
+/// Decides whether a difference is within the margin or breaks the law.
+fn judge(probe: &mut Probe<'_>, cases: &[Case], name: &str, difference: &Difference) -> Checked {
+    let &Difference { case, at, ref logits } = difference;
     let Case { prompt, sampling, plain } = &cases[case];
     probe.at(format!("token {at} of the text of {name} with {:?}, prompt {prompt:?}", sampling.config()));
     let wrong = |probe: &Probe<'_>, found: String| {
@@ -228,7 +237,7 @@ fn judge(probe: &mut Probe<'_>, cases: &[Case], name: &str, parting: &Parting) -
     if probe.subject.tolerance == Tolerance::Exact || at >= plain.len() {
         return wrong(probe, "another".into());
     }
-    let (_, plain_row) = plainly(probe, &cases[case], at + 1)?;
+    let (_, plain_row) = decode_plain(probe, &cases[case], at + 1)?;
     let before = [&prompt[..], &plain[..at]].concat();
     let margin = Margin::of(&plain_row, logits, *sampling, &before);
     if margin.explains(probe.subject.tolerance.most()) {

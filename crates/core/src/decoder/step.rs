@@ -1,0 +1,219 @@
+//! One step over many sessions, phase by phase.
+
+use std::mem;
+use std::time::Duration;
+
+use super::error::{DecodeError, StepError, StepFailure};
+use super::{Budget, Decoder};
+use crate::budget::Taken;
+use crate::drafter::{Drafter, Outcome, Phase};
+use crate::session::{Session, StepOutcome};
+use crate::top::RowSelection;
+use crate::verifier::{Commit, TreeInput, Verifier, VerifyError};
+
+/// A session in the pass at hand.
+#[derive(Debug)]
+pub(super) struct ActiveSession<'a> {
+    /// Its position among the sessions that the caller gave.
+    index: usize,
+    /// The index of its tree among the inputs of the pass.
+    pub(super) input: usize,
+    /// What to keep and emit, once the paths are sampled.
+    pub(super) outcome: StepOutcome,
+    pub(super) session: &'a mut Session,
+}
+
+impl<V: Verifier, D: Drafter> Decoder<V, D> {
+    /// Advances every session that is not finished, in one forward pass: by a chunk of its prompt or by a draft.
+    ///
+    /// If more sessions are given than fit one pass, those go first that have waited longest, and the others wait for a
+    /// later step. [`Session::new_tokens`] is empty for a session that waited, failed or had finished before.
+    ///
+    /// # Errors
+    /// [`StepError`] names the sessions that did not advance, by their positions among those given, and says why. A row
+    /// that is not finite stops its session alone: the pass is run again without it. An engine that fails stops all
+    /// sessions of the pass. Whatever failed, nothing is half committed.
+    pub fn step<'s>(&mut self, sessions: impl IntoIterator<Item = &'s mut Session>) -> Result<(), StepError> {
+        self.close_dropped();
+        let mut active: Vec<ActiveSession<'_>> = recycle(mem::take(&mut self.active));
+        for (index, session) in sessions.into_iter().enumerate() {
+            session.new_tokens = session.tokens.len();
+            if session.finish.is_none() {
+                active.push(ActiveSession { index, input: 0, outcome: StepOutcome::default(), session });
+            }
+        }
+        let mut failures = Vec::new();
+        self.take_turns(&mut active);
+        self.pass(&mut active, &mut failures);
+        self.active = recycle(active);
+        if failures.is_empty() { Ok(()) } else { Err(StepError { failures }) }
+    }
+
+    /// Advances one session; does nothing if it is finished.
+    ///
+    /// # Errors
+    /// [`DecodeError::Verify`]. The session is then as it was.
+    pub fn step_one(&mut self, session: &mut Session) -> Result<(), DecodeError> {
+        let stepped = self.step([session]);
+        Ok(stepped.map_err(|error| error.into_failures().swap_remove(0).error)?)
+    }
+
+    /// Keeps as many sessions as fit one pass, those first that have waited longest.
+    fn take_turns(&mut self, active: &mut Vec<ActiveSession<'_>>) {
+        let limits = self.verifier.limits();
+        let most = limits.max_rows.min(limits.max_leaves).max(1);
+        if active.len() > most {
+            active.sort_unstable_by_key(|active| (active.session.last_pass, active.index));
+            active.truncate(most);
+            active.sort_unstable_by_key(|active| active.index);
+        }
+        self.passes += 1;
+        for active in active {
+            active.session.last_pass = self.passes;
+        }
+    }
+
+    /// Runs the phases. Sessions that fail leave `active`.
+    fn pass(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) {
+        if active.is_empty() {
+            return;
+        }
+        let reads_prompt = active.iter().any(|active| active.session.phase() == Phase::Prefill);
+        let _span = if reads_prompt {
+            tracing::debug_span!("prefill", sessions = active.len()).entered()
+        } else {
+            tracing::trace_span!("step", sessions = active.len()).entered()
+        };
+        let begin = self.clock.now();
+        self.draft(active);
+        self.choose_size(active);
+        let forward = self.forward(active, failures);
+        self.accept(active, failures);
+        let commit = self.commit(active, failures);
+
+        let sessions = || active.iter().map(|active| &*active.session);
+        let rows = sessions().map(|session| session.tree.len()).sum();
+        let context = sessions().map(|session| session.committed).sum::<usize>() / active.len().max(1);
+        let tokens = sessions().map(|session| session.accepted_path.sampled.len()).sum();
+        self.observe(active, forward, commit);
+
+        // Rows of a prompt cost less than those of drafts, and after a failure the time is not that of these rows.
+        let comparable = !reads_prompt && failures.is_empty();
+        let overhead = self.since(begin).saturating_sub(forward).as_secs_f64();
+        if let (Budget::Auto(budget), true) = (&mut self.budget, comparable) {
+            budget.learn(Taken { rows, context, tokens, seconds: forward.as_secs_f64(), overhead });
+        }
+    }
+
+    /// Scores all trees in one pass and returns its time. Runs the pass again without a session whose row is not finite.
+    fn forward(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) -> Duration {
+        while !active.is_empty() {
+            let start = self.clock.now();
+            let mut inputs: Vec<TreeInput<'_>> = recycle(mem::take(&mut self.inputs));
+            inputs.extend(active.iter().map(|active| {
+                let rows = match active.session.phase() {
+                    Phase::Prefill => self.drafter.prompt_rows(),
+                    Phase::Decode => RowSelection::All,
+                };
+                TreeInput { seq: active.session.seq, tree: &active.session.tree, rows }
+            }));
+            let scored = self.verifier.forward(&inputs, &mut self.top);
+            self.inputs = recycle(inputs);
+            let Err(error) = scored else {
+                for (input, active) in active.iter_mut().enumerate() {
+                    active.input = input;
+                }
+                return self.since(start);
+            };
+            let at_fault = match error {
+                VerifyError::NotFinite { row } => Some(row.input),
+                VerifyError::UnknownSequence { seq } => {
+                    active.iter().position(|active| active.session.seq == seq)
+                }
+                _ => None,
+            };
+            match at_fault.filter(|&input| input < active.len()) {
+                Some(input) => failures.push(failure([active.remove(input)], error)),
+                None => failures.push(failure(active.drain(..), error)),
+            }
+        }
+        Duration::ZERO
+    }
+
+    /// Samples each session's path; a row that cannot be read stops its session alone.
+    fn accept(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) {
+        let mut next = 0;
+        while next < active.len() {
+            match self.sample_path(&mut active[next]) {
+                Ok(()) => next += 1,
+                Err(error) => failures.push(failure([active.remove(next)], error)),
+            }
+        }
+    }
+
+    /// Keeps the KV of what is emitted and returns the time that it took.
+    fn commit(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) -> Duration {
+        if active.is_empty() {
+            return Duration::ZERO;
+        }
+        let start = self.clock.now();
+        let mut commits: Vec<Commit<'_>> = recycle(mem::take(&mut self.commits));
+        commits.extend(active.iter().map(|ActiveSession { session, outcome, .. }| Commit {
+            seq: session.seq,
+            path: &session.accepted_path.nodes[..outcome.keep],
+        }));
+        let committed = self.verifier.commit(&commits);
+        self.commits = recycle(commits);
+        if let Err(error) = committed {
+            failures.push(failure(active.drain(..), error));
+        }
+        self.since(start)
+    }
+
+    /// Emits the tokens, and lets drafter and calibration learn from the pass.
+    fn observe(&mut self, active: &mut [ActiveSession<'_>], forward: Duration, commit: Duration) {
+        let max_context = self.verifier.limits().max_context;
+        for ActiveSession { input, outcome, session, .. } in active {
+            let (phase, committed) = (session.phase(), session.committed);
+            if phase == Phase::Decode {
+                let drafted = match self.budget {
+                    Budget::Fixed(_) => &session.tree,
+                    Budget::Auto(_) => &session.unpruned_tree,
+                };
+                self.calibration.learn(drafted, &session.accepted_path.sampled);
+            }
+            session.apply(*outcome, max_context);
+            let start = self.clock.now();
+            self.drafter.observe(&Outcome {
+                seq: session.seq,
+                phase,
+                before: &session.tokens[..committed],
+                tree: &session.tree,
+                accepted: &session.accepted_path,
+                top: &self.top,
+                input: *input,
+            });
+            let observe = self.since(start);
+            let times = &mut session.stats.time;
+            match phase {
+                Phase::Prefill => times.prefill += forward + commit + observe,
+                Phase::Decode => {
+                    times.forward += forward;
+                    times.commit += commit;
+                    times.observe += observe;
+                }
+            }
+        }
+    }
+}
+
+/// `error` stopped these sessions.
+fn failure<'a>(sessions: impl IntoIterator<Item = ActiveSession<'a>>, error: VerifyError) -> StepFailure {
+    StepFailure { sessions: sessions.into_iter().map(|active| active.index).collect(), error }
+}
+
+/// The same memory for elements of another lifetime: an emptied vector collects in place.
+fn recycle<A, B>(mut vec: Vec<A>) -> Vec<B> {
+    vec.clear();
+    vec.into_iter().map(|_| unreachable!("the vector was emptied")).collect()
+}
