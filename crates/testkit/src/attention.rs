@@ -1,8 +1,8 @@
-//! What a row of a [`NaiveVerifier`](crate::NaiveVerifier) attends to: a mask, as a function.
+//! The attention mask of a [`NaiveVerifier`](crate::NaiveVerifier), as a function.
 
 use upcycle_core::{DraftTree, NodeId, TokenId};
 
-/// What a row attends to: a token and the absolute position that it stands at.
+/// A token that a row attends to, with its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The absolute position.
@@ -11,11 +11,11 @@ pub struct Seen {
     pub token: TokenId,
 }
 
-/// Which tokens of a tree a node attends to, and at which positions: appends them to the last argument, which
-/// already holds the `prefix_len` committed ones. A mask, as a function.
+/// An attention mask: appends to `seen` the tokens of `tree` that `node` attends to, with their positions. `prefix_len` tokens
+/// are committed before the tree, and every node attends to all of them.
 pub type Attention = fn(tree: &DraftTree, node: NodeId, prefix_len: usize, seen: &mut Vec<Seen>);
 
-/// The right [`Attention`]: the node's ancestors and itself, each at `prefix_len + depth`.
+/// The correct [`Attention`]: the node's ancestors and itself, each at `prefix_len + depth`.
 pub fn ancestors(tree: &DraftTree, node: NodeId, prefix_len: usize, seen: &mut Vec<Seen>) {
     let start = seen.len();
     let mut next = Some(node);

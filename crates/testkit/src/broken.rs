@@ -1,6 +1,7 @@
-//! Masks and positions broken on purpose, for [`NaiveVerifier::with_attention`](crate::NaiveVerifier::with_attention):
-//! the very faults that [`Faulty`](crate::Faulty) can only imitate from outside. A suite that passes one of these is
-//! worth nothing.
+//! Wrong masks and positions, for [`NaiveVerifier::with_attention`](crate::NaiveVerifier::with_attention).
+//!
+//! They are errors inside a verifier, which [`Faulty`](crate::Faulty) can only imitate from outside. A test suite that
+//! accepts one of them is worthless.
 
 use upcycle_core::{DraftTree, NodeId};
 
@@ -11,21 +12,21 @@ fn at(tree: &DraftTree, node: NodeId, prefix_len: usize) -> Seen {
     Seen { position: prefix_len as u64 + depth, token: tree.tokens()[node.index()] }
 }
 
-/// The mask ignored: a node sees every node up to itself, as a plain causal mask would have it.
+/// Ignores the mask: a node sees every node up to itself, as under a plain causal mask.
 pub fn mask_ignored(tree: &DraftTree, node: NodeId, prefix_len: usize, seen: &mut Vec<Seen>) {
     seen.extend(tree.nodes().take(node.index() + 1).map(|node| at(tree, node, prefix_len)));
 }
 
-/// One bit of the mask set that should not be: the last node that has an elder sibling sees it.
+/// Sets one wrong bit of the mask: the last node with an earlier sibling sees that sibling.
 pub fn one_bit_set(tree: &DraftTree, node: NodeId, prefix_len: usize, seen: &mut Vec<Seen>) {
-    let elder = |node: NodeId| tree.children(tree.parent(node)?).next().filter(|&first| first != node);
-    if tree.nodes().filter(|&node| elder(node).is_some()).last() == Some(node) {
-        seen.extend(elder(node).map(|elder| at(tree, elder, prefix_len)));
+    let earlier = |node: NodeId| tree.children(tree.parent(node)?).next().filter(|&first| first != node);
+    if tree.nodes().filter(|&node| earlier(node).is_some()).last() == Some(node) {
+        seen.extend(earlier(node).map(|earlier| at(tree, earlier, prefix_len)));
     }
     ancestors(tree, node, prefix_len, seen);
 }
 
-/// One bit of the mask cleared that should be set: the last node of a tree that branches does not see its parent.
+/// Clears one bit of the mask: the last node of a tree that branches does not see its parent.
 pub fn one_bit_cleared(tree: &DraftTree, node: NodeId, prefix_len: usize, seen: &mut Vec<Seen>) {
     ancestors(tree, node, prefix_len, seen);
     let hit = tree.leaves() > 1 && node.index() + 1 == tree.len();
@@ -34,7 +35,7 @@ pub fn one_bit_cleared(tree: &DraftTree, node: NodeId, prefix_len: usize, seen: 
     }
 }
 
-/// Positions off by one wherever something is committed already.
+/// Positions are off by one where tokens are committed before the tree.
 pub fn position_off_by_one(tree: &DraftTree, node: NodeId, prefix_len: usize, seen: &mut Vec<Seen>) {
     let start = seen.len();
     ancestors(tree, node, prefix_len, seen);

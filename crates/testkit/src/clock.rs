@@ -1,4 +1,4 @@
-//! A clock that is set by hand.
+//! A clock that is advanced by hand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use upcycle_core::Clock;
 
-/// A clock that moves only when told to; clones show the same time.
+/// A clock that moves only by [`advance`](Self::advance). Clones share its time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -14,9 +14,9 @@ use upcycle_core::Clock;
 /// use upcycle_testkit::ManualClock;
 ///
 /// let clock = ManualClock::default();
-/// let given_away = clock.clone();
+/// let copy = clock.clone();
 /// clock.advance(Duration::from_millis(3));
-/// assert_eq!(given_away.now(), Duration::from_millis(3));
+/// assert_eq!(copy.now(), Duration::from_millis(3));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock {
@@ -24,7 +24,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Moves on by `time`, to the nanosecond.
+    /// Advances by `time`, in whole nanoseconds.
     pub fn advance(&self, time: Duration) {
         let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(time, Ordering::Relaxed);

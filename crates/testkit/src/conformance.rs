@@ -1,14 +1,14 @@
-//! What the macro [`conformance!`](crate::conformance!) expands to calls of.
+//! The macro [`conformance!`](crate::conformance!) and the functions that it calls.
 
 use crate::faulty::{Fault, Faulty};
 use crate::law::{Cause, Law};
 use crate::laws;
 use crate::subject::Subject;
 
-/// Tries one law as a test does: a law that is exempt has to be broken, or its exemption is out of date.
+/// Tests one law. An exempt law must be broken, or its exemption is out of date.
 ///
 /// # Panics
-/// If the law does not hold, or is exempt and holds.
+/// If a law without exemption is broken, or an exempt law holds.
 pub fn try_law(subject: &Subject, law: Law, exempt: &[(Law, &str)]) {
     let reason = exempt.iter().find(|(other, _)| *other == law).map(|(_, reason)| reason);
     let found = match law {
@@ -19,47 +19,49 @@ pub fn try_law(subject: &Subject, law: Law, exempt: &[(Law, &str)]) {
         (Ok(()), None) => {}
         (Err(broken), None) => panic!("{broken}"),
         (Err(broken), Some(reason)) => println!("exempt ({reason}): {broken}"),
-        (Ok(()), Some(reason)) => panic!("{law} holds: take its exemption ({reason}) off the list"),
+        (Ok(()), Some(reason)) => panic!("{law} holds: remove its exemption ({reason})"),
     }
 }
 
-/// Sees whether `fault`, put in front of the subject's verifiers, is noticed at the subject's own tolerance by the
-/// law that names it, as a difference and not as a failure.
+/// Checks that the law of `fault` detects it in the subject's verifiers at the subject's own tolerance, as a difference and
+/// not as a failed call.
 ///
 /// # Errors
-/// What went unnoticed.
+/// A description of the fault that was not detected.
 pub fn notices(subject: Subject, fault: Fault) -> Result<(), String> {
-    let Some(law) = fault.law() else { return Err("there is no fault to notice".into()) };
+    let Some(law) = fault.law() else { return Err("Fault::None cannot be detected".into()) };
     let tolerance = subject.tolerance;
     match laws::check(&subject.wrapped(move |verifier| Faulty::new(verifier, fault)), law) {
         Err(broken) if matches!(broken.cause, Cause::Differs { .. }) => {
-            println!("{fault:?} is noticed: {broken}");
+            println!("{fault:?} is detected: {broken}");
             Ok(())
         }
-        Err(broken) => Err(format!("{fault:?} was not tried to the end: {broken}")),
-        Ok(()) => Err(format!("{fault:?} goes unnoticed by {law} at {tolerance:?}")),
+        Err(broken) => Err(format!("the test of {fault:?} did not run to its end: {broken}")),
+        Ok(()) => Err(format!("{law} does not detect {fault:?} at {tolerance:?}")),
     }
 }
 
-/// Asserts that `faults` are noticed, those that need trees only where trees are supported.
+/// Asserts that `faults` are detected. Faults that need trees are skipped if the backend does not support trees.
 ///
 /// # Panics
-/// If one goes unnoticed.
+/// If one is not detected.
 pub fn must_notice(subject: impl Fn() -> Subject, faults: &[Fault]) {
     let support = subject().make().limits().support.clone();
     for &fault in faults {
         match support.reason().filter(|_| fault.needs_trees()) {
-            Some(reason) => println!("{fault:?} needs trees, and this backend takes none: {reason}"),
-            None => notices(subject(), fault).unwrap_or_else(|unnoticed| panic!("{unnoticed}")),
+            Some(reason) => {
+                println!("skipped: {fault:?} needs trees, which this backend does not support: {reason}")
+            }
+            None => notices(subject(), fault).unwrap_or_else(|undetected| panic!("{undetected}")),
         }
     }
 }
 
-/// Tests a backend: one `#[test]` for each law, and two that see whether a flipped mask bit and a position off by
-/// one would be noticed at the backend's own tolerance.
+/// Tests a backend: one `#[test]` for each law, and two that check that a flipped mask bit and a position off by one would be
+/// detected at the backend's own tolerance.
 ///
-/// `exempt` lists laws that a backend does not keep, each with the reason; an exempt law that holds after all fails
-/// its test, so that the list stays true.
+/// `exempt` lists the laws that the backend does not obey, each with the reason. An exempt law that holds fails its test, so
+/// the list stays correct.
 ///
 /// ```
 /// use upcycle_testkit::{NaiveVerifier, Subject, Failure};
@@ -80,10 +82,10 @@ macro_rules! conformance {
     ) => {
         #[cfg(test)]
         mod $name {
-            #[allow(unused_imports, reason = "the subject may name things of the module around it, or none")]
+            #[allow(unused_imports, reason = "the subject may use items of the surrounding module")]
             use super::*;
 
-            // A name that the expression is unlikely to use for a thing of its own.
+            // A name that the expression is unlikely to use itself.
             fn subject_under_test() -> $crate::Subject {
                 ($subject)()
             }

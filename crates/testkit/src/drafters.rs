@@ -1,20 +1,19 @@
-//! Drafters at the extremes: all-knowing, always wrong, arbitrary.
+//! Extreme drafters: always right, always wrong, random.
 
 use upcycle_core::{Context, DraftTree, Drafter, NodeId, TokenId, TreeFull};
 
 use crate::rng::Rng;
 
-/// Knows the answer: drafts the longest chain of it that fits the room, which is the most that a tree can have
-/// accepted.
+/// Knows the answers: drafts as much of one as the limits allow, as a chain. No tree can have more nodes accepted.
 ///
-/// A text that does not start with what it knows gets no draft.
+/// A text that does not start like one of the answers gets no draft.
 #[derive(Clone, Debug)]
 pub struct OracleDrafter {
     texts: Vec<Vec<TokenId>>,
 }
 
 impl OracleDrafter {
-    /// Knows these texts, each of them a prompt and its continuation.
+    /// Knows these texts, each a prompt and its continuation.
     #[must_use]
     pub fn new(texts: Vec<Vec<TokenId>>) -> Self {
         Self { texts }
@@ -34,8 +33,8 @@ impl Drafter for OracleDrafter {
     }
 }
 
-/// Always wrong, and at the greatest expense: fills the whole room with branches, none of which starts with the
-/// right token, where it knows the text.
+/// Always wrong, at the highest cost: fills the limits with branches, none of which starts with the right token of the texts
+/// that it knows.
 #[derive(Clone, Debug)]
 pub struct AdversarialDrafter {
     texts: Vec<Vec<TokenId>>,
@@ -43,7 +42,7 @@ pub struct AdversarialDrafter {
 }
 
 impl AdversarialDrafter {
-    /// Avoids these texts, each of them a prompt and its continuation, of a vocabulary of `vocab` tokens.
+    /// Avoids these texts, each a prompt and its continuation, with a vocabulary of `vocab` tokens.
     #[must_use]
     pub fn new(texts: Vec<Vec<TokenId>>, vocab: usize) -> Self {
         Self { texts, vocab: TokenId::try_from(vocab).unwrap_or(TokenId::MAX) }
@@ -56,7 +55,7 @@ impl Drafter for AdversarialDrafter {
         let right: Vec<TokenId> = self.texts.iter().filter_map(rest).collect();
         let mut wrong =
             (0..self.vocab).map(|token| self.vocab - 1 - token).filter(|token| !right.contains(token));
-        // Half as many branches as leaves fit, then each node in turn gets two children.
+        // First branches, half as many as leaves fit; then two children for each node in turn.
         let width = (tree.limits().leaves / 2).clamp(1, 16);
         for token in wrong.by_ref().take(width) {
             if tree.push(NodeId::ROOT, token, Some(1.0)).is_err() {
@@ -77,7 +76,7 @@ impl Drafter for AdversarialDrafter {
     }
 }
 
-/// Drafts seeded arbitrary trees over a few tokens: any shape, any size up to the room (and 64 nodes).
+/// Drafts random trees over a few tokens, of any shape, of up to 64 nodes and within the limits. The seed determines them.
 #[derive(Clone, Debug)]
 pub struct RandomDrafter {
     tokens: Vec<TokenId>,
@@ -85,7 +84,7 @@ pub struct RandomDrafter {
 }
 
 impl RandomDrafter {
-    /// Draws from `tokens`; another `seed` drafts other trees. Without tokens it drafts nothing.
+    /// Uses the tokens in `tokens`. Without any it drafts nothing.
     #[must_use]
     pub fn new(tokens: Vec<TokenId>, seed: u64) -> Self {
         Self { tokens, rng: Rng::new(seed) }
@@ -97,7 +96,7 @@ impl Drafter for RandomDrafter {
         for _ in 0..self.rng.below(64) {
             let parent = NodeId::new(self.rng.below(tree.len()));
             let Some(&token) = self.rng.pick(&self.tokens) else { return };
-            // What does not fit is left out.
+            // A node that does not fit is left out.
             let _ = tree.push(parent, token, None);
         }
     }

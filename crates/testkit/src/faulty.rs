@@ -1,4 +1,4 @@
-//! Faults put between a law and a verifier that is right, to see that the law notices.
+//! Faults in front of a correct verifier, which the laws must detect.
 
 use upcycle_core::{
     Commit, DraftTree, Limits, NodeId, Row, RowSelection, SeqId, TopK, TreeInput, TreeLimits, Verifier,
@@ -10,25 +10,25 @@ use crate::probe::path_to;
 
 /// A fault that [`Faulty`] imitates from outside of a verifier.
 ///
-/// A backend's masks and positions cannot be reached through the trait, where both follow from the tree. So a mask
-/// bit is flipped by presenting another tree, in three ways that bracket it: the position right and two bits flipped
-/// ([`AncestorSwapped`](Self::AncestorSwapped)), or one bit flipped and the position one off, up or down. Each
-/// changes what exactly one row attends to by a single token, and what that row's descendants see of it.
+/// The trait gives no access to masks and positions, which follow from the tree. So a flipped mask bit is imitated by
+/// scoring another tree. There are three variants: two flipped bits and the correct position
+/// ([`AncestorSwapped`](Self::AncestorSwapped)), or one flipped bit and a position that is one too high or too low. Each
+/// changes what one row and its descendants attend to by a single token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// None: the wrapper alone.
+    /// No fault, only the wrapper.
     None,
-    /// One leaf attends to its parent's sibling in place of its parent: a bit cleared and a bit set, its position
-    /// right. The least of the mask faults.
+    /// One leaf attends to its parent's sibling instead of its parent: one bit cleared and one set, at the correct position.
+    /// The smallest of the mask faults.
     AncestorSwapped,
-    /// One leaf attends to its sibling besides: a bit set, and its position one too high.
+    /// One leaf also attends to its sibling: one bit set, and its position is one too high.
     SiblingSeen,
-    /// One leaf does not attend to its parent: a bit cleared, and its position one too low.
+    /// One leaf does not attend to its parent: one bit cleared, and its position is one too low.
     AncestorUnseen,
     /// Every node attends to all nodes before it.
     MaskIgnored,
-    /// The rows of a pass stand one position too high wherever something is committed already: made by scoring the
-    /// root twice, so that the first one's key is seen as well.
+    /// The rows of a pass are one position too high if tokens are committed before them. The root is scored twice for that, so
+    /// its first key is seen as well.
     PositionOffByOne,
     /// A commit keeps another path of the same length.
     WrongPathCommitted,
@@ -36,11 +36,11 @@ pub enum Fault {
     TruncationKeepsOne,
     /// The first two sequences of a pass get each other's rows.
     RowsMixedUp,
-    /// The id of a closed sequence is given to the next.
+    /// The id of a closed sequence is given to the next one.
     IdsReused,
-    /// The second best candidate stands before the best.
+    /// The second best candidate comes before the best.
     TopUnsorted,
-    /// An error costs every sequence its last token.
+    /// After an error every sequence loses its last token.
     ErrorForgets,
 }
 
@@ -60,7 +60,7 @@ impl Fault {
         Fault::ErrorForgets,
     ];
 
-    /// The law that names it: the one that has to see it, whatever other laws do.
+    /// The law that must detect it. Other laws may detect it too.
     #[must_use]
     pub fn law(self) -> Option<Law> {
         match self {
@@ -79,15 +79,15 @@ impl Fault {
         }
     }
 
-    /// Whether it needs a tree that branches.
+    /// Whether it only shows in a tree that branches.
     #[must_use]
     pub fn needs_trees(self) -> bool {
         use Fault::{AncestorSwapped, AncestorUnseen, MaskIgnored, SiblingSeen, WrongPathCommitted};
         matches!(self, AncestorSwapped | SiblingSeen | AncestorUnseen | MaskIgnored | WrongPathCommitted)
     }
 
-    /// The tree that the verifier is shown for `tree`, and where each node of `tree` is in it.
-    fn present(self, tree: &DraftTree, committed: usize) -> (DraftTree, Vec<NodeId>) {
+    /// The tree that the verifier gets instead of `tree`, and the node in it for each node of `tree`.
+    fn disguise(self, tree: &DraftTree, committed: usize) -> (DraftTree, Vec<NodeId>) {
         let mut shown = DraftTree::new();
         if self == Fault::MaskIgnored {
             return (DraftTree::chain(tree.tokens()), tree.nodes().collect());
@@ -101,17 +101,17 @@ impl Fault {
         for node in tree.nodes().skip(1) {
             let parent = tree.parent(node).unwrap_or(NodeId::ROOT);
             let parent = moved.filter(|&(hit, _)| hit == node).map_or(parent, |(_, other)| other);
-            // There is room for any tree.
+            // A tree without limits refuses nothing.
             let place = shown.push(places[parent.index()], tree.tokens()[node.index()], None);
             places.push(place.unwrap_or(NodeId::ROOT));
         }
         (shown, places)
     }
 
-    /// The leaf that is hit, and the node that it is put under instead.
+    /// The leaf that is moved, and its new parent.
     fn moves(self, tree: &DraftTree) -> Option<(NodeId, NodeId)> {
         let leaves = tree.nodes().skip(1).filter(|&node| tree.is_leaf(node) && tree.leaves() > 1);
-        let elder = |node: NodeId| {
+        let earlier = |node: NodeId| {
             let parent = tree.parent(node)?;
             tree.children(parent).find(|&other| other < node && other != node)
         };
@@ -122,47 +122,60 @@ impl Fault {
                     let above = tree.parent(parent)?;
                     tree.children(above).find(|&other| other != parent && other < leaf)
                 }
-                Fault::SiblingSeen => elder(leaf),
+                Fault::SiblingSeen => earlier(leaf),
                 Fault::AncestorUnseen => tree.parent(parent),
                 _ => None,
             }?;
-            // Another child with that token would swallow it.
+            // A child with the same token would absorb it.
             tree.child(other, tree.tokens()[leaf.index()]).is_none().then_some((leaf, other))
         });
         candidates.last()
     }
 }
 
-/// Any verifier, with a [`Fault`] in front of it.
+/// A verifier with a [`Fault`] in front of it.
 #[derive(Debug)]
 pub struct Faulty<V> {
     inner: V,
-    /// A little below those of `inner`, where what it is shown takes more than what was given.
+    /// Slightly lower than those of `inner` for faults that need more rows or leaves than the caller's tree.
     limits: Limits,
     fault: Fault,
     open: Vec<Tracked>,
     free: Vec<SeqId>,
-    /// Of the last forward: each step's rows asked for, its nodes, and where they are in what was shown.
-    passes: Vec<(RowSelection, usize, Vec<NodeId>)>,
+    /// The inputs of the last forward.
+    passes: Vec<Pass>,
     top: TopK,
+}
+
+/// One input of the last forward.
+#[derive(Debug)]
+struct Pass {
+    rows: RowSelection,
+    /// The nodes of the caller's tree.
+    len: usize,
+    /// For each of them the node of the disguised tree.
+    nodes: Vec<NodeId>,
 }
 
 #[derive(Debug)]
 struct Tracked {
     outer: SeqId,
     inner: SeqId,
-    /// How many tokens the inner sequence holds after each one of the outer.
+    /// How many tokens the inner sequence holds after each token of the outer one.
     ends: Vec<usize>,
     held: usize,
-    /// The tree of the last forward, as given and as shown.
+    /// The tree of the last forward.
     scored: Option<Scored>,
 }
 
 #[derive(Clone, Debug)]
 struct Scored {
+    /// As the caller gave it.
     tree: DraftTree,
-    shown: DraftTree,
-    places: Vec<NodeId>,
+    /// As the verifier got it.
+    disguised: DraftTree,
+    /// The node of `disguised` for each node of `tree`.
+    nodes: Vec<NodeId>,
 }
 
 impl<V: Verifier> Faulty<V> {
@@ -193,31 +206,31 @@ impl<V: Verifier> Faulty<V> {
         })
     }
 
-    /// Where a row of the last forward, which was asked for, is read.
-    fn place(&self, row: Row) -> Row {
+    /// The row of the inner verifier that is read for `row`, which was asked for.
+    fn inner_row(&self, row: Row) -> Row {
         if let (Fault::RowsMixedUp, 0 | 1, [_, _, ..]) = (self.fault, row.input, &self.passes[..]) {
-            let places = &self.passes[1 - row.input].2;
-            let node = places[row.node.min(places.len() - 1)].index();
+            let nodes = &self.passes[1 - row.input].nodes;
+            let node = nodes[row.node.min(nodes.len() - 1)].index();
             return Row { input: 1 - row.input, node };
         }
-        Row { input: row.input, node: self.passes[row.input].2[row.node].index() }
+        Row { input: row.input, node: self.passes[row.input].nodes[row.node].index() }
     }
 
-    /// The path of what was shown that stands for `path`.
+    /// The path of the disguised tree for `path`.
     fn path(&self, scored: &Scored, path: &[NodeId]) -> Vec<NodeId> {
         let Some(&last) = path.last() else { return Vec::new() };
-        let place = scored.places[last.index()];
-        let right = path_to(&scored.shown, place);
+        let place = scored.nodes[last.index()];
+        let right = path_to(&scored.disguised, place);
         if self.fault == Fault::WrongPathCommitted {
-            let same_depth = |&node: &NodeId| path_to(&scored.shown, node).len() == right.len();
-            let other = scored.shown.nodes().filter(same_depth).find(|&node| node != place);
-            return other.map_or(right, |other| path_to(&scored.shown, other));
+            let same_depth = |&node: &NodeId| path_to(&scored.disguised, node).len() == right.len();
+            let other = scored.disguised.nodes().filter(same_depth).find(|&node| node != place);
+            return other.map_or(right, |other| path_to(&scored.disguised, other));
         }
         right
     }
 
-    /// What an error does to the state.
-    fn suffer(&mut self) {
+    /// Changes the state after an error.
+    fn after_error(&mut self) {
         if self.fault != Fault::ErrorForgets {
             return;
         }
@@ -229,32 +242,33 @@ impl<V: Verifier> Faulty<V> {
         }
     }
 
-    fn try_forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn try_forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let committed = |seq| self.open.iter().find(|t| t.outer == seq).map(|t| t.ends.len());
-        self.limits.check_inputs(steps, committed)?;
+        self.limits.check_inputs(inputs, committed)?;
         let mut shown = Vec::new();
-        for step in steps {
+        for input in inputs {
             let fault = self.fault;
-            let tracked = self.tracked(step.seq)?;
-            let (tree, places) = fault.present(step.tree, tracked.ends.len());
-            shown.push((tracked.inner, Scored { tree: step.tree.clone(), shown: tree, places }));
+            let tracked = self.tracked(input.seq)?;
+            let (disguised, nodes) = fault.disguise(input.tree, tracked.ends.len());
+            shown.push((tracked.inner, Scored { tree: input.tree.clone(), disguised, nodes }));
         }
         let inner: Vec<TreeInput<'_>> = shown
             .iter()
-            .map(|(seq, scored)| TreeInput { seq: *seq, tree: &scored.shown, rows: RowSelection::All })
+            .map(|(seq, scored)| TreeInput { seq: *seq, tree: &scored.disguised, rows: RowSelection::All })
             .collect();
         self.inner.forward(&inner, &mut self.top)?;
         self.passes.clear();
-        for (step, (_, scored)) in steps.iter().zip(shown) {
-            self.passes.push((step.rows, step.tree.len(), scored.places.clone()));
-            self.tracked(step.seq)?.scored = Some(scored);
+        for (input, (_, scored)) in inputs.iter().zip(shown) {
+            let nodes = scored.nodes.clone();
+            self.passes.push(Pass { rows: input.rows, len: input.tree.len(), nodes });
+            self.tracked(input.seq)?.scored = Some(scored);
         }
-        top.restart(steps, self.limits.vocab);
+        top.restart(inputs, self.limits.vocab);
         let mut index = 0;
-        for step in 0..self.passes.len() {
-            for node in top.nodes(step) {
-                let row = Row { input: step, node };
-                top.rank(row, self.inner.logits(self.place(row))?)?;
+        for input in 0..self.passes.len() {
+            for node in top.nodes(input) {
+                let row = Row { input, node };
+                top.rank(row, self.inner.logits(self.inner_row(row))?)?;
                 if let (Fault::TopUnsorted, (ids @ [_, _, ..], best)) = (self.fault, top.slots(index)) {
                     ids.swap(0, 1);
                     best.swap(0, 1);
@@ -276,7 +290,7 @@ impl<V: Verifier> Faulty<V> {
             let ends: Vec<usize> = commit
                 .path
                 .iter()
-                .map(|node| tracked.held + path_to(&scored.shown, scored.places[node.index()]).len())
+                .map(|node| tracked.held + path_to(&scored.disguised, scored.nodes[node.index()]).len())
                 .collect();
             paths.push((tracked.inner, self.path(scored, commit.path), ends));
         }
@@ -335,27 +349,27 @@ impl<V: Verifier> Verifier for Faulty<V> {
         }
     }
 
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        let result = self.try_forward(steps, top);
-        result.inspect_err(|_| self.suffer())
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        let result = self.try_forward(inputs, top);
+        result.inspect_err(|_| self.after_error())
     }
 
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
         let missing = VerifyError::NoSuchRow { row };
-        let Some((rows, len, _)) = self.passes.get(row.input) else { return Err(missing) };
-        if !rows.nodes(*len).any(|node| node == row.node) {
+        let Some(pass) = self.passes.get(row.input) else { return Err(missing) };
+        if !pass.rows.nodes(pass.len).any(|node| node == row.node) {
             return Err(missing);
         }
-        self.inner.logits(self.place(row))
+        self.inner.logits(self.inner_row(row))
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         let result = self.try_commit(commits);
-        result.inspect_err(|_| self.suffer())
+        result.inspect_err(|_| self.after_error())
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
         let result = self.try_truncate(seq, len);
-        result.inspect_err(|_| self.suffer())
+        result.inspect_err(|_| self.after_error())
     }
 }

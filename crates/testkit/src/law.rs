@@ -1,33 +1,33 @@
-//! The laws by name, and what it is to break one.
+//! The names of the laws, and the error of a broken law.
 
 use std::fmt;
 
 use upcycle_core::VerifyError;
 
-/// What every [`Verifier`](upcycle_core::Verifier) promises.
+/// What every [`Verifier`](upcycle_core::Verifier) must guarantee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Law {
-    /// 1: each root-to-leaf path of a tree scores as a fresh chain.
+    /// 1: each path from root to leaf scores like a chain in a new sequence.
     PathsAreChains,
-    /// 2: siblings are invisible to each other: a row depends on its ancestors alone.
+    /// 2: siblings are invisible to each other: a row depends on its ancestors only.
     SiblingsAreInvisible,
-    /// 3: to commit a path and go on equals a prefill of the whole.
+    /// 3: committing a path and continuing equals a prefill of all tokens.
     CommitEqualsPrefill,
-    /// 4: what is truncated was never seen.
+    /// 4: truncated tokens leave no trace.
     TruncateForgets,
     /// 5: the chunks of a prefill do not matter.
     ChunksDoNotMatter,
     /// 6: the other sequences of a pass do not matter.
     NeighboursDoNotMatter,
-    /// 7: the candidates are the sorted head of the logits.
+    /// 7: the candidates are the highest logits, sorted.
     TopIsTheHead,
-    /// 8: past a limit, or after any error: a typed error and an unchanged state.
+    /// 8: a refused call returns its own error and changes nothing.
     ErrorsChangeNothing,
-    /// 9: a closed id is dead and never given again.
+    /// 9: a closed id is invalid and never given again.
     ClosedIdsAreDead,
-    /// 10: with any drafter, the same seed gives the text of plain decoding.
+    /// 10: with any drafter the text is that of plain decoding with the same seed.
     TextIsPlain,
-    /// 11: a row that is not finite is a typed error.
+    /// 11: a row with a NaN or an infinity is an error that names the row.
     NotFiniteIsAnError,
 }
 
@@ -53,21 +53,21 @@ impl Law {
         self as usize + 1
     }
 
-    /// It, in words.
+    /// The law in words.
     #[must_use]
     pub fn statement(self) -> &'static str {
         match self {
-            Law::PathsAreChains => "each root-to-leaf path scores as a fresh chain",
+            Law::PathsAreChains => "each path from root to leaf scores like a chain in a new sequence",
             Law::SiblingsAreInvisible => "siblings are invisible to each other",
-            Law::CommitEqualsPrefill => "commit, then continue, equals prefill",
-            Law::TruncateForgets => "truncated equals never seen",
-            Law::ChunksDoNotMatter => "prefill chunking does not matter",
-            Law::NeighboursDoNotMatter => "batch neighbours do not matter",
-            Law::TopIsTheHead => "top is the sorted head of logits",
-            Law::ErrorsChangeNothing => "an error is typed and changes nothing",
-            Law::ClosedIdsAreDead => "closed ids are dead",
-            Law::TextIsPlain => "any drafter gives the text of plain decoding",
-            Law::NotFiniteIsAnError => "a row that is not finite is a typed error",
+            Law::CommitEqualsPrefill => "committing a path and continuing equals a prefill",
+            Law::TruncateForgets => "truncated tokens leave no trace",
+            Law::ChunksDoNotMatter => "the chunks of a prefill do not matter",
+            Law::NeighboursDoNotMatter => "the other sequences of a pass do not matter",
+            Law::TopIsTheHead => "the candidates are the highest logits, sorted",
+            Law::ErrorsChangeNothing => "a refused call returns its own error and changes nothing",
+            Law::ClosedIdsAreDead => "closed ids are invalid and never given again",
+            Law::TextIsPlain => "with any drafter the text is that of plain decoding",
+            Law::NotFiniteIsAnError => "a row that is not finite is an error",
         }
     }
 }
@@ -78,31 +78,31 @@ impl fmt::Display for Law {
     }
 }
 
-/// A law that does not hold.
+/// A broken law.
 #[derive(Debug, thiserror::Error)]
 #[error("{law} is broken at {place}: {cause}")]
 pub struct Broken {
     /// The law.
     pub law: Law,
-    /// The case: enough, with the subject's seed, to find it again.
+    /// The case, which together with the subject's seed reproduces it.
     pub place: String,
     /// What happened.
     pub cause: Cause,
 }
 
-/// How a law was found broken.
+/// How a law was broken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
-    /// Something else came out.
+    /// The result was another.
     #[error("expected {expected}, found {found}")]
     Differs {
-        /// What the law demands.
+        /// What the law requires.
         expected: String,
-        /// What there was.
+        /// What the verifier gave.
         found: String,
     },
-    /// A call that has to succeed failed.
+    /// A call that must succeed failed.
     #[error("{doing} failed: {source}")]
     Failed {
         /// The call.
@@ -110,10 +110,10 @@ pub enum Cause {
         /// Its error.
         source: VerifyError,
     },
-    /// The subject is such that the law cannot be tried.
-    #[error("it cannot be tried on this subject: {why}")]
+    /// The law cannot be tested on this subject.
+    #[error("it cannot be tested on this subject: {why}")]
     OutOfReach {
-        /// What is in the way, and what to do.
+        /// Why not, and what to do.
         why: String,
     },
 }

@@ -1,9 +1,9 @@
-//! What tests of backends and drafters are made of: an exact verifier without a model, drafters at the extremes, and
-//! the laws that every [`Verifier`](upcycle_core::Verifier) and [`Drafter`](upcycle_core::Drafter) keeps.
+//! Tools for testing backends and drafters: an exact verifier without a model, extreme drafters, and the laws that every
+//! [`Verifier`](upcycle_core::Verifier) and [`Drafter`](upcycle_core::Drafter) must obey.
 //!
-//! - A backend calls [`conformance!`] once and gets a test for each [`Law`].
+//! - A backend calls [`conformance!`] once and gets one test for each [`Law`].
 //! - A drafter is tested with [`text_is_plain_with`](laws::text_is_plain_with), as below.
-//! - A suite is tested with [`Faulty`] and [`broken`]: what they break has to be noticed.
+//! - The laws themselves are tested with [`Faulty`] and [`broken`], which contain errors that a law must detect.
 //!
 //! # Testing a drafter
 //!
@@ -11,7 +11,7 @@
 //! use upcycle_core::{Context, DraftTree, Drafter, NodeId};
 //! use upcycle_testkit::{NaiveVerifier, Subject, laws};
 //!
-//! struct Stutter; // It guesses that the last token comes again.
+//! struct Stutter; // Guesses that the last token is repeated.
 //! impl Drafter for Stutter {
 //!     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
 //!         let _ = tree.push(NodeId::ROOT, context.tokens[context.tokens.len() - 1], None);
@@ -26,7 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
-// A page whose code is run with the tests of this crate.
+// The code on this page runs with the tests of this crate.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/adding-a-drafter.md")]
 mod adding_a_drafter {}

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where SmolLM2-135M-Instruct is, as a Q4_1 GGUF file: `UPCYCLE_TEST_MODEL`, else where this workspace's
-/// `scripts/get-model.sh` leaves it.
+/// The path of SmolLM2-135M-Instruct as a Q4_1 GGUF file: `UPCYCLE_TEST_MODEL` if set, else the file that this workspace's
+/// `scripts/get-model.sh` downloads.
 ///
 /// # Panics
-/// If it is not there.
+/// If there is no such file.
 #[must_use]
 pub fn real_model() -> PathBuf {
     let path = std::env::var_os("UPCYCLE_TEST_MODEL").map_or_else(
@@ -15,7 +15,7 @@ pub fn real_model() -> PathBuf {
     );
     assert!(
         path.is_file(),
-        "the test model {} is not there: run scripts/get-model.sh, or set UPCYCLE_TEST_MODEL",
+        "there is no test model at {}: run scripts/get-model.sh, or set UPCYCLE_TEST_MODEL",
         path.display()
     );
     path

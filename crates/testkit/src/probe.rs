@@ -1,4 +1,4 @@
-//! The hands of the laws: open, prefill, score, compare, and say where they were when something broke.
+//! What all laws do: open, prefill, score, compare, and report the case in which a law was broken.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::law::{Broken, Cause, Law};
 use crate::rng::Rng;
 use crate::subject::Subject;
 
-/// How many candidates the laws look at.
+/// How many candidates the laws compare.
 const K: usize = 8;
 
 pub(crate) struct Probe<'a> {
@@ -24,7 +24,7 @@ pub(crate) struct Probe<'a> {
     tokens: Vec<TokenId>,
 }
 
-/// What a verifier said of one row.
+/// One row as a verifier scored it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scored {
     pub(crate) logits: Vec<f32>,
@@ -43,7 +43,7 @@ impl<'a> Probe<'a> {
         let limits = verifier.limits();
         let every = 0..TokenId::try_from(limits.vocab).unwrap_or(TokenId::MAX);
         let tokens = if subject.tokens.is_empty() { every.collect() } else { subject.tokens.clone() };
-        let room = limits.max_context.min(limits.max_rows);
+        let rows = limits.max_context.min(limits.max_rows);
         let probe = Self {
             subject,
             rng: Rng::new(subject.seed ^ ((law.number() as u64) << 32)),
@@ -54,15 +54,15 @@ impl<'a> Probe<'a> {
             tokens,
         };
         if probe.tokens.len() < 4 {
-            return Err(probe.out_of_reach("draw from at least four tokens (Subject::tokens)"));
+            return Err(probe.out_of_reach("give it at least four tokens (Subject::tokens)"));
         }
-        if room < 12 || probe.verifier.limits().max_context < 32 {
+        if rows < 12 || probe.verifier.limits().max_context < 32 {
             return Err(probe.out_of_reach("give it passes of 12 rows and a context of 32 tokens, or more"));
         }
         Ok(probe)
     }
 
-    /// Names the case that follows.
+    /// Names the case that follows, for reports.
     pub(crate) fn at(&mut self, place: impl fmt::Display) {
         self.place = place.to_string();
     }
@@ -92,7 +92,7 @@ impl<'a> Probe<'a> {
         (0..count).map(|_| self.token()).collect()
     }
 
-    /// Committed tokens to start from: few enough that a few trees still fit behind them.
+    /// Tokens to commit first, so few that some trees still fit after them.
     pub(crate) fn prefix(&mut self) -> Vec<TokenId> {
         let limits = self.verifier.limits();
         let most = (limits.max_context / 4).min(limits.max_rows / 2).max(2);
@@ -101,8 +101,7 @@ impl<'a> Probe<'a> {
         self.tokens(len)
     }
 
-    /// A random tree of the richest shape that the backend takes (chains where it takes none), small enough that
-    /// `share` of them fit a pass.
+    /// A random tree, or a chain if the backend does not support trees, so small that `share` of them fit a pass.
     pub(crate) fn tree(&mut self, share: usize) -> DraftTree {
         let limits = self.verifier.limits().clone();
         let most = (limits.max_rows / share).min(limits.max_context / 4).saturating_sub(1).max(1);
@@ -115,15 +114,15 @@ impl<'a> Probe<'a> {
             return tree;
         }
         tree.restart(root, TreeLimits { nodes, leaves, depth: usize::MAX });
-        // Two branches with something below each, and a leaf with an elder sibling that stays one, so that every fault
-        // has a place to show; then anything.
+        // Every fault needs a place where it shows: two branches with descendants, and a leaf with an earlier sibling that
+        // stays a leaf. The rest is random.
         let a = self.push_new(&mut tree, NodeId::ROOT);
         let b = self.push_new(&mut tree, NodeId::ROOT);
         self.push_new(&mut tree, a);
         self.push_new(&mut tree, b);
         let leaf = self.push_new(&mut tree, a);
         for _ in 0..4 * nodes {
-            // Deeper rather than broader.
+            // Prefers deep trees over broad ones.
             let parent = NodeId::new(tree.len() - 1 - self.rng.below(tree.len().min(5)));
             if parent != leaf || leaf == a {
                 self.push_new(&mut tree, parent);
@@ -177,13 +176,13 @@ impl<'a> Probe<'a> {
 
     /// Every row of every tree, scored in one pass.
     pub(crate) fn score_all(&mut self, trees: &[(SeqId, &DraftTree)]) -> Checked<Vec<Vec<Scored>>> {
-        let steps: Vec<TreeInput<'_>> =
+        let inputs: Vec<TreeInput<'_>> =
             trees.iter().map(|&(seq, tree)| TreeInput { seq, tree, rows: RowSelection::All }).collect();
-        let passed = self.verifier.forward(&steps, &mut self.top);
+        let passed = self.verifier.forward(&inputs, &mut self.top);
         self.must("forward", passed)?;
         let mut all = Vec::new();
-        for (step, (_, tree)) in trees.iter().enumerate() {
-            let rows = (0..tree.len()).map(|node| self.read(Row { input: step, node }));
+        for (input, (_, tree)) in trees.iter().enumerate() {
+            let rows = (0..tree.len()).map(|node| self.read(Row { input, node }));
             all.push(rows.collect::<Checked<_>>()?);
         }
         Ok(all)
@@ -204,8 +203,8 @@ impl<'a> Probe<'a> {
         Ok(Scored { logits, ids: candidates.ids.to_vec(), best: candidates.logits.to_vec() })
     }
 
-    /// What a fresh sequence says of `tree` after `prefix`; the sequence is closed again.
-    pub(crate) fn fresh(&mut self, prefix: &[TokenId], tree: &DraftTree) -> Checked<Vec<Scored>> {
+    /// The rows of `tree` after `prefix` in a new sequence, which is closed again.
+    pub(crate) fn in_new_sequence(&mut self, prefix: &[TokenId], tree: &DraftTree) -> Checked<Vec<Scored>> {
         let seq = self.open()?;
         self.prefill(seq, prefix)?;
         let rows = self.score(seq, tree)?;
@@ -213,10 +212,10 @@ impl<'a> Probe<'a> {
         Ok(rows)
     }
 
-    /// Whether two rows that should be equal are, within the subject's tolerance.
+    /// Checks that two rows are equal, within the subject's tolerance.
     pub(crate) fn same(&self, node: NodeId, expected: &Scored, found: &Scored) -> Checked {
         let most = self.subject.tolerance.most();
-        let worst = furthest(&expected.logits, &found.logits);
+        let worst = largest_difference(&expected.logits, &found.logits);
         if let Some((token, a, b)) = worst.filter(|&(_, a, b)| !close(a, b, most)) {
             return Err(self.differs(
                 format!("logit {a} of token {token} in the row of {node} (within {most})"),
@@ -231,7 +230,7 @@ impl<'a> Probe<'a> {
         }
         // The n-th highest of two rows that differ by at most x differ by at most x.
         if let Some((rank, a, b)) =
-            furthest(&expected.best, &found.best).filter(|&(_, a, b)| !close(a, b, most))
+            largest_difference(&expected.best, &found.best).filter(|&(_, a, b)| !close(a, b, most))
         {
             return Err(self.differs(
                 format!("logit {a} at rank {rank} in the row of {node} (within {most})"),
@@ -241,7 +240,7 @@ impl<'a> Probe<'a> {
         Ok(())
     }
 
-    /// As [`same`](Self::same), for whole trees.
+    /// Like [`same`](Self::same), for all rows of a tree.
     pub(crate) fn all_same(&self, expected: &[Scored], found: &[Scored]) -> Checked {
         for (node, (expected, found)) in expected.iter().zip(found).enumerate() {
             self.same(NodeId::new(node), expected, found)?;
@@ -249,8 +248,7 @@ impl<'a> Probe<'a> {
         Ok(())
     }
 
-    /// The paths that may be committed of `tree`: to any node, or to the leaf alone where the backend cannot roll
-    /// back in part.
+    /// The paths of `tree` that may be committed: to any node, or only to the leaf if the backend cannot roll back in part.
     pub(crate) fn paths(&self, tree: &DraftTree) -> Vec<Vec<NodeId>> {
         match self.verifier.limits().support.shape() {
             Shape::Plain => vec![whole(tree)],
@@ -286,8 +284,8 @@ pub(crate) fn leaf_paths(tree: &DraftTree) -> Vec<Vec<NodeId>> {
     paths.iter().map(<[NodeId]>::to_vec).collect()
 }
 
-/// Where two rows are furthest apart, and their values there; a NaN is further than anything.
-pub(crate) fn furthest(a: &[f32], b: &[f32]) -> Option<(usize, f32, f32)> {
+/// The index at which two rows differ most, and both values. A NaN counts as the largest difference.
+pub(crate) fn largest_difference(a: &[f32], b: &[f32]) -> Option<(usize, f32, f32)> {
     let far = |(a, b): (f32, f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
     let pairs = a.iter().copied().zip(b.iter().copied()).enumerate();
     pairs.max_by(|x, y| far(x.1).total_cmp(&far(y.1))).map(|(index, (a, b))| (index, a, b))

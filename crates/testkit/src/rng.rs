@@ -1,4 +1,4 @@
-//! A small seeded generator, so that every case is the same on every machine.
+//! A small seeded random number generator, so that every case is the same on every machine.
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Rng {
     }
 }
 
-/// The finaliser of SplitMix64: every bit of the input moves about half the bits of the output.
+/// The finalizer of SplitMix64: every bit of the input changes about half the bits of the output.
 pub(crate) fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

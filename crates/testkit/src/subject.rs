@@ -1,16 +1,16 @@
-//! What the laws are tried on.
+//! The backend under test.
 
 use std::fmt;
 
 use upcycle_core::{TokenId, Verifier};
 
-/// How far two rows of logits that should be equal may differ.
+/// How much two rows of logits that should be equal may differ.
 ///
-/// Zero where the backend's arithmetic for a row does not depend on the rows beside it; else a number written down
+/// [`Exact`](Self::Exact) if the arithmetic of a row does not depend on the other rows of its pass. Else a number documented
 /// for each engine and type, about 1e-3 for f32 and 5e-2 for f16.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tolerance {
-    /// Not at all: equal to the last bit.
+    /// Not at all: the bits are equal.
     Exact,
     /// Each logit by at most this.
     Within(f32),
@@ -29,10 +29,10 @@ impl Tolerance {
 
 type Make = Box<dyn Fn() -> Box<dyn Verifier>>;
 
-/// A backend with a model, as the laws see it: how to make one, how exact it is, and how much to try.
+/// A backend with a model under test: how to create it, how exact it is, and how much to test.
 ///
-/// The sizes start small enough that a model of a hundred million weights takes seconds. Law 8 walks up to every
-/// limit, so give the subject a context of a few hundred tokens.
+/// With the default sizes, a model of a hundred million weights takes seconds. Law 8 goes up to every limit, so give the
+/// subject a context of a few hundred tokens.
 pub struct Subject {
     make: Make,
     make_not_finite: Option<Make>,
@@ -46,8 +46,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A subject made anew by `make` for each law: exact, with any token, three cases, 12 committed tokens, trees of
-    /// 12 draft nodes and texts of 24 tokens.
+    /// A subject whose verifiers `make` creates, a new one for each law. By default it is exact and tested with all tokens, three
+    /// cases, 12 committed tokens, trees of 12 draft nodes and texts of 24 tokens.
     pub fn new<V: Verifier + 'static>(make: impl Fn() -> V + 'static) -> Self {
         Self {
             make: Box::new(move || Box::new(make())),
@@ -62,35 +62,36 @@ impl Subject {
         }
     }
 
-    /// How far equal rows may differ.
+    /// Sets how much equal rows may differ.
     #[must_use]
     pub fn tolerance(mut self, tolerance: Tolerance) -> Self {
         self.tolerance = tolerance;
         self
     }
 
-    /// The tokens to draw from, where not every token of the vocabulary makes sense. At least four.
+    /// Sets the tokens to test with, at least four, if not every token of the vocabulary makes sense.
     #[must_use]
     pub fn tokens(mut self, tokens: impl IntoIterator<Item = TokenId>) -> Self {
         self.tokens = tokens.into_iter().collect();
         self
     }
 
-    /// Another seed: other tokens, other trees.
+    /// Sets the seed of tokens and trees.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// How many random cases each law tries (0 counts as 1).
+    /// Sets the number of random cases for each law (0 counts as 1).
     #[must_use]
     pub fn cases(mut self, cases: usize) -> Self {
         self.cases = cases.max(1);
         self
     }
 
-    /// Committed tokens before each tree, and draft nodes of it. At least 4 and 6; cut to the backend's limits.
+    /// Sets the number of committed tokens before each tree (at least 4) and of its draft nodes (at least 6). The backend's
+    /// limits reduce both.
     #[must_use]
     pub fn sizes(mut self, prefix: usize, nodes: usize) -> Self {
         self.prefix = prefix.max(4);
@@ -98,15 +99,15 @@ impl Subject {
         self
     }
 
-    /// Tokens of each text of law 10.
+    /// Sets the length of the texts of law 10.
     #[must_use]
     pub fn output(mut self, tokens: usize) -> Self {
         self.output = tokens.max(1);
         self
     }
 
-    /// How to make a verifier whose first pass yields a row that is not finite: what law 11 needs. A model with a
-    /// NaN among its weights is one.
+    /// Sets how to create a verifier whose first pass gives a row that is not finite, which law 11 needs. A model with a NaN
+    /// among its weights is one.
     #[must_use]
     pub fn not_finite<V: Verifier + 'static>(mut self, make: impl Fn() -> V + 'static) -> Self {
         self.make_not_finite = Some(Box::new(move || Box::new(make())));
@@ -123,7 +124,7 @@ impl Subject {
         self.make_not_finite.as_ref().map(|make| make())
     }
 
-    /// The same trials on what `wrap` makes of this subject's verifiers.
+    /// The same subject with its verifiers wrapped by `wrap`.
     #[must_use]
     pub fn wrapped<W: Verifier + 'static>(self, wrap: impl Fn(Box<dyn Verifier>) -> W + 'static) -> Self {
         let make = self.make;

@@ -1,4 +1,4 @@
-//! Law 6: what stands beside a sequence in a pass.
+//! Law 6: the other sequences of a pass.
 
 use upcycle_core::{Commit, DraftTree, NodeId, SeqId, TokenId};
 
@@ -6,7 +6,7 @@ use crate::law::{Broken, Law};
 use crate::probe::{Probe, Scored, tokens_of};
 use crate::subject::Subject;
 
-/// One sequence of a batch and what it says alone.
+/// One sequence of a batch, and its rows when it is alone.
 struct Member {
     prefix: Vec<TokenId>,
     tree: DraftTree,
@@ -16,8 +16,8 @@ struct Member {
     alone_next: Vec<Scored>,
 }
 
-/// Law 6: the other sequences of a pass do not matter: not their number, their order, what they commit or whether
-/// they are closed. Holds of itself where only one sequence can be open.
+/// Law 6: the other sequences of a pass do not matter. Neither does their number, their order, what they commit or whether
+/// they are closed. A backend with a single sequence always obeys it.
 ///
 /// # Errors
 /// [`Broken`].
@@ -34,9 +34,9 @@ pub fn neighbours_do_not_matter(subject: &Subject) -> Result<(), Broken> {
         for _ in 0..count {
             let (prefix, tree, next) = (probe.prefix(), probe.tree(count), probe.tree(count));
             let path = probe.any_path(&tree);
-            let alone = probe.fresh(&prefix, &tree)?;
+            let alone = probe.in_new_sequence(&prefix, &tree)?;
             let all = [&prefix[..], &tokens_of(&tree, &path)].concat();
-            let alone_next = probe.fresh(&all, &next)?;
+            let alone_next = probe.in_new_sequence(&all, &next)?;
             members.push(Member { prefix, tree, path, next, alone, alone_next });
         }
         let mut open: Vec<(SeqId, &Member)> = Vec::new();
@@ -57,8 +57,8 @@ pub fn neighbours_do_not_matter(subject: &Subject) -> Result<(), Broken> {
         let commits: Vec<_> =
             open.iter().map(|(seq, member)| Commit { seq: *seq, path: &member.path }).collect();
         let committed = probe.verifier.commit(&commits);
-        probe.must("to commit all sequences at once", committed)?;
-        // The first one leaves; those that stay do not notice, nor that one newcomer has a prefill beside them.
+        probe.must("committing all sequences at once", committed)?;
+        // Closing the first one, and the prefill of a new one in the same pass, do not change the others.
         let (left, _) = open.remove(0);
         probe.verifier.close(left);
         let newcomer = probe.open()?;
@@ -68,7 +68,9 @@ pub fn neighbours_do_not_matter(subject: &Subject) -> Result<(), Broken> {
         let mut rows = probe.score_all(&trees)?;
         rows.remove(1.min(rows.len() - 1));
         for ((seq, member), rows) in open.iter().zip(&rows) {
-            probe.at(format!("case {case}, {seq} after a common commit, with one closed and one new"));
+            probe.at(format!(
+                "case {case}, {seq} after a common commit, with one sequence closed and one new"
+            ));
             probe.all_same(&member.alone_next, rows)?;
         }
         for (seq, _) in open {

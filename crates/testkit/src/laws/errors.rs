@@ -1,4 +1,4 @@
-//! Law 8: what happens past a limit, and after any error.
+//! Law 8: refused calls.
 
 use upcycle_core::{
     Commit, DraftTree, NodeId, Row, RowSelection, SeqId, Shape, TokenId, TopK, TreeInput, TreeLimits,
@@ -9,11 +9,11 @@ use crate::law::{Broken, Law};
 use crate::probe::{Checked, Probe, Scored, tokens_of, whole};
 use crate::subject::Subject;
 
-/// Limits beyond this many rows, tokens or sequences are not walked up to.
-const REACH: usize = 4096;
+/// Larger limits of rows, tokens or sequences are not tested.
+const LARGEST_TESTED: usize = 4096;
 
-/// A sequence with committed tokens and with scored rows that wait to be committed, and what it has to say next.
-struct Standing {
+/// A sequence with committed tokens and with scored rows that can be committed, and the rows that must follow.
+struct Prepared {
     prefix: Vec<TokenId>,
     tree: DraftTree,
     path: Vec<NodeId>,
@@ -22,154 +22,156 @@ struct Standing {
 }
 
 type Attempt<'a> = dyn Fn(&mut dyn Verifier, SeqId) -> Result<(), VerifyError> + 'a;
-type Is = fn(&VerifyError) -> bool;
 
-/// Law 8: each thing that a verifier has to refuse is refused with its own error, and every sequence is then as it
-/// was: rows that were scored before can still be committed, and what follows is what would have followed.
+/// What is invalid about a call, and whether an error is the right one for it.
+#[derive(Clone, Copy)]
+struct Refusal(&'static str, fn(&VerifyError) -> bool);
+
+/// Law 8: a verifier refuses each invalid call with its own error, and every sequence is then as it was. Rows that were scored
+/// before can still be committed, and the rows after them are the same.
 ///
 /// # Errors
-/// [`Broken`]; also if a limit is too far away to be tried (a context beyond 4096 tokens).
+/// [`Broken`]; also if the context is longer than 4096 tokens, which takes too long to test.
 pub fn errors_change_nothing(subject: &Subject) -> Result<(), Broken> {
     let mut probe = Probe::new(subject, Law::ErrorsChangeNothing)?;
     let (prefix, tree, next) = (probe.prefix(), probe.tree(1), probe.tree(1));
     let path = probe.any_path(&tree);
-    let standing = stand(&mut probe, prefix, tree, path, next)?;
-    forwards(&mut probe, &standing)?;
-    commits(&mut probe, &standing)?;
-    others(&mut probe, &standing)?;
+    let prepared = prepare(&mut probe, prefix, tree, path, next)?;
+    forwards(&mut probe, &prepared)?;
+    commits(&mut probe, &prepared)?;
+    others(&mut probe, &prepared)?;
     context(&mut probe)?;
     sequences(&mut probe)
 }
 
-fn stand(
+fn prepare(
     probe: &mut Probe<'_>,
     prefix: Vec<TokenId>,
     tree: DraftTree,
     path: Vec<NodeId>,
     next: DraftTree,
-) -> Checked<Standing> {
-    let expected = probe.fresh(&[&prefix[..], &tokens_of(&tree, &path)].concat(), &next)?;
-    Ok(Standing { prefix, tree, path, next, expected })
+) -> Checked<Prepared> {
+    let expected = probe.in_new_sequence(&[&prefix[..], &tokens_of(&tree, &path)].concat(), &next)?;
+    Ok(Prepared { prefix, tree, path, next, expected })
 }
 
-/// Makes `attempt` on a standing sequence: it has to fail as `is` says and to change nothing.
+/// Makes a call on a prepared sequence: it must be refused with the right error and change nothing.
 fn refused(
     probe: &mut Probe<'_>,
-    standing: &Standing,
-    (what, is): (&str, Is),
+    prepared: &Prepared,
+    Refusal(what, is_right): Refusal,
     attempt: &Attempt<'_>,
 ) -> Checked {
     let seq = probe.open()?;
-    probe.prefill(seq, &standing.prefix)?;
-    probe.score(seq, &standing.tree)?;
+    probe.prefill(seq, &prepared.prefix)?;
+    probe.score(seq, &prepared.tree)?;
     probe.at(what);
     match attempt(&mut *probe.verifier, seq) {
-        Err(error) if is(&error) => {}
+        Err(error) if is_right(&error) => {}
         Err(error) => return Err(probe.differs(format!("the error for {what}"), format!("{error:?}"))),
         Ok(()) => return Err(probe.differs(format!("an error for {what}"), "success")),
     }
     probe.at(format!("the state after {what}"));
-    probe.commit(seq, &standing.path)?;
-    let rows = probe.score(seq, &standing.next)?;
-    probe.all_same(&standing.expected, &rows)?;
+    probe.commit(seq, &prepared.path)?;
+    let rows = probe.score(seq, &prepared.next)?;
+    probe.all_same(&prepared.expected, &rows)?;
     probe.verifier.close(seq);
     Ok(())
 }
 
 /// A pass over these trees, with every row asked for.
 fn pass(verifier: &mut dyn Verifier, trees: &[(SeqId, &DraftTree)]) -> Result<(), VerifyError> {
-    let steps: Vec<TreeInput<'_>> =
+    let inputs: Vec<TreeInput<'_>> =
         trees.iter().map(|&(seq, tree)| TreeInput { seq, tree, rows: RowSelection::All }).collect();
-    verifier.forward(&steps, &mut TopK::new(1))
+    verifier.forward(&inputs, &mut TopK::new(1))
 }
 
-/// No verifier counts this far.
+/// No verifier ever gives this id.
 const NEVER_GIVEN: SeqId = SeqId::new(u64::MAX);
 
-fn forwards(probe: &mut Probe<'_>, standing: &Standing) -> Checked {
+fn forwards(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
     let limits = probe.verifier.limits().clone();
-    let (vocab, tree) = (limits.vocab, &standing.next);
+    let (vocab, tree) = (limits.vocab, &prepared.next);
     let past_vocab = TokenId::try_from(vocab).unwrap_or(TokenId::MAX);
     let good = probe.token();
 
-    let unknown: (&str, Is) =
-        ("a pass over an unknown sequence", |e| matches!(e, VerifyError::UnknownSequence { .. }));
-    refused(probe, standing, unknown, &|v, _| pass(v, &[(NEVER_GIVEN, tree)]))?;
-    refused(probe, standing, unknown, &|v, seq| pass(v, &[(seq, tree), (NEVER_GIVEN, tree)]))?;
+    let unknown =
+        Refusal("a pass over an unknown sequence", |e| matches!(e, VerifyError::UnknownSequence { .. }));
+    refused(probe, prepared, unknown, &|v, _| pass(v, &[(NEVER_GIVEN, tree)]))?;
+    refused(probe, prepared, unknown, &|v, seq| pass(v, &[(seq, tree), (NEVER_GIVEN, tree)]))?;
 
     let small = DraftTree::chain(&[good]);
-    let twice: (&str, Is) =
-        ("a sequence twice in a pass", |e| matches!(e, VerifyError::TwiceInOnePass { .. }));
-    refused(probe, standing, twice, &|v, seq| pass(v, &[(seq, &small), (seq, &small)]))?;
+    let twice = Refusal("a sequence twice in a pass", |e| matches!(e, VerifyError::TwiceInOnePass { .. }));
+    refused(probe, prepared, twice, &|v, seq| pass(v, &[(seq, &small), (seq, &small)]))?;
 
-    let token: (&str, Is) =
-        ("a token outside the vocabulary", |e| matches!(e, VerifyError::TokenOutOfRange { .. }));
+    let token =
+        Refusal("a token outside the vocabulary", |e| matches!(e, VerifyError::TokenOutOfRange { .. }));
     for bad in [past_vocab, TokenId::MAX] {
         for chain in [[good, bad], [bad, good]].map(|tokens| DraftTree::chain(&tokens)) {
-            refused(probe, standing, token, &|v, seq| pass(v, &[(seq, &chain)]))?;
+            refused(probe, prepared, token, &|v, seq| pass(v, &[(seq, &chain)]))?;
         }
     }
 
-    if limits.max_rows < REACH {
+    if limits.max_rows < LARGEST_TESTED {
         let long = DraftTree::chain(&vec![good; limits.max_rows + 1]);
-        let rows: (&str, Is) = ("more rows than fit", |e| matches!(e, VerifyError::TooManyRows { .. }));
-        refused(probe, standing, rows, &|v, seq| pass(v, &[(seq, &long)]))?;
+        let rows = Refusal("more rows than fit", |e| matches!(e, VerifyError::TooManyRows { .. }));
+        refused(probe, prepared, rows, &|v, seq| pass(v, &[(seq, &long)]))?;
     }
 
     if limits.support.shape() != Shape::Tree {
         let mut fork = DraftTree::new();
         fork.restart(good, TreeLimits::UNBOUNDED);
         fork_at_root(&mut fork, 2);
-        let tree: (&str, Is) = ("a tree that is no chain", |e| {
+        let tree = Refusal("a tree that is not a chain", |e| {
             matches!(e, VerifyError::UnsupportedTree { .. } | VerifyError::TooManyLeaves { .. })
         });
-        return refused(probe, standing, tree, &|v, seq| pass(v, &[(seq, &fork)]));
+        return refused(probe, prepared, tree, &|v, seq| pass(v, &[(seq, &fork)]));
     }
     // With as many leaves as rows, the rows run out first.
-    if limits.max_leaves + 2 <= limits.max_rows && limits.max_leaves < REACH {
+    if limits.max_leaves + 2 <= limits.max_rows && limits.max_leaves < LARGEST_TESTED {
         if limits.max_leaves >= vocab {
-            return Err(probe.out_of_reach("a vocabulary no larger than max_leaves leaves no way to pass it"));
+            return Err(probe.out_of_reach(
+                "give it fewer max_leaves than tokens in the vocabulary, or no tree can have too many leaves",
+            ));
         }
         let mut star = DraftTree::new();
         star.restart(good, TreeLimits::UNBOUNDED);
         fork_at_root(&mut star, limits.max_leaves + 1);
-        let leaves: (&str, Is) = ("more leaves than fit", |e| matches!(e, VerifyError::TooManyLeaves { .. }));
-        refused(probe, standing, leaves, &|v, seq| pass(v, &[(seq, &star)]))?;
+        let leaves = Refusal("more leaves than fit", |e| matches!(e, VerifyError::TooManyLeaves { .. }));
+        refused(probe, prepared, leaves, &|v, seq| pass(v, &[(seq, &star)]))?;
     }
     Ok(())
 }
 
 fn fork_at_root(tree: &mut DraftTree, leaves: usize) {
     for token in (0..).take(leaves) {
-        // There is room for any tree.
+        // A tree without limits refuses nothing.
         let _ = tree.push(NodeId::ROOT, token, None);
     }
 }
 
-fn commits(probe: &mut Probe<'_>, standing: &Standing) -> Checked {
-    let (tree, path) = (&standing.tree, &standing.path[..]);
-    let unknown: (&str, Is) =
-        ("a commit of an unknown sequence", |e| matches!(e, VerifyError::UnknownSequence { .. }));
-    refused(probe, standing, unknown, &|v, _| v.commit(&[Commit { seq: NEVER_GIVEN, path }]))?;
-    refused(probe, standing, unknown, &|v, seq| {
+fn commits(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
+    let (tree, path) = (&prepared.tree, &prepared.path[..]);
+    let unknown =
+        Refusal("a commit of an unknown sequence", |e| matches!(e, VerifyError::UnknownSequence { .. }));
+    refused(probe, prepared, unknown, &|v, _| v.commit(&[Commit { seq: NEVER_GIVEN, path }]))?;
+    refused(probe, prepared, unknown, &|v, seq| {
         v.commit(&[Commit { seq, path }, Commit { seq: NEVER_GIVEN, path }])
     })?;
-    let twice: (&str, Is) =
-        ("a sequence twice in a commit", |e| matches!(e, VerifyError::TwiceInOnePass { .. }));
-    refused(probe, standing, twice, &|v, seq| v.commit(&[Commit { seq, path }, Commit { seq, path }]))?;
+    let twice = Refusal("a sequence twice in a commit", |e| matches!(e, VerifyError::TwiceInOnePass { .. }));
+    refused(probe, prepared, twice, &|v, seq| v.commit(&[Commit { seq, path }, Commit { seq, path }]))?;
 
-    let nothing: (&str, Is) =
-        ("a commit without a pass", |e| matches!(e, VerifyError::NothingToCommit { .. }));
+    let nothing = Refusal("a commit without a pass", |e| matches!(e, VerifyError::NothingToCommit { .. }));
     if probe.verifier.limits().max_seqs > 1 {
         let idle = probe.open()?;
-        refused(probe, standing, nothing, &|v, _| v.commit(&[Commit { seq: idle, path: &path[..1] }]))?;
-        refused(probe, standing, nothing, &|v, seq| {
+        refused(probe, prepared, nothing, &|v, _| v.commit(&[Commit { seq: idle, path: &path[..1] }]))?;
+        refused(probe, prepared, nothing, &|v, seq| {
             v.commit(&[Commit { seq, path }, Commit { seq: idle, path: &path[..1] }])
         })?;
         probe.verifier.close(idle);
     }
 
-    let wrong: (&str, Is) = ("a path that is none", |e| matches!(e, VerifyError::NotAPath { .. }));
+    let wrong = Refusal("a path that is not one of the tree", |e| matches!(e, VerifyError::NotAPath { .. }));
     let node = NodeId::new;
     let stranger = tree.nodes().skip(1).find(|&node| tree.parent(node) != Some(NodeId::ROOT));
     let mut paths = vec![
@@ -182,47 +184,44 @@ fn commits(probe: &mut Probe<'_>, standing: &Standing) -> Checked {
     ];
     paths.extend(stranger.map(|stranger| vec![NodeId::ROOT, stranger]));
     for bad in &paths {
-        refused(probe, standing, wrong, &|v, seq| v.commit(&[Commit { seq, path: bad }]))?;
+        refused(probe, prepared, wrong, &|v, seq| v.commit(&[Commit { seq, path: bad }]))?;
     }
     Ok(())
 }
 
-fn others(probe: &mut Probe<'_>, standing: &Standing) -> Checked {
-    let beyond: (&str, Is) =
-        ("a truncation to more than there is", |e| matches!(e, VerifyError::TruncateBeyond { .. }));
-    for len in [standing.prefix.len() + 1, usize::MAX] {
-        refused(probe, standing, beyond, &|v, seq| v.truncate(seq, len))?;
+fn others(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
+    let beyond =
+        Refusal("a truncation to more than there is", |e| matches!(e, VerifyError::TruncateBeyond { .. }));
+    for len in [prepared.prefix.len() + 1, usize::MAX] {
+        refused(probe, prepared, beyond, &|v, seq| v.truncate(seq, len))?;
     }
-    let unknown: (&str, Is) =
-        ("a truncation of an unknown sequence", |e| matches!(e, VerifyError::UnknownSequence { .. }));
-    refused(probe, standing, unknown, &|v, _| v.truncate(NEVER_GIVEN, 0))?;
+    let unknown =
+        Refusal("a truncation of an unknown sequence", |e| matches!(e, VerifyError::UnknownSequence { .. }));
+    refused(probe, prepared, unknown, &|v, _| v.truncate(NEVER_GIVEN, 0))?;
 
-    let missing: (&str, Is) =
-        ("a row that was not asked for", |e| matches!(e, VerifyError::NoSuchRow { .. }));
-    let len = standing.tree.len();
+    let missing = Refusal("a row that was not asked for", |e| matches!(e, VerifyError::NoSuchRow { .. }));
+    let len = prepared.tree.len();
     let far = usize::MAX;
-    for row in
-        [(0, len), (1, 0), (0, far), (far, 0), (far, far)].map(|(step, node)| Row { input: step, node })
-    {
-        refused(probe, standing, missing, &|v, _| v.logits(row).map(drop))?;
+    for row in [(0, len), (1, 0), (0, far), (far, 0), (far, far)].map(|(input, node)| Row { input, node }) {
+        refused(probe, prepared, missing, &|v, _| v.logits(row).map(drop))?;
     }
-    refused(probe, standing, missing, &|v, seq| {
-        // The same pass again, with its last row alone.
-        v.forward(&[TreeInput { seq, tree: &standing.tree, rows: RowSelection::Last }], &mut TopK::new(1))?;
+    refused(probe, prepared, missing, &|v, seq| {
+        // The same pass again, asking only for its last row.
+        v.forward(&[TreeInput { seq, tree: &prepared.tree, rows: RowSelection::Last }], &mut TopK::new(1))?;
         v.logits(Row { input: 0, node: 0 }).map(drop)
     })?;
-    refused(probe, standing, missing, &|v, _| {
+    refused(probe, prepared, missing, &|v, _| {
         v.forward(&[], &mut TopK::new(1))?;
         v.logits(Row { input: 0, node: 0 }).map(drop)
     })
 }
 
-/// Up to the last token of the context, and one too far.
+/// The last token of the context, and one more.
 fn context(probe: &mut Probe<'_>) -> Checked {
     let max = probe.verifier.limits().max_context;
-    if max > REACH {
+    if max > LARGEST_TESTED {
         return Err(probe.out_of_reach(format!(
-            "a context of {max} tokens is too long to walk up to; make the subject with a few hundred"
+            "a context of {max} tokens takes too long to fill; give it a few hundred"
         )));
     }
     let prefix = probe.tokens(max - 4);
@@ -230,17 +229,17 @@ fn context(probe: &mut Probe<'_>) -> Checked {
     let next = DraftTree::chain(&probe.tokens(2));
     let path = whole(&two);
     probe.at("the last two tokens of the context");
-    let standing = stand(probe, prefix, two, path, next)?;
-    let full: (&str, Is) =
-        ("more tokens than the context holds", |e| matches!(e, VerifyError::ContextFull { .. }));
+    let prepared = prepare(probe, prefix, two, path, next)?;
+    let full =
+        Refusal("more tokens than the context holds", |e| matches!(e, VerifyError::ContextFull { .. }));
     let five = DraftTree::chain(&probe.tokens(5));
-    refused(probe, &standing, full, &|v, seq| pass(v, &[(seq, &five)]))
+    refused(probe, &prepared, full, &|v, seq| pass(v, &[(seq, &five)]))
 }
 
-/// Up to the last sequence, and one too many.
+/// The last sequence, and one more.
 fn sequences(probe: &mut Probe<'_>) -> Checked {
     let max = probe.verifier.limits().max_seqs;
-    if max > REACH {
+    if max > LARGEST_TESTED {
         return Ok(());
     }
     probe.at(format!("all {max} sequences open"));
@@ -252,7 +251,7 @@ fn sequences(probe: &mut Probe<'_>) -> Checked {
         Err(VerifyError::TooManySequences { .. }) => {}
         other => return Err(probe.differs("TooManySequences for one more", format!("{other:?}"))),
     }
-    // A place that becomes free can be taken.
+    // A sequence that was closed can be replaced.
     probe.verifier.close(open.swap_remove(0));
     open.push(probe.open()?);
     for seq in open {

@@ -1,4 +1,4 @@
-//! Law 11: numbers that are none.
+//! Law 11: NaN and infinity.
 
 use upcycle_core::{Commit, DraftTree, NodeId, RowSelection, TopK, TreeInput, VerifyError};
 
@@ -6,7 +6,7 @@ use crate::law::{Broken, Law};
 use crate::probe::Probe;
 use crate::subject::Subject;
 
-/// Law 11: a row that is not finite is a typed error that names a row asked for, and nothing can be committed.
+/// Law 11: a row that is not finite is an error that names a row asked for, and nothing can be committed afterwards.
 /// Needs [`Subject::not_finite`].
 ///
 /// # Errors
@@ -14,20 +14,20 @@ use crate::subject::Subject;
 pub fn not_finite_is_an_error(subject: &Subject) -> Result<(), Broken> {
     let Some(verifier) = subject.make_not_finite() else {
         let probe = Probe::new(subject, Law::NotFiniteIsAnError)?;
-        return Err(
-            probe.out_of_reach("give Subject::not_finite a verifier that yields a NaN, or exempt this law")
-        );
+        return Err(probe.out_of_reach(
+            "give Subject::not_finite a verifier whose first pass has a NaN, or exempt this law",
+        ));
     };
     let mut probe = Probe::with(subject, Law::NotFiniteIsAnError, verifier)?;
     probe.at("the first pass");
     let seq = probe.open()?;
     let chain = DraftTree::chain(&probe.tokens(4));
-    let step = TreeInput { seq, tree: &chain, rows: RowSelection::All };
-    match probe.verifier.forward(&[step], &mut TopK::new(1)) {
+    let input = TreeInput { seq, tree: &chain, rows: RowSelection::All };
+    match probe.verifier.forward(&[input], &mut TopK::new(1)) {
         Err(VerifyError::NotFinite { row }) if row.input == 0 && row.node < chain.len() => {}
         found => {
             return Err(
-                probe.differs("NotFinite, with a row that was asked for", format!("{:?}", found.err()))
+                probe.differs("NotFinite with a row that was asked for", format!("{:?}", found.err()))
             );
         }
     }

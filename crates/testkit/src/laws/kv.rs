@@ -1,4 +1,4 @@
-//! Laws 3, 4 and 5: what is committed, truncated or prefilled leaves the same cache behind.
+//! Laws 3, 4 and 5: the cache after commits, truncations and prefills.
 
 use upcycle_core::{Commit, DraftTree, Shape, VerifyError};
 
@@ -6,7 +6,7 @@ use crate::law::{Broken, Law};
 use crate::probe::{Probe, tokens_of, whole};
 use crate::subject::Subject;
 
-/// Law 3: to commit a path of a tree and go on equals a prefill of the whole; an empty path keeps nothing.
+/// Law 3: committing a path and continuing equals a prefill of all tokens. An empty path keeps nothing.
 ///
 /// # Errors
 /// [`Broken`].
@@ -14,13 +14,13 @@ pub fn commit_equals_prefill(subject: &Subject) -> Result<(), Broken> {
     let mut probe = Probe::new(subject, Law::CommitEqualsPrefill)?;
     for case in 0..subject.cases {
         let prefix = probe.prefix();
-        // Of the second tree the path to its last node, so that kept rows move over rows that are dropped.
+        // The path to the last node of the second tree, so that kept rows move across dropped ones.
         let trees = [probe.tree(1), probe.tree(1), probe.tree(1)];
         let paths = [probe.any_path(&trees[0]), probe.paths(&trees[1]).pop().unwrap_or_default(), Vec::new()];
         let mut expected = Vec::new();
         let mut all = prefix.clone();
         for (tree, path) in trees.iter().zip(&paths) {
-            expected.push(probe.fresh(&all, tree)?);
+            expected.push(probe.in_new_sequence(&all, tree)?);
             all.extend(tokens_of(tree, path));
         }
         let seq = probe.open()?;
@@ -39,7 +39,7 @@ pub fn commit_equals_prefill(subject: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Law 4: what is truncated, committed or merely scored, was never seen.
+/// Law 4: truncated tokens leave no trace, whether they were committed or only scored.
 ///
 /// # Errors
 /// [`Broken`].
@@ -52,17 +52,17 @@ pub fn truncate_forgets(subject: &Subject) -> Result<(), Broken> {
         let all = [&prefix[..], &tokens_of(&tree, &path)].concat();
         let mut lens = vec![all.len(), all.len() - 1, prefix.len(), prefix.len() / 2, 1, 0];
         if plain {
-            // A model that cannot roll back in part keeps everything or nothing.
+            // A backend that cannot roll back in part keeps all tokens or none.
             lens = vec![all.len(), 0];
         }
         for len in lens {
             probe.at(format!("case {case}, {} tokens truncated to {len}", all.len()));
-            let expected = probe.fresh(&all[..len], &next)?;
+            let expected = probe.in_new_sequence(&all[..len], &next)?;
             let seq = probe.open()?;
             probe.prefill(seq, &prefix)?;
             probe.score(seq, &tree)?;
             probe.commit(seq, &path)?;
-            // Rows that are scored and not committed are truncated too.
+            // Truncation also drops rows that are scored and not committed.
             probe.score(seq, &next)?;
             let truncated = probe.verifier.truncate(seq, len);
             probe.must("truncate", truncated)?;
@@ -80,7 +80,7 @@ pub fn truncate_forgets(subject: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Law 5: a prompt read in one pass, token by token or in any chunks gives the same rows and the same cache.
+/// Law 5: a prompt gives the same rows and the same cache in one pass, token by token and in any chunks.
 ///
 /// # Errors
 /// [`Broken`].
@@ -91,8 +91,8 @@ pub fn chunks_do_not_matter(subject: &Subject) -> Result<(), Broken> {
         let more = probe.prefix();
         prompt.extend(more);
         prompt.truncate(probe.verifier.limits().max_rows);
-        let expected = probe.fresh(&[], &DraftTree::chain(&prompt))?;
-        let expected_next = probe.fresh(&prompt, &next)?;
+        let expected = probe.in_new_sequence(&[], &DraftTree::chain(&prompt))?;
+        let expected_next = probe.in_new_sequence(&prompt, &next)?;
         let mut random = vec![0, prompt.len()];
         random.extend((0..4).map(|_| probe.rng.below(prompt.len())));
         random.sort_unstable();

@@ -1,4 +1,4 @@
-//! The laws that every verifier keeps, each a function of a [`Subject`].
+//! The laws that every verifier must obey, each as a function of a [`Subject`].
 
 mod batches;
 mod errors;
@@ -21,10 +21,10 @@ pub use text::{Agreement, text_is_plain, text_is_plain_with};
 use crate::law::{Broken, Law};
 use crate::subject::Subject;
 
-/// Tries one law.
+/// Tests one law.
 ///
 /// # Errors
-/// [`Broken`] says where it does not hold, what was expected and what was found.
+/// [`Broken`] names the case, what was expected and what was found.
 pub fn check(subject: &Subject, law: Law) -> Result<(), Broken> {
     match law {
         Law::PathsAreChains => paths_are_chains(subject),

@@ -1,4 +1,4 @@
-//! Laws 1 and 2: what a row of a tree may depend on.
+//! Laws 1 and 2: what a row of a tree depends on.
 
 use upcycle_core::{DraftTree, NodeId, TreeLimits};
 
@@ -6,7 +6,7 @@ use crate::law::{Broken, Law};
 use crate::probe::{Checked, Probe, leaf_paths, path_to, tokens_of};
 use crate::subject::Subject;
 
-/// Law 1: each root-to-leaf path of a tree scores as a fresh chain.
+/// Law 1: each path from root to leaf scores like a chain in a new sequence.
 ///
 /// # Errors
 /// [`Broken`].
@@ -17,11 +17,11 @@ pub fn paths_are_chains(subject: &Subject) -> Result<(), Broken> {
         let paths = leaf_paths(&tree);
         let mut chains = Vec::new();
         for path in &paths {
-            probe.at(format!("case {case}, the fresh chain of {path:?} of {}", shown(&tree)));
+            probe.at(format!("case {case}, the chain of {path:?} of {}", shown(&tree)));
             let all = [&prefix[..], &tokens_of(&tree, path)].concat();
-            // In one pass where it fits, else with as much of it as does.
+            // In one pass, or its end in one pass if it does not fit.
             let split = all.len().saturating_sub(probe.verifier.limits().max_rows);
-            let mut rows = probe.fresh(&all[..split], &DraftTree::chain(&all[split..]))?;
+            let mut rows = probe.in_new_sequence(&all[..split], &DraftTree::chain(&all[split..]))?;
             chains.push(rows.split_off(rows.len() - path.len()));
         }
         let seq = probe.open()?;
@@ -38,7 +38,7 @@ pub fn paths_are_chains(subject: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Law 2: siblings are invisible to each other: another token at a node changes no row but those below it.
+/// Law 2: siblings are invisible to each other. Another token at a node changes only the rows of its subtree.
 ///
 /// # Errors
 /// [`Broken`].
@@ -62,20 +62,20 @@ pub fn siblings_are_invisible(subject: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The same tree, with another token at one node.
+/// The same tree with another token at one node.
 fn with_another_token(probe: &mut Probe<'_>, tree: &DraftTree, changed: NodeId) -> Checked<DraftTree> {
     let parent = tree.parent(changed).unwrap_or(NodeId::ROOT);
     let taken = |token| tree.children(parent).any(|child| tree.tokens()[child.index()] == token);
     let token = (0..1000).map(|_| probe.token()).find(|&token| !taken(token));
     let Some(token) = token else {
-        return Err(probe.out_of_reach("draw from more tokens (Subject::tokens)"));
+        return Err(probe.out_of_reach("give it more tokens (Subject::tokens)"));
     };
     let mut other = DraftTree::new();
     other.restart(tree.tokens()[0], TreeLimits::UNBOUNDED);
     for node in tree.nodes().skip(1) {
         let token = if node == changed { token } else { tree.tokens()[node.index()] };
         let parent = tree.parent(node).unwrap_or(NodeId::ROOT);
-        // The same pushes in the same order number the nodes alike.
+        // The same pushes in the same order give the same node numbers.
         if other.push(parent, token, None) != Ok(node) {
             return Err(probe.differs(format!("{node} under {parent}"), "another node"));
         }

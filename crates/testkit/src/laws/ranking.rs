@@ -1,4 +1,4 @@
-//! Law 7: the two reads of a row agree.
+//! Law 7: candidates agree with logits.
 
 use upcycle_core::{Candidates, Row, RowSelection, TokenId, TopK, TreeInput};
 
@@ -6,11 +6,11 @@ use crate::law::{Broken, Law};
 use crate::probe::{Checked, Probe};
 use crate::subject::Subject;
 
-/// A whole row is ranked too where the vocabulary is not larger than this.
+/// With vocabularies up to this size, rows are also ranked as a whole.
 const SMALL_VOCAB: usize = 4096;
 
-/// Law 7: `top` is the sorted head of `logits`, equal ones by rising id, for every k and every choice of rows, and
-/// its log-sum-exp is that of the row.
+/// Law 7: the candidates are the highest logits, sorted, equal ones by rising id, for every k and every selection of rows. Their
+/// log-sum-exp is that of the row.
 ///
 /// # Errors
 /// [`Broken`].
@@ -38,7 +38,7 @@ pub fn top_is_the_head(subject: &Subject) -> Result<(), Broken> {
                 if top.rows() != nodes.len() {
                     return Err(probe.differs(format!("{} rows", nodes.len()), top.rows()));
                 }
-                // From the last row back: reads in any order give the same.
+                // From the last row back, since rows can be read in any order.
                 for &node in nodes.iter().rev() {
                     let row = Row { input: 0, node };
                     let logits = probe.verifier.logits(row).map(<[f32]>::to_vec);
@@ -87,7 +87,7 @@ fn sum_is_right(probe: &Probe<'_>, row: Row, found: Option<f32>, expected: Optio
     Err(probe.differs(format!("log-sum-exp {expected:?} of {row}"), format!("{found:?}")))
 }
 
-/// Two passes in double precision.
+/// In double precision, in two passes.
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(highest)).exp()).sum();

@@ -1,5 +1,5 @@
-//! Tiny models of the llama family with random weights, as GGUF files and as folders of safetensors: what engines are held
-//! against each other on.
+//! Tiny models of the llama family with random weights, as GGUF files and as folders of safetensors. Tests compare engines on
+//! them.
 
 mod folder;
 
@@ -11,16 +11,16 @@ use upcycle_core::{
 
 pub use folder::{Stored, write_safetensors};
 
-/// How positions turn the heads of a tiny model.
+/// The rotary scaling of a tiny model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scaling {
-    /// As they are.
+    /// None.
     None,
-    /// By 2.
+    /// Linear, by 2.
     Linear,
-    /// Llama 3.1's, from a context of 32: by 8 from 1 turn down, not at all from 4 turns up.
+    /// That of Llama 3.1, from a context of 32: by 8 for frequencies of at most 1 turn, by 1 from 4 turns on.
     Llama3,
-    /// By 4, from a context of 16.
+    /// YaRN by 4, from a context of 16.
     Yarn,
 }
 
@@ -29,31 +29,31 @@ pub enum Scaling {
 pub struct Tiny {
     /// `llama`, `mistral` (the same in a GGUF file), `qwen2`, `qwen3` or, as GGUF alone, `gemma2`.
     pub architecture: &'static str,
-    /// Numbers of an embedding.
+    /// Width of an embedding.
     pub width: usize,
     /// Query heads.
     pub heads: usize,
-    /// Heads of keys and values.
+    /// Key and value heads.
     pub kv_heads: usize,
-    /// Width of a head, where it is not the width by the heads.
+    /// Width of a head, if it is not `width / heads`.
     pub head: Option<usize>,
-    /// Width of a feed-forward network, where it is not twice the width.
+    /// Width of the feed-forward network, if it is not `2 * width`.
     pub feed_forward: Option<usize>,
     /// Layers.
     pub layers: usize,
     /// Tokens in the vocabulary.
     pub vocab: usize,
-    /// Tokens of the longest context.
+    /// Tokens of the context.
     pub context: usize,
-    /// Elements of a head that turn.
+    /// Elements of a head that are rotated.
     pub rotated: usize,
-    /// How positions turn heads.
+    /// The rotary scaling.
     pub scaling: Scaling,
-    /// Positions that a row sees, and the first layer where it sees no more.
+    /// The size of the sliding window, and the first layer that has it.
     pub window: Option<(u32, usize)>,
-    /// Whether there is an output matrix.
+    /// Whether there is an output matrix of its own.
     pub untied: bool,
-    /// A matrix with a row of numbers so large that products overflow.
+    /// A matrix with a row of numbers so large that matrix products overflow.
     pub poisoned: Option<&'static str>,
 }
 
@@ -134,7 +134,7 @@ impl Tiny {
         tensors
     }
 
-    /// The model as a writer; `leave_out` names a tensor that is not in it.
+    /// The model as a GGUF writer. `leave_out` names a tensor to omit.
     #[must_use]
     pub fn writer(&self, leave_out: Option<&str>) -> GgufWriter {
         let texts: StringArray =
@@ -149,7 +149,7 @@ impl Tiny {
         self.with_vocabulary(vocabulary, leave_out)
     }
 
-    /// The same behind the metadata of another vocabulary, of [`vocab`](Self::vocab) tokens.
+    /// The same with the metadata of another vocabulary of [`vocab`](Self::vocab) tokens.
     #[must_use]
     pub fn with_vocabulary(&self, vocabulary: GgufWriter, leave_out: Option<&str>) -> GgufWriter {
         let key = |part: &str| format!("{}.{part}", self.named());
@@ -193,7 +193,7 @@ impl Tiny {
         values
     }
 
-    /// Adds what a GGUF file says of rotation and windows.
+    /// Adds the metadata of rotary scaling and sliding window.
     #[must_use]
     pub fn rope_and_window(&self, mut writer: GgufWriter) -> GgufWriter {
         let key = |part: &str| format!("{}.{part}", self.named());
@@ -222,7 +222,7 @@ impl Tiny {
     }
 }
 
-/// What llama.cpp's converter writes for `rope_type = "llama3"`.
+/// The frequency divisors that llama.cpp's converter writes for `rope_type = "llama3"`.
 fn llama3_divisors(pairs: usize) -> Vec<f32> {
     let (factor, low, high, context) = (8.0_f64, 1.0, 4.0, 32.0);
     let divisor = |pair: usize| {
@@ -239,19 +239,19 @@ fn llama3_divisors(pairs: usize) -> Vec<f32> {
     (0..pairs).map(|pair| divisor(pair) as f32).collect()
 }
 
-/// Writes a model into a file of its own, which is deleted when the returned handle goes.
+/// Writes a model into a temporary file, which is deleted when the returned handle is dropped.
 ///
 /// # Panics
-/// If the file cannot be written, or the model is not sound.
+/// If the file cannot be written, or the model is invalid.
 #[must_use]
 pub fn write(writer: &GgufWriter) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    writer.write_to(&mut file).expect("a sound model");
+    writer.write_to(&mut file).expect("a valid model");
     file
 }
 
-/// Numbers that look random, the same ones for each name: around 1 for the weights of norms, of a size that keeps the scale
-/// of what passes for matrices.
+/// Pseudo-random numbers that depend on the name only: around 1 for the weights of norms, and for matrices of a size that
+/// keeps the scale of activations.
 #[must_use]
 pub fn random(name: &str, shape: &[usize]) -> Vec<f32> {
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -274,7 +274,7 @@ pub fn random(name: &str, shape: &[usize]) -> Vec<f32> {
 pub fn tree() -> DraftTree {
     let mut tree = DraftTree::new();
     tree.restart(5, TreeLimits::UNBOUNDED);
-    // There is room for any tree.
+    // A tree without limits refuses nothing.
     let mut push = |parent, token| tree.push(parent, token, None).unwrap_or(NodeId::ROOT);
     let child = push(NodeId::ROOT, 6);
     push(NodeId::ROOT, 7);
@@ -283,10 +283,10 @@ pub fn tree() -> DraftTree {
     tree
 }
 
-/// Scores [`tree`] and keeps its longest path.
+/// Scores [`tree`] and commits its longest path.
 ///
 /// # Errors
-/// What the verifier says.
+/// Those of the verifier.
 pub fn step(verifier: &mut dyn Verifier, seq: SeqId, tree: &DraftTree) -> Result<(), VerifyError> {
     verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut TopK::new(4))?;
     let path = [NodeId::ROOT, NodeId::new(1), NodeId::new(4)];
