@@ -1,6 +1,6 @@
 //! Drafts the trees of a pass and prunes them to the size that pays.
 
-use super::step::ActiveSession;
+use super::active::ActiveSession;
 use super::{Budget, Decoder};
 use crate::budget::Offer;
 use crate::drafter::{Context, Drafter, Phase};

@@ -1,5 +1,6 @@
 //! The decoding loop: draft, forward, accept, commit, observe.
 
+mod active;
 mod draft;
 mod error;
 mod generation;
@@ -24,7 +25,7 @@ use crate::verifier::{Commit, TreeInput, Verifier};
 
 pub use error::{DecodeError, StepError, StepFailure};
 pub use generation::Generation;
-use step::ActiveSession;
+use active::ActiveSession;
 
 /// Decodes any number of sequences with one verifier and one drafter.
 ///

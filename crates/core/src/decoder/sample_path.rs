@@ -1,7 +1,7 @@
 //! Samples the model's own tokens along the trees.
 
 use super::Decoder;
-use super::step::ActiveSession;
+use super::active::ActiveSession;
 use crate::accept::accept;
 use crate::drafter::{Drafter, Phase};
 use crate::sampling::Sampler;

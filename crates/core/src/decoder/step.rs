@@ -3,6 +3,7 @@
 use std::mem;
 use std::time::Duration;
 
+use super::active::ActiveSession;
 use super::error::{DecodeError, StepError, StepFailure};
 use super::{Budget, Decoder};
 use crate::budget::Taken;
@@ -10,18 +11,6 @@ use crate::drafter::{Drafter, Outcome, Phase};
 use crate::session::{Session, StepOutcome};
 use crate::top::RowSelection;
 use crate::verifier::{Commit, TreeInput, Verifier, VerifyError};
-
-/// A session in the pass at hand.
-#[derive(Debug)]
-pub(super) struct ActiveSession<'a> {
-    /// Its position among the sessions that the caller gave.
-    index: usize,
-    /// The index of its tree among the inputs of the pass.
-    pub(super) input: usize,
-    /// What to keep and emit, once the paths are sampled.
-    pub(super) outcome: StepOutcome,
-    pub(super) session: &'a mut Session,
-}
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Advances every session that is not finished, in one forward pass: by a chunk of its prompt or by a draft.

@@ -1,0 +1,15 @@
+//! The sessions of a pass.
+
+use crate::session::{Session, StepOutcome};
+
+/// A session in the pass at hand.
+#[derive(Debug)]
+pub(super) struct ActiveSession<'a> {
+    /// Its position among the sessions that the caller gave.
+    pub(super) index: usize,
+    /// The index of its tree among the inputs of the pass.
+    pub(super) input: usize,
+    /// What to keep and emit, once the paths are sampled.
+    pub(super) outcome: StepOutcome,
+    pub(super) session: &'a mut Session,
+}
