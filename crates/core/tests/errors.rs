@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use upcycle_core::{
-    AdjacencyMatrix, DecodeError, Decoder, Drafter, NullDrafter, PromptLookup, Request, Sampling,
-    SamplingConfig, Session, TokenId, TokenRecycling, TreeTemplate, VerifyError,
+    AdjacencyMatrix, Commit, DecodeError, Decoder, Drafter, Limits, NullDrafter, PromptLookup, Request, Row,
+    Sampling, SamplingConfig, SeqId, Session, StepFailure, TokenId, TokenRecycling, TopK, TreeInput,
+    TreeTemplate, Verifier, VerifyError,
 };
 use upcycle_testkit::{Failure, ManualClock, NaiveVerifier, RandomDrafter};
 
@@ -104,6 +105,61 @@ fn each_kind_of_failure_occurs() {
     for failure in [Failure::Forward, Failure::Commit, Failure::Logits, Failure::NotFinite] {
         let (_, failed) = run(NaiveVerifier::new(VOCAB, 1).failing(failure, 5), NullDrafter, false);
         assert_eq!(failed, 1, "{failure:?}");
+    }
+}
+
+/// A model whose rows are not finite for one of its sequences.
+struct NotFiniteFor {
+    inner: NaiveVerifier,
+    seq: SeqId,
+}
+
+impl Verifier for NotFiniteFor {
+    fn limits(&self) -> &Limits {
+        self.inner.limits()
+    }
+    fn open(&mut self) -> Result<SeqId, VerifyError> {
+        self.inner.open()
+    }
+    fn close(&mut self, seq: SeqId) {
+        self.inner.close(seq);
+    }
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        match inputs.iter().position(|input| input.seq == self.seq) {
+            Some(input) => Err(VerifyError::NotFinite { row: Row { input, node: 0 } }),
+            None => self.inner.forward(inputs, top),
+        }
+    }
+    fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
+        self.inner.logits(row)
+    }
+    fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
+        self.inner.commit(commits)
+    }
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
+        self.inner.truncate(seq, len)
+    }
+}
+
+#[test]
+fn a_session_whose_rows_are_never_finite_disturbs_no_other() {
+    let (expected, _) = run(NaiveVerifier::new(VOCAB, 1), NullDrafter, false);
+    for bad in 0..prompts().len() {
+        let model = NotFiniteFor { inner: NaiveVerifier::new(VOCAB, 1), seq: SeqId::new(bad as u64) };
+        let mut decoder = Decoder::new(model, PromptLookup::default());
+        let mut sessions: Vec<Session> =
+            prompts().iter().map(|prompt| decoder.open(prompt, request(false, 40)).unwrap()).collect();
+        for _ in 0..50 {
+            let error = decoder.step(&mut sessions).unwrap_err();
+            let [StepFailure { sessions, error: VerifyError::NotFinite { .. } }] = error.failures() else {
+                panic!("{error:?}")
+            };
+            assert_eq!(sessions, &[bad], "the error names the caller's index");
+        }
+        for (index, session) in sessions.iter().enumerate() {
+            let text = if index == bad { &[][..] } else { &expected[index] };
+            assert_eq!(session.output(), text);
+        }
     }
 }
 

@@ -23,9 +23,9 @@ use crate::top::TopK;
 use crate::tree_limits::{Shape, TreeLimits};
 use crate::verifier::{Commit, TreeInput, Verifier};
 
+use active::ActiveSession;
 pub use error::{DecodeError, StepError, StepFailure};
 pub use generation::Generation;
-use active::ActiveSession;
 
 /// Decodes any number of sequences with one verifier and one drafter.
 ///
