@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use upcycle_bench::trace::{About, Learns, Recorded, SCHEMA, Trace, TraceError, collect, page};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
-use upcycle_core::mixed::{AdjacencySource, MixedDrafter, NgramCache, Source, SuffixMatcher};
+use upcycle_core::mixed::{AdjacencySource, CandidateSource, MixedDrafter, NgramCache, SuffixMatcher};
 use upcycle_core::{
     AcceptedPath, AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Phase,
     PromptLookup, Request, Row, RowSelection, Sampling, SamplingConfig, Session, Stats, TokenId,
@@ -58,7 +58,7 @@ fn drafter(kind: usize, seed: u64) -> Box<dyn Drafter> {
         2 => Box::new(TokenRecycling::new(matrix(3), TreeTemplate::paper_80())),
         3 => Box::new(TokenRecycling::new(matrix(12), TreeTemplate::paper_80())),
         4 => {
-            let sources: Vec<Box<dyn Source>> = vec![
+            let sources: Vec<Box<dyn CandidateSource>> = vec![
                 Box::new(AdjacencySource::new(matrix(8))),
                 Box::new(NgramCache::new(2, 1 << 12)),
                 Box::new(SuffixMatcher::default()),

@@ -128,7 +128,7 @@ impl<'a> Speaker<'a> {
         origins.pieces(&rest, show)?;
 
         let budget = decoder.auto_budget().map(|budget| Chosen {
-            trials: budget.probe_share(),
+            trials: budget.explore_share(),
             reliability: decoder.calibration().reliability(),
         });
         let (footprint, sources) = (decoder.drafter().footprint(), decoder.drafter().sources());

@@ -53,7 +53,7 @@ pub mod verifier;
 pub mod vocabulary;
 
 pub use accept::{AcceptedPath, accept};
-pub use budget::{AutoBudget, Plan};
+pub use budget::{AutoBudget, SizeDecision};
 pub use calibration::{Calibration, Reliability};
 pub use clock::{Clock, SystemClock};
 pub use cost::{CostCurve, CostError};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use upcycle_core::mixed::{
-    AdjacencySource, Corpus, CorpusBuilder, Frequent, MixedDrafter, NgramCache, Source, SuffixMatcher, Texts,
-    TopKHistory,
+    AdjacencySource, CandidateSource, Corpus, CorpusBuilder, CorpusMatcher, FrequentTokens, MAX_SOURCES,
+    MixedDrafter, NgramCache, PredictionContext, Proposals, SuffixMatcher, TopKHistory,
 };
 use upcycle_core::{
     AdjacencyMatrix, AutoBudget, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Request,
@@ -15,7 +15,7 @@ use upcycle_testkit::NaiveVerifier;
 
 const VOCAB: usize = 48;
 
-/// A corpus of these texts, of about `bytes`.
+/// A corpus of `texts`, of about `bytes`.
 fn corpus(texts: &[Vec<TokenId>], bytes: usize) -> Arc<Corpus> {
     let mut builder = CorpusBuilder::new(VOCAB, bytes / 8);
     for text in texts {
@@ -24,21 +24,21 @@ fn corpus(texts: &[Vec<TokenId>], bytes: usize) -> Arc<Corpus> {
     Arc::new(builder.build())
 }
 
-/// The sources whose bits are set, over tables of about `bytes`.
-fn sources(set: u8, bytes: usize, corpus: Arc<Corpus>) -> Vec<Box<dyn Source>> {
-    let all: [Box<dyn Source>; 7] = [
+/// The sources whose bits are set in `set`, with tables of about `bytes`.
+fn sources(set: u8, bytes: usize, corpus: Arc<Corpus>) -> Vec<Box<dyn CandidateSource>> {
+    let all: [Box<dyn CandidateSource>; 7] = [
         Box::new(AdjacencySource::new(AdjacencyMatrix::new(VOCAB, 8).unwrap())),
         Box::new(NgramCache::new(2, bytes)),
         Box::new(NgramCache::new(3, bytes)),
         Box::new(SuffixMatcher::new(bytes / 16)),
         Box::new(TopKHistory::default()),
-        Box::new(Frequent::new(VOCAB)),
-        Box::new(Texts::new(corpus)),
+        Box::new(FrequentTokens::new(VOCAB)),
+        Box::new(CorpusMatcher::new(corpus)),
     ];
     all.into_iter().enumerate().filter(|(bit, _)| set >> bit & 1 == 1).map(|(_, source)| source).collect()
 }
 
-/// Checks each tree of the drafter inside.
+/// Checks each tree of the inner drafter.
 struct Checked(MixedDrafter);
 
 impl Drafter for Checked {
@@ -51,7 +51,7 @@ impl Drafter for Checked {
         }
         assert!(
             paths.is_sorted_by(|a, b| *a >= *b * 0.99999),
-            "nodes come by falling probability: {paths:?}"
+            "the path probabilities must not rise: {paths:?}"
         );
     }
     fn observe(&mut self, outcome: &Outcome<'_>) {
@@ -78,7 +78,7 @@ fn texts(drafter: impl Drafter, size: Option<usize>, seed: u64, sampling: Sampli
     let open = |decoder: &mut Decoder<_, _>, prompt: &[TokenId]| {
         decoder.open(prompt, Request { sampling, ..Request::greedy(60) }).unwrap()
     };
-    // Two texts side by side, of which one starts late.
+    // Two sessions at once; the second starts late.
     let mut sessions = vec![open(&mut decoder, &prompt)];
     for _ in 0..6 {
         decoder.step(&mut sessions).unwrap();
@@ -96,7 +96,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn law_10_any_sources_any_size_any_seed_give_the_plain_text(
+    fn law_10_the_text_is_plain_with_any_sources_and_any_size(
         set in 0_u8..128,
         size in prop::option::of(0_usize..40),
         seed in any::<u64>(),
@@ -118,8 +118,32 @@ proptest! {
     }
 }
 
+/// Proposes two tokens, one of them with a confidence bin that is out of range.
+struct OutOfRange;
+
+impl CandidateSource for OutOfRange {
+    fn name(&self) -> &'static str {
+        "out-of-range"
+    }
+    fn propose(&self, _: PredictionContext<'_>, proposals: &mut Proposals) {
+        proposals.push(1, u8::MAX);
+        proposals.push(2, 0);
+    }
+}
+
 #[test]
-fn tables_keep_to_their_bytes() {
+fn a_source_needs_a_name_and_proposals_alone() {
+    let greedy = Sampling::new(SamplingConfig::default()).unwrap();
+    let sources = || -> Vec<Box<dyn CandidateSource>> { (0..9).map(|_| Box::new(OutOfRange) as _).collect() };
+    assert_eq!(MixedDrafter::new(sources()).sources().len(), MAX_SOURCES);
+    assert_eq!(
+        texts(MixedDrafter::new(sources()), Some(8), 1, greedy),
+        texts(NullDrafter, Some(0), 1, greedy)
+    );
+}
+
+#[test]
+fn tables_stay_within_their_bytes() {
     let bytes = 40_000;
     let mut drafter = MixedDrafter::new(sources(0b1110, bytes, corpus(&[], 0)));
     let limit = 2 * bytes + 64 * 1024;

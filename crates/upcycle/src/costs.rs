@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use etcetera::BaseStrategy;
 use upcycle_checkpoint::gguf::{Gguf, Value};
-use upcycle_core::cost::{Timing, time_prompt_rows};
+use upcycle_core::cost::{Timing, time_prompt_ranking};
 use upcycle_core::{CostCurve, SystemClock, Verifier};
 
 use crate::engine::{CONFIG_FILE, GRAPH_FILE, model_folder};
@@ -61,8 +61,8 @@ impl CostCache {
         let timing = Timing { contexts: &[CONTEXT], rows: &ROWS, sweeps: SWEEPS };
         let timed = timing.run(verifier, &SystemClock::default(), &mut || start.elapsed() >= LIMIT);
         let curve = CostCurve::of(key.to_owned(), &timed.ok()?).ok()?;
-        let share = time_prompt_rows(verifier, &SystemClock::default()).ok()?;
-        let curve = curve.with_prompt_rows(share).ok()?;
+        let share = time_prompt_ranking(verifier, &SystemClock::default()).ok()?;
+        let curve = curve.with_prompt_ranking_overhead(share).ok()?;
         tracing::info!(seconds = start.elapsed().as_secs_f64(), key, "timed what passes cost here");
         if let Some(path) = path
             && let Err(error) = keep(&path, &curve)

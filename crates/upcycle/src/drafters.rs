@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use upcycle_core::mixed::{
-    AdjacencySource, Corpus, Frequent, MixedDrafter, NgramCache, Source, SuffixMatcher, Texts, TopKHistory,
+    AdjacencySource, CandidateSource, Corpus, CorpusMatcher, FrequentTokens, MixedDrafter, NgramCache,
+    SuffixMatcher, TopKHistory,
 };
 use upcycle_core::snapshot::Fingerprint;
 use upcycle_core::{
@@ -249,19 +250,19 @@ fn mixed_sources(
     mixed: &Mixed,
     matrix: AdjacencyMatrix,
     corpus: Option<&Arc<Corpus>>,
-) -> Result<Vec<Box<dyn Source>>, DrafterError> {
+) -> Result<Vec<Box<dyn CandidateSource>>, DrafterError> {
     let (vocab, bytes) = (matrix.vocab(), mixed.table_mib << 20);
     let mut matrix = Some(matrix);
-    let source = |&name: &SourceName| -> Option<Result<Box<dyn Source>, DrafterError>> {
+    let source = |&name: &SourceName| -> Option<Result<Box<dyn CandidateSource>, DrafterError>> {
         Some(Ok(match name {
             SourceName::Recycling => Box::new(AdjacencySource::new(matrix.take()?)),
             SourceName::Bigram => Box::new(NgramCache::new(2, bytes)),
             SourceName::Trigram => Box::new(NgramCache::new(3, bytes)),
             SourceName::Suffix => Box::new(SuffixMatcher::default()),
             SourceName::TopKHistory => Box::new(TopKHistory::default()),
-            SourceName::Frequent => Box::new(Frequent::new(vocab)),
+            SourceName::Frequent => Box::new(FrequentTokens::new(vocab)),
             SourceName::Texts => match corpus {
-                Some(corpus) => Box::new(Texts::new(Arc::clone(corpus))),
+                Some(corpus) => Box::new(CorpusMatcher::new(Arc::clone(corpus))),
                 None => return Some(Err(DrafterError::NoCorpus)),
             },
         }))

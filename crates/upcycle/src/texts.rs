@@ -202,7 +202,7 @@ fn is_hidden(name: &OsStr) -> bool {
 mod tests {
     use upcycle_checkpoint::gguf::{Gguf, StringArray, write::GgufWriter};
     use upcycle_core::SeqId;
-    use upcycle_core::mixed::{Place, Proposals, Source, Texts};
+    use upcycle_core::mixed::{CandidateSource, CorpusMatcher, PredictionContext, Proposals};
 
     use super::*;
 
@@ -247,8 +247,8 @@ mod tests {
     fn after(corpus: &Corpus, text: &str) -> String {
         let recent = tokenizer().encode(text, Specials::Plain).unwrap();
         let mut proposals = Proposals::default();
-        let place = Place { seq: SeqId::new(1), recent: &recent, depth: 0 };
-        Texts::new(Arc::new(corpus.clone())).propose(place, &mut proposals);
+        let context = PredictionContext { seq: SeqId::new(1), recent: &recent, depth: 0 };
+        CorpusMatcher::new(Arc::new(corpus.clone())).propose(context, &mut proposals);
         proposals.items().iter().map(|&(token, _)| TOKENS[token as usize]).collect()
     }
 

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use upcycle::Progress;
-use upcycle_core::cost::{Timing, time_prompt_rows};
+use upcycle_core::cost::{Timing, time_prompt_ranking};
 use upcycle_core::{Sampling, SystemClock};
 
 use crate::cost;
@@ -207,7 +207,7 @@ impl Runner {
                 Timing { contexts: &contexts[..1], rows: &many, sweeps: SWEEPS },
             ];
             let clock = SystemClock::default();
-            setup.prompt_rows = time_prompt_rows(&mut **verifier, &clock).ok();
+            setup.prompt_rows = time_prompt_ranking(&mut **verifier, &clock).ok();
             for timing in timings {
                 match timing.run(&mut **verifier, &clock, &mut || watch.interrupted()) {
                     Ok(timed) => costs.extend(timed.into_iter().map(|timed| cost::named(timed, &setup.name))),
@@ -229,7 +229,7 @@ impl Runner {
             let curve = cost::curve(setup.name.clone(), &own).ok();
             setup.curve = curve.map(|curve| match setup.prompt_rows {
                 // A share that was timed is always one that a curve takes.
-                Some(share) => curve.clone().with_prompt_rows(share).unwrap_or(curve),
+                Some(share) => curve.clone().with_prompt_ranking_overhead(share).unwrap_or(curve),
                 None => curve,
             });
         }

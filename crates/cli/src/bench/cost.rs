@@ -10,7 +10,7 @@ use upcycle_bench::results;
 use upcycle_bench::runner::BenchError;
 use upcycle_bench::statistics::median;
 use upcycle_bench::{cost, machine, output, report, runner};
-use upcycle_core::cost::{Timing, time_prompt, time_prompt_rows};
+use upcycle_core::cost::{Timing, time_prompt, time_prompt_ranking};
 use upcycle_core::{SystemClock, Verifier, VerifyError};
 
 use super::args::Cost;
@@ -98,12 +98,12 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
     let mut first = None;
     for Loaded { name, path, engine, times, prompt } in loaded {
         let Engine { mut verifier, backend, cost_key: key, .. } = engine;
-        let prompt_rows = time_prompt_rows(&mut *verifier, &SystemClock::default());
+        let prompt_rows = time_prompt_ranking(&mut *verifier, &SystemClock::default());
         let prompt_rows = prompt_rows.map_err(|source| fault(name, source))?;
         let named = cost::merge(times);
         let caption = format!("{backend}, {}, {}", verifier.engine(), machine.cpu);
         let curve = cost::curve(key.clone(), &named).map_err(Failure::failed)?;
-        let curve = curve.with_prompt_rows(prompt_rows).map_err(Failure::failed)?;
+        let curve = curve.with_prompt_ranking_overhead(prompt_rows).map_err(Failure::failed)?;
         for (ending, text) in [
             ("toml", curve.to_toml()),
             ("svg", report::cost_svg(&named, &caption).map_err(BenchError::from)?),

@@ -1,88 +1,123 @@
-//! How many nodes pay, on this machine, now.
+//! Chooses how many draft nodes a pass scores: as many as pay on this machine, now.
+//!
+//! - **Gain.** A pass of `n` draft nodes is expected to emit `1 + g(n)` tokens for each sequence, where `g(n)` is the sum of the
+//!   `n` greatest path probabilities, after [calibration](crate::calibration).
+//! - **Cost.** It takes `t(n)` seconds: the online cost model starts from a saved [`CostCurve`] and learns from every pass.
+//!   It includes what a draft costs the plain passes after it.
+//! - **Choice.** The budget maximises `(1 + g(n)) / t(n)`. `n = 0` is plain decoding; drafts must promise 3 % more.
+//! - **Exploration.** A size that was timed long ago, or never, may cost less than estimated. If it would win at an optimistic
+//!   cost, it is tried. All such passes together may lose 0.75 % of the time, by what they bring.
 
-mod live;
-mod wake;
+mod online_cost;
+mod slowdown;
 
-use crate::{CostCurve, NodeId};
-use live::{Estimate, LiveCost};
-use wake::Wake;
+use crate::budget::online_cost::{Estimate, OnlineCostModel};
+use crate::budget::slowdown::PostDraftSlowdown;
+use crate::cost::CostCurve;
+use crate::tree::NodeId;
 
-/// The most draft nodes of a pass that are ever considered.
+/// The most draft nodes of a pass.
 pub const MAX_NODES: usize = 256;
 
-/// The share of the time that passes which are run to learn their cost may lose, and what they may lose when nothing was spent
-/// yet, in plain passes: one percent of an answer of a hundred tokens, together, and what the last of them came to lose
-/// beyond what it promised.
-const PROBE_SHARE: f64 = 0.0075;
-const CREDIT: f64 = 0.15;
-/// The most that is saved up for trials, in plain passes.
-const PURSE: f64 = 2.0;
-/// What a trial is charged at most, in times of what it was held to take.
-const HICCUP: f64 = 2.0;
+/// The share of the time that exploration may lose.
+const EXPLORE_SHARE: f64 = 0.0075;
+/// What exploration may lose before it has earned a share, and the most that it saves up, in plain passes.
+const INITIAL_EXPLORE_BUDGET: f64 = 0.15;
+const MAX_EXPLORE_BUDGET: f64 = 2.0;
+/// The most that one exploring pass is charged, over what it was expected to take: delays of the machine are not its fault.
+const OUTLIER_CAP: f64 = 2.0;
 
-/// Passes after which plain decoding may take only so large a share of what it is held to take: it is what drafts are held
-/// against, and is timed anew unless they promise far more.
-const FRESH: u64 = 16;
-const PLAIN_DOUBT: f64 = 0.6;
-/// Plain passes of such a trial: the first ones stand too near to drafts.
-const IN_A_ROW: usize = 3;
+/// Drafts must be worth this many times plain decoding. Costs and probabilities are estimates, and the best of many estimates
+/// is on average too good.
+const MIN_GAIN: f64 = 1.03;
 
-/// What a draft must promise beside plain decoding. Costs and chances are estimates, and the best of many estimates is one
-/// that is too good: a smaller promise is not kept on average.
-const WORTH: f64 = 1.03;
+/// Plain decoding is the baseline of all decisions. If it was not timed for this many passes, it may take only this share of
+/// its estimate, and is timed again unless drafts promise more.
+const PLAIN_STALE_AFTER: u64 = 16;
+const OPTIMISTIC_PLAIN: f64 = 0.6;
+/// Plain passes in succession when it is timed again: a draft slows the first of them.
+const PLAIN_RETIMINGS: usize = 3;
 
-/// A cost last timed this many steps ago may be all wrong; one timed a tenth of them ago, a tenth too high.
-const DOUBT: f64 = 2000.0;
+/// The optimistic cost of a size falls with the age of its timing: by all of it after so many passes, and by half at most.
+const STALENESS: f64 = 2000.0;
+const MAX_OPTIMISM: f64 = 0.5;
+/// The optimistic cost of a size that was never timed, over its estimate.
+const OPTIMISTIC_UNKNOWN: f64 = 0.7;
 
-/// A node that may be scored: the chance that it is on the accepted path, the tree it is of, and its place there.
+/// A drafted node that may be scored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Offer {
-    pub(crate) path: f32,
+pub(crate) struct CandidateNode {
+    /// The probability that it is on the accepted path.
+    pub(crate) path_probability: f32,
+    /// The index of its tree in the pass.
     pub(crate) tree: u32,
     pub(crate) node: NodeId,
 }
 
-/// What a pass will cost and bring, as chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// Draft nodes, over all sequences of the pass.
-    pub nodes: usize,
-    /// Tokens that the pass is expected to emit.
-    pub tokens: f64,
-    /// Seconds that it is expected to take.
-    pub seconds: f64,
-    /// Whether more (or fewer) nodes than pay best are scored, to learn what they cost.
-    pub probe: bool,
+/// A pass without its draft nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainPass {
+    /// Rows: the root of each decoding sequence, and prompt rows.
+    pub(crate) rows: usize,
+    /// Sequences that decode: each emits at least one token.
+    pub(crate) sequences: usize,
+    /// Cached tokens that a row attends to, on average.
+    pub(crate) context: usize,
 }
 
-/// Chooses the size of each pass: the number of nodes n that maximises `(1 + gain(n)) / (cost(n) + drafting)`, where
-/// gain is the sum of the chances that the n most probable nodes come true, and cost is what such a pass takes here.
+/// What a pass with drafts took and brought.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassTiming {
+    /// All of its rows.
+    pub(crate) rows: usize,
+    /// Cached tokens that a row attends to, on average.
+    pub(crate) context: usize,
+    /// Emitted tokens, over all sequences.
+    pub(crate) tokens: usize,
+    /// Seconds of the forward pass.
+    pub(crate) seconds: f64,
+    /// Seconds of the rest of the step.
+    pub(crate) overhead: f64,
+}
+
+/// The size chosen for a pass, and what is expected of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SizeDecision {
+    /// Draft nodes, over all sequences.
+    pub nodes: usize,
+    /// Expected tokens, over all sequences.
+    pub tokens: f64,
+    /// Expected seconds of the forward pass.
+    pub seconds: f64,
+    /// Whether the size was chosen to learn its cost, and not because it is the best.
+    pub explores: bool,
+}
+
+/// Chooses the number of draft nodes of each pass by expected tokens a second; see the [module](self).
 ///
-/// n = 0 is plain decoding, and is chosen where nothing pays. Costs are learned while decoding: sizes that were never
-/// timed, or long ago, are tried when they might pay and while such trials lose less than 1 % of the time. With a
-/// saved curve and [`deterministic`](Self::deterministic), only that curve counts, so that the sizes (and, on engines
-/// that are not row-invariant, near-ties) are the same on every run.
+/// With a saved curve and [`deterministic`](Self::deterministic) only that curve counts. The sizes are then the same on every
+/// run, and so are near-ties on backends that are not row-invariant.
 #[derive(Clone, Debug)]
 pub struct AutoBudget {
-    cost: LiveCost,
-    fixed: bool,
+    cost: OnlineCostModel,
+    deterministic: bool,
     max_nodes: usize,
-    /// Seconds of a step outside the pass itself.
+    /// Seconds of a step outside the forward pass.
     overhead: f64,
-    /// Seconds that may still be spent on trials; none before the first.
-    purse: Option<f64>,
-    /// A running maximum of the sizes chosen.
-    reach: f64,
+    /// Seconds that exploration may still lose; none before the first.
+    explore_budget: Option<f64>,
+    /// A decaying maximum of the chosen sizes.
+    recent_max: f64,
     estimates: Vec<Estimate>,
-    plan: Plan,
-    /// Tokens a second at the best size known.
-    pace: f64,
+    decision: SizeDecision,
+    /// Expected tokens a second of the best known size.
+    best_rate: f64,
     passes: u64,
-    probes: u64,
+    explored: u64,
     nodes: u64,
-    wake: Wake,
-    /// Whether plain decoding is tried once more, since its last trial stood near to drafts.
-    again: bool,
+    slowdown: PostDraftSlowdown,
+    /// Whether the next pass times plain decoding again.
+    retime_plain: bool,
 }
 
 impl Default for AutoBudget {
@@ -92,35 +127,34 @@ impl Default for AutoBudget {
 }
 
 impl AutoBudget {
-    /// Starts from `saved`, or from nothing, and learns on.
+    /// A budget that starts from the costs `saved`, or from none, and keeps learning.
     #[must_use]
     pub fn new(saved: Option<CostCurve>) -> Self {
-        let reach = if saved.is_some() { 8.0 } else { 4.0 };
         Self {
-            cost: LiveCost::new(saved),
-            fixed: false,
+            recent_max: if saved.is_some() { 8.0 } else { 4.0 },
+            cost: OnlineCostModel::new(saved),
+            deterministic: false,
             max_nodes: MAX_NODES,
             overhead: 0.0,
-            purse: None,
-            reach,
+            explore_budget: None,
             estimates: Vec::with_capacity(2 * MAX_NODES),
-            plan: Plan::default(),
-            pace: f64::INFINITY,
+            decision: SizeDecision::default(),
+            best_rate: f64::INFINITY,
             passes: 0,
-            probes: 0,
+            explored: 0,
             nodes: 0,
-            wake: Wake::new(),
-            again: false,
+            slowdown: PostDraftSlowdown::new(),
+            retime_plain: false,
         }
     }
 
-    /// Takes sizes from `saved` alone, never from a clock.
+    /// A budget that uses the costs `saved` alone and never a clock.
     #[must_use]
     pub fn deterministic(saved: CostCurve) -> Self {
-        Self { fixed: true, ..Self::new(Some(saved)) }
+        Self { deterministic: true, ..Self::new(Some(saved)) }
     }
 
-    /// Considers at most `nodes` nodes a pass (and never more than [`MAX_NODES`]).
+    /// Considers at most `nodes` draft nodes for each pass, and never more than [`MAX_NODES`].
     #[must_use]
     pub fn with_max_nodes(mut self, nodes: usize) -> Self {
         self.max_nodes = nodes.min(MAX_NODES);
@@ -130,177 +164,165 @@ impl AutoBudget {
     /// Whether the sizes depend on a saved curve alone.
     #[must_use]
     pub fn is_deterministic(&self) -> bool {
-        self.fixed
+        self.deterministic
     }
 
-    /// What was last chosen.
+    /// The last decision.
     #[must_use]
-    pub fn plan(&self) -> Plan {
-        self.plan
+    pub fn decision(&self) -> SizeDecision {
+        self.decision
     }
 
-    /// The mean number of nodes chosen per pass.
+    /// The mean number of draft nodes for each pass.
     #[must_use]
     pub fn mean_nodes(&self) -> f64 {
         self.nodes as f64 / self.passes.max(1) as f64
     }
 
-    /// The share of passes that were trials.
+    /// The share of passes that explored.
     #[must_use]
-    pub fn probe_share(&self) -> f64 {
-        self.probes as f64 / self.passes.max(1) as f64
+    pub fn explore_share(&self) -> f64 {
+        self.explored as f64 / self.passes.max(1) as f64
     }
 
-    /// The seconds that a pass of `rows` rows over `context` tokens is expected to take; none before the first.
+    /// The expected seconds of a pass of `rows` rows over `context` cached tokens; none before anything is known.
     #[must_use]
     pub fn seconds(&self, rows: usize, context: usize) -> Option<f64> {
-        let mut out = vec![Estimate { seconds: 0.0, age: None }; rows + 1];
+        let mut out = vec![Estimate::UNKNOWN; rows + 1];
         self.cost.fill(context, &mut out);
         self.cost.is_known().then(|| out[rows].seconds)
     }
 
-    /// The nodes worth drafting, for each of the pass's sequences: what might be chosen now.
-    pub(crate) fn most(&self) -> usize {
-        let most = if self.fixed { 64 } else { (self.reach * 2.0) as usize + 4 };
+    /// The most nodes worth drafting for each sequence of the next pass.
+    pub(crate) fn max_draft(&self) -> usize {
+        let most = if self.deterministic { 64 } else { (self.recent_max * 2.0) as usize + 4 };
         most.min(self.max_nodes)
     }
 
-    /// Sorts `offers` by falling chance and chooses how many of them are scored: the first so many, of which each
-    /// one's parent is always one too. The pass has `rows` rows without any of them, `sequences` of which emit a token
-    /// for sure, over `context` tokens.
-    pub(crate) fn choose(
-        &mut self,
-        offers: &mut [Offer],
-        (rows, sequences): (usize, usize),
-        context: usize,
-    ) -> usize {
-        offers.sort_unstable_by(|a, b| {
-            b.path.total_cmp(&a.path).then(a.node.cmp(&b.node)).then(a.tree.cmp(&b.tree))
+    /// Sorts `candidates` by falling path probability and returns how many of them to score. These first ones contain the
+    /// parent of each.
+    pub(crate) fn choose(&mut self, candidates: &mut [CandidateNode], pass: PlainPass) -> usize {
+        candidates.sort_unstable_by(|a, b| {
+            let by_probability = b.path_probability.total_cmp(&a.path_probability);
+            by_probability.then(a.node.cmp(&b.node)).then(a.tree.cmp(&b.tree))
         });
-        let most = offers.len().min(self.max_nodes);
+        let most = candidates.len().min(self.max_nodes);
+        let candidates = &candidates[..most];
         self.passes += 1;
         if !self.cost.is_known() {
-            // The first pass is plain: it is what everything else is held against.
-            self.plan = Plan { tokens: sequences as f64, ..Plan::default() };
+            // The first pass is plain: it is the baseline.
+            self.decision = SizeDecision { tokens: pass.sequences as f64, ..SizeDecision::default() };
             return 0;
         }
-        self.estimates.clear();
-        self.estimates.resize(rows + most + 1, Estimate { seconds: 0.0, age: None });
-        self.cost.fill(context, &mut self.estimates);
-        let plain = self.estimates[rows].seconds;
-        let wake = self.wake.of_a_draft() * plain;
-        let (mut best, mut hopeful) = ((0, 0.0), (0, 0.0));
-        let mut tokens = sequences as f64;
-        let mut plan = Plan::default();
-        let mut around = self.overhead;
-        for nodes in 0..=most {
-            if nodes > 0 {
-                tokens += f64::from(offers[nodes - 1].path);
-                around = self.overhead + wake;
-            }
-            let Estimate { seconds, age } = self.estimates[rows + nodes];
-            let pace = tokens / (seconds + around);
-            let bar = if best.0 == 0 && nodes > 0 { best.1 * WORTH } else { best.1 };
-            if pace > bar && age.is_some() {
-                best = (nodes, pace);
-                plan = Plan { nodes, tokens, seconds, probe: false };
-            }
-            // What was timed long ago, or never, may be cheaper than it is held to be, though not than no node.
-            let hoped = match (nodes, age) {
-                (0, Some(age)) if age >= FRESH => seconds * PLAIN_DOUBT,
-                (0, _) => seconds,
-                (_, Some(age)) => (seconds * (1.0 - (age as f64 / DOUBT).min(0.5))).max(plain),
-                (_, None) => (seconds * 0.7).max(plain),
-            };
-            let pace = tokens / (hoped + around);
-            if pace > hopeful.1 * 1.0001 {
-                hopeful = (nodes, pace);
-            }
-        }
-        self.pace = best.1;
-        let hopeful = hopeful.0;
-        let nodes = if self.again && best.0 != 0 {
-            Some(0)
-        } else if !self.fixed && hopeful != best.0 {
-            if self.purse.is_none() {
-                self.purse = Some(CREDIT * plain);
-            }
-            self.dare(hopeful, best, offers, rows, sequences)
+        self.estimates.resize(pass.rows + most + 1, Estimate::UNKNOWN);
+        self.cost.fill(pass.context, &mut self.estimates);
+        let (best, optimistic) = self.compare(candidates, pass);
+        self.best_rate = best.tokens / (best.seconds + self.overhead_of(best.nodes, pass));
+        self.decision = if self.retime_plain && best.nodes != 0 {
+            self.expect(0, candidates, pass)
+        } else if !self.deterministic && optimistic != best.nodes {
+            self.try_explore(optimistic, best, candidates, pass).unwrap_or(best)
         } else {
-            None
+            best
         };
-        if let Some(nodes) = nodes {
-            let tokens = sequences as f64 + offers[..nodes].iter().map(|o| f64::from(o.path)).sum::<f64>();
-            plan = Plan { nodes, tokens, seconds: self.estimates[rows + nodes].seconds, probe: true };
-            self.probes += 1;
-        }
-        self.plan = plan;
-        self.nodes += plan.nodes as u64;
-        self.reach = (self.reach * 0.95).max(plan.nodes as f64);
-        plan.nodes
+        self.explored += u64::from(self.decision.explores);
+        self.nodes += self.decision.nodes as u64;
+        self.recent_max = (self.recent_max * 0.95).max(self.decision.nodes as f64);
+        self.decision.nodes
     }
 
-    /// A trial of about `nodes` nodes, if there is anything to learn and the purse can bear it.
-    fn dare(
-        &self,
+    /// The best size by estimated cost, and the best size if costs are as low as they may well be.
+    fn compare(&self, candidates: &[CandidateNode], pass: PlainPass) -> (SizeDecision, usize) {
+        let plain = self.estimates[pass.rows].seconds;
+        let (mut best, mut best_rate) = (SizeDecision::default(), 0.0);
+        let (mut optimistic, mut optimistic_rate) = (0, 0.0);
+        let mut tokens = pass.sequences as f64;
+        for nodes in 0..=candidates.len() {
+            if nodes > 0 {
+                tokens += f64::from(candidates[nodes - 1].path_probability);
+            }
+            let Estimate { seconds, age } = self.estimates[pass.rows + nodes];
+            let overhead = self.overhead_of(nodes, pass);
+            let rate = tokens / (seconds + overhead);
+            let min_gain = if best.nodes == 0 && nodes > 0 { MIN_GAIN } else { 1.0 };
+            if (nodes == 0 || age.is_some()) && rate > best_rate * min_gain {
+                best = SizeDecision { nodes, tokens, seconds, explores: false };
+                best_rate = rate;
+            }
+            // A draft never costs less than plain decoding.
+            let possible = match (nodes, age) {
+                (0, Some(age)) if age >= PLAIN_STALE_AFTER => seconds * OPTIMISTIC_PLAIN,
+                (0, _) => seconds,
+                (_, Some(age)) => (seconds * (1.0 - (age as f64 / STALENESS).min(MAX_OPTIMISM))).max(plain),
+                (_, None) => (seconds * OPTIMISTIC_UNKNOWN).max(plain),
+            };
+            let rate = tokens / (possible + overhead);
+            // Not for a difference of rounding.
+            if rate > optimistic_rate * 1.0001 {
+                (optimistic, optimistic_rate) = (nodes, rate);
+            }
+        }
+        (best, optimistic)
+    }
+
+    /// Seconds outside the forward pass: of the step, and of the slowdown that a draft causes later.
+    fn overhead_of(&self, nodes: usize, pass: PlainPass) -> f64 {
+        let slowdown = if nodes > 0 { self.slowdown.per_draft() } else { 0.0 };
+        self.overhead + slowdown * self.estimates[pass.rows].seconds
+    }
+
+    /// An exploring decision for `nodes` nodes.
+    fn expect(&self, nodes: usize, candidates: &[CandidateNode], pass: PlainPass) -> SizeDecision {
+        let gain: f64 = candidates[..nodes].iter().map(|c| f64::from(c.path_probability)).sum();
+        let seconds = self.estimates[pass.rows + nodes].seconds;
+        SizeDecision { nodes, tokens: pass.sequences as f64 + gain, seconds, explores: true }
+    }
+
+    /// Explores about `nodes` nodes, if the expected loss fits the explore budget.
+    fn try_explore(
+        &mut self,
         nodes: usize,
-        best: (usize, f64),
-        offers: &[Offer],
-        rows: usize,
-        sequences: usize,
-    ) -> Option<usize> {
-        // Not beyond twice the rows that were timed.
-        let timed =
-            (0..self.estimates.len()).rev().find(|&n| self.estimates[n].age.is_some()).unwrap_or(rows);
-        let nodes = nodes.min((2 * timed.max(1)).saturating_sub(rows)).min(offers.len());
-        if nodes == best.0 {
+        best: SizeDecision,
+        candidates: &[CandidateNode],
+        pass: PlainPass,
+    ) -> Option<SizeDecision> {
+        let plain = self.estimates[pass.rows].seconds;
+        let budget = *self.explore_budget.get_or_insert(INITIAL_EXPLORE_BUDGET * plain);
+        // At most twice the rows that were timed.
+        let timed = self.estimates.iter().rposition(|estimate| estimate.age.is_some()).unwrap_or(pass.rows);
+        let nodes = nodes.min((2 * timed.max(1)).saturating_sub(pass.rows)).min(candidates.len());
+        if nodes == best.nodes {
             return None;
         }
-        let tokens = sequences as f64 + offers[..nodes].iter().map(|o| f64::from(o.path)).sum::<f64>();
-        let loss = self.estimates[rows + nodes].seconds + self.overhead - tokens / best.1;
-        (loss.max(0.0) <= self.purse.unwrap_or(0.0)).then_some(nodes)
+        let decision = self.expect(nodes, candidates, pass);
+        let loss = decision.seconds + self.overhead - decision.tokens / self.best_rate;
+        (loss.max(0.0) <= budget).then_some(decision)
     }
 
-    /// Learns what the pass that was chosen took, and brought.
-    pub(crate) fn learn(&mut self, taken: Taken) {
-        let Taken { rows, context, tokens, seconds, overhead } = taken;
-        if self.fixed || !(seconds > 0.0 && seconds.is_finite()) {
+    /// Learns what the pass of the last decision took and brought.
+    pub(crate) fn learn(&mut self, timing: PassTiming) {
+        let PassTiming { rows, context, tokens, seconds, overhead } = timing;
+        if self.deterministic || !(seconds > 0.0 && seconds.is_finite()) {
             return;
         }
-        let each = self.estimates.get(1).map_or(seconds, |e| e.seconds);
-        let mut purse = self.purse.unwrap_or(CREDIT * each);
-        if self.plan.probe {
-            // By what it brought, not by what it promised: in a text where promises are not kept, trials lose by that too.
-            // The machine's own delays are not its fault.
-            let took = seconds.min(HICCUP * self.plan.seconds);
-            purse -= took + self.overhead - tokens as f64 / self.pace;
+        let SizeDecision { nodes, explores, seconds: expected, .. } = self.decision;
+        let single_row = self.estimates.get(1).map_or(seconds, |estimate| estimate.seconds);
+        let mut explore_budget = self.explore_budget.unwrap_or(INITIAL_EXPLORE_BUDGET * single_row);
+        if explores {
+            // The loss by what the pass brought, not by what it promised: where promises fail, exploring loses by that too.
+            let charged = seconds.min(OUTLIER_CAP * expected) + self.overhead;
+            explore_budget -= charged - tokens as f64 / self.best_rate;
         }
-        self.purse = Some((purse + PROBE_SHARE * seconds).min(PURSE * each));
+        explore_budget += EXPLORE_SHARE * seconds;
+        self.explore_budget = Some(explore_budget.min(MAX_EXPLORE_BUDGET * single_row));
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
-        let plain = self.plan.nodes == 0;
-        let seconds = match self.estimates.get(rows) {
-            Some(expected) if plain => self.wake.plain(seconds, expected.seconds),
-            _ => seconds,
-        };
-        if !plain {
-            self.wake.drafted();
+        let mut undisturbed = seconds;
+        if nodes > 0 {
+            self.slowdown.record_draft();
+        } else if let Some(expected) = self.estimates.get(rows) {
+            undisturbed = self.slowdown.record_plain(seconds, expected.seconds);
         }
-        self.again = plain && self.plan.probe && self.wake.behind() < IN_A_ROW;
-        self.cost.learn(rows, context, seconds);
+        self.retime_plain = nodes == 0 && explores && self.slowdown.plain_passes() < PLAIN_RETIMINGS;
+        self.cost.learn(rows, context, undisturbed);
     }
-}
-
-/// What a pass that scored drafts took and brought.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Taken {
-    /// All of its rows.
-    pub(crate) rows: usize,
-    /// Cached tokens that a row attended to.
-    pub(crate) context: usize,
-    /// Tokens that were drawn, over all sequences.
-    pub(crate) tokens: usize,
-    /// Seconds of the pass alone.
-    pub(crate) seconds: f64,
-    /// Seconds around it.
-    pub(crate) overhead: f64,
 }

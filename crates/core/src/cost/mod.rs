@@ -1,17 +1,17 @@
-//! What a pass costs on this machine: seconds for n rows, by context.
+//! The cost of a pass on this machine: seconds by rows and context.
 
 mod prompt;
 mod timing;
 
 use serde::{Deserialize, Serialize};
 
-pub use prompt::{time_prompt, time_prompt_rows};
+pub use prompt::{time_prompt, time_prompt_ranking};
 pub use timing::{Timed, Timing};
 
-/// Seconds that one pass takes, as a function of its rows and of the tokens already cached.
+/// The seconds of one pass as a function of its rows and of the cached tokens.
 ///
-/// Piecewise linear in the rows and monotone, one such line for each context length that was measured, linear between
-/// neighbouring contexts. Beyond the last point a line goes on with its last slope.
+/// For each measured context the curve is monotone and piecewise linear in the rows. Beyond the last point it continues with
+/// the last slope. Between two contexts it is interpolated; outside of them the nearest one holds.
 ///
 /// ```
 /// use upcycle_core::CostCurve;
@@ -29,15 +29,15 @@ pub use timing::{Timed, Timing};
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostCurve {
     key: String,
-    prompt_rows: Option<f64>,
+    prompt_ranking_overhead: Option<f64>,
     contexts: Vec<Line>,
 }
 
-/// The measured points of one context length.
+/// The measured points of one context.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    /// Tokens cached while it was measured.
+    /// Cached tokens.
     tokens: usize,
     rows: Vec<usize>,
     seconds: Vec<f64>,
@@ -48,61 +48,83 @@ struct Line {
 struct Raw {
     key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    prompt_rows: Option<f64>,
+    prompt_ranking_overhead: Option<f64>,
     context: Vec<Line>,
 }
 
-/// Why a cost curve was refused.
+/// Why a cost curve is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CostError {
-    /// Not TOML, or not of a cost curve's form.
-    #[error("not a cost curve: {0}")]
+    /// The text is not TOML, or has keys that a cost curve does not have.
+    #[error("not a cost curve: {0}\nhint: write one with `upcycle bench cost`")]
     Syntax(String),
-    /// No point at all.
+    /// There is no point.
     #[error("a cost curve needs at least one context with at least one point")]
     Empty,
-    /// Numbers that are not a curve.
-    #[error("the cost curve at {tokens} tokens of context is not a curve: {what}")]
+    /// The numbers of one context are not a curve.
+    #[error("invalid cost curve at {tokens} tokens of context: {expected}")]
     NotACurve {
-        /// The context.
+        /// The cached tokens.
         tokens: usize,
-        /// What is wrong.
-        what: &'static str,
+        /// What is expected.
+        expected: &'static str,
     },
-    /// The share of ranking a prompt's rows is none.
-    #[error("the cost curve has prompt_rows = {found}; expected a finite number, 0 or more")]
-    PromptRows {
-        /// What stands there.
+    /// The overhead of ranking a prompt's rows is not a share.
+    #[error("the cost curve has prompt_ranking_overhead = {found}; expected a finite number, 0 or more")]
+    PromptRankingOverhead {
+        /// What was found.
         found: String,
     },
 }
 
 impl CostCurve {
-    /// A curve from measurements: for each context length (rising) its points `(rows, seconds)` (rows rising, from 1
-    /// or more). Noise that makes more rows cheaper is lifted to the dearest point before it, so that the curve is
-    /// monotone. `key` says what it holds for: model, backend, options, CPU.
+    /// A curve from measurements: the points `(rows, seconds)` of each context. Contexts rise, and so do the rows of each, from
+    /// 1 or more. A point below an earlier one is noise and is raised to it, so the curve is monotone. `key` identifies what
+    /// was measured: model, backend, options, CPU.
     ///
     /// # Errors
-    /// [`CostError`] for no points, unordered ones, or times that are not positive and finite.
+    /// [`CostError`] if there is no point, if contexts or rows do not rise, or if a time is not positive and finite.
     pub fn new(key: String, contexts: Vec<(usize, Vec<(usize, f64)>)>) -> Result<Self, CostError> {
         let line = |(tokens, mut points): (usize, Vec<(usize, f64)>)| {
-            let mut dearest = 0.0_f64;
+            let mut highest = 0.0_f64;
             for (_, seconds) in &mut points {
-                // `max` would swallow a NaN, which `check` has to see.
-                dearest = if *seconds < dearest { dearest } else { *seconds };
-                *seconds = dearest;
+                // Not `max`, which would hide a NaN from `check`.
+                highest = if *seconds < highest { highest } else { *seconds };
+                *seconds = highest;
             }
             let (rows, seconds) = points.into_iter().unzip();
             Line { tokens, rows, seconds }
         };
-        Self::check(Raw { key, prompt_rows: None, context: contexts.into_iter().map(line).collect() })
+        Self::check(Raw {
+            key,
+            prompt_ranking_overhead: None,
+            context: contexts.into_iter().map(line).collect(),
+        })
     }
 
-    /// Reads a curve from TOML: `key`, and one `[[context]]` with `tokens`, `rows`, `seconds` for each context.
+    /// A curve from timed passes. `key` identifies what was measured: model, backend, options, CPU.
     ///
     /// # Errors
-    /// [`CostError`].
+    /// [`CostError`] if nothing was timed, or if the clock stood still.
+    pub fn of(key: String, timed: &[Timed]) -> Result<Self, CostError> {
+        let points = |timed: &Timed| {
+            let mut points: Vec<(usize, f64)> =
+                timed.rows.iter().copied().zip(timed.seconds.iter().copied()).collect();
+            points.sort_unstable_by_key(|&(rows, _)| rows);
+            points.dedup_by_key(|&mut (rows, _)| rows);
+            (timed.context, points)
+        };
+        let mut lines: Vec<_> = timed.iter().filter(|timed| !timed.rows.is_empty()).map(points).collect();
+        lines.sort_by_key(|&(context, _)| context);
+        lines.dedup_by_key(|&mut (context, _)| context);
+        Self::new(key, lines)
+    }
+
+    /// Parses a curve from TOML: a `key`, and for each context a table `[[context]]` with `tokens`, `rows` and `seconds`.
+    ///
+    /// # Errors
+    /// [`CostError`] if the text is not such a curve.
     pub fn parse(text: &str) -> Result<Self, CostError> {
         Self::check(toml::from_str(text).map_err(|error| CostError::Syntax(error.to_string()))?)
     }
@@ -113,60 +135,61 @@ impl CostCurve {
         }
         let mut before = None;
         for line in &raw.context {
-            let fault = |what| Err(CostError::NotACurve { tokens: line.tokens, what });
+            let fault = |expected| Err(CostError::NotACurve { tokens: line.tokens, expected });
             if line.rows.is_empty() {
                 return Err(CostError::Empty);
             }
             if line.rows.len() != line.seconds.len() {
-                return fault("rows and seconds differ in length");
+                return fault("expected as many rows as seconds");
             }
             if line.rows[0] == 0 || !line.rows.is_sorted_by(|a, b| a < b) {
-                return fault("rows must rise from 1 or more");
+                return fault("expected rows that rise, from 1 or more");
             }
             if !line.seconds.iter().all(|&s| s.is_finite() && s > 0.0) {
-                return fault("seconds must be positive and finite");
+                return fault("expected positive, finite seconds");
             }
             if !line.seconds.is_sorted() {
-                return fault("seconds must not fall as rows rise");
+                return fault("expected seconds that do not fall as rows rise");
             }
             if before >= Some(line.tokens) {
-                return fault("contexts must rise");
+                return fault("expected contexts that rise");
             }
             before = Some(line.tokens);
         }
-        if let Some(found) = raw.prompt_rows.filter(|share| !(share.is_finite() && *share >= 0.0)) {
-            return Err(CostError::PromptRows { found: found.to_string() });
+        if let Some(found) = raw.prompt_ranking_overhead.filter(|share| !(share.is_finite() && *share >= 0.0))
+        {
+            return Err(CostError::PromptRankingOverhead { found: found.to_string() });
         }
-        Ok(Self { key: raw.key, prompt_rows: raw.prompt_rows, contexts: raw.context })
+        Ok(Self { key: raw.key, prompt_ranking_overhead: raw.prompt_ranking_overhead, contexts: raw.context })
     }
 
-    /// The curve as TOML; [`parse`](Self::parse) reads it back.
+    /// The curve as TOML, which [`parse`](Self::parse) reads.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let (key, context) = (self.key.clone(), self.contexts.clone());
-        toml::to_string(&Raw { key, prompt_rows: self.prompt_rows, context })
+        toml::to_string(&Raw { key, prompt_ranking_overhead: self.prompt_ranking_overhead, context })
             .expect("strings and finite numbers are always TOML")
     }
 
-    /// What it holds for: model, backend, options, CPU.
+    /// What was measured: model, backend, options, CPU.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// What ranking every row of a prompt adds to reading it, as a share of reading it with the last row ranked alone
-    /// (0.3 is 30 % longer); none where it was not timed.
+    /// The share of time that ranking every row of a prompt adds, compared with ranking the last row alone: 0.3 is 30 % more.
+    /// None if it was not measured.
     #[must_use]
-    pub fn prompt_rows(&self) -> Option<f64> {
-        self.prompt_rows
+    pub fn prompt_ranking_overhead(&self) -> Option<f64> {
+        self.prompt_ranking_overhead
     }
 
-    /// The same curve, with what ranking every row of a prompt adds to reading it.
+    /// The same curve with the share of time that ranking every row of a prompt adds.
     ///
     /// # Errors
-    /// [`CostError::PromptRows`] for a share that is negative or not finite.
-    pub fn with_prompt_rows(self, share: f64) -> Result<Self, CostError> {
-        Self::check(Raw { key: self.key, prompt_rows: Some(share), context: self.contexts })
+    /// [`CostError::PromptRankingOverhead`] for a share that is negative or not finite.
+    pub fn with_prompt_ranking_overhead(self, share: f64) -> Result<Self, CostError> {
+        Self::check(Raw { key: self.key, prompt_ranking_overhead: Some(share), context: self.contexts })
     }
 
     /// The seconds of a pass of `rows` rows (0 counts as 1) over `context` cached tokens.
@@ -204,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn measurements_make_a_monotone_curve_that_survives_toml(
+        fn a_measured_curve_is_monotone_and_survives_toml(
             times in prop::collection::vec(1e-4_f64..1.0, 1..12),
             rows in 0_usize..200,
             context in 0_usize..2000,
@@ -214,7 +237,7 @@ mod tests {
             let twice = points.iter().map(|&(n, t)| (n, t * 2.0)).collect();
             let curve = CostCurve::new("key".into(), vec![(100, points), (1000, twice)]).unwrap();
             prop_assert_eq!(CostCurve::parse(&curve.to_toml()).unwrap(), curve.clone());
-            let curve = curve.with_prompt_rows(share).unwrap();
+            let curve = curve.with_prompt_ranking_overhead(share).unwrap();
             prop_assert!(curve.seconds(rows, context) <= curve.seconds(rows + 1, context) + 1e-12);
             prop_assert!(curve.seconds(rows, context) <= curve.seconds(rows, context + 1) + 1e-12);
             prop_assert_eq!(CostCurve::parse(&curve.to_toml()).unwrap(), curve);
@@ -222,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_curve_is_refused() {
+    fn an_invalid_curve_is_an_error() {
         let points = |points: &[(usize, f64)]| CostCurve::new(String::new(), vec![(0, points.to_vec())]);
         assert_eq!(CostCurve::new(String::new(), vec![]), Err(CostError::Empty));
         assert_eq!(points(&[]), Err(CostError::Empty));
@@ -236,7 +259,13 @@ mod tests {
         assert!(matches!(CostCurve::parse("key = 1"), Err(CostError::Syntax(_))));
         for share in [-0.1, f64::NAN, f64::INFINITY] {
             let curve = points(&[(1, 1.0)]).unwrap();
-            assert!(matches!(curve.with_prompt_rows(share), Err(CostError::PromptRows { .. })), "{share}");
+            assert!(
+                matches!(
+                    curve.with_prompt_ranking_overhead(share),
+                    Err(CostError::PromptRankingOverhead { .. })
+                ),
+                "{share}"
+            );
         }
     }
 }

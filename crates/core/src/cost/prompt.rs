@@ -1,23 +1,26 @@
-//! Times what reading a prompt costs, and what ranking its rows adds.
+//! Times how long a prompt takes to read, and how much of that is ranking its rows.
 
-use super::timing::{chain, read, settled};
-use crate::{Clock, RowSelection, TopK, TreeInput, Verifier, VerifyError};
+use crate::clock::Clock;
+use crate::cost::timing::{chain, median_after_first, read};
+use crate::top::{RowSelection, TopK};
+use crate::verifier::{TreeInput, Verifier, VerifyError};
 
-/// Rows of the chunk that is timed.
+/// Rows of the timed chunk.
 const ROWS: usize = 64;
-/// How often each way is timed, one more at the start not counted.
+/// Timed repetitions, after one that is not counted.
 const SWEEPS: usize = 3;
 /// Candidates ranked for each row.
 const K: usize = 8;
 
-/// What ranking every row of a prompt adds to reading it, as a share of reading it with its last row ranked alone: the head's
-/// product and the choice of the best for each row. 0 where a clock stands still.
+/// Times what ranking every row of a prompt adds to reading it, as a share of the time with the last row ranked alone. Each
+/// ranked row costs a product with the output head and a search for its best tokens. Returns 0 if the clock stands still.
 ///
-/// Eight passes of 64 rows (fewer where the backend takes no more), in a sequence of its own, which is closed in any case.
+/// Makes eight passes of 64 rows, or of fewer where the backend takes no more, in a sequence of its own that is closed at the
+/// end.
 ///
 /// # Errors
-/// Whatever the passes fail with.
-pub fn time_prompt_rows<V: Verifier + ?Sized>(
+/// [`VerifyError`] if a pass fails.
+pub fn time_prompt_ranking<V: Verifier + ?Sized>(
     verifier: &mut V,
     clock: &dyn Clock,
 ) -> Result<f64, VerifyError> {
@@ -40,15 +43,15 @@ pub fn time_prompt_rows<V: Verifier + ?Sized>(
     let timed = time();
     verifier.close(seq);
     timed?;
-    let [last, all] = times.map(|times| settled(times).unwrap_or_default());
+    let [last, all] = times.map(|times| median_after_first(times).unwrap_or_default());
     Ok(if last > 0.0 { (all / last - 1.0).max(0.0) } else { 0.0 })
 }
 
-/// Seconds that reading a prompt of `tokens` tokens takes, its last row ranked: the median of three times, one more at the
-/// start not counted. A prompt longer than the context is cut to it; the tokens read are returned too.
+/// Times reading a prompt of `tokens` tokens with its last row ranked. Returns the tokens, at most the backend's context, and
+/// the median seconds of three repetitions, after one that is not counted.
 ///
 /// # Errors
-/// Whatever the passes fail with.
+/// [`VerifyError`] if a pass fails.
 pub fn time_prompt<V: Verifier + ?Sized>(
     verifier: &mut V,
     clock: &dyn Clock,
@@ -62,12 +65,12 @@ pub fn time_prompt<V: Verifier + ?Sized>(
         for _ in 0..=SWEEPS {
             verifier.truncate(seq, 0)?;
             let start = clock.now();
-            read(verifier, seq, 0, tokens, &mut top)?;
+            read(verifier, seq, 0..tokens, &mut top)?;
             times.push(clock.now().saturating_sub(start).as_secs_f64());
         }
         Ok(())
     };
     let timed = time();
     verifier.close(seq);
-    timed.map(|()| (tokens, settled(times).unwrap_or_default()))
+    timed.map(|()| (tokens, median_after_first(times).unwrap_or_default()))
 }

@@ -1,48 +1,52 @@
-//! Times passes: what a [`CostCurve`] is made of.
+//! Times passes of several sizes, for a cost curve.
 
-use crate::{
-    Clock, Commit, CostCurve, CostError, DraftTree, NodeId, RowSelection, SeqId, Shape, TokenId, TopK,
-    TreeInput, TreeLimits, Verifier, VerifyError,
-};
+use std::ops::Range;
 
-/// Candidates ranked for each row, as the paper's drafter wants them.
+use crate::clock::Clock;
+use crate::token::{SeqId, TokenId};
+use crate::top::{RowSelection, TopK};
+use crate::tree::{DraftTree, NodeId};
+use crate::tree_limits::{Shape, TreeLimits};
+use crate::verifier::{Commit, TreeInput, Verifier, VerifyError};
+
+/// Candidates ranked for each row, as many as the paper's drafter learns from.
 const K: usize = 8;
-/// Rows of a chunk while a context is read.
+/// The most rows of a pass that reads the context.
 const CHUNK: usize = 512;
 
-/// Which passes are timed.
+/// The passes to time.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing<'a> {
-    /// Tokens cached; cut to what leaves room for the widest pass.
+    /// Cached tokens; at most what the backend's context leaves beside the widest pass.
     pub contexts: &'a [usize],
-    /// Rows of the passes; those beyond the backend's limits are left out.
+    /// Rows of the passes; sizes beyond the backend's limits are left out.
     pub rows: &'a [usize],
-    /// How often each size is timed at each context, one more at the start not counted.
+    /// Timed repetitions of each size at each context, after one that is not counted.
     pub sweeps: usize,
 }
 
-/// The times of all sizes over one context.
+/// The times of all sizes at one context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {
-    /// Tokens cached.
+    /// Cached tokens.
     pub context: usize,
-    /// Rows of a pass, in the order in which they were asked for.
+    /// Rows of the passes, in the order of the request.
     pub rows: Vec<usize>,
-    /// Median seconds of a pass of each, `[rows]`.
+    /// Median seconds of each, `[rows]`.
     pub seconds: Vec<f64>,
 }
 
 impl Timing<'_> {
-    /// Times the passes, sizes interleaved so that a slow moment of the machine falls on all alike, each sweep but the first
-    /// behind a pass of the first size that is not timed. `stop` is asked
-    /// before each pass; after it, what was timed so far is what there is (the first sweep included, where it is the only
-    /// one).
+    /// Times the passes. The sizes are interleaved, so a slow moment of the machine affects all of them.
     ///
-    /// The tree of a pass is a binary one, so that it has as many leaves as draft trees have; a chain where the backend
-    /// takes no trees. It runs in a sequence of its own, which is closed in any case.
+    /// `stop` is called before each pass. If it returns true, the result has what was timed until then; the repetition that
+    /// is not counted otherwise counts if it is the only one.
+    ///
+    /// The passes score binary trees, which have about as many leaves as draft trees; or chains, where the backend supports
+    /// no trees. They run in a sequence of their own that is closed at the end.
     ///
     /// # Errors
-    /// Whatever the passes fail with.
+    /// [`VerifyError`] if a pass fails.
     pub fn run<V: Verifier + ?Sized>(
         &self,
         verifier: &mut V,
@@ -78,11 +82,12 @@ impl Timing<'_> {
                 verifier.truncate(seq, 0)?;
                 committed = 0;
             }
-            read(verifier, seq, committed, context, &mut top)?;
+            read(verifier, seq, committed..context, &mut top)?;
             committed = context;
             let mut times = vec![Vec::with_capacity(self.sweeps + 1); rows.len()];
             'sweeps: for sweep in 0..=self.sweeps {
-                // Behind a wider pass a narrow one is slower than behind its like: it finds less of the weights in the caches.
+                // A narrow pass is slower after a wider one, which leaves less of the weights in the caches: one more narrow
+                // pass that is not timed.
                 if let (Some(first), 1..) = (trees.first(), sweep) {
                     verifier.forward(&[TreeInput { seq, tree: first, rows: RowSelection::All }], &mut top)?;
                 }
@@ -95,7 +100,8 @@ impl Timing<'_> {
                     times.push(clock.now().saturating_sub(start).as_secs_f64());
                 }
             }
-            let timed = rows.iter().zip(times).filter_map(|(&rows, times)| Some((rows, settled(times)?)));
+            let timed =
+                rows.iter().zip(times).filter_map(|(&rows, times)| Some((rows, median_after_first(times)?)));
             let (rows, seconds) = timed.unzip();
             all.push(Timed { context, rows, seconds });
         }
@@ -103,17 +109,17 @@ impl Timing<'_> {
     }
 }
 
-/// Reads the tokens from position `from` to `to` into a sequence that holds `from`, the last row of each chunk ranked.
+/// Reads tokens into the `positions` of a sequence that ends where they start. Ranks the last row of each chunk.
 pub(super) fn read<V: Verifier + ?Sized>(
     verifier: &mut V,
     seq: SeqId,
-    from: usize,
-    to: usize,
+    positions: Range<usize>,
     top: &mut TopK,
 ) -> Result<(), VerifyError> {
     let (vocab, most) = (verifier.limits().vocab, verifier.limits().max_rows.min(CHUNK));
-    for start in (from..to).step_by(most) {
-        let chunk: Vec<TokenId> = (start..to.min(start + most)).map(|at| token(at, vocab)).collect();
+    for start in positions.clone().step_by(most) {
+        let chunk: Vec<TokenId> =
+            (start..positions.end.min(start + most)).map(|at| token(at, vocab)).collect();
         let tree = DraftTree::chain(&chunk);
         verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], top)?;
         let path: Vec<NodeId> = tree.nodes().collect();
@@ -122,8 +128,8 @@ pub(super) fn read<V: Verifier + ?Sized>(
     Ok(())
 }
 
-/// The median of all times but the first, which is the only one where there is no other.
-pub(super) fn settled(mut times: Vec<f64>) -> Option<f64> {
+/// The median of all times but the first, or the first if there is no other.
+pub(super) fn median_after_first(mut times: Vec<f64>) -> Option<f64> {
     if times.len() > 1 {
         times.remove(0);
     }
@@ -131,7 +137,7 @@ pub(super) fn settled(mut times: Vec<f64>) -> Option<f64> {
     times.get(times.len().checked_sub(1)? / 2).copied()
 }
 
-/// Some token that differs from its neighbours.
+/// A token for a position, different from its neighbours.
 fn token(at: usize, vocab: usize) -> TokenId {
     (at.wrapping_mul(7919).wrapping_add(13) % vocab.max(1)) as TokenId
 }
@@ -148,7 +154,7 @@ fn tree(rows: usize, vocab: usize, shape: Shape) -> DraftTree {
     for node in 1..rows {
         let parent = if shape == Shape::Tree { (node - 1) / 2 } else { node - 1 };
         let mut at = node;
-        // In a tiny vocabulary siblings may collide: try the next token then.
+        // In a tiny vocabulary siblings may be equal: try the next token.
         while tree.len() == node && at < node + vocab {
             let _ = tree.push(NodeId::new(parent), token(at, vocab), None);
             at += 1;
@@ -157,32 +163,12 @@ fn tree(rows: usize, vocab: usize, shape: Shape) -> DraftTree {
     tree
 }
 
-impl CostCurve {
-    /// A curve of what was timed. `key` says what it holds for: model, backend, options, CPU.
-    ///
-    /// # Errors
-    /// [`CostError`] if nothing was timed, or a clock stood still.
-    pub fn of(key: String, timed: &[Timed]) -> Result<Self, CostError> {
-        let points = |timed: &Timed| {
-            let mut points: Vec<(usize, f64)> =
-                timed.rows.iter().copied().zip(timed.seconds.iter().copied()).collect();
-            points.sort_unstable_by_key(|&(rows, _)| rows);
-            points.dedup_by_key(|&mut (rows, _)| rows);
-            (timed.context, points)
-        };
-        let mut lines: Vec<_> = timed.iter().filter(|timed| !timed.rows.is_empty()).map(points).collect();
-        lines.sort_by_key(|&(context, _)| context);
-        lines.dedup_by_key(|&mut (context, _)| context);
-        Self::new(key, lines)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn trees_have_the_nodes_that_were_asked_for() {
+    fn trees_have_the_requested_nodes() {
         for rows in [1, 2, 9, 81] {
             assert_eq!(tree(rows, 7, Shape::Tree).len(), rows);
             assert_eq!(tree(rows, 7, Shape::Chain).len(), rows);
@@ -191,9 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_several_times_is_dropped() {
-        assert_eq!(settled(vec![9.0, 1.0, 3.0, 2.0]), Some(2.0));
-        assert_eq!(settled(vec![9.0]), Some(9.0));
-        assert_eq!(settled(vec![]), None);
+    fn the_median_leaves_out_the_first_time() {
+        assert_eq!(median_after_first(vec![9.0, 1.0, 3.0, 2.0]), Some(2.0));
+        assert_eq!(median_after_first(vec![9.0]), Some(9.0));
+        assert_eq!(median_after_first(vec![]), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::active::ActiveSession;
 use super::{Budget, Decoder};
-use crate::budget::Offer;
+use crate::budget::{CandidateNode, PlainPass};
 use crate::drafter::{Context, Drafter, Phase};
 use crate::tree_limits::TreeLimits;
 use crate::verifier::Verifier;
@@ -14,7 +14,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let limits = self.verifier.limits();
         let budget = match &self.budget {
             Budget::Fixed(limits) => *limits,
-            Budget::Auto(budget) => TreeLimits { nodes: budget.most(), ..TreeLimits::UNBOUNDED },
+            Budget::Auto(budget) => TreeLimits { nodes: budget.max_draft(), ..TreeLimits::UNBOUNDED },
         };
         for ActiveSession { session, .. } in active {
             if session.phase() == Phase::Prefill {
@@ -37,7 +37,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Where a budget chooses the size, prunes the drafts to the nodes that pay.
     pub(super) fn choose_size(&mut self, active: &mut [ActiveSession<'_>]) {
         let Budget::Auto(budget) = &mut self.budget else { return };
-        self.offers.clear();
+        self.candidates.clear();
         let (mut rows, mut decoding, mut context) = (0, 0, 0);
         for (index, ActiveSession { session, .. }) in active.iter().enumerate() {
             context += session.committed;
@@ -52,27 +52,28 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             for node in session.tree.nodes().skip(1) {
                 let (above, left) = &mut self.paths[session.tree.parents()[node.index()] as usize];
                 // At most one sibling can be accepted, whatever the drafter claims for each.
-                let chance = self.calibration.chance(&session.tree, node).min(*left);
-                *left -= chance;
-                let path = *above * chance;
-                self.paths.push((path, 1.0));
-                self.offers.push(Offer { path, tree: index as u32, node });
+                let probability = self.calibration.probability(&session.tree, node).min(*left);
+                *left -= probability;
+                let path_probability = *above * probability;
+                self.paths.push((path_probability, 1.0));
+                self.candidates.push(CandidateNode { path_probability, tree: index as u32, node });
             }
         }
         if decoding == 0 {
             return;
         }
-        let nodes = budget.choose(&mut self.offers, (rows, decoding), context / active.len());
-        let chosen = &mut self.offers[..nodes];
-        chosen.sort_unstable_by_key(|offer| (offer.tree, offer.node));
+        let pass = PlainPass { rows, sequences: decoding, context: context / active.len() };
+        let nodes = budget.choose(&mut self.candidates, pass);
+        let chosen = &mut self.candidates[..nodes];
+        chosen.sort_unstable_by_key(|candidate| (candidate.tree, candidate.node));
         for (index, ActiveSession { session, .. }) in active.iter_mut().enumerate() {
             if session.phase() == Phase::Prefill {
                 continue;
             }
             session.unpruned_tree.copy_from(&session.tree);
-            let first = chosen.partition_point(|offer| (offer.tree as usize) < index);
-            let mut own = chosen[first..].iter().filter(|offer| offer.tree as usize == index).peekable();
-            session.tree.retain(|node| own.next_if(|offer| offer.node == node).is_some());
+            let first = chosen.partition_point(|candidate| (candidate.tree as usize) < index);
+            let mut own = chosen[first..].iter().filter(|candidate| candidate.tree as usize == index).peekable();
+            session.tree.retain(|node| own.next_if(|candidate| candidate.node == node).is_some());
         }
     }
 }

@@ -12,7 +12,7 @@ use std::mem;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::budget::{AutoBudget, Offer};
+use crate::budget::{AutoBudget, CandidateNode};
 use crate::calibration::Calibration;
 use crate::clock::{Clock, SystemClock};
 use crate::drafter::Drafter;
@@ -82,7 +82,7 @@ pub struct Decoder<V, D> {
     dropped: DroppedSequences,
     top: TopK,
     /// The draft nodes of a pass, reused from pass to pass.
-    offers: Vec<Offer>,
+    candidates: Vec<CandidateNode>,
     /// The chance of each node's path, and the chance that its children have not used up, reused from tree to tree.
     paths: Vec<(f32, f32)>,
     /// Kept for their memory; all are empty between steps.
@@ -115,7 +115,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             passes: 0,
             dropped: DroppedSequences::default(),
             top,
-            offers: Vec::new(),
+            candidates: Vec::new(),
             paths: Vec::new(),
             active: Vec::new(),
             inputs: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::active::ActiveSession;
 use super::error::{DecodeError, StepError, StepFailure};
 use super::{Budget, Decoder};
-use crate::budget::Taken;
+use crate::budget::PassTiming;
 use crate::drafter::{Drafter, Outcome, Phase};
 use crate::session::{Session, StepOutcome};
 use crate::top::RowSelection;
@@ -90,7 +90,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let comparable = !reads_prompt && failures.is_empty();
         let overhead = self.since(begin).saturating_sub(forward).as_secs_f64();
         if let (Budget::Auto(budget), true) = (&mut self.budget, comparable) {
-            budget.learn(Taken { rows, context, tokens, seconds: forward.as_secs_f64(), overhead });
+            budget.learn(PassTiming { rows, context, tokens, seconds: forward.as_secs_f64(), overhead });
         }
     }
 

@@ -1,187 +1,210 @@
-//! Mixing: from several sources' grades to one calibrated probability, learned on line.
+//! Logistic mixing of the sources' predictions into one calibrated probability for each candidate, learned online.
+//!
+//! The method is that of context-mixing compressors (Mahoney, "Adaptive weighing of context models for lossless data
+//! compression", 2005):
+//!
+//! 1. Each source names a confidence bin with each token. The mixer keeps the hit rate of every bin.
+//! 2. A source that proposes other tokens counts against a token, by the rate at which its best bin misses such tokens.
+//! 3. The log-odds of these rates are summed with weights, plus a bias. The sigmoid of the sum is the probability.
+//! 4. Each set of sources that can propose at the same place has its own weights and bias. Both follow the gradient of the
+//!    log loss after every sampled token.
 
-use super::source::{MAX_SOURCES, Proposals, Source};
-use crate::TokenId;
+use crate::mixed::source::{CandidateSource, MAX_SOURCES, Proposals};
+use crate::token::TokenId;
 
-/// How often guesses of one kind came true.
+/// The step of the weights along the gradient. A set of sources learns up to `1 + EXTRA_RATE` times as fast while it is new.
+const LEARNING_RATE: f32 = 0.02;
+const EXTRA_RATE: f32 = 2.0;
+/// Hit rates average over about this many of the latest guesses.
+const MEMORY: f32 = 120.0;
+/// How many guesses the prior of a bin counts for.
+const PRIOR: f32 = 12.0;
+/// Sources that agree are more certain together than their mean: their initial weights sum to up to 1 plus this.
+const AGREEMENT: f32 = 0.35;
+/// The initial hit rate of a token that a source does not propose while it proposes others.
+const NOT_PROPOSED: f32 = 0.015;
+
+/// How often guesses of one kind come true.
 #[derive(Clone, Copy, Debug)]
-struct Share {
-    p: f32,
-    /// `ln(p / (1 - p))`.
+struct HitRate {
+    rate: f32,
     logit: f32,
     seen: f32,
 }
 
-impl Share {
-    fn new(p: f32, seen: f32) -> Self {
-        Self { p, logit: logit(p), seen }
+impl HitRate {
+    fn new(prior: f32) -> Self {
+        Self { rate: prior, logit: logit(prior), seen: PRIOR }
     }
 
-    fn learn(&mut self, came_true: f32) {
+    fn learn(&mut self, hit: f32) {
         self.seen = (self.seen + 1.0).min(MEMORY);
-        self.p += (came_true - self.p) / (self.seen + 0.5);
-        self.p = self.p.clamp(0.0005, 0.9995);
-        self.logit = logit(self.p);
+        self.rate += (hit - self.rate) / self.seen;
+        self.rate = self.rate.clamp(0.0005, 0.9995);
+        self.logit = logit(self.rate);
     }
 }
 
-pub(crate) fn logit(p: f32) -> f32 {
+fn logit(p: f32) -> f32 {
     (p / (1.0 - p)).ln()
 }
 
-fn squash(x: f32) -> f32 {
+fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// A token that some source proposes at a place.
+/// A token that at least one source proposes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Candidate {
-    pub(crate) token: TokenId,
-    pub(crate) p: f32,
-    /// By source: the grade + 1; 0 where it does not propose this token.
-    pub(crate) grades: [u16; MAX_SOURCES],
+pub(super) struct Candidate {
+    pub(super) token: TokenId,
+    pub(super) probability: f32,
+    /// By source: its confidence bin for the token; none where it does not propose the token.
+    bins: [Option<u8>; MAX_SOURCES],
 }
 
 impl Candidate {
-    /// The sources that propose it, as bits.
-    pub(crate) fn label(&self) -> u8 {
-        self.grades.iter().enumerate().map(|(source, &grade)| u8::from(grade > 0) << source).sum()
+    /// The sources that propose it: bit `i` stands for source `i`.
+    pub(super) fn source_bits(&self) -> u8 {
+        bits(&self.bins)
     }
 }
 
-/// What all sources say at one place, merged: equal tokens are one candidate.
+/// The proposals of all sources in one context. Equal tokens are one candidate.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Menu {
-    pub(crate) candidates: Vec<Candidate>,
-    /// By source: the grade of its best proposal + 1; 0 if it says nothing here.
-    best: [u16; MAX_SOURCES],
+pub(super) struct MergedCandidates {
+    pub(super) candidates: Vec<Candidate>,
+    /// By source: the bin of its best proposal; none where it proposes nothing.
+    best: [Option<u8>; MAX_SOURCES],
 }
 
-impl Menu {
-    pub(crate) fn clear(&mut self) {
+impl MergedCandidates {
+    pub(super) fn clear(&mut self) {
         self.candidates.clear();
-        self.best = [0; MAX_SOURCES];
+        self.best = [None; MAX_SOURCES];
     }
 
-    pub(crate) fn add(&mut self, source: usize, proposals: &Proposals) {
-        for &(token, grade) in proposals.items() {
-            let grade = u16::from(grade) + 1;
-            if self.best[source] == 0 {
-                self.best[source] = grade;
-            }
+    pub(super) fn add(&mut self, source: usize, proposals: &Proposals) {
+        self.best[source] = proposals.items().first().map(|&(_, bin)| bin);
+        for &(token, bin) in proposals.items() {
             match self.candidates.iter_mut().find(|candidate| candidate.token == token) {
-                Some(candidate) => candidate.grades[source] = grade,
+                Some(candidate) => candidate.bins[source] = Some(bin),
                 None => {
-                    let mut grades = [0; MAX_SOURCES];
-                    grades[source] = grade;
-                    self.candidates.push(Candidate { token, p: 0.0, grades });
+                    let mut bins = [None; MAX_SOURCES];
+                    bins[source] = Some(bin);
+                    self.candidates.push(Candidate { token, probability: 0.0, bins });
                 }
             }
         }
     }
 
-    /// Which sources say something here, as bits.
-    fn speaking(&self) -> usize {
-        self.best.iter().enumerate().map(|(source, &best)| usize::from(best > 0) << source).sum()
+    /// The index of the set of sources that propose something here.
+    fn source_set(&self) -> usize {
+        usize::from(bits(&self.best))
     }
 }
 
-/// How fast weights follow the gradient; a set of sources that was seldom seen learns faster.
-const RATE: f32 = 0.02;
-const EAGER: f32 = 2.0;
-/// Observations after which old ones fade.
-const MEMORY: f32 = 120.0;
-/// How many observations a prior is worth.
-const PRIOR: f32 = 12.0;
-/// By how much several sources that agree are surer together than on average.
-const TOGETHER: f32 = 0.35;
+fn bits(bins: &[Option<u8>; MAX_SOURCES]) -> u8 {
+    bins.iter().enumerate().map(|(source, bin)| u8::from(bin.is_some()) << source).sum()
+}
 
-/// Logistic mixing of experts with on-line learned weights, as context-mixing compressors do it (Mahoney, "Adaptive
-/// weighing of context models for lossless data compression", 2005).
-///
-/// Each source's guess of a grade stands for the share of such guesses that came true; a source that speaks but does
-/// not name a token speaks against it. The log-odds are added up with weights that belong to the set of sources that
-/// speak at the place.
+/// The weights of one set of sources.
 #[derive(Clone, Debug)]
-pub(crate) struct Mixer {
-    sources: usize,
-    named: Vec<Vec<Share>>,
-    unnamed: Vec<Vec<Share>>,
-    /// By set of speaking sources: one weight for each, and a bias.
-    weights: Vec<[f32; MAX_SOURCES + 1]>,
-    /// By the same set: how often it was learned from.
-    learned: Vec<f32>,
+struct Weights {
+    sources: [f32; MAX_SOURCES],
+    bias: f32,
+    /// How often they were learned.
+    seen: f32,
+}
+
+/// The hit rates of one source.
+#[derive(Clone, Debug)]
+struct SourceRates {
+    bins: usize,
+    /// `[2 * bins]`: of tokens proposed with each bin, then of tokens not proposed while its best proposal had that bin.
+    rates: Vec<HitRate>,
+}
+
+impl SourceRates {
+    fn new(source: &dyn CandidateSource) -> Self {
+        let bins = source.confidence_bins().clamp(1, 256);
+        let proposed = (0..bins).map(|bin| HitRate::new(source.prior(bin as u8).clamp(0.001, 0.99)));
+        let not_proposed = std::iter::repeat_n(HitRate::new(NOT_PROPOSED), bins);
+        Self { bins, rates: proposed.chain(not_proposed).collect() }
+    }
+
+    /// The rate for a candidate that the source proposes with `bin`, or does not; none if it proposes nothing. A bin out of
+    /// range counts as the last.
+    fn index(&self, bin: Option<u8>, best: Option<u8>) -> Option<usize> {
+        let in_range = |bin: u8| usize::from(bin).min(self.bins - 1);
+        bin.map(in_range).or_else(|| Some(self.bins + in_range(best?)))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Mixer {
+    rates: Vec<SourceRates>,
+    /// By set of sources, `[2^sources]`.
+    weights: Vec<Weights>,
 }
 
 impl Mixer {
-    pub(crate) fn new(sources: &[Box<dyn Source>]) -> Self {
-        let named = sources.iter().map(|source| {
-            let prior = |grade: usize| source.prior(grade as u8).clamp(0.001, 0.99);
-            (0..source.grades().min(256)).map(|grade| Share::new(prior(grade), PRIOR)).collect()
-        });
-        let unnamed = sources.iter().map(|source| vec![Share::new(0.015, PRIOR); source.grades().min(256)]);
-        let weights = (0..1_usize << sources.len()).map(|set: usize| {
-            let speaks = |source: usize| set >> source & 1 == 1;
-            let trust: f32 = (0..sources.len()).filter(|&s| speaks(s)).map(|s| sources[s].trust()).sum();
-            let all = 1.0 + TOGETHER * (1.0 - 1.0 / set.count_ones().max(1) as f32);
-            let mut weights = [0.0; MAX_SOURCES + 1];
-            for source in (0..sources.len()).filter(|&s| speaks(s)) {
-                weights[source] = all * sources[source].trust() / trust;
+    pub(super) fn new(sources: &[Box<dyn CandidateSource>]) -> Self {
+        let weights = |set: usize| {
+            let member = |source: &usize| set >> source & 1 == 1;
+            let members = || (0..sources.len()).filter(member);
+            let sum: f32 = members().map(|source| sources[source].initial_weight()).sum();
+            let scale = 1.0 + AGREEMENT * (1.0 - 1.0 / set.count_ones().max(1) as f32);
+            let mut weights = Weights { sources: [0.0; MAX_SOURCES], bias: 0.0, seen: 0.0 };
+            for source in members() {
+                weights.sources[source] = scale * sources[source].initial_weight() / sum;
             }
             weights
-        });
+        };
         Self {
-            sources: sources.len(),
-            named: named.collect(),
-            unnamed: unnamed.collect(),
-            weights: weights.collect(),
-            learned: vec![0.0; 1 << sources.len()],
+            rates: sources.iter().map(|source| SourceRates::new(&**source)).collect(),
+            weights: (0..1 << sources.len()).map(weights).collect(),
         }
     }
 
-    fn inputs(&self, menu: &Menu, candidate: &Candidate) -> [f32; MAX_SOURCES] {
+    /// The log-odds of each source for `candidate`; 0 for a source that proposes nothing.
+    fn inputs(&self, merged: &MergedCandidates, candidate: &Candidate) -> [f32; MAX_SOURCES] {
         let mut inputs = [0.0; MAX_SOURCES];
-        for (source, input) in inputs.iter_mut().enumerate().take(self.sources) {
-            *input = match (candidate.grades[source], menu.best[source]) {
-                (_, 0) => 0.0,
-                (0, best) => self.unnamed[source][usize::from(best) - 1].logit,
-                (grade, _) => self.named[source][usize::from(grade) - 1].logit,
-            };
+        for (source, (input, rates)) in inputs.iter_mut().zip(&self.rates).enumerate() {
+            if let Some(index) = rates.index(candidate.bins[source], merged.best[source]) {
+                *input = rates.rates[index].logit;
+            }
         }
         inputs
     }
 
-    /// Gives every candidate of `menu` its probability.
-    pub(crate) fn mix(&self, menu: &mut Menu) {
-        let weights = &self.weights[menu.speaking()];
-        for index in 0..menu.candidates.len() {
-            let inputs = self.inputs(menu, &menu.candidates[index]);
-            let sum: f32 = inputs.iter().zip(weights).map(|(input, weight)| input * weight).sum();
-            menu.candidates[index].p = squash(sum + weights[MAX_SOURCES]);
+    /// Sets the probability of every candidate.
+    pub(super) fn mix(&self, merged: &mut MergedCandidates) {
+        let weights = &self.weights[merged.source_set()];
+        for index in 0..merged.candidates.len() {
+            let inputs = self.inputs(merged, &merged.candidates[index]);
+            let sum: f32 = inputs.iter().zip(weights.sources).map(|(input, weight)| input * weight).sum();
+            merged.candidates[index].probability = sigmoid(sum + weights.bias);
         }
     }
 
-    /// Learns that `token` came where `menu`, already mixed, stood.
-    pub(crate) fn learn(&mut self, menu: &Menu, token: TokenId) {
-        let set = menu.speaking();
-        self.learned[set] += 1.0;
-        let rate = RATE * (1.0 + EAGER / (1.0 + self.learned[set] / 10.0));
-        for candidate in &menu.candidates {
-            let came_true = if candidate.token == token { 1.0 } else { 0.0 };
-            let inputs = self.inputs(menu, candidate);
-            let step = rate * (came_true - candidate.p);
+    /// Learns that `token` followed in a context whose candidates were mixed by [`mix`](Self::mix).
+    pub(super) fn learn(&mut self, merged: &MergedCandidates, token: TokenId) {
+        let set = merged.source_set();
+        self.weights[set].seen += 1.0;
+        let rate = LEARNING_RATE * (1.0 + EXTRA_RATE / (1.0 + self.weights[set].seen / 10.0));
+        for candidate in &merged.candidates {
+            let hit = if candidate.token == token { 1.0 } else { 0.0 };
+            let inputs = self.inputs(merged, candidate);
+            let step = rate * (hit - candidate.probability);
             let weights = &mut self.weights[set];
-            for (weight, input) in weights.iter_mut().zip(inputs) {
+            for (weight, input) in weights.sources.iter_mut().zip(inputs) {
                 *weight += step * input;
             }
-            weights[MAX_SOURCES] += step;
-            for source in 0..self.sources {
-                let share = match (candidate.grades[source], menu.best[source]) {
-                    (_, 0) => continue,
-                    (0, best) => &mut self.unnamed[source][usize::from(best) - 1],
-                    (grade, _) => &mut self.named[source][usize::from(grade) - 1],
-                };
-                share.learn(came_true);
+            weights.bias += step;
+            for (source, rates) in self.rates.iter_mut().enumerate() {
+                if let Some(index) = rates.index(candidate.bins[source], merged.best[source]) {
+                    rates.rates[index].learn(hit);
+                }
             }
         }
     }

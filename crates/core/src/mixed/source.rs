@@ -1,38 +1,68 @@
-//! The contract of a source: what may come next, and how sure such a guess was in the past.
+//! The interface of a candidate source: which tokens may come next, and how sure each guess is.
 
-use crate::{AdjacencyMatrix, Candidates, Context, NodeId, Outcome, Phase, SeqId, TokenId};
+use crate::drafter::{Context, Outcome, Phase};
+use crate::matrix::AdjacencyMatrix;
+use crate::token::{SeqId, TokenId};
+use crate::top::Candidates;
+use crate::tree::{DraftTree, NodeId};
 
-/// How many tokens before and at a node a source sees.
+/// The most tokens of context that a source sees.
 pub const WINDOW: usize = 16;
 
 /// The most sources of one drafter.
 pub const MAX_SOURCES: usize = 8;
 
-/// A place in a text, or in a draft of it, after which a token is to be guessed.
+/// The text after which a source predicts one token.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct PredictionContext<'a> {
     /// The sequence.
     pub seq: SeqId,
-    /// The tokens up to the place, the newest last: at least one, at most [`WINDOW`].
+    /// The last tokens, the newest last: at least one, at most [`WINDOW`].
     pub recent: &'a [TokenId],
-    /// Drafted tokens among them: 0 at the root of a draft.
+    /// How many of the last tokens are drafted: 0 at the root of a tree.
     pub depth: usize,
 }
 
-/// What a source says at one place. A source that says nothing there is left out of the mix.
+impl<'a> PredictionContext<'a> {
+    /// The context that ends with `node` of a scored tree. Writes its tokens to `window`.
+    #[must_use]
+    pub fn of(outcome: &Outcome<'_>, node: NodeId, window: &'a mut [TokenId; WINDOW]) -> Self {
+        Self::at(outcome.seq, outcome.before, outcome.tree, node, window)
+    }
+
+    /// The context that ends with `node` of `tree`, where `before` is the text before the root.
+    pub(super) fn at(
+        seq: SeqId,
+        before: &[TokenId],
+        tree: &DraftTree,
+        node: NodeId,
+        window: &'a mut [TokenId; WINDOW],
+    ) -> Self {
+        let path = std::iter::successors(Some(node), |&node| tree.parent(node));
+        let path = path.map(|node| tree.tokens()[node.index()]);
+        let mut start = WINDOW;
+        for (slot, token) in window.iter_mut().rev().zip(path.chain(before.iter().rev().copied())) {
+            *slot = token;
+            start -= 1;
+        }
+        Self { seq, recent: &window[start..], depth: tree.depths()[node.index()] as usize }
+    }
+}
+
+/// What one source proposes in one context. A source without a proposal has no say there.
 #[derive(Clone, Debug, Default)]
 pub struct Proposals {
     items: Vec<(TokenId, u8)>,
 }
 
 impl Proposals {
-    /// Proposes `token`; the first call is the source's best guess, and a token stands at most once.
+    /// Proposes `token`. Propose the best token first, and each token once.
     ///
-    /// `grade` is the source's own measure of how good the guess is: any number below
-    /// [`grades`](Source::grades). How often guesses of a grade come true is learned, so that a grade need not be
-    /// ordered in any way; it should tell apart what is not equally good (a rank, a score, the length of a match).
-    pub fn push(&mut self, token: TokenId, grade: u8) {
-        self.items.push((token, grade));
+    /// `confidence_bin` groups guesses that are about equally good, for example by rank, score or match length. It must be
+    /// below [`confidence_bins`](CandidateSource::confidence_bins). The mixer learns how often the guesses of each bin
+    /// come true, so the order of the bins does not matter.
+    pub fn push(&mut self, token: TokenId, confidence_bin: u8) {
+        self.items.push((token, confidence_bin));
     }
 
     /// Whether nothing is proposed.
@@ -47,114 +77,125 @@ impl Proposals {
         self.items.iter().any(|&(other, _)| other == token)
     }
 
-    /// What is proposed so far.
+    /// The proposed tokens with their confidence bins.
     #[must_use]
     pub fn items(&self) -> &[(TokenId, u8)] {
         &self.items
     }
 
-    pub(crate) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.items.clear();
     }
 }
 
-/// What the model said of a pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Scored<'a> {
-    outcome: &'a Outcome<'a>,
+/// The scored rows of a pass in the order in which to learn them: in node order, then the accepted path once more. So the
+/// row of the accepted path wins where two rows have the same key.
+pub fn rows_to_learn<'a>(outcome: &Outcome<'a>) -> impl Iterator<Item = (NodeId, Candidates<'a>)> + use<'a> {
+    let outcome = *outcome;
+    let accepted = if outcome.phase == Phase::Decode { &outcome.accepted.nodes[..] } else { &[] };
+    let accepted = accepted.iter().filter_map(move |&node| Some((node, outcome.candidates(node)?)));
+    // Skips rows that the backend left unfilled.
+    let filled = |candidates: &Candidates<'_>| candidates.logits.first().is_some_and(|x| x.is_finite());
+    outcome.scored().chain(accepted).filter(move |(_, candidates)| filled(candidates))
 }
 
-impl<'a> Scored<'a> {
-    pub(crate) fn new(outcome: &'a Outcome<'a>) -> Self {
-        Self { outcome }
-    }
-
-    /// The pass.
-    #[must_use]
-    pub fn outcome(&self) -> &'a Outcome<'a> {
-        self.outcome
-    }
-
-    /// The place at `node`, its tokens written into `window`.
-    #[must_use]
-    pub fn place<'w>(&self, node: NodeId, window: &'w mut [TokenId; WINDOW]) -> Place<'w> {
-        let tree = self.outcome.tree;
-        let mut start = WINDOW;
-        let mut next = Some(node);
-        while let (Some(node), 1..) = (next, start) {
-            start -= 1;
-            window[start] = tree.tokens()[node.index()];
-            next = tree.parent(node);
-        }
-        for &token in self.outcome.before.iter().rev().take(start) {
-            start -= 1;
-            window[start] = token;
-        }
-        let depth = tree.depths()[node.index()] as usize;
-        Place { seq: self.outcome.seq, recent: &window[start..], depth }
-    }
-
-    /// Every row scored, in the order in which it is to be learned: in node order, then along the accepted path once
-    /// more, so that of two rows for one key the accepted one stays.
-    pub fn rows(&self) -> impl Iterator<Item = (NodeId, Candidates<'a>)> + use<'a> {
-        let outcome = self.outcome;
-        let again = if outcome.phase == Phase::Decode { &outcome.accepted.nodes[..] } else { &[] };
-        let again = again.iter().filter_map(move |&node| Some((node, outcome.candidates(node)?)));
-        // A row that was left unfilled says nothing.
-        let filled = |candidates: &Candidates<'_>| candidates.logits.first().is_some_and(|x| x.is_finite());
-        outcome.scored().chain(again).filter(move |(_, candidates)| filled(candidates))
-    }
-}
-
-/// Guesses one token at a time; a [`MixedDrafter`](crate::MixedDrafter) grows trees from the guesses of several.
+/// Predicts one token at a time. A [`MixedDrafter`](crate::mixed::MixedDrafter) grows a draft tree from the predictions of
+/// several sources.
 ///
-/// Infallible and in host memory only, like a drafter.
-pub trait Source: Send {
-    /// Its name in configurations and reports.
+/// Implement this rather than [`Drafter`](crate::drafter::Drafter) if your idea predicts one token from the tokens before
+/// it. The drafter grows the tree, learns how far to trust the source, and mixes it with the others. Only `name` and
+/// `propose` are required. A source never fails and runs in host memory.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use upcycle_core::mixed::{CandidateSource, MixedDrafter, PredictionContext, Proposals};
+/// use upcycle_core::{Decoder, Outcome, Request, TokenId};
+/// use upcycle_testkit::NaiveVerifier;
+///
+/// /// Predicts the token that the model ranked first after the same token last time.
+/// #[derive(Default)]
+/// struct LastTime(HashMap<TokenId, TokenId>);
+///
+/// impl CandidateSource for LastTime {
+///     fn name(&self) -> &'static str {
+///         "last-time"
+///     }
+///     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
+///         if let Some(&next) = context.recent.last().and_then(|newest| self.0.get(newest)) {
+///             proposals.push(next, 0);
+///         }
+///     }
+///     fn observe(&mut self, outcome: &Outcome<'_>) {
+///         for (node, candidates) in outcome.scored() {
+///             self.0.insert(outcome.tree.tokens()[node.index()], candidates.ids[0]);
+///         }
+///     }
+///     fn clear(&mut self) {
+///         self.0.clear();
+///     }
+/// }
+///
+/// let drafter = MixedDrafter::new(vec![Box::new(LastTime::default())]);
+/// let mut decoder = Decoder::new(NaiveVerifier::new(64, 1), drafter).with_budget(8);
+/// let mut generation = decoder.generate(&[1, 2, 3], Request::greedy(300))?;
+/// assert!(generation.by_ref().all(|token| token.is_ok()));
+/// assert!(generation.stats().tokens_per_step() > 1.2);
+/// # Ok::<(), upcycle_core::DecodeError>(())
+/// ```
+pub trait CandidateSource: Send {
+    /// The name in configurations and reports.
     fn name(&self) -> &'static str;
 
-    /// What may follow `place`, best first.
-    fn propose(&self, place: Place<'_>, proposals: &mut Proposals);
+    /// Proposes tokens that may follow `context`, best first.
+    fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals);
 
-    /// How many grades it tells apart, at most 256.
-    fn grades(&self) -> usize;
+    /// The number of confidence bins, 1 to 256. By default 8, which is enough for a rank.
+    fn confidence_bins(&self) -> usize {
+        8
+    }
 
-    /// The share of guesses of `grade` that come true, before anything was seen.
-    fn prior(&self, grade: u8) -> f32;
+    /// The assumed share of guesses in `confidence_bin` that come true, until the mixer has seen some. The default suits
+    /// ranks: a third for bin 0, and less for each further bin.
+    fn prior(&self, confidence_bin: u8) -> f32 {
+        0.33 / (1.0 + f32::from(confidence_bin)).powi(2)
+    }
 
-    /// How much it counts beside other sources that speak at a place, before anything was seen: relative, above 0.
-    fn trust(&self) -> f32 {
+    /// The weight relative to the other sources, above 0, until the mixer has learned its own.
+    fn initial_weight(&self) -> f32 {
         0.4
     }
 
-    /// Follows a text: called before each draft with all of it.
+    /// Receives the whole text of a sequence before each draft.
     fn follow(&mut self, context: Context<'_>) {
         let _ = context;
     }
 
-    /// Learns from a pass.
-    fn observe(&mut self, scored: Scored<'_>) {
-        let _ = scored;
+    /// Learns from a scored pass. Called once for each sequence of the pass, for chunks of the prompt too.
+    fn observe(&mut self, outcome: &Outcome<'_>) {
+        let _ = outcome;
     }
 
-    /// Forgets what it kept of one sequence.
+    /// Drops what it keeps of one sequence.
     fn forget(&mut self, seq: SeqId) {
         let _ = seq;
     }
 
-    /// Forgets everything that it learned.
-    fn clear(&mut self);
+    /// Drops everything that it has learned. Implement it if the source learns.
+    fn clear(&mut self) {}
 
-    /// Its adjacency matrix, if it is one: what a snapshot keeps.
+    /// The adjacency matrix that a snapshot saves, if the source has one.
     fn matrix(&self) -> Option<&AdjacencyMatrix> {
         None
     }
 
-    /// Replaces its adjacency matrix, if it has one, by one that a snapshot kept.
+    /// Replaces the adjacency matrix by one from a snapshot, if the source has one.
     fn set_matrix(&mut self, matrix: AdjacencyMatrix) {
         let _ = matrix;
     }
 
     /// The bytes of its tables.
-    fn bytes(&self) -> usize;
+    fn bytes(&self) -> usize {
+        0
+    }
 }

@@ -53,7 +53,9 @@ impl PromptRows {
         if let Self::Fixed(rows) = self {
             return rows;
         }
-        let Some(share) = costs.and_then(CostCurve::prompt_rows) else { return RowSelection::Every(STRIDE) };
+        let Some(share) = costs.and_then(CostCurve::prompt_ranking_overhead) else {
+            return RowSelection::Every(STRIDE);
+        };
         let stride = (share / SHARE).ceil();
         if stride <= 1.0 {
             RowSelection::All
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn ranking_a_prompts_rows_takes_a_tenth_at_most() {
         let curve = || CostCurve::new(String::new(), vec![(0, vec![(1, 1.0)])]).unwrap();
-        let rows = |share| PromptRows::Auto.rows(Some(&curve().with_prompt_rows(share).unwrap()));
+        let rows = |share| PromptRows::Auto.rows(Some(&curve().with_prompt_ranking_overhead(share).unwrap()));
         assert_eq!(rows(0.0), RowSelection::All);
         assert_eq!(rows(0.1), RowSelection::All);
         assert_eq!(rows(0.11), RowSelection::Every(2));

@@ -1,15 +1,17 @@
-//! SuffixMatcher from a corpus, held against brute force.
+//! The corpus matcher, compared with a brute-force search.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use upcycle_core::mixed::{Corpus, CorpusBuilder, MixedDrafter, Place, Proposals, Source, Texts, WINDOW};
+use upcycle_core::mixed::{
+    CandidateSource, Corpus, CorpusBuilder, CorpusMatcher, MixedDrafter, PredictionContext, Proposals, WINDOW,
+};
 use upcycle_core::{Context, Decoder, DraftTree, Drafter, NullDrafter, Request, SeqId, TokenId, TreeLimits};
 use upcycle_testkit::NaiveVerifier;
 
-/// The vocabulary: so small that most texts repeat themselves.
+/// So small that most texts repeat themselves.
 const VOCAB: usize = 3;
-/// The shortest match that is proposed from.
+/// The shortest match that proposes anything.
 const SHORTEST: usize = 3;
 
 fn corpus(vocab: usize, texts: &[Vec<TokenId>]) -> Arc<Corpus> {
@@ -22,15 +24,15 @@ fn corpus(vocab: usize, texts: &[Vec<TokenId>]) -> Arc<Corpus> {
 
 fn proposals(corpus: &Arc<Corpus>, recent: &[TokenId]) -> Vec<(TokenId, u8)> {
     let mut proposals = Proposals::default();
-    let place = Place { seq: SeqId::new(1), recent, depth: 0 };
-    Texts::new(Arc::clone(corpus)).propose(place, &mut proposals);
+    let context = PredictionContext { seq: SeqId::new(1), recent, depth: 0 };
+    CorpusMatcher::new(Arc::clone(corpus)).propose(context, &mut proposals);
     proposals.items().to_vec()
 }
 
-/// The end of `recent` at every place of `texts`: how many tokens match there, at most [`WINDOW`], and what follows.
+/// For every position of `texts`: how many tokens match the end of `recent`, at most [`WINDOW`], and the next token.
 fn matches(texts: &[Vec<TokenId>], recent: &[TokenId]) -> Vec<(usize, TokenId)> {
     let mut found = Vec::new();
-    // A token outside the vocabulary divides a text like a border.
+    // A token outside the vocabulary separates, like the end of a text.
     for text in texts.iter().flat_map(|text| text.split(|&token| token as usize >= VOCAB)) {
         for next in 1..text.len() {
             let pairs = text[..next].iter().rev().zip(recent.iter().rev()).take(WINDOW);
@@ -40,7 +42,7 @@ fn matches(texts: &[Vec<TokenId>], recent: &[TokenId]) -> Vec<(usize, TokenId)> 
     found
 }
 
-/// Each continuation of `matches`: the length of its longest match, and how many matches of that length it followed.
+/// The continuations of `matches`, each with the length of its longest match and the matches of that length it followed.
 fn continuations(matches: &[(usize, TokenId)]) -> Vec<(TokenId, usize, usize)> {
     let tokens = 0..VOCAB as TokenId;
     let of = |token| {
@@ -51,7 +53,7 @@ fn continuations(matches: &[(usize, TokenId)]) -> Vec<(TokenId, usize, usize)> {
     tokens.filter_map(of).collect()
 }
 
-/// Texts of up to `len` tokens: any, and ones that repeat a few tokens, as far as they go.
+/// Up to `count` texts of up to `len` tokens: random ones, and ones that repeat a few tokens.
 fn texts(count: usize, len: usize) -> impl Strategy<Value = Vec<Vec<TokenId>>> {
     let tokens = |len| prop::collection::vec(0..=VOCAB as TokenId, 0..len);
     let repeated = (tokens(2), tokens(4), 0..len).prop_map(|(first, pattern, len)| {
@@ -60,14 +62,14 @@ fn texts(count: usize, len: usize) -> impl Strategy<Value = Vec<Vec<TokenId>>> {
     prop::collection::vec(prop_oneof![tokens(len), repeated], 0..count)
 }
 
-/// Some tokens, and where a part of the texts is to follow them, of which length.
+/// Random tokens, and the place and length of a part of the texts that follows them.
 type End = (Vec<TokenId>, prop::sample::Index, usize);
 
 fn end() -> impl Strategy<Value = End> {
     (prop::collection::vec(0..=VOCAB as TokenId, 0..=WINDOW), any::<prop::sample::Index>(), 0..=WINDOW)
 }
 
-/// The end of a text: what is in it is in the texts too, more often than by chance.
+/// The end of a text that occurs in the texts more often than by chance.
 fn recent(texts: &[Vec<TokenId>], (mut recent, at, len): End) -> Vec<TokenId> {
     let all = texts.concat();
     if !all.is_empty() {
@@ -78,16 +80,16 @@ fn recent(texts: &[Vec<TokenId>], (mut recent, at, len): End) -> Vec<TokenId> {
 }
 
 proptest! {
-    /// Where all matches are few enough to be looked at, the proposals are all continuations, best first.
+    /// With few enough matches to compare all, the proposals are all continuations, best first.
     #[test]
-    fn proposals_of_a_small_corpus_are_those_of_brute_force(texts in texts(4, 9), end in end()) {
+    fn a_small_corpus_proposes_what_brute_force_finds(texts in texts(4, 9), end in end()) {
         let recent = recent(&texts, end);
         let found = proposals(&corpus(VOCAB, &texts), &recent);
         let mut expected = continuations(&matches(&texts, &recent));
         expected.sort_by_key(|&(_, matched, times)| std::cmp::Reverse((matched, times)));
-        let score = |&(token, grade): &(TokenId, u8)| {
+        let score = |&(token, bin): &(TokenId, u8)| {
             let &(_, matched, times) = expected.iter().find(|other| other.0 == token)?;
-            Some((matched, times, grade & 3))
+            Some((matched, times, bin & 3))
         };
         let agreement = |times: usize, all: usize| match times {
             1 if all == 1 => 0,
@@ -102,9 +104,9 @@ proptest! {
         prop_assert_eq!(found.iter().map(score).collect::<Vec<_>>(), best.collect::<Vec<_>>());
     }
 
-    /// However many there are, the best proposal follows a longest match.
+    /// With any number of matches, the best proposal follows a longest match.
     #[test]
-    fn the_best_proposal_followed_a_longest_match(texts in texts(6, 300), end in end()) {
+    fn the_best_proposal_follows_a_longest_match(texts in texts(6, 300), end in end()) {
         let recent = recent(&texts, end);
         let found = proposals(&corpus(VOCAB, &texts), &recent);
         let matches = matches(&texts, &recent);
@@ -117,20 +119,20 @@ proptest! {
         tokens.sort_unstable();
         tokens.dedup();
         prop_assert_eq!(tokens.len(), found.len(), "each token once");
-        let grades = Texts::new(corpus(VOCAB, &[])).grades();
-        prop_assert!(found.iter().all(|&(_, grade)| usize::from(grade) < grades));
+        let bins = CorpusMatcher::new(corpus(VOCAB, &[])).confidence_bins();
+        prop_assert!(found.iter().all(|&(_, bin)| usize::from(bin) < bins));
     }
 
-    /// A corpus never takes more tokens than it may, says what it took, and finds just that.
+    /// A corpus never takes more tokens than its maximum, returns what it took, and finds exactly that.
     #[test]
-    fn a_full_corpus_is_cut_off_where_it_says(texts in texts(5, 12), most in 0_usize..40, end in end()) {
+    fn a_full_corpus_holds_what_it_reported(texts in texts(5, 12), most in 0_usize..40, end in end()) {
         let recent = recent(&texts, end);
         let mut builder = CorpusBuilder::new(VOCAB, most);
         let taken: Vec<Vec<TokenId>> =
             texts.iter().map(|text| text[..builder.push(text)].to_vec()).collect();
         prop_assert!(builder.len() <= most);
         if let Some(cut) = (0..texts.len()).find(|&at| taken[at].len() < texts[at].len()) {
-            prop_assert!(builder.len().max(1) + 1 >= most, "{} of {most}: room was left", builder.len());
+            prop_assert!(builder.len().max(1) + 1 >= most, "{} of {most}: tokens were left out too early", builder.len());
             prop_assert!(taken[cut + 1..].iter().all(Vec::is_empty));
         }
         let (cut, whole) = (Arc::new(builder.build()), corpus(VOCAB, &taken));
@@ -139,23 +141,23 @@ proptest! {
 }
 
 #[test]
-fn nothing_is_copied_across_a_border() {
+fn no_match_crosses_a_separator() {
     let (one, other) = (vec![1, 2, 3, 4], vec![5, 6, 7, 8]);
     let apart = corpus(9, &[one.clone(), other.clone()]);
-    assert_eq!(proposals(&apart, &[2, 3, 4]), [], "what stands behind it");
-    assert_eq!(proposals(&apart, &[4, 5, 6]), [], "what stands on both sides");
-    // 5, 6, 7 is the whole match: what stands before it belongs to another text.
-    let grade = |recent: &[TokenId]| proposals(&apart, recent)[0];
-    assert_eq!(grade(&[3, 4, 5, 6, 7]), grade(&[5, 6, 7]));
+    assert_eq!(proposals(&apart, &[2, 3, 4]), [], "the next text follows");
+    assert_eq!(proposals(&apart, &[4, 5, 6]), [], "the match would span both texts");
+    // 5, 6, 7 is the whole match; the tokens before it belong to another text.
+    let bin = |recent: &[TokenId]| proposals(&apart, recent)[0];
+    assert_eq!(bin(&[3, 4, 5, 6, 7]), bin(&[5, 6, 7]));
     let together = corpus(9, &[[one, other].concat()]);
     assert_eq!(proposals(&together, &[2, 3, 4])[0].0, 5);
-    assert_ne!(proposals(&together, &[3, 4, 5, 6, 7])[0].1, grade(&[5, 6, 7]).1);
+    assert_ne!(proposals(&together, &[3, 4, 5, 6, 7])[0].1, bin(&[5, 6, 7]).1);
 }
 
 #[test]
-fn every_token_of_a_match_counts_up_to_the_farthest() {
+fn every_token_of_a_match_counts() {
     for len in SHORTEST..=WINDOW {
-        // The same but for the first token, which tells what comes behind.
+        // The texts differ in the first token, which decides the last.
         let text = |first: u32| {
             let middle = std::iter::repeat_n(0, len - 1);
             std::iter::once(first).chain(middle).chain([first + 30]).collect::<Vec<TokenId>>()
@@ -170,18 +172,19 @@ fn every_token_of_a_match_counts_up_to_the_farthest() {
 }
 
 #[test]
-fn a_longer_match_is_graded_as_more_likely() {
+fn a_longer_match_has_a_higher_prior() {
     let text: Vec<TokenId> = (0..40).collect();
-    let (source, corpus) = (Texts::new(corpus(40, &[])), corpus(40, std::slice::from_ref(&text)));
+    let (source, corpus) = (CorpusMatcher::new(corpus(40, &[])), corpus(40, std::slice::from_ref(&text)));
     let chances: Vec<f32> =
         (SHORTEST..=WINDOW).map(|len| source.prior(proposals(&corpus, &text[20 - len..20])[0].1)).collect();
     assert!(chances.is_sorted() && chances[0] < 0.4 && chances[WINDOW - SHORTEST] > 0.8, "{chances:?}");
 }
 
 #[test]
-fn what_is_known_of_the_texts_outlives_what_was_learned() {
+fn a_corpus_survives_clear() {
     let text: Vec<TokenId> = (0..40).collect();
-    let mut drafter = MixedDrafter::new(vec![Box::new(Texts::new(corpus(40, std::slice::from_ref(&text))))]);
+    let mut drafter =
+        MixedDrafter::new(vec![Box::new(CorpusMatcher::new(corpus(40, std::slice::from_ref(&text))))]);
     let drafted = |drafter: &mut MixedDrafter| {
         let mut tree = DraftTree::new();
         tree.restart(19, TreeLimits { nodes: 12, leaves: 12, depth: 12 });
@@ -195,7 +198,7 @@ fn what_is_known_of_the_texts_outlives_what_was_learned() {
 }
 
 #[test]
-fn a_text_that_is_in_the_corpus_takes_fewer_steps() {
+fn a_text_from_the_corpus_takes_fewer_steps() {
     const VOCAB: usize = 64;
     let decode = |drafter: &mut dyn FnMut() -> MixedDrafter| {
         let mut decoder = Decoder::new(NaiveVerifier::new(VOCAB, 3), drafter()).with_budget(8);
@@ -208,7 +211,7 @@ fn a_text_that_is_in_the_corpus_takes_fewer_steps() {
         plain.generate(&[1, 2, 3], Request::greedy(200)).unwrap().map(Result::unwrap).collect();
     let with = |texts: &[Vec<TokenId>]| {
         let corpus = corpus(VOCAB, texts);
-        decode(&mut || MixedDrafter::new(vec![Box::new(Texts::new(Arc::clone(&corpus)))]))
+        decode(&mut || MixedDrafter::new(vec![Box::new(CorpusMatcher::new(Arc::clone(&corpus)))]))
     };
     let (text, steps) = with(std::slice::from_ref(&answer));
     assert_eq!(text, answer);

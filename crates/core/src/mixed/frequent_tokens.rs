@@ -1,23 +1,24 @@
-//! Frequent tokens: what the model says often, whatever stood before.
+//! A source that ignores the context: the most frequent tokens of late.
 
-use super::source::{Place, Proposals, Scored, Source};
-use crate::TokenId;
+use crate::drafter::Outcome;
+use crate::mixed::source::{CandidateSource, PredictionContext, Proposals};
+use crate::token::TokenId;
 
 /// Tokens proposed.
 const PROPOSED: usize = 8;
-/// Counts are halved when one reaches this, so that old texts fade.
-const FULL: u16 = 400;
+/// All counts are halved when one reaches this, so that old texts fade.
+const MAX_COUNT: u16 = 400;
 
-/// Proposes the tokens that were sampled most often lately: of use where no other source knows the last token.
+/// Proposes the tokens sampled most often. Useful where no other source knows the last token.
 #[derive(Clone, Debug)]
-pub struct Frequent {
+pub struct FrequentTokens {
     counts: Vec<u16>,
-    /// The most frequent tokens, the most frequent first.
+    /// The most frequent tokens, by falling count.
     top: [TokenId; PROPOSED],
     len: usize,
 }
 
-impl Frequent {
+impl FrequentTokens {
     /// For a vocabulary of `vocab` tokens.
     #[must_use]
     pub fn new(vocab: usize) -> Self {
@@ -32,14 +33,14 @@ impl Frequent {
         let Some(count) = self.counts.get_mut(token as usize) else { return };
         *count += 1;
         let count = *count;
-        if count >= FULL {
+        if count >= MAX_COUNT {
             for count in &mut self.counts {
                 *count /= 2;
             }
         }
         let count = self.count(token);
-        let place = match self.top[..self.len].iter().position(|&other| other == token) {
-            Some(place) => place,
+        let mut rank = match self.top[..self.len].iter().position(|&other| other == token) {
+            Some(rank) => rank,
             None if self.len < PROPOSED => {
                 self.len += 1;
                 self.len - 1
@@ -47,40 +48,39 @@ impl Frequent {
             None if self.count(self.top[PROPOSED - 1]) < count => PROPOSED - 1,
             None => return,
         };
-        self.top[place] = token;
-        let mut place = place;
-        while place > 0 && self.count(self.top[place - 1]) <= count {
-            self.top.swap(place - 1, place);
-            place -= 1;
+        self.top[rank] = token;
+        while rank > 0 && self.count(self.top[rank - 1]) <= count {
+            self.top.swap(rank - 1, rank);
+            rank -= 1;
         }
     }
 }
 
-impl Source for Frequent {
+impl CandidateSource for FrequentTokens {
     fn name(&self) -> &'static str {
         "frequent"
     }
 
-    fn propose(&self, _: Place<'_>, proposals: &mut Proposals) {
+    fn propose(&self, _: PredictionContext<'_>, proposals: &mut Proposals) {
         for (rank, &token) in self.top[..self.len].iter().enumerate() {
             proposals.push(token, rank as u8);
         }
     }
 
-    fn grades(&self) -> usize {
+    fn confidence_bins(&self) -> usize {
         PROPOSED
     }
 
-    fn prior(&self, grade: u8) -> f32 {
-        0.05 / (1.0 + f32::from(grade) * 0.3)
+    fn prior(&self, confidence_bin: u8) -> f32 {
+        0.05 / (1.0 + f32::from(confidence_bin) * 0.3)
     }
 
-    fn trust(&self) -> f32 {
+    fn initial_weight(&self) -> f32 {
         0.05
     }
 
-    fn observe(&mut self, scored: Scored<'_>) {
-        for &token in &scored.outcome().accepted.sampled {
+    fn observe(&mut self, outcome: &Outcome<'_>) {
+        for &token in &outcome.accepted.sampled {
             self.add(token);
         }
     }

@@ -1,0 +1,272 @@
+//! The cost of a pass by its rows, learned while decoding.
+//!
+//! `seconds(rows) = speed * factor[bucket] * saved_curve(rows)`, with 1 second in place of the curve if there is none. All
+//! sizes share the speed, which follows the machine within a few passes. Each size has its own factor, which moves slowly.
+//! Between two buckets the cost is interpolated.
+
+use crate::cost::CostCurve;
+
+/// Row counts at which costs are kept.
+const BUCKET_ROWS: [usize; 24] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 33, 41, 49, 65, 81, 97, 129, 257, 513];
+const MAX_ROWS: usize = BUCKET_ROWS[BUCKET_ROWS.len() - 1];
+/// The edges of the context ranges, in tokens. Each range has its own buckets.
+const CONTEXT_EDGES: [usize; 7] = [128, 256, 512, 1024, 2048, 4096, 16384];
+/// How fast the speed follows a change: the exponent of each observed ratio.
+const SPEED_RATE: f64 = 0.2;
+/// The same for the factor of one bucket, which moves faster while it is new.
+const FACTOR_RATE: f64 = 0.06;
+/// The assumed cost of one more row in single rows, while only one size was timed.
+const FIRST_SLOPE: f64 = 0.25;
+/// The age of a saved curve in passes: it was timed at another moment, and the machine may have changed.
+const PRIOR_AGE: u64 = 64;
+/// The passes that a size's timing ages for a size of e times the rows, or an e-th of them.
+const AGE_BY_DISTANCE: f64 = 64.0;
+/// The most by which each of the first two times of a size moves its factor: they have no neighbours to compare with.
+const MAX_FIRST_MOVE: f64 = 1.3;
+
+/// The cost of one row count.
+#[derive(Clone, Copy, Debug)]
+struct SizeBucket {
+    /// Seconds over the saved curve's seconds at this context, at speed 1; none where it is not known.
+    factor: Option<f64>,
+    /// How often it was timed, without the saved curve.
+    times: u32,
+    /// The pass that timed it last.
+    timed_at: u64,
+    /// The last two times over what was predicted.
+    last_ratios: [f64; 2],
+}
+
+impl SizeBucket {
+    /// Never timed, and no saved curve.
+    const UNKNOWN: Self = Self { factor: None, times: 0, timed_at: 0, last_ratios: [1.0; 2] };
+    /// As in the saved curve.
+    const SAVED: Self = Self { factor: Some(1.0), ..Self::UNKNOWN };
+}
+
+type Buckets = [SizeBucket; BUCKET_ROWS.len()];
+
+/// Returns the median of `ratio` and the two before it, so that one outlier has no effect. Remembers `ratio`.
+fn median_of_three(ratio: f64, last: &mut [f64; 2]) -> f64 {
+    let [a, b] = *last;
+    *last = [b, ratio];
+    ratio.max(a.min(b)).min(a.max(b))
+}
+
+/// Scales sizes not measured in this run by the corrections of their measured neighbours, between two of them in proportion
+/// to the logarithm of the rows.
+///
+/// If 2 and 4 rows cost more than the curve says, 3 and 8 do too. Left as they are, they would look cheap beside the
+/// corrected sizes and be chosen for it. A pass of one row says nothing about others: memory limits it, and arithmetic limits
+/// them.
+fn interpolate_unmeasured(buckets: &mut Buckets) {
+    let log_rows = BUCKET_ROWS.map(|rows| (rows as f64).ln());
+    let timed = buckets
+        .map(|bucket| bucket.factor.filter(|_| bucket.times > 0).map(|factor| (factor, bucket.timed_at)));
+    let measured = |index: usize| Some((log_rows[index], timed[index]?));
+    for (index, bucket) in buckets.iter_mut().enumerate().skip(1) {
+        let here = log_rows[index];
+        if timed[index].is_none() {
+            let left = (1..index).rev().find_map(measured);
+            let right = (index + 1..BUCKET_ROWS.len()).find_map(measured);
+            bucket.factor = match (left, right) {
+                (Some((l, (a, _))), Some((r, (b, _)))) => Some(a + (b - a) * (here - l) / (r - l)),
+                (Some((_, (factor, _))), None) | (None, Some((_, (factor, _)))) => Some(factor),
+                (None, None) => return,
+            };
+        }
+        for (there, (_, timed_at)) in (1..BUCKET_ROWS.len()).filter_map(measured) {
+            let by_distance = (AGE_BY_DISTANCE * (here - there).abs()) as u64;
+            bucket.timed_at = bucket.timed_at.max(timed_at.saturating_sub(by_distance));
+        }
+    }
+}
+
+/// A running estimate of the seconds of a pass, by rows and context.
+#[derive(Clone, Debug)]
+pub(super) struct OnlineCostModel {
+    saved: Option<CostCurve>,
+    by_context: [Option<Buckets>; CONTEXT_EDGES.len() + 1],
+    speed: f64,
+    last_ratios: [f64; 2],
+    passes: u64,
+}
+
+/// An estimated cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Estimate {
+    pub(super) seconds: f64,
+    /// Passes since the timing that it is based on; none if there was none.
+    pub(super) age: Option<u64>,
+}
+
+impl Estimate {
+    pub(super) const UNKNOWN: Self = Self { seconds: 1.0, age: None };
+}
+
+impl OnlineCostModel {
+    pub(super) fn new(saved: Option<CostCurve>) -> Self {
+        let passes = if saved.is_some() { PRIOR_AGE } else { 0 };
+        Self { saved, by_context: [None; CONTEXT_EDGES.len() + 1], speed: 1.0, last_ratios: [1.0; 2], passes }
+    }
+
+    fn range(context: usize) -> usize {
+        CONTEXT_EDGES.partition_point(|&edge| edge <= context)
+    }
+
+    /// The buckets of this context, else of the nearest context that was timed, else of the saved curve.
+    fn buckets(&self, context: usize) -> Buckets {
+        let range = Self::range(context);
+        let timed = self
+            .by_context
+            .iter()
+            .enumerate()
+            .filter_map(|(other, buckets)| Some((other, buckets.as_ref()?)));
+        let mut buckets = match timed.min_by_key(|(other, _)| other.abs_diff(range)) {
+            Some((_, buckets)) => *buckets,
+            None if self.saved.is_some() => [SizeBucket::SAVED; BUCKET_ROWS.len()],
+            None => [SizeBucket::UNKNOWN; BUCKET_ROWS.len()],
+        };
+        if self.saved.is_some() {
+            interpolate_unmeasured(&mut buckets);
+        }
+        buckets
+    }
+
+    /// The seconds that a factor of 1 stands for.
+    fn base(&self, rows: usize, context: usize) -> f64 {
+        self.saved.as_ref().map_or(1.0, |saved| saved.seconds(rows, context))
+    }
+
+    /// Whether anything is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.saved.is_some() || self.by_context.iter().any(Option::is_some)
+    }
+
+    /// Fills `out[n]` with the cost of `n` rows for each `n` (0 counts as 1).
+    pub(super) fn fill(&self, context: usize, out: &mut [Estimate]) {
+        out.fill(Estimate::UNKNOWN);
+        let mut known = [(0_usize, 0.0_f64, 0_u64); BUCKET_ROWS.len()];
+        let mut len = 0;
+        for (rows, bucket) in BUCKET_ROWS.into_iter().zip(self.buckets(context)) {
+            if let Some(factor) = bucket.factor {
+                known[len] = (rows, factor * self.base(rows, context), bucket.timed_at);
+                len += 1;
+            }
+        }
+        // More rows never cost less: a size costs at most what any larger one does.
+        for index in (1..len).rev() {
+            known[index - 1].1 = known[index - 1].1.min(known[index].1);
+        }
+        let known = &known[..len];
+        let (Some(first), Some(last)) = (known.first(), known.last()) else { return };
+        let slope = if len == 1 {
+            first.1 / first.0 as f64 * FIRST_SLOPE
+        } else {
+            // Over a stretch that at least doubles the rows, since noise between close sizes is no slope.
+            let from = known.iter().rev().find(|bucket| bucket.0 * 2 <= last.0).unwrap_or(first);
+            (last.1 - from.1) / (last.0 - from.0) as f64
+        };
+        let mut right = 0;
+        for (rows, estimate) in out.iter_mut().enumerate() {
+            while right < len && known[right].0 < rows {
+                right += 1;
+            }
+            let (seconds, timed_at) = match (right.checked_sub(1).map(|left| known[left]), known.get(right)) {
+                (_, Some(&(bucket, seconds, at))) if bucket == rows => (seconds, Some(at)),
+                (Some((r0, s0, at0)), Some(&(r1, s1, at1))) => {
+                    let share = (rows - r0) as f64 / (r1 - r0) as f64;
+                    (s0 + (s1 - s0) * share, Some(at0.max(at1)))
+                }
+                (None, Some(&(_, seconds, at))) => (seconds, Some(at)),
+                (Some((r0, s0, _)), None) => (s0 + slope * (rows - r0) as f64, None),
+                (None, None) => return,
+            };
+            *estimate = Estimate { seconds: seconds * self.speed, age: timed_at.map(|at| self.passes - at) };
+        }
+    }
+
+    /// Learns that a pass of `rows` rows over `context` tokens took `seconds`. Ignores times that are not positive.
+    pub(super) fn learn(&mut self, rows: usize, context: usize, seconds: f64) {
+        if !(seconds.is_finite() && seconds > 0.0) {
+            return;
+        }
+        self.passes += 1;
+        let mut buckets = self.buckets(context);
+        let index = BUCKET_ROWS.partition_point(|&bucket| bucket < rows).min(BUCKET_ROWS.len() - 1);
+        let bucket_rows = BUCKET_ROWS[index];
+        let base = self.base(bucket_rows, context);
+        let any_known = buckets.iter().any(|bucket| bucket.factor.is_some());
+        let ratio = any_known.then(|| seconds / self.predict(rows, context));
+        let predicted = self.predict(bucket_rows, context);
+        let bucket = &mut buckets[index];
+        bucket.timed_at = self.passes;
+        match (ratio, &mut bucket.factor) {
+            (None, factor) => {
+                *factor = Some(seconds / base);
+                bucket.times = 1;
+            }
+            // The first time of this size, moved from the pass's rows to the bucket's along the estimated curve.
+            (Some(ratio), factor @ None) => {
+                *factor = Some(predicted * ratio / self.speed / base);
+                bucket.times = 1;
+            }
+            // The first pass shows the speed of the machine. Later ones also show how sizes compare.
+            (Some(ratio), _) if self.saved.is_some() && self.passes == PRIOR_AGE + 1 => {
+                self.speed *= ratio.clamp(0.5, 2.0);
+            }
+            (Some(ratio), Some(factor)) => {
+                let ratio = ratio.clamp(0.2, 5.0);
+                // Each size is compared with its own past, since one pass of a size among others would always be an outlier.
+                let median = median_of_three(ratio, &mut bucket.last_ratios);
+                let own =
+                    if bucket.times < 2 { ratio.clamp(1.0 / MAX_FIRST_MOVE, MAX_FIRST_MOVE) } else { median };
+                // The estimate before the first time counts as one time, too.
+                *factor *= own.powf(FACTOR_RATE.max(1.0 / f64::from(bucket.times + 2)));
+                bucket.times = bucket.times.saturating_add(1);
+                self.speed *= median_of_three(ratio, &mut self.last_ratios).powf(SPEED_RATE);
+            }
+        }
+        self.by_context[Self::range(context)] = Some(buckets);
+    }
+
+    fn predict(&self, rows: usize, context: usize) -> f64 {
+        let mut out = [Estimate::UNKNOWN; MAX_ROWS + 1];
+        let rows = rows.min(MAX_ROWS);
+        self.fill(context, &mut out[..=rows]);
+        out[rows].seconds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The model after many rounds of nine plain passes and one of 2, 3 or 4 rows.
+    fn after(plain: f64, wider: f64) -> OnlineCostModel {
+        let saved = |rows: usize| 0.008 + 0.002 * rows as f64;
+        let points = [1, 2, 3, 4, 6, 8, 12, 16].map(|rows| (rows, saved(rows)));
+        let mut cost = OnlineCostModel::new(CostCurve::new(String::new(), vec![(32, points.to_vec())]).ok());
+        for pass in 0..600 {
+            let rows = if pass % 10 == 9 { 2 + pass / 10 % 3 } else { 1 };
+            cost.learn(rows, 50, saved(rows) * if rows == 1 { plain } else { wider });
+        }
+        cost
+    }
+
+    #[test]
+    fn unmeasured_sizes_follow_their_measured_neighbours() {
+        for (plain, wider) in [(1.0, 1.0), (1.0, 1.5), (0.7, 1.0), (1.3, 1.0), (2.0, 2.0)] {
+            let cost = after(plain, wider);
+            for (rows, factor) in [(1, plain), (2, wider), (4, wider), (6, wider), (12, wider), (33, wider)] {
+                let ratio = cost.predict(rows, 50) / ((0.008 + 0.002 * rows as f64) * factor);
+                assert!(
+                    (0.9..1.1).contains(&ratio),
+                    "plain passes take {plain} and wider ones {wider} of the saved curve: estimated {ratio:.2} of the \
+                     time of {rows} rows"
+                );
+            }
+        }
+    }
+}

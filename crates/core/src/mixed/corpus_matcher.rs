@@ -1,0 +1,90 @@
+//! A source that copies what followed the longest match of the text's end in a corpus.
+
+use std::sync::Arc;
+
+use crate::mixed::corpus::Corpus;
+use crate::mixed::match_bins::{BINS, Continuation, match_prior, propose_best};
+use crate::mixed::source::{CandidateSource, PredictionContext, Proposals};
+
+/// The shortest match that is used. In a large corpus almost every pair of tokens occurs somewhere: with an unrelated corpus
+/// pairs lost 1.6 % of the tokens a step and triples 0.7 %; with a corpus that holds the answers both gain.
+const MIN_MATCH: usize = 3;
+/// The most positions compared for one prediction.
+const MAX_COMPARED: usize = 32;
+/// Continuations proposed.
+const PROPOSED: usize = 4;
+
+/// Proposes what followed the longest matches of the text's end in a [`Corpus`].
+#[derive(Clone, Debug)]
+pub struct CorpusMatcher {
+    corpus: Arc<Corpus>,
+}
+
+impl CorpusMatcher {
+    /// Copies from `corpus`.
+    #[must_use]
+    pub fn new(corpus: Arc<Corpus>) -> Self {
+        Self { corpus }
+    }
+}
+
+impl CandidateSource for CorpusMatcher {
+    fn name(&self) -> &'static str {
+        "texts"
+    }
+
+    fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
+        let matches = self.corpus.find(context.recent);
+        let mut found = [Continuation::default(); MAX_COMPARED];
+        let (mut len, mut left) = (0, MAX_COMPARED);
+        // The matches of a length contain those of each greater length, which are not compared again.
+        let mut longer = 0..0;
+        for matched in (MIN_MATCH..=matches.longest).rev() {
+            if left == 0 || len >= PROPOSED {
+                break;
+            }
+            let all = matches.of_length(matched);
+            if longer.is_empty() {
+                longer = all.start..all.start;
+            }
+            let exact = (all.start..longer.start).chain(longer.end..all.end);
+            let count = all.len() - longer.len();
+            let first = len;
+            // If there are too many, takes an even sample.
+            for index in exact.step_by(count.div_ceil(left).max(1)) {
+                let token = self.corpus.next(index);
+                match found[..len].iter().position(|found| found.token == token) {
+                    // It followed a longer match already.
+                    Some(known) if known < first => {}
+                    Some(known) => found[known].times += 1,
+                    None => {
+                        found[len] = Continuation { token, matched, times: 1, of: 0 };
+                        len += 1;
+                    }
+                }
+                left -= 1;
+            }
+            let of = found[first..len].iter().map(|found| found.times).sum();
+            found[first..len].iter_mut().for_each(|found| found.of = of);
+            longer = all;
+        }
+        propose_best(&mut found[..len], PROPOSED, proposals);
+    }
+
+    fn confidence_bins(&self) -> usize {
+        BINS
+    }
+
+    fn prior(&self, confidence_bin: u8) -> f32 {
+        // Chosen by hand, below those of the suffix matcher: in a large corpus short matches are chance.
+        let by_length = [0.05, 0.15, 0.3, 0.45, 0.55, 0.7, 0.8, 0.9];
+        match_prior(confidence_bin, by_length, [1.0, 1.1, 0.8, 0.5], [0.1, 0.05, 0.1 / 3.0])
+    }
+
+    /// Keeps the corpus, which was given and not learned.
+    fn clear(&mut self) {}
+
+    fn bytes(&self) -> usize {
+        self.corpus.bytes()
+    }
+}
