@@ -15,8 +15,6 @@ const CLAIM_BY_RANK: [f32; RANKS] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0
 const MEMORY: f32 = 400.0;
 /// How many observations a claim counts for.
 const PRIOR: f32 = 4.0;
-/// No draft is certain.
-const MAX_PROBABILITY: f32 = 0.99;
 
 /// The observations of one group of nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -93,7 +91,7 @@ impl Calibration {
     fn calibrated(&self, claim: f32, tally: usize) -> f32 {
         let Tally { claimed, accepted, .. } = self.tallies[tally];
         let scale = (accepted + PRIOR * claim) / (claimed + PRIOR * claim).max(1e-6);
-        (claim * scale).min(MAX_PROBABILITY)
+        (claim * scale).min(1.0)
     }
 
     /// The probability that `node` is accepted if its parent is; 1 for the root.

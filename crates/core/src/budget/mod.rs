@@ -21,11 +21,8 @@ pub const MAX_NODES: usize = 256;
 
 /// The share of the time that exploration may lose.
 const EXPLORE_SHARE: f64 = 0.0075;
-/// What exploration may lose before it has earned a share, and the most that it saves up, in plain passes.
-const INITIAL_EXPLORE_BUDGET: f64 = 0.15;
+/// The most that exploration saves up, and the most that it owes after a loss, in plain passes.
 const MAX_EXPLORE_BUDGET: f64 = 2.0;
-/// The most that one exploring pass is charged, over what it was expected to take: delays of the machine are not its fault.
-const OUTLIER_CAP: f64 = 2.0;
 
 /// Drafts must be worth this many times plain decoding. Costs and probabilities are estimates, and the best of many estimates
 /// is on average too good.
@@ -38,9 +35,8 @@ const OPTIMISTIC_PLAIN: f64 = 0.6;
 /// Plain passes in succession when it is timed again: a draft slows the first of them.
 const PLAIN_RETIMINGS: usize = 3;
 
-/// The optimistic cost of a size falls with the age of its timing: by all of it after so many passes, and by half at most.
+/// The optimistic cost of a size falls with the age of its timing, to 0 after this many passes.
 const STALENESS: f64 = 2000.0;
-const MAX_OPTIMISM: f64 = 0.5;
 /// The optimistic cost of a size that was never timed, over its estimate.
 const OPTIMISTIC_UNKNOWN: f64 = 0.7;
 
@@ -104,8 +100,8 @@ pub struct AutoBudget {
     max_nodes: usize,
     /// Seconds of a step outside the forward pass.
     overhead: f64,
-    /// Seconds that exploration may still lose; none before the first.
-    explore_budget: Option<f64>,
+    /// Seconds that exploration may lose now.
+    explore_budget: f64,
     /// A decaying maximum of the chosen sizes.
     recent_max: f64,
     estimates: Vec<Estimate>,
@@ -131,12 +127,12 @@ impl AutoBudget {
     #[must_use]
     pub fn new(saved: Option<CostCurve>) -> Self {
         Self {
-            recent_max: if saved.is_some() { 8.0 } else { 4.0 },
             cost: OnlineCostModel::new(saved),
             deterministic: false,
             max_nodes: MAX_NODES,
             overhead: 0.0,
-            explore_budget: None,
+            explore_budget: 0.0,
+            recent_max: 8.0,
             estimates: Vec::with_capacity(2 * MAX_NODES),
             decision: SizeDecision::default(),
             best_rate: f64::INFINITY,
@@ -220,10 +216,10 @@ impl AutoBudget {
         self.best_rate = best.tokens / (best.seconds + self.overhead_of(best.nodes, pass));
         self.decision = if self.retime_plain && best.nodes != 0 {
             self.expect(0, candidates, pass)
-        } else if !self.deterministic && optimistic != best.nodes {
-            self.try_explore(optimistic, best, candidates, pass).unwrap_or(best)
-        } else {
+        } else if self.deterministic {
             best
+        } else {
+            self.try_explore(optimistic, best, candidates, pass).unwrap_or(best)
         };
         self.explored += u64::from(self.decision.explores);
         self.nodes += self.decision.nodes as u64;
@@ -253,12 +249,11 @@ impl AutoBudget {
             let possible = match (nodes, age) {
                 (0, Some(age)) if age >= PLAIN_STALE_AFTER => seconds * OPTIMISTIC_PLAIN,
                 (0, _) => seconds,
-                (_, Some(age)) => (seconds * (1.0 - (age as f64 / STALENESS).min(MAX_OPTIMISM))).max(plain),
+                (_, Some(age)) => (seconds * (1.0 - age as f64 / STALENESS)).max(plain),
                 (_, None) => (seconds * OPTIMISTIC_UNKNOWN).max(plain),
             };
             let rate = tokens / (possible + overhead);
-            // Not for a difference of rounding.
-            if rate > optimistic_rate * 1.0001 {
+            if rate > optimistic_rate {
                 (optimistic, optimistic_rate) = (nodes, rate);
             }
         }
@@ -280,23 +275,18 @@ impl AutoBudget {
 
     /// Explores about `nodes` nodes, if the expected loss fits the explore budget.
     fn try_explore(
-        &mut self,
+        &self,
         nodes: usize,
         best: SizeDecision,
         candidates: &[CandidateNode],
         pass: PlainPass,
     ) -> Option<SizeDecision> {
-        let plain = self.estimates[pass.rows].seconds;
-        let budget = *self.explore_budget.get_or_insert(INITIAL_EXPLORE_BUDGET * plain);
-        // At most twice the rows that were timed.
-        let timed = self.estimates.iter().rposition(|estimate| estimate.age.is_some()).unwrap_or(pass.rows);
-        let nodes = nodes.min((2 * timed.max(1)).saturating_sub(pass.rows)).min(candidates.len());
         if nodes == best.nodes {
             return None;
         }
         let decision = self.expect(nodes, candidates, pass);
         let loss = decision.seconds + self.overhead - decision.tokens / self.best_rate;
-        (loss.max(0.0) <= budget).then_some(decision)
+        (loss.max(0.0) <= self.explore_budget).then_some(decision)
     }
 
     /// Learns what the pass of the last decision took and brought.
@@ -305,16 +295,15 @@ impl AutoBudget {
         if self.deterministic || !(seconds > 0.0 && seconds.is_finite()) {
             return;
         }
-        let SizeDecision { nodes, explores, seconds: expected, .. } = self.decision;
-        let single_row = self.estimates.get(1).map_or(seconds, |estimate| estimate.seconds);
-        let mut explore_budget = self.explore_budget.unwrap_or(INITIAL_EXPLORE_BUDGET * single_row);
+        let SizeDecision { nodes, explores, .. } = self.decision;
+        self.explore_budget += EXPLORE_SHARE * seconds;
         if explores {
             // The loss by what the pass brought, not by what it promised: where promises fail, exploring loses by that too.
-            let charged = seconds.min(OUTLIER_CAP * expected) + self.overhead;
-            explore_budget -= charged - tokens as f64 / self.best_rate;
+            self.explore_budget -= seconds + self.overhead - tokens as f64 / self.best_rate;
         }
-        explore_budget += EXPLORE_SHARE * seconds;
-        self.explore_budget = Some(explore_budget.min(MAX_EXPLORE_BUDGET * single_row));
+        let single_row = self.estimates.get(1).map_or(seconds, |estimate| estimate.seconds);
+        let most = MAX_EXPLORE_BUDGET * single_row;
+        self.explore_budget = self.explore_budget.clamp(-most, most);
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
         let mut undisturbed = seconds;
         if nodes > 0 {

@@ -217,13 +217,11 @@ impl OnlineCostModel {
                 self.speed *= ratio.clamp(0.5, 2.0);
             }
             (Some(ratio), Some(factor)) => {
-                let ratio = ratio.clamp(0.2, 5.0);
                 // Each size is compared with its own past, since one pass of a size among others would always be an outlier.
                 let median = median_of_three(ratio, &mut bucket.last_ratios);
                 let own =
                     if bucket.times < 2 { ratio.clamp(1.0 / MAX_FIRST_MOVE, MAX_FIRST_MOVE) } else { median };
-                // The estimate before the first time counts as one time, too.
-                *factor *= own.powf(FACTOR_RATE.max(1.0 / f64::from(bucket.times + 2)));
+                *factor *= own.powf(FACTOR_RATE.max(1.0 / f64::from(bucket.times + 1)));
                 bucket.times = bucket.times.saturating_add(1);
                 self.speed *= median_of_three(ratio, &mut self.last_ratios).powf(SPEED_RATE);
             }

@@ -6,14 +6,8 @@
 
 /// Plain passes after a draft that are tracked apart. Later ones count as undisturbed.
 const TRACKED: usize = 5;
-/// The share by which one observation moves a slowdown.
+/// The share by which one observation moves an estimate.
 const RATE: f64 = 0.05;
-/// The share that is kept of older drafts at each new one.
-const DECAY: f64 = 0.98;
-/// Drafts that are assumed to have slowed nothing, before any was seen.
-const PRIOR_DRAFTS: f64 = 4.0;
-/// The range of a believable slowdown.
-const RANGE: std::ops::RangeInclusive<f64> = -0.5..=1.0;
 
 #[derive(Clone, Debug)]
 pub(super) struct PostDraftSlowdown {
@@ -21,19 +15,19 @@ pub(super) struct PostDraftSlowdown {
     plain_passes: usize,
     /// By plain passes since the last draft: the relative slowdown over undisturbed plain decoding.
     slowdown: [f64; TRACKED],
-    /// The slowdowns that drafts caused, summed in plain passes, and the number of drafts. Older ones decay.
-    total: f64,
-    drafts: f64,
+    /// The slowdowns since the last draft, summed in plain passes, and their running mean over drafts.
+    since_draft: f64,
+    per_draft: f64,
 }
 
 impl PostDraftSlowdown {
     pub(super) fn new() -> Self {
-        Self { plain_passes: TRACKED, slowdown: [0.0; TRACKED], total: 0.0, drafts: PRIOR_DRAFTS }
+        Self { plain_passes: TRACKED, slowdown: [0.0; TRACKED], since_draft: 0.0, per_draft: 0.0 }
     }
 
     /// What one draft costs the plain passes after it, in plain passes.
     pub(super) fn per_draft(&self) -> f64 {
-        (self.total / self.drafts).max(0.0)
+        self.per_draft.max(0.0)
     }
 
     /// Plain passes since the last draft, at most [`TRACKED`].
@@ -43,9 +37,9 @@ impl PostDraftSlowdown {
 
     /// Records a pass with drafts.
     pub(super) fn record_draft(&mut self) {
+        self.per_draft += (self.since_draft - self.per_draft) * RATE;
+        self.since_draft = 0.0;
         self.plain_passes = 0;
-        self.total *= DECAY;
-        self.drafts = self.drafts * DECAY + 1.0;
     }
 
     /// Records a plain pass of `seconds`, expected to take `expected` if undisturbed. Returns its time without the slowdown.
@@ -54,9 +48,10 @@ impl PostDraftSlowdown {
         self.plain_passes += 1;
         let ratio = seconds / expected;
         if ratio.is_finite() {
-            *slowdown += ((ratio - 1.0).clamp(*RANGE.start(), *RANGE.end()) - *slowdown) * RATE;
+            // Greater differences are delays of the machine.
+            *slowdown += (ratio.clamp(0.5, 2.0) - 1.0 - *slowdown) * RATE;
         }
-        self.total += *slowdown;
+        self.since_draft += *slowdown;
         seconds / (1.0 + slowdown.max(0.0))
     }
 }

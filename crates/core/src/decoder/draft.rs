@@ -72,7 +72,8 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             }
             session.unpruned_tree.copy_from(&session.tree);
             let first = chosen.partition_point(|candidate| (candidate.tree as usize) < index);
-            let mut own = chosen[first..].iter().filter(|candidate| candidate.tree as usize == index).peekable();
+            let mut own =
+                chosen[first..].iter().filter(|candidate| candidate.tree as usize == index).peekable();
             session.tree.retain(|node| own.next_if(|candidate| candidate.node == node).is_some());
         }
     }
