@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use upcycle_core::{Context, Decoder, DraftTree, Drafter, NodeId, NullDrafter, Outcome, Request, TokenId};
-use upcycle_testkit::NaiveVerifier; // a backend's verifier goes here
+use upcycle_testkit::NaiveVerifier; // use a backend's verifier here
 
 #[derive(Default)]
 struct LastSuccessor {

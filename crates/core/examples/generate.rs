@@ -3,7 +3,7 @@
 //! `cargo run -p upcycle-core --example generate`
 
 use upcycle_core::{AdjacencyMatrix, Decoder, Request, TokenRecycling, TreeTemplate};
-use upcycle_testkit::NaiveVerifier; // a backend's verifier goes here
+use upcycle_testkit::NaiveVerifier; // use a backend's verifier here
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let verifier = NaiveVerifier::new(1000, 42);

@@ -3,7 +3,7 @@
 //! `cargo run -p upcycle-core --example several_sequences`
 
 use upcycle_core::{AdjacencyMatrix, Decoder, Request, Session, TokenRecycling, TreeTemplate};
-use upcycle_testkit::NaiveVerifier; // a backend's verifier goes here
+use upcycle_testkit::NaiveVerifier; // use a backend's verifier here
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let drafter = TokenRecycling::new(AdjacencyMatrix::new(1000, 8)?, TreeTemplate::paper_80());

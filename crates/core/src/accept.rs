@@ -25,7 +25,7 @@ impl AcceptedPath {
 }
 
 /// Follows `tree` from its root and records the path in `path`. At each node `sample` gives the token that the model itself
-/// puts there. If a child holds that token, the path goes on to this child; else the token is the bonus token and the path
+/// puts there. If a child holds that token, the path continues there; else the token is the bonus token and the path
 /// ends.
 ///
 /// Drafts are deterministic, so this is exact for greedy decoding and for sampling alike: the sampled tokens are those of
@@ -42,7 +42,7 @@ impl AcceptedPath {
 /// tree.restart(1, TreeLimits::UNBOUNDED);
 /// let two = tree.push(NodeId::ROOT, 2, None)?;
 /// let mut path = AcceptedPath::default();
-/// // A model that always says the next number.
+/// // A model that always generates the next number.
 /// accept(&tree, &mut path, |node| Ok::<_, ()>(tree.tokens()[node.index()] + 1)).unwrap();
 /// assert_eq!(path.nodes, [NodeId::ROOT, two]);
 /// assert_eq!(path.sampled, [2, 3]);

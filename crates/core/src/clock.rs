@@ -1,8 +1,8 @@
-//! The time that a decoder is given, so that it can be simulated.
+//! The time source of a decoder, so that tests can simulate time.
 
 use std::time::{Duration, Instant};
 
-/// A clock: time since some fixed moment. It may stand still; a decoder ignores a step back.
+/// A clock: the time since some fixed moment. A decoder counts a step back as no time.
 pub trait Clock: Send {
     /// The time now.
     fn now(&self) -> Duration;

@@ -1,4 +1,4 @@
-//! The contract of a drafter: guess trees, learn from what the model said of them.
+//! The contract of a drafter: guess trees, learn from how the model scored them.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub enum Phase {
     Decode,
 }
 
-/// What the model said of one tree: the scored rows and the accepted path.
+/// How the model scored one tree: the rows and the accepted path.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
     /// The sequence.
@@ -71,7 +71,7 @@ pub struct Footprint {
     pub rows: usize,
 }
 
-/// Guesses what the model will say next.
+/// Guesses which tokens come next.
 ///
 /// # Why the trait is as it is
 ///

@@ -129,9 +129,9 @@ impl AdjacencyMatrix {
         }
         let row = &mut self.slots[token as usize * self.k..][..self.k];
         let was_vacant = row[0] == 0;
-        let mut sound = candidates.iter().filter(|&&candidate| (candidate as usize) < vocab);
+        let mut valid = candidates.iter().filter(|&&candidate| (candidate as usize) < vocab);
         for slot in row.iter_mut() {
-            *slot = sound.next().map_or(0, |candidate| candidate + 1);
+            *slot = valid.next().map_or(0, |candidate| candidate + 1);
         }
         self.rows = self.rows + usize::from(was_vacant) - usize::from(row[0] == 0);
         self.scores[token as usize * self.k..][..self.k].fill(0);

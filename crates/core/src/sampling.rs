@@ -80,11 +80,11 @@ impl Sampling {
     /// [`SamplingError`] names the setting, its value and its range.
     pub fn new(config: SamplingConfig) -> Result<Self, SamplingError> {
         let SamplingConfig { temperature, top_p, min_p, repeat_penalty, .. } = config;
-        let check = |name, found: f32, sound: bool, expected| {
-            if sound { Ok(()) } else { Err(SamplingError { name, found, expected }) }
+        let check = |name, found: f32, valid: bool, expected| {
+            if valid { Ok(()) } else { Err(SamplingError { name, found, expected }) }
         };
-        let warm = temperature == 0.0 || (1e-3..=100.0).contains(&temperature);
-        check("temperature", temperature, warm, "0 (greedy), or 0.001 to 100")?;
+        let in_range = temperature == 0.0 || (1e-3..=100.0).contains(&temperature);
+        check("temperature", temperature, in_range, "0 (greedy), or 0.001 to 100")?;
         check("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "above 0, at most 1 (off)")?;
         check("min_p", min_p, (0.0..=1.0).contains(&min_p), "0 (off) to 1")?;
         let positive = (0.1..=10.0).contains(&repeat_penalty);

@@ -140,9 +140,9 @@ impl TreeTemplate {
         let chances = match file.rank_chances {
             None => DEFAULT_CHANCES.to_vec(),
             Some(chances) => {
-                let sound = (1..=MAX_RANKS).contains(&chances.get_ref().len())
+                let valid = (1..=MAX_RANKS).contains(&chances.get_ref().len())
                     && chances.get_ref().iter().all(|&chance| chance > 0.0 && chance <= 1.0);
-                if !sound {
+                if !valid {
                     return Err(TemplateError::Chance {
                         line: line(chances.span().start),
                         found: format!("{:?}", chances.get_ref()),

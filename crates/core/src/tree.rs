@@ -77,7 +77,7 @@ impl Default for DraftTree {
 }
 
 impl DraftTree {
-    /// A tree of the root alone, token 0, to which nothing can be added before a [`restart`](Self::restart).
+    /// A tree of only the root, token 0, to which nothing can be added before a [`restart`](Self::restart).
     #[must_use]
     pub fn new() -> Self {
         let mut tree = Self {

@@ -3,7 +3,7 @@
 /// The kinds of tree that limits allow or a backend can verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shape {
-    /// The root alone: plain decoding.
+    /// Only the root: plain decoding.
     Plain,
     /// One path: no node has two children.
     Chain,
@@ -18,7 +18,7 @@ pub enum Shape {
 pub struct TreeLimits {
     /// Draft nodes, without the root.
     pub nodes: usize,
-    /// Leaves. A tree always has at least one: the root, while it is alone.
+    /// Leaves. A tree always has at least one: the root, if there is no other node.
     pub leaves: usize,
     /// The depth of the deepest node; the root has depth 0.
     pub depth: usize,
@@ -28,7 +28,7 @@ impl TreeLimits {
     /// No limits.
     pub const UNBOUNDED: TreeLimits = TreeLimits { nodes: usize::MAX, leaves: usize::MAX, depth: usize::MAX };
 
-    /// The root alone: plain decoding.
+    /// Only the root: plain decoding.
     pub const NONE: TreeLimits = TreeLimits { nodes: 0, leaves: 1, depth: 0 };
 
     /// The limits of trees that fit both `self` and `other`.

@@ -64,7 +64,7 @@ fn fill(
     let (max_rows, known) = (limits.max_rows.max(1), limits.vocab.min(matrix.vocab()));
     let tree_limits = limits.tree_limits(context.len().saturating_sub(1), 1);
     let per_pass = tree_limits.nodes.min(tree_limits.leaves).min(MAX_TOKENS);
-    // A tree of the root and one token would cost two rows, a root alone costs one.
+    // With a single token per pass, the token is the root: one row instead of two.
     let (root, prefix) = match context.split_last() {
         Some((&root, prefix)) if per_pass > 1 => (Some(root), prefix),
         _ => (None, context),

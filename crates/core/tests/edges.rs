@@ -69,8 +69,8 @@ fn greedy(prompt: &[TokenId], max_tokens: usize) -> Case {
 
 /// The same case, greedy and sampled.
 fn both(case: &Case) -> [Case; 2] {
-    let warm = SamplingConfig { temperature: 0.9, seed: 5, ..SamplingConfig::default() };
-    [case.clone(), Case { sampling: warm, ..case.clone() }]
+    let sampling = SamplingConfig { temperature: 0.9, seed: 5, ..SamplingConfig::default() };
+    [case.clone(), Case { sampling, ..case.clone() }]
 }
 
 /// Decodes and compares with plain decoding; gives the steps after the prompt.

@@ -11,8 +11,8 @@ use upcycle_testkit::{Failure, ManualClock, NaiveVerifier, RandomDrafter};
 const VOCAB: usize = 32;
 
 fn request(greedy: bool, max_tokens: usize) -> Request {
-    let warm = SamplingConfig { temperature: 0.9, seed: 4, ..SamplingConfig::default() };
-    let sampling = if greedy { Sampling::greedy() } else { Sampling::new(warm).unwrap() };
+    let config = SamplingConfig { temperature: 0.9, seed: 4, ..SamplingConfig::default() };
+    let sampling = if greedy { Sampling::greedy() } else { Sampling::new(config).unwrap() };
     Request { sampling, ..Request::greedy(max_tokens) }
 }
 
@@ -31,7 +31,7 @@ fn seen(session: &Session) -> impl PartialEq + std::fmt::Debug + use<> {
 
 /// Decodes three prompts at once and counts the steps that failed.
 fn run<D: Drafter>(model: NaiveVerifier, drafter: D, greedy: bool) -> (Vec<Vec<TokenId>>, usize) {
-    // A clock that stands still, so that statistics can be compared.
+    // The clock does not move, so that statistics can be compared.
     let mut decoder =
         Decoder::new(model, drafter).with_clock(ManualClock::default()).with_budget(12).with_prefill_chunk(8);
     let mut sessions: Vec<Session> =

@@ -140,12 +140,12 @@ fn scores_are_the_softmax_over_the_candidates_of_a_row() {
 }
 
 /// The bytes of a valid snapshot.
-fn sound(folder: &Path) -> Vec<u8> {
+fn valid(folder: &Path) -> Vec<u8> {
     let mut matrix = AdjacencyMatrix::new(20, 3).unwrap();
     matrix.update(2, &[4, 5]);
     matrix.update(7, &[1, 2, 3]);
     matrix.update(19, &[19]);
-    let path = folder.join("sound.bin");
+    let path = folder.join("valid.bin");
     matrix.save(&path, &FINGERPRINT).unwrap();
     fs::read(path).unwrap()
 }
@@ -159,7 +159,7 @@ fn load(folder: &Path, bytes: &[u8]) -> Result<AdjacencyMatrix, SnapshotError> {
 #[test]
 fn a_truncated_or_extended_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let bytes = sound(folder.path());
+    let bytes = valid(folder.path());
     assert!(load(folder.path(), &bytes).is_ok());
     for len in 0..bytes.len() {
         match load(folder.path(), &bytes[..len]) {
@@ -177,7 +177,7 @@ fn a_truncated_or_extended_file_is_refused() {
 #[test]
 fn a_flipped_bit_anywhere_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let bytes = sound(folder.path());
+    let bytes = valid(folder.path());
     for at in 0..bytes.len() {
         for bit in 0..8 {
             let mut changed = bytes.clone();
@@ -198,7 +198,7 @@ fn a_flipped_bit_anywhere_is_refused() {
 #[test]
 fn invalid_values_are_refused_despite_a_right_checksum() {
     let folder = tempfile::tempdir().unwrap();
-    let bytes = sound(folder.path());
+    let bytes = valid(folder.path());
     let row = |index: usize| 56 + index * 19;
     // (byte, value): a token past the vocabulary, a candidate past it, rows out of order, a row twice, no candidates, a
     // vacant slot before one that is not, the score of a vacant slot.

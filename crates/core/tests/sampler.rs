@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use upcycle_core::{Sampler, Sampling, SamplingConfig, TokenId};
 use upcycle_testkit::NaiveVerifier;
 
-const DRAWS: usize = 100_000;
+const SAMPLES: usize = 100_000;
 
 fn probabilities(logits: &[f32], temperature: f64) -> Vec<f64> {
     let weights: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) / temperature).exp()).collect();
@@ -44,21 +44,21 @@ fn sampler(config: SamplingConfig) -> Sampler {
 
 #[test]
 fn samples_follow_the_softmax_over_positions_seeds_and_streams() {
-    let warm = SamplingConfig { temperature: 1.0, seed: 5, ..SamplingConfig::default() };
+    let base = SamplingConfig { seed: 5, ..SamplingConfig::default() };
     for (temperature, model) in [(1.0_f32, 1), (0.6, 2), (2.5, 3)] {
         let logits = NaiveVerifier::new(40, model).logits_after(&[1, 2, 3]);
         let p = probabilities(&logits, f64::from(temperature));
-        let expected: Vec<f64> = p.iter().map(|p| p * DRAWS as f64).collect();
+        let expected: Vec<f64> = p.iter().map(|p| p * SAMPLES as f64).collect();
         // Positions, seeds and streams each give new noise.
         for along in 0..3 {
             let mut counts = vec![0; logits.len()];
-            for draw in 0..DRAWS {
-                let mut config = SamplingConfig { temperature, ..warm };
+            for index in 0..SAMPLES {
+                let mut config = SamplingConfig { temperature, ..base };
                 let mut position = 7;
                 match along {
-                    0 => position = draw,
-                    1 => config.seed = draw as u64,
-                    _ => config.stream = draw as u32,
+                    0 => position = index,
+                    1 => config.seed = index as u64,
+                    _ => config.stream = index as u32,
                 }
                 counts[sampler(config).sample(&logits, position, &[]).token as usize] += 1;
             }
@@ -74,12 +74,12 @@ fn neighbouring_positions_are_independent() {
     let config = SamplingConfig { temperature: 1.0, seed: 11, ..SamplingConfig::default() };
     let mut sampler = sampler(config);
     let samples: Vec<usize> =
-        (0..2 * DRAWS).map(|at| sampler.sample(&logits, at, &[]).token as usize).collect();
+        (0..2 * SAMPLES).map(|at| sampler.sample(&logits, at, &[]).token as usize).collect();
     let mut counts = vec![0; 25];
     for pair in samples.chunks_exact(2) {
         counts[pair[0] * 5 + pair[1]] += 1;
     }
-    let expected: Vec<f64> = (0..25).map(|pair| p[pair / 5] * p[pair % 5] * DRAWS as f64).collect();
+    let expected: Vec<f64> = (0..25).map(|pair| p[pair / 5] * p[pair % 5] * SAMPLES as f64).collect();
     assert!(fits(&counts, &expected), "{:?}", chi_square(&counts, &expected));
 }
 
@@ -87,10 +87,10 @@ fn neighbouring_positions_are_independent() {
 fn a_wrong_distribution_is_detected() {
     let logits = NaiveVerifier::new(40, 1).logits_after(&[1, 2, 3]);
     let p = probabilities(&logits, 1.05);
-    let expected: Vec<f64> = p.iter().map(|p| p * DRAWS as f64).collect();
+    let expected: Vec<f64> = p.iter().map(|p| p * SAMPLES as f64).collect();
     let mut sampler = sampler(SamplingConfig { temperature: 1.0, seed: 5, ..SamplingConfig::default() });
     let mut counts = vec![0; logits.len()];
-    for position in 0..DRAWS {
+    for position in 0..SAMPLES {
         counts[sampler.sample(&logits, position, &[]).token as usize] += 1;
     }
     assert!(!fits(&counts, &expected), "a temperature five percent off");

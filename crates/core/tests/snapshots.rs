@@ -78,13 +78,13 @@ fn a_killed_process_leaves_the_old_file_or_the_new_one() {
         let name = "a_killed_process_leaves_the_old_file_or_the_new_one";
         let mut child = again(name, folder.path(), last + 1, &mut this_program());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let said = |line: String| line.strip_prefix("saved ")?.parse().ok();
-        let begun: Option<usize> = lines.by_ref().find_map(said);
+        let saved = |line: String| line.strip_prefix("saved ")?.parse().ok();
+        let begun: Option<usize> = lines.by_ref().find_map(saved);
         // At any moment of the saves that follow, whose time is no multiple of this.
         thread::sleep(Duration::from_micros(attempt * 173 % 20_000));
         child.kill().unwrap();
         child.wait().unwrap();
-        let announced = lines.filter_map(said).last().or(begun).expect("it saved at least once");
+        let announced = lines.filter_map(saved).last().or(begun).expect("it saved at least once");
         let found = number(folder.path());
         assert!(found == announced || found == announced + 1, "{found} after {announced} was announced");
         last = found;
@@ -117,9 +117,9 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     limited.arg(std::env::current_exe().unwrap());
     let name = "a_failed_write_leaves_the_old_file_and_nothing_else";
     let mut child = again(name, folder.path(), 2, &mut limited);
-    let mut said = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(child.wait().unwrap().success() && said.lines().any(|line| line == "refused"), "{said}");
+    let mut output = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+    assert!(child.wait().unwrap().success() && output.lines().any(|line| line == "refused"), "{output}");
     assert_eq!(number(folder.path()), 1);
     assert_eq!(others(folder.path()), BTreeSet::new());
 }

@@ -88,7 +88,7 @@ fn it_ends_when_it_is_told_to_and_keeps_what_it_has() {
     };
     vocabulary::fill_vacant_rows(&mut matrix, &mut model, &[5], stop_after(2)).unwrap();
     assert_eq!(matrix.tokens().collect::<Vec<_>>(), (0..20).collect::<Vec<_>>(), "by rising id");
-    // And goes on from there.
+    // A second call continues there.
     vocabulary::fill_vacant_rows(&mut matrix, &mut model, &[5], stop_after(9)).unwrap();
     assert_eq!(matrix.rows(), VOCAB);
     assert_eq!(model.forwards(), 4);

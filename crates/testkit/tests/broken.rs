@@ -1,4 +1,4 @@
-//! The suite tests itself: verifiers broken on purpose fail the laws that their fault touches, and no others.
+//! Tests of the laws themselves: broken verifiers break the laws that their fault concerns, and no others.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ fn each_fault_from_outside_breaks_its_own_laws() {
             Fault::RowsMixedUp => vec![NeighboursDoNotMatter, TextIsPlain],
             Fault::IdsReused => vec![ClosedIdsAreDead],
             Fault::TopUnsorted => vec![TopIsTheHead, TextIsPlain],
-            // Laws 4 and 9 provoke an error on their way.
+            // Laws 4 and 9 cause an error themselves.
             Fault::ErrorForgets => vec![TruncateForgets, ErrorsChangeNothing, ClosedIdsAreDead],
             Fault::None => Vec::new(),
         };
@@ -61,7 +61,7 @@ fn each_fault_from_outside_breaks_its_own_laws() {
             subject(upcycle_testkit::ancestors).wrapped(move |verifier| Faulty::new(verifier, fault))
         });
         if expected == one_row {
-            // A text notices one wrong row only if it happens to be drawn from.
+            // A text shows one wrong row only if a token is sampled from it.
             found.remove(&TextIsPlain);
         }
         assert_eq!(found, BTreeSet::from_iter(expected), "{fault:?}");
@@ -88,7 +88,7 @@ fn each_fault_from_inside_breaks_its_own_laws() {
 }
 
 #[test]
-fn what_cannot_be_tried_is_not_passed_over() {
+fn laws_that_cannot_be_tested_are_not_skipped() {
     let out_of_reach = |subject: Subject, law| match laws::check(&subject, law) {
         Err(broken) => matches!(broken.cause, Cause::OutOfReach { .. }),
         Ok(()) => false,
@@ -100,7 +100,7 @@ fn what_cannot_be_tried_is_not_passed_over() {
 }
 
 #[test]
-fn a_law_11_that_does_not_hold_is_broken() {
+fn a_missing_error_breaks_law_11() {
     let subject = Subject::new(model).not_finite(model);
     let broken = laws::check(&subject, NotFiniteIsAnError).unwrap_err();
     assert!(matches!(broken.cause, Cause::Differs { .. }), "{broken}");

@@ -1,4 +1,4 @@
-//! The naive verifier keeps every law, whatever trees and limits it is given.
+//! The naive verifier obeys every law, with any trees and limits.
 
 use upcycle_core::{Limits, Support};
 use upcycle_testkit::{Failure, Fault, Faulty, NaiveVerifier, Subject, Tolerance};
@@ -65,7 +65,7 @@ upcycle_testkit::conformance! {
     exempt: [],
 }
 
-// The wrapper itself adds no fault.
+// The wrapper alone adds no fault.
 upcycle_testkit::conformance! {
     mod wrapped;
     subject: || subject(|| NaiveVerifier::new(64, 7)).wrapped(|verifier| Faulty::new(verifier, Fault::None)),

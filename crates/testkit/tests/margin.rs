@@ -1,10 +1,10 @@
-//! The margin rule of law 10, on a verifier whose logits depend a little on how many rows a pass has, as those of a
-//! matrix product that is not row-invariant do.
+//! The margin rule of law 10, on a verifier whose logits depend slightly on the number of rows in a pass, like those of a
+//! matrix product that is not row-invariant.
 
 use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_testkit::{Cause, NaiveVerifier, Subject, Tolerance, laws};
 
-/// Moves each logit by at most `size`, by the size of the pass.
+/// Changes each logit by at most `size`, depending on the number of rows.
 struct Jittery {
     inner: NaiveVerifier,
     size: f32,
@@ -28,12 +28,12 @@ impl Verifier for Jittery {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.inner.forward(steps, top)?;
-        self.rows = steps.iter().map(|step| step.tree.len()).sum();
-        for step in 0..steps.len() {
-            for node in top.nodes(step) {
-                let row = Row { input: step, node };
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.inner.forward(inputs, top)?;
+        self.rows = inputs.iter().map(|input| input.tree.len()).sum();
+        for input in 0..inputs.len() {
+            for node in top.nodes(input) {
+                let row = Row { input, node };
                 let logits = self.logits(row)?.to_vec();
                 top.rank(row, &logits)?;
             }
@@ -62,14 +62,14 @@ fn subject(size: f32, tolerance: Tolerance) -> Subject {
 }
 
 #[test]
-fn a_text_that_parts_within_the_margin_is_counted() {
+fn a_difference_within_the_margin_is_counted() {
     let agreement = laws::text_is_plain(&subject(0.2, Tolerance::Within(0.25))).unwrap();
     assert!(agreement.within_margin > 0, "{agreement:?}");
     assert!(agreement.tokens > 0, "{agreement:?}");
 }
 
 #[test]
-fn a_change_beyond_the_tolerance_is_no_margin() {
+fn a_difference_beyond_the_tolerance_is_an_error() {
     let broken = laws::text_is_plain(&subject(0.2, Tolerance::Within(0.1))).unwrap_err();
     assert!(matches!(broken.cause, Cause::Differs { .. }), "{broken}");
     let broken = laws::text_is_plain(&subject(0.2, Tolerance::Exact)).unwrap_err();

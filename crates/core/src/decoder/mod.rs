@@ -102,7 +102,7 @@ enum Budget {
 const PREFILL_CHUNK: usize = 512;
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
-    /// A decoder on the system's clock, without a budget: drafts are limited by the backend alone.
+    /// A decoder on the system's clock, without a budget: only the backend limits drafts.
     pub fn new(verifier: V, drafter: D) -> Self {
         let top = TopK::new(drafter.k());
         Self {
@@ -228,7 +228,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let max_tokens = self.verifier.limits().max_context.min(1 << 20);
         let seq = self.verifier.open()?;
         let mut session = Session::new(seq, prompt, request, max_tokens, Arc::clone(&self.dropped));
-        // Behind those that wait already.
+        // It queues after the sessions that wait already.
         session.last_pass = self.passes;
         Ok(session)
     }

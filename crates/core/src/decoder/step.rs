@@ -20,7 +20,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     ///
     /// # Errors
     /// [`StepError`] names the sessions that did not advance, by their positions among those given, and says why. A row
-    /// that is not finite stops its session alone: the pass is run again without it. An engine that fails stops all
+    /// that is not finite stops only its session: the pass is run again without it. An engine that fails stops all
     /// sessions of the pass. Whatever failed, nothing is half committed.
     pub fn step<'s>(&mut self, sessions: impl IntoIterator<Item = &'s mut Session>) -> Result<(), StepError> {
         self.close_dropped();
@@ -129,7 +129,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         Duration::ZERO
     }
 
-    /// Samples each session's path; a row that cannot be read stops its session alone.
+    /// Samples each session's path; a row that cannot be read stops only its session.
     fn accept(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) {
         let mut next = 0;
         while next < active.len() {

@@ -81,18 +81,18 @@ pub fn text_is_plain_with<D: Drafter>(subject: &Subject, drafter: D) -> Result<A
 }
 
 fn samplings(probe: &Probe<'_>) -> Checked<Vec<Sampling>> {
-    let warm = SamplingConfig { temperature: 0.8, seed: probe.subject.seed, ..SamplingConfig::default() };
-    let mut configs = vec![SamplingConfig::default(), warm, SamplingConfig { stream: 1, ..warm }];
+    let sampled = SamplingConfig { temperature: 0.8, seed: probe.subject.seed, ..SamplingConfig::default() };
+    let mut configs = vec![SamplingConfig::default(), sampled, SamplingConfig { stream: 1, ..sampled }];
     if probe.subject.tolerance == Tolerance::Exact {
         // With these, a small change of a logit can change a score by much, which the margin rule does not cover.
-        configs.push(SamplingConfig { top_k: 20, top_p: 0.9, min_p: 0.01, ..warm });
+        configs.push(SamplingConfig { top_k: 20, top_p: 0.9, min_p: 0.01, ..sampled });
         configs.push(SamplingConfig { repeat_penalty: 1.3, ..SamplingConfig::default() });
     }
     let checked: Result<Vec<_>, _> = configs.into_iter().map(Sampling::new).collect();
     checked.map_err(|error| probe.out_of_reach(error))
 }
 
-/// Decodes each case alone, token by token.
+/// Decodes each case on its own, token by token.
 fn plain_cases(probe: &mut Probe<'_>) -> Checked<Vec<Case>> {
     let mut cases = Vec::new();
     for sampling in samplings(probe)? {

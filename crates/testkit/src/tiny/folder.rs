@@ -1,4 +1,4 @@
-//! The same models as folders: a `config.json` and safetensors.
+//! Tiny models as folders: a `config.json` and safetensors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Scaling, Tiny};
 
-/// A tensor as a GGUF file has it, to be written as safetensors.
+/// A tensor in the layout of a GGUF file, to be written as safetensors.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// Its name in a GGUF file.
@@ -28,7 +28,7 @@ impl Tiny {
     /// The `config.json`.
     ///
     /// # Panics
-    /// If there is no `model_type` of the architecture.
+    /// If `config.json` has no `model_type` for the architecture.
     #[must_use]
     pub fn config(&self) -> Value {
         let class = match self.architecture {
@@ -81,10 +81,10 @@ impl Tiny {
         config
     }
 
-    /// Writes the model into a folder, matrices in this type and vectors in `F32`; in one file, or in two with an index.
+    /// Writes the model into a folder, with matrices in this type and vectors in `F32`. Writes one file, or two with an index.
     ///
     /// # Panics
-    /// If a file cannot be written, or the type is another than `F32`, `F16` and `BF16`.
+    /// If a file cannot be written, or the type is not `F32`, `F16` or `BF16`.
     pub fn write_folder(&self, folder: &Path, matrices: Dtype, shards: bool) {
         let stored = |(name, shape): (String, Vec<usize>)| {
             let values = self.values(&name, &shape);
@@ -103,8 +103,8 @@ impl Tiny {
 }
 
 impl Tiny {
-    /// Writes what the text layer reads beside a model: a byte-level tokenizer of printable ASCII, whose token 1,
-    /// `<|end|>`, ends a text (as token 0, `<|start|>`, does, which `generation_config.json` alone says), and a template.
+    /// Writes the files for the text layer: a chat template and a byte-level tokenizer of printable ASCII. Token 1, `<|end|>`,
+    /// ends a text. So does token 0, `<|start|>`, but only `generation_config.json` contains that.
     ///
     /// # Panics
     /// If a file cannot be written.
@@ -145,7 +145,7 @@ impl Tiny {
     }
 }
 
-/// Writes tensors of a model as safetensors: under their names there, llama's queries and keys as they stand there.
+/// Writes tensors of a model as safetensors: with the names and, for llama's queries and keys, the row order of that format.
 ///
 /// # Panics
 /// If a file cannot be written, or a tensor has more or fewer bytes than its shape says.
@@ -163,7 +163,7 @@ pub fn write_safetensors(tiny: &Tiny, tensors: Vec<Stored>, folder: &Path, shard
     let tensors: Vec<Stored> = tensors.into_iter().map(here).collect();
     let save = |file: &str, tensors: &[Stored]| {
         let views = tensors.iter().map(|Stored { name, dtype, shape, bytes }| {
-            (name, TensorView::new(*dtype, shape.clone(), bytes).expect("a sound tensor"))
+            (name, TensorView::new(*dtype, shape.clone(), bytes).expect("a valid tensor"))
         });
         let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         serialize_to_file(views, Some(format), &folder.join(file)).expect("to write");
@@ -182,7 +182,8 @@ pub fn write_safetensors(tiny: &Tiny, tensors: Vec<Stored>, folder: &Path, shard
     fs::write(folder.join("model.safetensors.index.json"), index.to_string()).expect("to write");
 }
 
-/// llama's rows in GGUF files stand as neighbours turn, `2i` and `2i + 1`: back to `i` and `i + head / 2`.
+/// Restores the row order of llama's queries and keys: GGUF files rotate the rows `2i` and `2i + 1` together, safetensors the
+/// rows `i` and `i + head / 2`.
 fn in_halves(bytes: &[u8], row_bytes: usize, head: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for head in bytes.chunks_exact(head * row_bytes) {

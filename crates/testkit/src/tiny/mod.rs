@@ -27,7 +27,7 @@ pub enum Scaling {
 /// A tiny model of the llama family with random weights in `f32`.
 #[derive(Clone, Debug)]
 pub struct Tiny {
-    /// `llama`, `mistral` (the same in a GGUF file), `qwen2`, `qwen3` or, as GGUF alone, `gemma2`.
+    /// `llama`, `mistral` (the same in a GGUF file), `qwen2`, `qwen3` or, only as GGUF, `gemma2`.
     pub architecture: &'static str,
     /// Width of an embedding.
     pub width: usize,
