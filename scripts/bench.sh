@@ -26,4 +26,4 @@ if [ -x .peers/native/bin/llama-server ]; then
   q4_0=${model%Q4_1.gguf}Q4_0.gguf
   [ ! -f "$q4_0" ] || server+=(--peer-model "$q4_0")
 fi
-exec "$upcycle" bench --config configs/candle-cpu.toml "${prompts[@]}" --arms "$ours,$peers" "${server[@]}" "$@"
+exec "$upcycle" bench --config configs/cpu.toml "${prompts[@]}" --arms "$ours,$peers" "${server[@]}" "$@"

@@ -145,7 +145,7 @@ fi
 
 if [ "$candle" = yes ] && [ "$provider" = cuda ]; then
   say "the same for candle on the GPU"
-  laws=(tensors rows_that_wait logits_are --quiet --test-threads 1)
+  laws=(--quiet --test-threads 1)
   if [ ${#candle_tests[@]} -gt 0 ]; then
     for executable in "${candle_tests[@]}"; do
       [ -x "$executable" ] || fail "$executable is not executable"

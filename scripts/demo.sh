@@ -13,6 +13,6 @@ prompt=${1:-"Write a Python function that returns the n-th Fibonacci number, the
 
 echo
 echo "> $prompt"
-"$upcycle" run --config configs/candle-cpu.toml --prompt "$prompt" --set decode.max_tokens=160
+"$upcycle" run --config configs/cpu.toml --prompt "$prompt" --set decode.max_tokens=160
 echo
-"$upcycle" run --config configs/candle-cpu.toml --prompt "$prompt" --set decode.max_tokens=160 --compare
+"$upcycle" run --config configs/cpu.toml --prompt "$prompt" --set decode.max_tokens=160 --compare

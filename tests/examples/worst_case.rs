@@ -1,7 +1,7 @@
 //! What an automatic budget costs where nothing pays: plain decoding beside a drafter that is always wrong, interleaved,
 //! on the models and backends of the configurations that are named.
 //!
-//! `cargo run --release -p upcycle-tests --example worst_case -- configs/candle-cpu.toml`
+//! `cargo run --release -p upcycle-tests --example worst_case -- configs/cpu.toml`
 
 use std::error::Error;
 use std::path::Path;

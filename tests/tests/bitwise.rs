@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use upcycle::{Config, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
-use upcycle_candle::{CandleVerifier, Model, Options};
 use upcycle_core::{
     AdjacencyMatrix, Commit, Decoder, DraftTree, Limits, NodeId, Request, Row, RowSelection, SeqId, TokenId,
     TokenRecycling, TopK, TreeInput, TreeTemplate, Verifier, VerifyError,
 };
+use upcycle_cpu::{CpuVerifier, Model, Options};
 
 const PROMPTS: usize = 20;
 const STEPS: usize = 64;
 
 /// Scores everything a second time, in a sequence beside, and compares whole rows of logits.
 struct Twice {
-    inner: CandleVerifier,
+    inner: CpuVerifier,
     /// The one open sequence and its twin.
     pair: Option<(SeqId, SeqId)>,
     tree: DraftTree,
@@ -133,7 +133,7 @@ fn trees_of_80_nodes_give_the_bits_of_sequential_decoding() {
     let text = Engine::load(&config, &registry, &mut |_| {}).unwrap().text;
     let model = Model::load(upcycle_testkit::real_model(), &Options::default()).unwrap();
     let twice = Twice {
-        inner: CandleVerifier::new(Arc::clone(&model)),
+        inner: CpuVerifier::new(Arc::clone(&model)),
         pair: None,
         tree: DraftTree::new(),
         rows: RowSelection::All,

@@ -1,12 +1,12 @@
-//! Engines beside each other: llama.cpp, which this project did not write, against candle's forward pass and exported graphs.
+//! Engines beside each other: llama.cpp, which this project did not write, against the backend `cpu` and exported graphs.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use upcycle_candle::CandleVerifier;
 use upcycle_core::{
     Decoder, DraftTree, NullDrafter, Request, Row, RowSelection, TokenId, TopK, TreeInput, Verifier,
 };
+use upcycle_cpu::CpuVerifier;
 use upcycle_llama_cpp::LlamaVerifier;
 use upcycle_ort::OrtVerifier;
 use upcycle_testkit::real_model;
@@ -23,10 +23,8 @@ fn llama_cpp(path: &Path) -> LlamaVerifier {
     LlamaVerifier::new(model).expect("a context")
 }
 
-fn candle(path: &Path) -> CandleVerifier {
-    CandleVerifier::new(
-        upcycle_candle::Model::load(path, &upcycle_candle::Options::default()).expect("a model"),
-    )
+fn cpu(path: &Path) -> CpuVerifier {
+    CpuVerifier::new(upcycle_cpu::Model::load(path, &upcycle_cpu::Options::default()).expect("a model"))
 }
 
 /// The ids and logits of the best 8 of each row of a text, and the logits of its last row, `[vocab]`.
@@ -76,9 +74,9 @@ fn agree(a: &mut dyn Verifier, b: &mut dyn Verifier, text: &[TokenId], tolerance
 const QUANTIZED: f32 = 2.5;
 
 #[test]
-fn candle_and_llama_cpp_agree_on_the_real_model() {
+fn cpu_and_llama_cpp_agree_on_the_real_model() {
     let path = real_model();
-    let (mut candle, mut llama) = (candle(&path), llama_cpp(&path));
+    let (mut cpu, mut llama) = (cpu(&path), llama_cpp(&path));
     let trace = reference::trace();
     let prompts: Vec<Vec<TokenId>> = trace
         .prompts
@@ -91,15 +89,15 @@ fn candle_and_llama_cpp_agree_on_the_real_model() {
     assert_eq!(prompts.len(), 20);
     let mut most = 0.0_f32;
     for prompt in &prompts {
-        most = most.max(agree(&mut candle, &mut llama, prompt, QUANTIZED));
+        most = most.max(agree(&mut cpu, &mut llama, prompt, QUANTIZED));
     }
     println!("Q4_1: logits of the last rows of 20 texts differ by at most {most}");
 }
 
 #[test]
-fn texts_of_candle_and_llama_cpp_part_only_at_near_ties() {
+fn texts_of_cpu_and_llama_cpp_part_only_at_near_ties() {
     let path = real_model();
-    let mut plain = Decoder::new(candle(&path), NullDrafter);
+    let mut plain = Decoder::new(cpu(&path), NullDrafter);
     let mut other = Decoder::new(llama_cpp(&path), NullDrafter);
     let (mut equal, mut all) = (0, 0);
     for prompt in &reference::trace().prompts {
@@ -149,7 +147,7 @@ fn tiny_models_of_three_architectures_score_alike() {
         let graph = upcycle_ort::Model::load(&folder, &options).expect("a graph");
         let mut engines: [(&str, Box<dyn Verifier>); 2] = [
             ("ONNX Runtime", Box::new(OrtVerifier::new(Arc::clone(&graph)))),
-            ("candle", Box::new(candle(file.path()))),
+            ("cpu", Box::new(cpu(file.path()))),
         ];
         let mut llama = llama_cpp(file.path());
         for (name, engine) in &mut engines {

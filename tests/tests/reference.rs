@@ -1,14 +1,14 @@
-//! The reference on the real model: candle with the file's weights dequantized to f32, as the reference ran it in another
+//! The reference on the real model: the backend `cpu` with the file's weights dequantized to f32, as the reference ran it in another
 //! language and engine. Free-running, and forced along the reference's trees.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
-use upcycle_candle::{CandleVerifier, Model, Options, Weights};
 use upcycle_core::{
     AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NodeId, Request, Session, TokenRecycling,
     TreeTemplate,
 };
+use upcycle_cpu::{CpuVerifier, Model, Options, Weights};
 use upcycle_testkit::real_model;
 use upcycle_tests::reference;
 
@@ -35,7 +35,7 @@ fn request(trace: &reference::Trace) -> Request {
     Request { end_of_sequence: vec![trace.eos_id], ..Request::greedy(trace.max_new) }
 }
 
-fn finish<D: Drafter>(decoder: &mut Decoder<CandleVerifier, D>, session: &mut [Session; 1]) {
+fn finish<D: Drafter>(decoder: &mut Decoder<CpuVerifier, D>, session: &mut [Session; 1]) {
     while session[0].finish_reason().is_none() {
         decoder.step_one(&mut session[0]).unwrap();
     }
@@ -44,7 +44,7 @@ fn finish<D: Drafter>(decoder: &mut Decoder<CandleVerifier, D>, session: &mut [S
 #[test]
 fn the_real_model_says_what_the_reference_says_in_as_many_steps() {
     let trace = reference::trace();
-    let verifier = CandleVerifier::new(Arc::clone(&MODEL));
+    let verifier = CpuVerifier::new(Arc::clone(&MODEL));
     let matrix = AdjacencyMatrix::new(MODEL.vocab(), trace.k).unwrap();
     let mut decoder = Decoder::new(verifier, TokenRecycling::new(matrix, TreeTemplate::paper_80()));
     let (mut equal, mut shared, mut all, mut emitted, mut steps) = (0, 0, 0, 0, 0);
@@ -102,7 +102,7 @@ fn forced_along_the_reference_the_real_model_accepts_its_paths() {
         trees.entry(step.question_id.clone()).or_default().push(step);
     }
     let drafter = Forced { trees, prompt: String::new(), step: 0 };
-    let mut decoder = Decoder::new(CandleVerifier::new(Arc::clone(&MODEL)), drafter);
+    let mut decoder = Decoder::new(CpuVerifier::new(Arc::clone(&MODEL)), drafter);
     let (mut equal, mut all) = (0, 0);
     for prompt in &trace.prompts {
         decoder.drafter_mut().prompt.clone_from(&prompt.question_id);

@@ -109,7 +109,7 @@ fn paper() -> DrafterChoice {
     config.remove("model");
     let mut layers = Layers::new();
     layers.text(&file, &config.to_string()).unwrap();
-    layers.load(&["candle"]).unwrap().drafter().clone()
+    layers.load(&["cpu"]).unwrap().drafter().clone()
 }
 
 fn matrix(drafter: &AnyDrafter) -> &AdjacencyMatrix {

@@ -204,7 +204,7 @@ mod tests {
         layers
             .text(Path::new("x.toml"), "[drafter]\nname = \"mixed\"\nbudget = 3\n[decode]\nseed = 7\n")
             .unwrap();
-        let config = |arm: &str| ArmSpec::parse(arm).unwrap().configure(&layers, &["candle"]).unwrap();
+        let config = |arm: &str| ArmSpec::parse(arm).unwrap().configure(&layers, &["cpu"]).unwrap();
         let drafter = |arm| (config(arm).drafter().name(), config(arm).drafter().budget().nodes());
         assert_eq!(drafter("plain"), ("none", Some(0)));
         assert_eq!(drafter("configured"), ("mixed", Some(3)));
@@ -213,14 +213,14 @@ mod tests {
         assert_eq!(drafter("mixed:auto"), ("mixed", None));
         assert_eq!(drafter("paper"), ("recycling", Some(80)));
         assert_eq!(config("mixed:5").decode().sampling.config().seed, 7);
-        let error = ArmSpec::parse("mixed:many").unwrap().configure(&layers, &["candle"]).unwrap_err();
+        let error = ArmSpec::parse("mixed:many").unwrap().configure(&layers, &["cpu"]).unwrap_err();
         assert!(error.to_string().starts_with("--arms mixed:many: "), "{error}");
     }
 
     #[test]
     fn setups_of_one_name_are_told_apart() {
-        let taken = ["candle-cpu".to_owned(), "candle-cpu-2".to_owned()];
-        assert_eq!(setup_name(Some(Path::new("configs/candle-cpu.toml")), &taken), "candle-cpu-3");
+        let taken = ["cpu".to_owned(), "cpu-2".to_owned()];
+        assert_eq!(setup_name(Some(Path::new("configs/cpu.toml")), &taken), "cpu-3");
         assert_eq!(setup_name(None, &taken), "default");
     }
 }

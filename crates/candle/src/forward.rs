@@ -1,215 +1,271 @@
-//! One pass over the rows of all sequences.
+//! The forward pass over the rows of all sequences.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-use upcycle_core::TokenId;
+use candle_core::{D, Error, Tensor};
+use candle_nn::ops::{rms_norm, softmax_last_dim};
+use candle_nn::rotary_emb::{rope, rope_i};
+use upcycle_checkpoint::gguf::{Hyperparameters, RopeLayout};
+use upcycle_core::tree_masks::{self, AncestorSets};
+use upcycle_core::{DraftTree, NodeId, TokenId};
 
-use crate::activations::{Activations, NotFinite, check_finite};
-use crate::attention::{Visible, attend};
-use crate::kv::{KvCache, Part};
-use crate::model::{Blocks, Dimensions, Layer};
-use crate::rows::{Rope, add, add_turned, rms_norm, rms_norm_heads, swiglu, turn};
+use crate::cache::Cache;
+use crate::host;
+use crate::model::{Layer, Model};
 
-/// Rows that pass the head together; bounds the memory of its product.
-const HEAD_ROWS: usize = 128;
+/// Rows whose attention scores are computed together. It bounds the memory of a long prefill.
+const ROWS: usize = 256;
 
-/// The rows of a pass, flat over all sequences.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// `[rows]`.
-    pub(crate) tokens: Vec<TokenId>,
-    /// Absolute positions, `[rows]`.
-    pub(crate) positions: Vec<u32>,
-    /// For each row the index of its cache and the slot that its keys and values go to.
-    pub(crate) slots: Vec<(usize, usize)>,
-    /// What each row sees.
-    pub(crate) visible: Visible,
-    /// The rows that pass the head, rising.
-    pub(crate) wanted: Vec<usize>,
-    /// For each row the committed slots that it sees in any case, and its ancestors and itself in `lineage` where these
-    /// do not follow there.
-    pub(crate) sights: Vec<(usize, Range<usize>)>,
-    /// Rows of the pass.
-    pub(crate) lineage: Vec<u32>,
+/// The tree of one sequence in a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassInput<'a> {
+    pub(crate) tree: &'a DraftTree,
+    /// The index of the sequence's cache.
+    pub(crate) cache: usize,
+    /// Committed slots of the cache, which all nodes attend to.
+    pub(crate) committed: usize,
+    /// The slot of the root; node `i` goes to slot `first + i`.
+    pub(crate) first: usize,
 }
 
-impl Batch {
-    /// Forgets all rows.
-    pub(crate) fn clear(&mut self) {
-        self.tokens.clear();
-        self.positions.clear();
-        self.slots.clear();
-        self.visible.clear();
-        self.wanted.clear();
-        self.sights.clear();
-        self.lineage.clear();
-    }
+/// Why a pass failed. Only the slots of its rows have changed, and these are zeros.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A row has a NaN or an infinity: its own, or one of another row of its sequence, which no mask hides from it.
+    NotFinite { row: usize },
+    /// The device failed.
+    Device(Error),
+}
 
-    /// What a row sees: slots `0..prefix` of its cache, then rows of the pass.
-    pub(crate) fn sight(&self, row: usize) -> (usize, &[u32]) {
-        let (prefix, lineage) = &self.sights[row];
-        (*prefix, &self.lineage[lineage.clone()])
-    }
-
-    /// The positions from the start that a row does not see, in a layer with this window.
-    pub(crate) fn unseen(&self, row: usize, window: Option<usize>) -> usize {
-        window.map_or(0, |window| (self.positions[row] as usize + 1).saturating_sub(window))
-    }
-
-    /// Adds what the rows of a tree see that is about to be pushed, `committed` slots before it, node `i` in slot
-    /// `first + i`. A chain that follows what is committed is seen in its slots alone.
-    pub(crate) fn push_sights(&mut self, parents: &[u32], committed: usize, first: usize) {
-        let tree = self.sights.len();
-        let chain = parents.iter().enumerate().skip(1).all(|(node, &parent)| parent as usize + 1 == node);
-        for (node, &parent) in parents.iter().enumerate() {
-            if chain && first == committed {
-                self.sights.push((committed + node + 1, 0..0));
-                continue;
-            }
-            let start = self.lineage.len();
-            if node > 0 {
-                self.lineage.extend_from_within(self.sights[tree + parent as usize].1.clone());
-            }
-            self.lineage.push((tree + node) as u32);
-            self.sights.push((committed, start..self.lineage.len()));
-        }
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Device(error)
     }
 }
 
-/// Memory of a pass, kept from pass to pass.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    /// The residual stream, `[rows, width]`.
-    stream: Vec<f32>,
-    activations: Activations,
-    /// A product, `[outputs, rows]`.
-    columns: Vec<f32>,
-    /// Queries, keys and values, `[rows, (heads + 2 · kv heads) · head width]`.
-    query_key_value: Vec<f32>,
-    angles: Vec<(f32, f32)>,
-    /// Wanted rows of the head, turned.
-    turned: Vec<f32>,
+/// Consecutive rows of one sequence, in consecutive slots.
+struct Span {
+    first_row: usize,
+    rows: usize,
+    cache: usize,
+    first_slot: usize,
+    /// For each distinct window of the model, with the window: 0 where a row attends to a slot, minus infinity elsewhere,
+    /// `[rows, slots]`. The slots end with the span's last.
+    masks: Vec<(Option<usize>, Tensor)>,
 }
 
-/// Runs the model over `batch`: keys and values go to their slots, the wanted rows' logits, `[wanted, vocab]`, to
-/// `logits`. Runs on the present thread pool.
+/// Runs the model over `inputs`. Keys and values go to their slots. The logits of the rows `wanted`, `[wanted, vocab]`, go to `logits`.
+///
+/// Each row's embedding and a mask for each sequence are copied to the device; one number a row and the logits are copied back.
 ///
 /// # Errors
-/// [`NotFinite`] for the first row found with a NaN or an infinity. The slots that were written may then hold
-/// anything; no others have changed.
+/// [`Failure`].
 pub(crate) fn forward(
-    model: &Blocks,
-    dimensions: &Dimensions,
-    batch: &Batch,
-    caches: &mut [&mut KvCache],
-    scratch: &mut Scratch,
+    model: &Model,
+    inputs: &[PassInput<'_>],
+    caches: &[&Cache],
+    wanted: &[u32],
     logits: &mut Vec<f32>,
-) -> Result<(), NotFinite> {
-    let width = dimensions.width;
-    scratch.stream.resize(batch.tokens.len() * width, 0.0);
-    for (&token, row) in batch.tokens.iter().zip(scratch.stream.chunks_exact_mut(width)) {
-        model.embedding.row(token as usize, row);
+) -> Result<(), Failure> {
+    let outcome = run(model, inputs, caches, wanted, logits);
+    if outcome.is_err() {
+        for &PassInput { tree, cache, first, .. } in inputs {
+            caches[cache].clear(first..first + tree.len())?;
+        }
     }
-    model.rope.angles(&batch.positions, &mut scratch.angles);
-    for (index, layer) in model.layers.iter().enumerate() {
-        attention(dimensions, &model.rope, (index, layer), batch, caches, scratch)?;
-        feed_forward(dimensions, layer, scratch)?;
-    }
-    check_finite(&scratch.stream, width)?;
-    head(model, dimensions, &batch.wanted, scratch, logits)
+    outcome
 }
 
-/// Normalization, queries, keys, values, attention, output product, residual.
+/// As [`forward`], but a failed pass may leave anything in its slots.
+fn run(
+    model: &Model,
+    inputs: &[PassInput<'_>],
+    caches: &[&Cache],
+    wanted: &[u32],
+    logits: &mut Vec<f32>,
+) -> Result<(), Failure> {
+    let &Hyperparameters { vocab, epsilon, .. } = &model.hyperparameters;
+    let (mut tokens, mut positions): (Vec<TokenId>, Vec<u32>) = (Vec::new(), Vec::new());
+    let (mut spans, mut own) = (Vec::new(), Vec::new());
+    for input in inputs {
+        tree_masks::positions(input.tree, input.committed, &mut own);
+        push_spans(model, input, tokens.len(), &own, &mut spans)?;
+        tokens.extend_from_slice(input.tree.tokens());
+        positions.extend_from_slice(&own);
+    }
+    let mut stream = model.weights.embedding.rows(&tokens)?.to_device(&model.device)?;
+    let angles = angles(model, &positions)?;
+    // 0 times a finite number is 0; 0 times a NaN or an infinity is a NaN.
+    let zeros = |rows: &Tensor| (rows * 0.0)?.sum(D::Minus1);
+    let mut checks = Vec::new();
+    for (index, layer) in model.weights.layers.iter().enumerate() {
+        let attended = attention(model, index, &angles, &spans, caches, &stream)?;
+        if model.checks_rows {
+            checks.push(zeros(&attended)?);
+        }
+        stream = (stream + layer.attention_output.multiply(&attended)?)?;
+        let rows = rms_norm(&stream, &layer.feed_forward_norm, epsilon)?;
+        let wide = (layer.gate.multiply(&rows)?.silu()? * layer.up.multiply(&rows)?)?;
+        if model.checks_rows {
+            checks.push(zeros(&wide)?);
+        }
+        stream = (stream + layer.down.multiply(&wide)?)?;
+    }
+    let checks = checks.iter().try_fold(zeros(&stream)?, |sum, zeros| sum + zeros)?.to_vec1::<f32>()?;
+    if let Some(row) = checks.iter().position(|zero| !zero.is_finite()) {
+        return Err(Failure::NotFinite { row });
+    }
+    if wanted.is_empty() {
+        logits.clear();
+        return Ok(());
+    }
+    let rows = stream.index_select(&Tensor::new(wanted, &model.device)?, 0)?;
+    let rows = rms_norm(&rows, &model.weights.output_norm, epsilon)?;
+    host::read(&model.weights.output.multiply(&rows)?, logits)?;
+    let bad = logits.chunks_exact(vocab).position(|row| row.iter().any(|logit| !logit.is_finite()));
+    bad.map_or(Ok(()), |index| Err(Failure::NotFinite { row: wanted[index] as usize }))
+}
+
+/// Cosines and sines of every pair at each row's position, `[rows, pairs]` each.
+fn angles(model: &Model, positions: &[u32]) -> Result<[Tensor; 2], Error> {
+    let frequencies = &model.weights.frequencies;
+    let magnitude = f64::from(model.hyperparameters.rope_scaling.magnitude());
+    let angle = |&position: &u32| {
+        frequencies.iter().map(move |frequency| {
+            let (sin, cos) = (f64::from(position) * frequency).sin_cos();
+            ((magnitude * cos) as f32, (magnitude * sin) as f32)
+        })
+    };
+    let (cosines, sines): (Vec<f32>, Vec<f32>) = positions.iter().flat_map(angle).unzip();
+    let tensor = |values| Tensor::from_vec(values, (positions.len(), frequencies.len()), &model.device);
+    Ok([tensor(cosines)?, tensor(sines)?])
+}
+
+/// Adds the spans of a tree whose root is row `first_row` of the pass and whose nodes stand at `positions`.
+fn push_spans(
+    model: &Model,
+    input: &PassInput<'_>,
+    first_row: usize,
+    positions: &[u32],
+    spans: &mut Vec<Span>,
+) -> Result<(), Error> {
+    let &PassInput { tree, cache, first, .. } = input;
+    let mut windows: Vec<_> =
+        (0..model.hyperparameters.layers).map(|layer| model.hyperparameters.window(layer)).collect();
+    windows.sort_unstable();
+    windows.dedup();
+    let mut ancestors = AncestorSets::default();
+    ancestors.rebuild(tree);
+    for start in (0..tree.len()).step_by(ROWS) {
+        let nodes = start..tree.len().min(start + ROWS);
+        let mask = |&window: &Option<usize>| {
+            let mask = mask(input, &ancestors, positions, nodes.clone(), window);
+            let shape = (nodes.len(), first + nodes.end);
+            Ok((window, Tensor::from_vec(mask, shape, &model.device)?))
+        };
+        spans.push(Span {
+            first_row: first_row + start,
+            rows: nodes.len(),
+            cache,
+            first_slot: first + start,
+            masks: windows.iter().map(mask).collect::<Result<_, Error>>()?,
+        });
+    }
+    Ok(())
+}
+
+/// 0 where a node of `nodes` attends to a slot, minus infinity elsewhere, `[nodes, slots]`.
+fn mask(
+    input: &PassInput<'_>,
+    ancestors: &AncestorSets,
+    positions: &[u32],
+    nodes: Range<usize>,
+    window: Option<usize>,
+) -> Vec<f32> {
+    let &PassInput { committed, first, .. } = input;
+    let slots = first + nodes.end;
+    let mut mask = vec![f32::NEG_INFINITY; nodes.len() * slots];
+    for (node, row) in nodes.zip(mask.chunks_exact_mut(slots)) {
+        let earliest = window.map_or(0, |window| (positions[node] as usize + 1).saturating_sub(window));
+        row[earliest.min(committed)..committed].fill(0.0);
+        for other in 0..=node {
+            if ancestors.contains(NodeId::new(node), NodeId::new(other))
+                && positions[other] as usize >= earliest
+            {
+                row[first + other] = 0.0;
+            }
+        }
+    }
+    mask
+}
+
+/// Normalization, queries, keys and values, and attention of the rows of `stream`, `[rows, width]`: `[rows, heads * head]`.
 fn attention(
-    dimensions: &Dimensions,
-    rope: &Rope,
-    (index, layer): (usize, &Layer),
-    batch: &Batch,
-    caches: &mut [&mut KvCache],
-    scratch: &mut Scratch,
-) -> Result<(), NotFinite> {
-    let &Dimensions { width, heads, kv, epsilon, .. } = dimensions;
-    let Scratch { stream, activations, columns, query_key_value, angles, .. } = scratch;
-    let rows = batch.tokens.len();
-    rms_norm(stream, &layer.attention_norm, epsilon, activations.restart(rows, width));
-    activations.check()?;
-    layer.query_key_value.multiply(activations, columns);
-    turn(columns, rows, query_key_value);
-
-    let (queries, keys) = (heads * kv.width, kv.heads * kv.width);
-    let row_width = queries + 2 * keys;
-    let pairs = angles.len() / rows;
-    let each = query_key_value.chunks_exact_mut(row_width).zip(angles.chunks_exact(pairs)).zip(&batch.slots);
-    for ((row, angles), &(cache, slot)) in each {
-        if let Some(bias) = &layer.query_key_value_bias {
-            add(row, bias);
-        }
-        if let Some([query, key]) = &layer.head_norms {
-            rms_norm_heads(&mut row[..queries], query, epsilon);
-            rms_norm_heads(&mut row[queries..][..keys], key, epsilon);
-        }
-        rope.rotate(&mut row[..queries + keys], kv.width, angles);
-        caches[cache].write(index, Part::Keys, slot, &row[queries..][..keys]);
-        caches[cache].write(index, Part::Values, slot, &row[queries + keys..]);
-    }
-
-    let caches = &*caches;
-    let out = activations.restart(rows, queries);
-    out.par_chunks_exact_mut(kv.width).enumerate().for_each(|(task, out)| {
-        let (row, head) = (task / heads, task % heads);
-        let query = &query_key_value[row * row_width + head * kv.width..][..kv.width];
-        let cache = &*caches[batch.slots[row].0];
-        let unseen = batch.unseen(row, dimensions.windows[index]);
-        let visible = (batch.visible.row(row), unseen);
-        attend(cache, (index, head * kv.heads / heads), visible, query, out);
-    });
-    activations.check()?;
-    layer.attention_output.multiply(activations, columns);
-    add_turned(columns, rows, stream);
-    Ok(())
-}
-
-/// Normalization, gates and ups, SwiGLU, down product, residual.
-fn feed_forward(dimensions: &Dimensions, layer: &Layer, scratch: &mut Scratch) -> Result<(), NotFinite> {
-    let &Dimensions { width, feed_forward, epsilon, .. } = dimensions;
-    let Scratch { stream, activations, columns, .. } = scratch;
-    let rows = stream.len() / width;
-    rms_norm(stream, &layer.feed_forward_norm, epsilon, activations.restart(rows, width));
-    activations.check()?;
-    layer.gate_up.multiply(activations, columns);
-    swiglu(columns, rows, activations.restart(rows, feed_forward));
-    activations.check()?;
-    layer.down.multiply(activations, columns);
-    add_turned(columns, rows, stream);
-    Ok(())
-}
-
-/// The wanted rows' logits, `[wanted, vocab]`.
-fn head(
-    model: &Blocks,
-    dimensions: &Dimensions,
-    wanted: &[usize],
-    scratch: &mut Scratch,
-    logits: &mut Vec<f32>,
-) -> Result<(), NotFinite> {
-    let &Dimensions { width, vocab, epsilon, .. } = dimensions;
-    let Scratch { stream, activations, columns, turned, .. } = scratch;
-    logits.clear();
-    for wanted in wanted.chunks(HEAD_ROWS) {
-        let out = activations.restart(wanted.len(), width);
-        for (&row, out) in wanted.iter().zip(out.chunks_exact_mut(width)) {
-            rms_norm(&stream[row * width..][..width], &model.output_norm, epsilon, out);
-        }
-        activations.check().map_err(|NotFinite { row }| NotFinite { row: wanted[row] })?;
-        model.head().multiply(activations, columns);
-        turn(columns, wanted.len(), turned);
-        debug_assert_eq!(turned.len(), wanted.len() * vocab);
-        if logits.is_empty() {
-            std::mem::swap(logits, turned);
-        } else {
-            logits.extend_from_slice(turned);
+    model: &Model,
+    index: usize,
+    angles: &[Tensor; 2],
+    spans: &[Span],
+    caches: &[&Cache],
+    stream: &Tensor,
+) -> Result<Tensor, Error> {
+    let &Hyperparameters { heads, kv_heads, head, epsilon, rope_layout, .. } = &model.hyperparameters;
+    let window = model.hyperparameters.window(index);
+    let layer: &Layer = &model.weights.layers[index];
+    let rows = rms_norm(stream, &layer.attention_norm, epsilon)?;
+    let mut parts = [layer.query.multiply(&rows)?, layer.key.multiply(&rows)?, layer.value.multiply(&rows)?];
+    if let Some(biases) = &layer.biases {
+        for (part, bias) in parts.iter_mut().zip(biases) {
+            *part = part.broadcast_add(bias)?;
         }
     }
-    Ok(())
+    let [queries, keys, values] = parts;
+    // `[heads, rows, head]`.
+    let by_head = |part: &Tensor, heads| part.reshape(((), heads, head))?.transpose(0, 1)?.contiguous();
+    let mut queries = by_head(&queries, heads)?;
+    let mut keys = by_head(&keys, kv_heads)?;
+    let values = by_head(&values, kv_heads)?;
+    if let Some([query, key]) = &layer.head_norms {
+        queries = rms_norm(&queries, query, epsilon)?;
+        keys = rms_norm(&keys, key, epsilon)?;
+    }
+    let (queries, keys) = (rotate(&queries, rope_layout, angles)?, rotate(&keys, rope_layout, angles)?);
+
+    let scale = 1.0 / (head as f64).sqrt();
+    let mut attended = Vec::with_capacity(spans.len());
+    for &Span { first_row, rows, cache, first_slot, ref masks } in spans {
+        let cache = caches[cache];
+        let slots = first_slot + rows;
+        let new = |part: &Tensor| part.narrow(1, first_row, rows);
+        cache.write(index, first_slot, &new(&keys)?, &new(&values)?)?;
+        let [keys, values] = cache.prefix(index, slots)?;
+        // The query heads that share a KV head are rows of one product.
+        let group = heads / kv_heads;
+        let queries = new(&queries)?.contiguous()?.reshape((kv_heads, group * rows, head))?;
+        let mut scores = (queries.matmul(&keys.t()?)? * scale)?.reshape((heads, rows, slots))?;
+        if let Some((_, mask)) = masks.iter().find(|(of, _)| *of == window) {
+            scores = scores.broadcast_add(mask)?;
+        }
+        let weights = softmax_last_dim(&scores)?.reshape((kv_heads, group * rows, slots))?;
+        attended.push(weights.matmul(&values)?.reshape((heads, rows, head))?);
+    }
+    let attended = Tensor::cat(&attended, 1)?.transpose(0, 1)?.contiguous()?;
+    attended.reshape(((), heads * head))
+}
+
+/// Rotates the pairs of every head of `part`, `[heads, rows, head]`. Dimensions past the pairs stay.
+fn rotate(part: &Tensor, layout: RopeLayout, [cosines, sines]: &[Tensor; 2]) -> Result<Tensor, Error> {
+    let (head, rotated) = (part.dim(D::Minus1)?, 2 * cosines.dim(D::Minus1)?);
+    let rotate = |part: &Tensor| {
+        let part = part.unsqueeze(0)?;
+        let part = match layout {
+            RopeLayout::Interleaved => rope_i(&part, cosines, sines)?,
+            RopeLayout::Halves => rope(&part, cosines, sines)?,
+        };
+        part.squeeze(0)
+    };
+    if rotated == head {
+        return rotate(part);
+    }
+    let front = rotate(&part.narrow(D::Minus1, 0, rotated)?.contiguous()?)?;
+    Tensor::cat(&[front, part.narrow(D::Minus1, rotated, head - rotated)?], D::Minus1)
 }

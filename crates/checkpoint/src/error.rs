@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::gguf::{GgufError, HyperparameterError};
+use crate::gguf::{GgmlType, GgufError, HyperparameterError};
 
 /// Why a model's files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,22 @@ pub enum CheckpointError {
         tensor: String,
         /// The architecture.
         architecture: &'static str,
+    },
+    /// A vector of a quantized type.
+    #[error("vector `{tensor}` is {found}; expected F32, F16 or BF16: convert the model again")]
+    VectorType {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        found: GgmlType,
+    },
+    /// No memory to read a tensor into.
+    #[error("no memory for the {bytes} bytes of tensor `{tensor}`; free memory, or choose a smaller model")]
+    Memory {
+        /// The tensor.
+        tensor: String,
+        /// Its size in the file.
+        bytes: u64,
     },
     /// A tensor with a NaN or an infinity.
     #[error("tensor `{tensor}` holds a number that is not finite; the file is damaged: fetch it again")]

@@ -24,8 +24,10 @@ mod error;
 mod file;
 mod folder;
 pub mod gguf;
+mod weights;
 
 pub use checkpoint::{Checkpoint, Entry, Source};
 pub use error::CheckpointError;
 pub use file::ModelFile;
 pub use folder::{has_safetensors, of as folder_of, tensors as tensors_in};
+pub use weights::{LayerWeights, LoadedWeights, StoredMatrix, WeightLoader, Weights};

@@ -86,7 +86,7 @@ pub(crate) struct Export {
 
 const PRECEDENCE: &str = "\
 Settings: flags come first, then UPCYCLE_* environment variables (two underscores between levels: \
-UPCYCLE_BACKEND__CANDLE__WEIGHTS=f32), then the configuration file, then defaults. Without a temperature, decoding is \
+UPCYCLE_BACKEND__CPU__WEIGHTS=f32), then the configuration file, then defaults. Without a temperature, decoding is \
 greedy; the seed is 0 unless set, so the same command always gives the same text.
 
 Exit codes: 0; 1 for a failure (and for --compare if the texts differ); 2 for wrong usage or configuration; 130 after \
@@ -228,7 +228,7 @@ pub(crate) struct Settings {
     /// The most tokens to answer with [key: decode.max_tokens]
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) max_tokens: Option<String>,
-    /// Any key of the configuration, such as backend.candle.weights="f32"; may be repeated
+    /// Any key of the configuration, such as backend.cpu.weights="f32"; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// off, error, warn, info, debug or trace, to standard error [key: log.level]

@@ -54,6 +54,14 @@ impl Layout {
         };
         Self { quants, unit, scales }
     }
+
+    /// Bytes of a tile of `cols` columns: of its quants alone, and with its scales, each a whole number of cache lines.
+    fn tile_bytes(self, cols: usize) -> (usize, usize) {
+        let per = if self.unit > 0 { BLOCK } else { 1 };
+        let quants = (cols / per * self.quants).next_multiple_of(64);
+        let scales = cols.checked_div(self.unit).unwrap_or(0) * self.scales;
+        (quants, (quants + scales).next_multiple_of(64))
+    }
 }
 
 /// A weight matrix `[rows, cols]` (output x input), packed once for the kernels.
@@ -83,50 +91,71 @@ impl Matrix {
         bytes: &[u8],
         threads: usize,
     ) -> Result<Self, PackError> {
-        let tensor = || name.to_owned();
-        if rows == 0 || cols == 0 {
-            return Err(PackError::Empty { tensor: tensor(), rows, cols });
-        }
-        if rows.checked_mul(cols).is_none_or(|elements| elements >= 1 << 31) {
-            return Err(PackError::TooLarge { tensor: tensor(), rows, cols });
-        }
-        let block = format.block();
-        if !cols.is_multiple_of(block) {
-            return Err(PackError::NotWholeBlocks { tensor: tensor(), format, cols, block });
-        }
-        let row_bytes = cols / block * format.block_bytes();
-        if bytes.len() != rows * row_bytes {
-            let (expected, found) = (rows * row_bytes, bytes.len());
-            return Err(PackError::Length { tensor: tensor(), format, rows, cols, expected, found });
-        }
+        let row_bytes = check(name, format, (rows, cols), bytes)?;
+        Self::build(name, format, (rows, cols), threads, |row, lane, quants, scales| {
+            crate::pack::row(format, &bytes[row * row_bytes..][..row_bytes], lane, quants, scales)
+        })
+    }
+
+    /// As [`pack`](Self::pack), but dequantizes the blocks, so that the matrix has [`Format::F32`].
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    pub fn pack_f32(
+        name: &str,
+        format: Format,
+        (rows, cols): (usize, usize),
+        bytes: &[u8],
+        threads: usize,
+    ) -> Result<Self, PackError> {
+        let row_bytes = check(name, format, (rows, cols), bytes)?;
+        let (quant_bytes, stride) = Layout::of(format).tile_bytes(cols);
+        Self::build(name, Format::F32, (rows, cols), threads, |row, lane, out, _| {
+            // The first row of a tile in the file's format, and from there to `f32`.
+            let mut tile = vec![0; stride];
+            let (quants, scales) = tile.split_at_mut(quant_bytes);
+            let finite = crate::pack::row(format, &bytes[row * row_bytes..][..row_bytes], 0, quants, scales);
+            let mut values = vec![0.0; cols];
+            crate::pack::unpack(format, quants, scales, 0, &mut values);
+            for (value, out) in values.iter().zip(out.chunks_exact_mut(4 * TILE)) {
+                out[4 * lane..][..4].copy_from_slice(&value.to_le_bytes());
+            }
+            finite
+        })
+    }
+
+    /// A matrix whose rows `pack_row` writes, given the row, its lane in its tile, and the tile's quants and scales. It returns
+    /// false for a row that is not finite.
+    fn build(
+        name: &str,
+        format: Format,
+        (rows, cols): (usize, usize),
+        threads: usize,
+        pack_row: impl Fn(usize, usize, &mut [u8], &mut [u8]) -> bool + Sync,
+    ) -> Result<Self, PackError> {
         let layout = Layout::of(format);
-        let per = if format.is_quantized() { BLOCK } else { 1 };
-        let quants = (cols / per * layout.quants).next_multiple_of(64);
-        let scales = cols.checked_div(layout.unit).unwrap_or(0) * layout.scales;
-        let stride = (quants + scales).next_multiple_of(64);
+        let (quants, stride) = layout.tile_bytes(cols);
         let tiles = rows.div_ceil(TILE);
-        let mut data = Buffer::zeroed(tiles * stride)
-            .map_err(|_| PackError::Memory { tensor: tensor(), bytes: tiles * stride })?;
+        let memory = |_| PackError::Memory { tensor: name.to_owned(), bytes: tiles * stride };
+        let mut data = Buffer::zeroed(tiles * stride).map_err(memory)?;
 
         let each = tiles.div_ceil(threads.max(1));
+        let pack_row = &pack_row;
         let pack = |first: usize, part: &mut [u8]| {
             for (index, tile) in part.chunks_mut(stride).enumerate() {
                 let top = (first + index) * TILE;
                 let (quants, scales) = tile.split_at_mut(quants);
                 for lane in 0..TILE.min(rows - top) {
-                    let row = &bytes[(top + lane) * row_bytes..][..row_bytes];
-                    if !crate::pack::row(format, row, lane, quants, scales) {
-                        return Err(PackError::NotFinite { tensor: tensor(), row: top + lane });
+                    if !pack_row(top + lane, lane, quants, scales) {
+                        return Err(PackError::NotFinite { tensor: name.to_owned(), row: top + lane });
                     }
                 }
             }
             Ok(())
         };
-        let parts: Vec<_> =
-            data.bytes_mut()[..tiles * stride].chunks_mut(each * stride).enumerate().collect();
+        let parts = data.bytes_mut()[..tiles * stride].chunks_mut(each * stride).enumerate();
         std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                parts.into_iter().map(|(i, part)| scope.spawn(move || pack(i * each, part))).collect();
+            let workers: Vec<_> = parts.map(|(i, part)| scope.spawn(move || pack(i * each, part))).collect();
             workers.into_iter().try_for_each(|worker| match worker.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -184,4 +213,25 @@ impl Matrix {
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
+}
+
+/// Checks shape and size of a tensor's blocks; the bytes of a row.
+fn check(name: &str, format: Format, (rows, cols): (usize, usize), bytes: &[u8]) -> Result<usize, PackError> {
+    let tensor = || name.to_owned();
+    if rows == 0 || cols == 0 {
+        return Err(PackError::Empty { tensor: tensor(), rows, cols });
+    }
+    if rows.checked_mul(cols).is_none_or(|elements| elements >= 1 << 31) {
+        return Err(PackError::TooLarge { tensor: tensor(), rows, cols });
+    }
+    let block = format.block();
+    if !cols.is_multiple_of(block) {
+        return Err(PackError::NotWholeBlocks { tensor: tensor(), format, cols, block });
+    }
+    let row_bytes = cols / block * format.block_bytes();
+    if bytes.len() != rows * row_bytes {
+        let (expected, found) = (rows * row_bytes, bytes.len());
+        return Err(PackError::Length { tensor: tensor(), format, rows, cols, expected, found });
+    }
+    Ok(row_bytes)
 }

@@ -1,6 +1,6 @@
 //! A prompt answered by whatever a configuration says: its model, its backend, its drafter.
 //!
-//! `cargo run --release -p upcycle --example answer -- configs/candle-cpu.toml "Why is the sky blue?"`
+//! `cargo run --release -p upcycle --example answer -- configs/cpu.toml "Why is the sky blue?"`
 
 use std::error::Error;
 use std::io::Write;

@@ -10,7 +10,7 @@
 //!
 //! let registry = Registry::builtin();
 //! let mut layers = Layers::new();
-//! layers.file(Path::new("configs/candle-cpu.toml"))?;
+//! layers.file(Path::new("configs/cpu.toml"))?;
 //! layers.variables(std::env::vars_os())?;
 //! let config = layers.load(&registry.names())?;
 //!
@@ -30,8 +30,12 @@
 mod candle;
 mod config;
 mod costs;
+#[cfg(feature = "cpu")]
+mod cpu;
 mod drafters;
 mod engine;
+#[cfg(any(feature = "cpu", feature = "candle"))]
+mod graph_given;
 mod hub;
 #[cfg(feature = "llama-cpp")]
 mod llama_cpp;
@@ -41,12 +45,12 @@ mod registry;
 mod texts;
 
 pub use config::{
-    BackendChoice, Budget, CacheType, CandleChoice, Config, ConfigError, DEFAULT_K, DEFAULT_MAX_TOKENS,
-    DEFAULT_TABLE_MIB, Decode, Device, DrafterChoice, FlashAttention, GraphOptimization, Kernels, Layers,
-    LlamaCppChoice, LogLevel, Mixed, ModelFiles, Origin, OrtChoice, OrtProvider, OrtProviderOption, PAPER_80,
-    Preset, Problem, PromptRows, Raw, RawAmount, RawBackend, RawCandle, RawDecode, RawDrafter, RawLlamaCpp,
-    RawLog, RawLora, RawModel, RawOrt, Recycling, RopeScaling, SourceName, SplitMode, Tree, TreeFileError,
-    Weights,
+    BackendChoice, Budget, CacheType, CandleChoice, Config, ConfigError, CpuChoice, DEFAULT_K,
+    DEFAULT_MAX_TOKENS, DEFAULT_TABLE_MIB, Decode, Device, DrafterChoice, FlashAttention, GraphOptimization,
+    Layers, LlamaCppChoice, LogLevel, Mixed, ModelFiles, Origin, OrtChoice, OrtProvider, OrtProviderOption,
+    PAPER_80, Preset, Problem, PromptRows, Raw, RawAmount, RawBackend, RawCandle, RawCpu, RawDecode,
+    RawDrafter, RawLlamaCpp, RawLog, RawLora, RawModel, RawOrt, Recycling, RopeScaling, SourceName,
+    SplitMode, Tree, TreeFileError, Weights,
 };
 pub use costs::CostCache;
 pub use drafters::{AnyDrafter, CostFileError, DrafterError};

@@ -145,8 +145,15 @@ impl Registry {
     pub fn builtin() -> Self {
         let mut registry = Self { entries: Vec::new() };
         registry.mention(
+            "cpu",
+            "llama and Qwen models from GGUF and safetensors, bit for bit, in pure Rust",
+            Availability::NotCompiled,
+        );
+        #[cfg(feature = "cpu")]
+        registry.compiled_in("cpu", &["cpu"], crate::cpu::build);
+        registry.mention(
             "candle",
-            "llama and Qwen models from GGUF and safetensors, in pure Rust",
+            "the same models on candle's tensors, GPUs too",
             Availability::NotCompiled,
         );
         #[cfg(feature = "candle")]
@@ -210,7 +217,7 @@ impl Registry {
     }
 
     /// Gives a mentioned backend its builder.
-    #[cfg(any(feature = "candle", feature = "ort", feature = "llama-cpp"))]
+    #[cfg(any(feature = "cpu", feature = "candle", feature = "ort", feature = "llama-cpp"))]
     fn compiled_in(
         &mut self,
         name: &'static str,

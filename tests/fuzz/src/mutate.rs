@@ -57,7 +57,7 @@ const WORDS: [&str; 40] = [
     "[[",
     "]]",
     "drafter",
-    "backend.candle",
+    "backend.cpu",
     "é",
     "\u{202e}",
     "\u{0}",

@@ -136,7 +136,7 @@ pub(crate) fn checkpoint_configs() -> Vec<Vec<u8>> {
 /// Those that come with the repository, without the models that they name, and one with every key.
 pub(crate) fn configurations() -> Vec<Vec<u8>> {
     let written = files("configs", "toml").into_iter().filter_map(|text| String::from_utf8(text).ok());
-    let defaults = Layers::new().load(&["candle"]).ok().and_then(|config| config.to_toml().ok());
+    let defaults = Layers::new().load(&["cpu"]).ok().and_then(|config| config.to_toml().ok());
     let without = |text: String| -> String {
         text.lines().filter(|line| !line.starts_with("path")).flat_map(|line| [line, "\n"]).collect()
     };

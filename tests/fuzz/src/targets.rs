@@ -8,9 +8,9 @@ use std::{fs, str};
 
 use prost::Message as _;
 use upcycle::Layers;
-use upcycle_candle::{CandleVerifier, Model, Options};
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{AdjacencyMatrix, CostCurve, Decoder, NullDrafter, Request, TreeTemplate};
+use upcycle_cpu::{CpuVerifier, Model, Options};
 use upcycle_onnx::schema::{Element, Model as Onnx};
 use upcycle_onnx::standard;
 use upcycle_text::{ChatTemplate, Message, Specials, TemplateTokens, Tokenizer};
@@ -76,7 +76,7 @@ fn load(path: &Path) -> bool {
     let mut options = Options::default();
     options.threads = NonZeroUsize::new(1);
     let Ok(model) = Model::load(path, &options) else { return false };
-    let mut decoder = Decoder::new(CandleVerifier::new(model), NullDrafter);
+    let mut decoder = Decoder::new(CpuVerifier::new(model), NullDrafter);
     if let Ok(generation) = decoder.generate(&[1, 2], Request::greedy(3)) {
         black_box(generation.count());
     }
@@ -111,7 +111,7 @@ fn configuration(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
     let mut layers = Layers::new();
     let read = layers.text(Path::new("fuzz.toml"), text).is_ok();
-    match layers.load(&["candle", "ort", "llama-cpp"]) {
+    match layers.load(&["cpu", "candle", "ort", "llama-cpp"]) {
         Ok(config) => read && config.to_toml().is_ok(),
         Err(_) => false,
     }

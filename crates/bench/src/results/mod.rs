@@ -123,7 +123,7 @@ pub enum MatrixState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
-    /// Its name, which no other arm of the run has: `candle-cpu mixed:2`.
+    /// Its name, which no other arm of the run has: `cpu mixed:2`.
     pub name: String,
     /// What it is.
     pub kind: ArmKind,
@@ -131,7 +131,7 @@ pub struct Arm {
     pub baseline: usize,
     /// The configuration, or the peer, that it belongs to: arms of one setup share an engine and a file.
     pub setup: String,
-    /// `candle`, `llama.cpp`, …
+    /// `cpu`, `llama.cpp`, …
     pub engine: String,
     /// The version of a peer, as it says it; the kernels in use of a backend.
     pub engine_version: Option<String>,

@@ -87,7 +87,7 @@ pub(super) fn peer_prompts(
 ) -> Result<(Vec<Vec<TokenId>>, Vec<TokenId>), BenchError> {
     let gguf = Gguf::open(model).map_err(|source| BenchError::Model { path: model.to_owned(), source })?;
     // Tokenizer and template are those of the file, as the peer has them.
-    let text = Text::load(&Layers::new().load(&["candle"])?, model, Some(&gguf))?;
+    let text = Text::load(&Layers::new().load(&["cpu"])?, model, Some(&gguf))?;
     let tokens = encode(&text, asked)?;
     Ok((tokens, text.tokenizer.eos_ids().to_vec()))
 }

@@ -10,12 +10,12 @@ fn a_model_is_described() {
     assert_eq!(object["tokenizer"]["tokens"], 49152);
     assert!(object["types"]["Q4_1"]["tensors"].as_u64().unwrap() > 0, "{object}");
     assert!(object["template"].as_str().unwrap().contains("<|im_start|>"));
-    let candle = &object["backends"][0];
+    let cpu = &object["backends"][0];
     assert_eq!(
-        (&candle["name"], &candle["loads"], &candle["verifies"]),
-        (&"candle".into(), &true.into(), &"tree".into())
+        (&cpu["name"], &cpu["loads"], &cpu["verifies"]),
+        (&"cpu".into(), &true.into(), &"tree".into())
     );
-    assert_eq!(object["backends"][1]["loads"], false);
+    assert_eq!(object["backends"][2]["loads"], false);
 
     let text = stdout(upcycle().arg("inspect").arg(model()));
     assert!(text.contains("llama") && text.contains("verifies: tree"), "{text}");
@@ -27,14 +27,16 @@ fn the_backends_are_listed() {
     let list = json(upcycle().args(["backends", "--json"]));
     let names: Vec<&str> =
         list.as_array().unwrap().iter().map(|backend| backend["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["candle", "ort", "llama-cpp"]);
+    assert_eq!(names, ["cpu", "candle", "ort", "llama-cpp"]);
     assert_eq!((&list[0]["compiled"], &list[0]["devices"][0]), (&true.into(), &"cpu".into()));
-    for (backend, compiled) in [(1, cfg!(feature = "ort")), (2, cfg!(feature = "llama-cpp"))] {
+    for (backend, compiled) in
+        [(1, cfg!(feature = "candle")), (2, cfg!(feature = "ort")), (3, cfg!(feature = "llama-cpp"))]
+    {
         assert_eq!(list[backend]["compiled"], compiled);
         assert_eq!(list[backend]["state"] == "not-compiled", !compiled, "{list}");
     }
     let text = stdout(upcycle().arg("backends"));
-    assert_eq!(text.lines().count(), 3, "{text}");
+    assert_eq!(text.lines().count(), 4, "{text}");
 }
 
 #[test]
@@ -42,12 +44,17 @@ fn a_gpu_for_candle_is_listed_or_said_to_be_missing() {
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/candle-cuda.toml");
     assert!(stdout(upcycle().args(["config", "check", config])).contains("device = \"cuda\""));
     let list = json(upcycle().args(["backends", "--json"]));
-    let built = list[0]["devices"].as_array().unwrap().contains(&"cuda".into());
+    let built = list[1]["devices"].as_array().unwrap().contains(&"cuda".into());
     assert_eq!(built, cfg!(feature = "candle-cuda"));
     if !built {
         let error =
             fail(upcycle().args(["run", "--config", config, "--prompt", "x", "--model"]).arg(model()), 1);
-        assert!(error.contains("`device` is \"cuda\"") && error.contains("`candle-cuda`"), "{error}");
+        match cfg!(feature = "candle") {
+            true => {
+                assert!(error.contains("`device` is \"cuda\"") && error.contains("`candle-cuda`"), "{error}")
+            }
+            false => assert!(error.contains("--features candle"), "{error}"),
+        }
     }
 }
 
@@ -64,6 +71,6 @@ fn completions_name_every_flag_of_run() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    assert!(stdout(upcycle().args(["run", "--help"])).contains("UPCYCLE_BACKEND__CANDLE__WEIGHTS"));
+    assert!(stdout(upcycle().args(["run", "--help"])).contains("UPCYCLE_BACKEND__CPU__WEIGHTS"));
     assert!(stdout(upcycle().arg("--version")).starts_with("upcycle "));
 }

@@ -43,8 +43,8 @@ fn an_exported_folder_runs_with_the_configuration_in_it() {
         assert_eq!(again["tokens"], answer["tokens"]);
     }
 
-    let candle = error(&["run", "--model", &path, "--prompt", "x"]);
-    assert!(candle.contains("candle"), "{candle}");
+    let cpu = error(&["run", "--model", &path, "--prompt", "x"]);
+    assert!(cpu.contains("cpu") && cpu.contains("backend.name = \"ort\""), "{cpu}");
     let gguf = error(&["run", "--model", &source, "--backend", "ort", "--prompt", "x"]);
     assert!(gguf.contains("upcycle export"), "{gguf}");
 

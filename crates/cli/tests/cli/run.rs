@@ -11,7 +11,7 @@ const FRANCE: [&str; 2] = ["--prompt", "What is the capital of France?"];
 /// In f32: which words a model of this size gets right hangs on the last bits of 8-bit arithmetic.
 fn france(arguments: &[&str]) -> Command {
     let mut command = run(&FRANCE);
-    command.args(["-s", "backend.candle.weights=f32"]);
+    command.args(["-s", "backend.cpu.weights=f32"]);
     command.args(arguments);
     command
 }
@@ -53,7 +53,7 @@ fn the_report_is_whole_and_adds_up() {
     let times = ["prefill", "draft", "forward", "accept", "commit", "observe"];
     assert_eq!(keys("/stats/time"), times.map(str::to_owned));
 
-    assert_eq!((&report["backend"], &report["drafter"]), (&"candle".into(), &"recycling".into()));
+    assert_eq!((&report["backend"], &report["drafter"]), (&"cpu".into(), &"recycling".into()));
     let tokens = numbers(&report, "/tokens");
     let lengths = numbers(&report, "/stats/accept_lengths");
     let emitted: u64 = lengths.iter().sum();
@@ -225,7 +225,7 @@ fn a_warm_drafter_needs_fewer_steps_for_the_same_text() {
         let warm = |more: &[&str]| {
             let mut command = upcycle();
             command.args(["warm", "-n", "12", "--drafter", drafter, "-s", SIZE]);
-            command.args(["-s", "backend.candle.weights=f32", "--model"]).arg(model());
+            command.args(["-s", "backend.cpu.weights=f32", "--model"]).arg(model());
             command.arg("--prompts").arg(&prompts).arg("--out").arg(&file).args(more);
             command
         };
@@ -255,7 +255,7 @@ fn a_matrix_of_the_vocabulary_drafts_in_a_first_answer() {
     let warm = |more: &[&str]| {
         let mut command = upcycle();
         command.args(["warm", "--drafter", "recycling", "--model"]).arg(model());
-        command.args(["--backend", "candle", "--out"]).arg(&file).args(more);
+        command.args(["--backend", "cpu", "--out"]).arg(&file).args(more);
         command
     };
     let said = stdout(&mut warm(&["--vocabulary"]));

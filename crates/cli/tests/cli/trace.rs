@@ -68,7 +68,7 @@ fn a_page_is_named_trace_html_unless_said_otherwise() {
     let mut command = upcycle();
     command.current_dir(folder.path()).args(["trace", "-n", "1", "--prompt", "Hi", "--model"]).arg(model);
     assert_eq!(stdout(&mut command), "trace.html\n");
-    assert_eq!(trace_in(&folder.path().join("trace.html"))["about"]["backend"], "candle");
+    assert_eq!(trace_in(&folder.path().join("trace.html"))["about"]["backend"], "cpu");
 }
 
 #[test]

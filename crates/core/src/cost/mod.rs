@@ -17,7 +17,7 @@ pub use timing::{Timed, Timing};
 /// use upcycle_core::CostCurve;
 ///
 /// let curve = CostCurve::parse(r#"
-///     key = "smollm2 q4_1 candle zen5"
+///     key = "smollm2 q4_1 cpu zen5"
 ///     [[context]]
 ///     tokens = 256
 ///     rows = [1, 2, 8]

@@ -15,7 +15,7 @@ use upcycle_text::{ChatTemplate, Tokenizer};
 
 fn folder(tiny: &Tiny) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    tiny.write_folder(folder.path(), Dtype::F32, false);
+    tiny.write_folder(folder.path(), false);
     tiny.write_text(folder.path());
     folder
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use safetensors::Dtype;
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{DraftTree, Row, RowSelection, TopK, TreeInput, Verifier};
 use upcycle_onnx::export::Weights;
 use upcycle_ort::{Model, OrtVerifier};
@@ -78,10 +78,10 @@ fn tiny_models_pass_the_checker_and_score_the_same_in_python() {
 fn models_from_safetensors_pass_the_checker_and_score_the_same_in_python() {
     let tiny = |architecture| Tiny { architecture, ..Tiny::default() };
     for (tiny, stored, shards) in [
-        (Tiny { scaling: Scaling::Yarn, ..tiny("llama") }, Dtype::BF16, true),
-        (Tiny { scaling: Scaling::Llama3, untied: true, ..tiny("llama") }, Dtype::F16, false),
-        (Tiny { window: Some((6, 1)), ..tiny("qwen2") }, Dtype::F32, true),
-        (Tiny { scaling: Scaling::Linear, ..tiny("qwen3") }, Dtype::F32, false),
+        (Tiny { scaling: Scaling::Yarn, ..tiny("llama") }, GgmlType::Bf16, true),
+        (Tiny { scaling: Scaling::Llama3, untied: true, ..tiny("llama") }, GgmlType::F16, false),
+        (Tiny { window: Some((6, 1)), ..tiny("qwen2") }, GgmlType::F32, true),
+        (Tiny { scaling: Scaling::Linear, ..tiny("qwen3") }, GgmlType::F32, false),
     ] {
         for (weights, tolerance) in [(Weights::F32, 1e-3), (Weights::Int4, 0.5)] {
             compare(&tiny.export_folder(stored, shards, weights), &texts(96), tolerance);

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use safetensors::Dtype;
 use tempfile::TempDir;
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_onnx::export::{Weights, export};
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
@@ -77,7 +77,7 @@ pub(crate) trait Export {
     /// From a GGUF file.
     fn export(&self, weights: Weights) -> Folder;
     /// From a folder of safetensors of this type, in one file or in two.
-    fn export_folder(&self, stored: Dtype, shards: bool, weights: Weights) -> Folder;
+    fn export_folder(&self, stored: GgmlType, shards: bool, weights: Weights) -> Folder;
 }
 
 impl Export for Tiny {
@@ -85,9 +85,10 @@ impl Export for Tiny {
         exported(write(&self.writer(None)).path(), weights)
     }
 
-    fn export_folder(&self, stored: Dtype, shards: bool, weights: Weights) -> Folder {
+    fn export_folder(&self, stored: GgmlType, shards: bool, weights: Weights) -> Folder {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        self.write_folder(folder.path(), stored, shards);
+        let typed = Self { attention: stored, ffn: stored, embedding: stored, ..self.clone() };
+        typed.write_folder(folder.path(), shards);
         self.write_text(folder.path());
         exported(folder.path(), weights)
     }

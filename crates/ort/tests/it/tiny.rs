@@ -66,7 +66,7 @@ macro_rules! laws_on_device {
 
 /// An output matrix of its own, more query heads to a KV head, a part of the head that does not turn.
 fn odd() -> Tiny {
-    Tiny { width: 96, heads: 6, kv_heads: 2, vocab: 77, rotated: 8, untied: true, ..Tiny::default() }
+    Tiny { width: 96, heads: 6, kv_heads: 2, vocab: 77, rotated: Some(8), untied: true, ..Tiny::default() }
 }
 
 laws! {

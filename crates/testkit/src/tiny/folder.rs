@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
-use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 use serde_json::{Value, json};
+use upcycle_checkpoint::gguf::GgmlType;
 
 use super::{Scaling, Tiny};
 
@@ -81,19 +81,18 @@ impl Tiny {
         config
     }
 
-    /// Writes the model into a folder, with matrices in this type and vectors in `F32`. Writes one file, or two with an index.
+    /// Writes the model into a folder, in one file or in two with an index.
     ///
     /// # Panics
-    /// If a file cannot be written, or the type is not `F32`, `F16` or `BF16`.
-    pub fn write_folder(&self, folder: &Path, matrices: Dtype, shards: bool) {
-        let stored = |(name, shape): (String, Vec<usize>)| {
-            let values = self.values(&name, &shape);
-            let dtype = if shape.len() > 1 { matrices } else { Dtype::F32 };
-            let bytes = match dtype {
-                Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-                Dtype::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-                Dtype::BF16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
-                other => panic!("models are not kept in {other:?}"),
+    /// If a file cannot be written, or a type is not `F32`, `F16` or `BF16`.
+    pub fn write_folder(&self, folder: &Path, shards: bool) {
+        let stored = |(name, dtype, shape): (String, GgmlType, Vec<usize>)| {
+            let bytes = self.bytes(&name, dtype, &shape);
+            let dtype = match dtype {
+                GgmlType::F32 => Dtype::F32,
+                GgmlType::F16 => Dtype::F16,
+                GgmlType::Bf16 => Dtype::BF16,
+                other => panic!("safetensors have no {other}"),
             };
             Stored { name, dtype, shape, bytes }
         };

@@ -2,14 +2,19 @@
 //! them.
 
 mod folder;
+mod saved;
+pub mod transformers;
 
+use half::{bf16, f16};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Array, GgmlType, StringArray, Value};
 use upcycle_core::{
-    Commit, DraftTree, NodeId, RowSelection, SeqId, TopK, TreeInput, TreeLimits, Verifier, VerifyError,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeLimits, Verifier,
+    VerifyError,
 };
 
 pub use folder::{Stored, write_safetensors};
+pub use saved::{Format, Saved};
 
 /// The rotary scaling of a tiny model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +29,10 @@ pub enum Scaling {
     Yarn,
 }
 
-/// A tiny model of the llama family with random weights in `f32`.
+/// Encodes values as the blocks of a quantized type.
+pub type Quantize = fn(&[f32], GgmlType) -> Vec<u8>;
+
+/// A tiny model of the llama family with random weights.
 #[derive(Clone, Debug)]
 pub struct Tiny {
     /// `llama`, `mistral` (the same in a GGUF file), `qwen2`, `qwen3` or, only as GGUF, `gemma2`.
@@ -45,16 +53,24 @@ pub struct Tiny {
     pub vocab: usize,
     /// Tokens of the context.
     pub context: usize,
-    /// Elements of a head that are rotated.
-    pub rotated: usize,
+    /// Elements of a head that are rotated, where that is not the whole head.
+    pub rotated: Option<usize>,
     /// The rotary scaling.
     pub scaling: Scaling,
     /// The size of the sliding window, and the first layer that has it.
     pub window: Option<(u32, usize)>,
     /// Whether there is an output matrix of its own.
     pub untied: bool,
-    /// A matrix with a row of numbers so large that matrix products overflow.
+    /// A matrix with a row of numbers so large that matrix products overflow. It is `F32`.
     pub poisoned: Option<&'static str>,
+    /// The type of the attention matrices.
+    pub attention: GgmlType,
+    /// The type of the feed-forward matrices.
+    pub ffn: GgmlType,
+    /// The type of the embedding, and of the output matrix.
+    pub embedding: GgmlType,
+    /// Encodes types other than `F32`, `F16` and `BF16`.
+    pub quantize: Quantize,
 }
 
 impl Default for Tiny {
@@ -69,22 +85,29 @@ impl Default for Tiny {
             layers: 2,
             vocab: 96,
             context: 160,
-            rotated: 16,
+            rotated: None,
             scaling: Scaling::None,
             window: None,
             untied: false,
             poisoned: None,
+            attention: GgmlType::F32,
+            ffn: GgmlType::F32,
+            embedding: GgmlType::F32,
+            quantize: |_, dtype| panic!("no encoder of {dtype} was given"),
         }
     }
 }
 
 impl Tiny {
     /// The name of its architecture in a GGUF file.
-    fn named(&self) -> &'static str {
+    #[must_use]
+    pub fn named(&self) -> &'static str {
         if self.architecture == "mistral" { "llama" } else { self.architecture }
     }
 
-    fn head(&self) -> usize {
+    /// Width of a head.
+    #[must_use]
+    pub fn head(&self) -> usize {
         self.head.unwrap_or(self.width / self.heads)
     }
 
@@ -92,8 +115,20 @@ impl Tiny {
         self.feed_forward.unwrap_or(2 * self.width)
     }
 
-    /// Name and shape (innermost dimension first) of every tensor.
-    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+    /// Name, type and shape (innermost dimension first) of every tensor.
+    #[must_use]
+    pub fn tensors(&self) -> Vec<(String, GgmlType, Vec<usize>)> {
+        let dtype = |name: &str, shape: &[usize]| match name {
+            _ if shape.len() == 1 || self.poisoned == Some(name) => GgmlType::F32,
+            "token_embd.weight" | "output.weight" => self.embedding,
+            _ if name.contains("ffn_") => self.ffn,
+            _ => self.attention,
+        };
+        let tensors = self.shapes().into_iter();
+        tensors.map(|(name, shape)| (name.clone(), dtype(&name, &shape), shape)).collect()
+    }
+
+    fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         let (width, wide) = (self.width, self.feed_forward());
         let (queries, keys) = (self.head() * self.heads, self.head() * self.kv_heads);
         let mut tensors = vec![("token_embd.weight".to_owned(), vec![width, self.vocab])];
@@ -157,40 +192,53 @@ impl Tiny {
             .metadata("general.architecture", self.named())
             .metadata(key("attention.layer_norm_rms_epsilon"), 1e-5_f32)
             .metadata(key("rope.freq_base"), 10_000.0_f32);
-        let sizes = [
+        for (part, size) in self.sizes() {
+            writer = writer.metadata(key(part), size);
+        }
+        writer = self.rope_and_window(writer);
+        let tensors = self.tensors().into_iter().filter(|(name, ..)| Some(&**name) != leave_out);
+        tensors.fold(writer, |writer, (name, dtype, shape)| self.tensor(writer, &name, dtype, &shape))
+    }
+
+    /// The sizes in the metadata of a GGUF file, by their keys after the architecture.
+    #[must_use]
+    pub fn sizes(&self) -> [(&'static str, u32); 10] {
+        let head = self.head();
+        [
             ("embedding_length", self.width),
             ("feed_forward_length", self.feed_forward()),
             ("block_count", self.layers),
             ("attention.head_count", self.heads),
             ("attention.head_count_kv", self.kv_heads),
+            ("attention.key_length", head),
+            ("attention.value_length", head),
             ("context_length", self.context),
-            ("rope.dimension_count", self.rotated),
-        ];
-        for (part, size) in sizes {
-            writer = writer.metadata(key(part), size as u32);
-        }
-        if let Some(head) = self.head {
-            for part in ["attention.key_length", "attention.value_length"] {
-                writer = writer.metadata(key(part), head as u32);
-            }
-        }
-        writer = self.rope_and_window(writer);
-        for (name, shape) in self.tensors().iter().filter(|(name, _)| Some(&**name) != leave_out) {
-            let values = self.values(name, shape);
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
-            writer = writer.tensor(name, GgmlType::F32, &shape, bytes);
-        }
-        writer
+            ("rope.dimension_count", self.rotated.unwrap_or(head)),
+            ("vocab_size", self.vocab),
+        ]
+        .map(|(key, size)| (key, size as u32))
     }
 
-    /// The numbers of a tensor.
-    fn values(&self, name: &str, shape: &[usize]) -> Vec<f32> {
+    /// Adds a tensor of random numbers to `writer`.
+    #[must_use]
+    pub fn tensor(&self, writer: GgufWriter, name: &str, dtype: GgmlType, shape: &[usize]) -> GgufWriter {
+        let bytes = self.bytes(name, dtype, shape);
+        let shape: Vec<u64> = shape.iter().map(|&dimension| dimension as u64).collect();
+        writer.tensor(name, dtype, &shape, bytes)
+    }
+
+    /// The random numbers of a tensor, as a file stores them.
+    fn bytes(&self, name: &str, dtype: GgmlType, shape: &[usize]) -> Vec<u8> {
         let mut values = random(name, shape);
         if self.poisoned == Some(name) {
             values[shape[0]..2 * shape[0]].fill(f32::MAX);
         }
-        values
+        match dtype {
+            GgmlType::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            GgmlType::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
+            GgmlType::Bf16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
+            dtype => (self.quantize)(&values, dtype),
+        }
     }
 
     /// Adds the metadata of rotary scaling and sliding window.
@@ -267,6 +315,29 @@ pub fn random(name: &str, shape: &[usize]) -> Vec<f32> {
         middle + spread * ((state >> 40) as f32 / (1 << 23) as f32 - 1.0)
     };
     (0..shape.iter().product()).map(|_| next()).collect()
+}
+
+/// The logits of every row of a text, `[tokens, vocab]`, scored in one pass of a new sequence.
+///
+/// # Errors
+/// What the verifier says.
+pub fn logits(verifier: &mut dyn Verifier, text: &[TokenId]) -> Result<Vec<Vec<f32>>, VerifyError> {
+    let seq = verifier.open()?;
+    let tree = DraftTree::chain(text);
+    verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(1))?;
+    let rows = (0..text.len()).map(|node| Ok(verifier.logits(Row { input: 0, node })?.to_vec())).collect();
+    verifier.close(seq);
+    rows
+}
+
+/// The largest absolute difference of two rows of logits.
+///
+/// # Panics
+/// If they differ in length.
+#[must_use]
+pub fn difference(one: &[f32], other: &[f32]) -> f32 {
+    assert_eq!(one.len(), other.len());
+    one.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 /// A root with three children and a grandchild, for a vocabulary of ten or more.

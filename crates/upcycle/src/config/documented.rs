@@ -27,7 +27,7 @@ fn documented() -> BTreeMap<String, (String, String)> {
 fn defaults(drafter: &str) -> BTreeMap<String, String> {
     let mut layers = Layers::new();
     layers.flag("--drafter", "drafter.name", drafter).unwrap();
-    let text = layers.load(&["candle"]).unwrap().to_toml().unwrap();
+    let text = layers.load(&["cpu"]).unwrap().to_toml().unwrap();
     let mut keys = BTreeMap::new();
     let mut table = String::new();
     for line in text.lines() {
@@ -57,7 +57,7 @@ fn every_key_is_documented_with_its_default() {
 fn refused(key: &str, value: &str) -> Option<Problem> {
     let mut layers = Layers::new();
     layers.flag("--set", key, value).unwrap();
-    let load = layers.load(&["candle", "ort", "llama-cpp"]);
+    let load = layers.load(&["cpu", "candle", "ort", "llama-cpp"]);
     load.err().map(|ConfigError { problem, .. }| *problem)
 }
 

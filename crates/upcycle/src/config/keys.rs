@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn the_key_names_come_by_table() {
         assert_eq!(names_below(""), ["backend", "decode", "drafter", "log", "model"]);
-        assert_eq!(names_below("backend"), ["candle", "llama-cpp", "name", "ort"]);
+        assert_eq!(names_below("backend"), ["candle", "cpu", "llama-cpp", "name", "ort"]);
         assert!(is_table("backend.candle") && !is_table("backend.can") && !is_table("log.level"));
     }
 }

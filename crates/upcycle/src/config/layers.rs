@@ -29,7 +29,7 @@ const OTHER_VARIABLES: [&str; 3] = ["UPCYCLE_KERNELS", "UPCYCLE_MODELS", "UPCYCL
 /// let mut layers = Layers::new();
 /// layers.variables([("UPCYCLE_DECODE__SEED".into(), "7".into())])?;
 /// layers.assignment("--set", "decode.temperature=0.8")?;
-/// let config = layers.load(&["candle"])?;
+/// let config = layers.load(&["cpu"])?;
 /// assert_eq!(config.decode().sampling.config().seed, 7);
 ///
 /// let error = layers.assignment("--set", "decode.sed=1").unwrap_err();
@@ -87,7 +87,7 @@ impl Layers {
     }
 
     /// Takes the `UPCYCLE_*` variables of an environment, such as [`std::env::vars_os`]; two underscores stand
-    /// between levels: `UPCYCLE_BACKEND__CANDLE__WEIGHTS`. A value is read as TOML, else as a string. Relative paths
+    /// between levels: `UPCYCLE_BACKEND__CPU__WEIGHTS`. A value is read as TOML, else as a string. Relative paths
     /// are relative to the working directory.
     ///
     /// # Errors
@@ -351,7 +351,7 @@ fn variable_hint(name: &str) -> String {
     match keys::nearest(name, variables.iter().map(String::as_str)) {
         Some(near) => format!("did you mean {near}?"),
         None => "variables are UPCYCLE_ and a key, with two underscores between levels, \
-                 such as UPCYCLE_BACKEND__CANDLE__WEIGHTS"
+                 such as UPCYCLE_BACKEND__CPU__WEIGHTS"
             .to_owned(),
     }
 }

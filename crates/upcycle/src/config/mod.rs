@@ -31,7 +31,7 @@ pub use llama_cpp::{
 };
 pub use ort::{GraphOptimization, OrtChoice, OrtProvider, OrtProviderOption, RawOrt};
 pub use prompt_rows::PromptRows;
-pub use raw::{Raw, RawAmount, RawBackend, RawCandle, RawDecode, RawDrafter, RawLog, RawModel};
+pub use raw::{Raw, RawAmount, RawBackend, RawCandle, RawCpu, RawDecode, RawDrafter, RawLog, RawModel};
 
 use choices::{existing_file, existing_model, names, out_of_range};
 
@@ -69,7 +69,9 @@ pub struct ModelFiles {
 pub struct BackendChoice {
     /// The name under which it is registered.
     pub name: String,
-    /// Options of the candle backend, whichever is chosen.
+    /// Options of the backend `cpu`, whichever is chosen.
+    pub cpu: CpuChoice,
+    /// Options of the backend `candle`, whichever is chosen.
     pub candle: CandleChoice,
     /// Options of the ONNX Runtime backend, whichever is chosen.
     pub ort: OrtChoice,
@@ -77,17 +79,22 @@ pub struct BackendChoice {
     pub llama_cpp: LlamaCppChoice,
 }
 
-/// Options of the candle backend.
+/// Options of the backend `cpu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuChoice {
+    /// How it keeps weights.
+    pub weights: Weights,
+    /// Threads of a pass; one for each physical core if none.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// Options of the backend `candle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CandleChoice {
     /// Where it runs.
     pub device: Device,
     /// How it keeps weights.
     pub weights: Weights,
-    /// Whose products run it.
-    pub kernels: Kernels,
-    /// Threads for the forward pass; one for each core if none.
-    pub threads: Option<NonZeroUsize>,
 }
 
 names! {
@@ -103,24 +110,12 @@ names! {
 }
 
 names! {
-    /// How candle keeps weights.
+    /// How a backend keeps weights.
     Weights {
         /// As stored in the file.
         File = "file",
         /// Dequantized to f32 at load.
         F32 = "f32",
-    }
-}
-
-names! {
-    /// Whose products and attention run a model on candle's backend.
-    Kernels {
-        /// The workspace's own wherever they can, else candle's.
-        Auto = "auto",
-        /// The workspace's own, or an error.
-        Own = "own",
-        /// candle's.
-        Candle = "candle",
     }
 }
 
@@ -221,7 +216,8 @@ impl TryFrom<Raw> for Config {
                 template_variables: variables::check(model.template_variables.unwrap_or_default())?,
             },
             backend: BackendChoice {
-                name: backend.name.unwrap_or_else(|| "candle".to_owned()),
+                name: backend.name.unwrap_or_else(|| "cpu".to_owned()),
+                cpu: backend.cpu.check()?,
                 candle: backend.candle.check()?,
                 ort: backend.ort.check()?,
                 llama_cpp: backend.llama_cpp.check()?,
@@ -234,25 +230,24 @@ impl TryFrom<Raw> for Config {
     }
 }
 
+impl RawCpu {
+    fn check(self) -> Result<CpuChoice, Problem> {
+        let weights =
+            self.weights.map(|weights| Weights::parse("backend.cpu.weights", &weights)).transpose()?;
+        let threads = self.threads.map(|threads| {
+            let sound = NonZeroUsize::new(threads).filter(|threads| threads.get() <= MAX_THREADS);
+            sound.ok_or_else(|| out_of_range("backend.cpu.threads", &threads, &format!("1 to {MAX_THREADS}")))
+        });
+        Ok(CpuChoice { weights: weights.unwrap_or(Weights::File), threads: threads.transpose()? })
+    }
+}
+
 impl RawCandle {
     fn check(self) -> Result<CandleChoice, Problem> {
         let device = self.device.map(|device| Device::parse("backend.candle.device", &device)).transpose()?;
         let weights =
             self.weights.map(|weights| Weights::parse("backend.candle.weights", &weights)).transpose()?;
-        let kernels =
-            self.kernels.map(|kernels| Kernels::parse("backend.candle.kernels", &kernels)).transpose()?;
-        let threads = self.threads.map(|threads| {
-            let sound = NonZeroUsize::new(threads).filter(|threads| threads.get() <= MAX_THREADS);
-            sound.ok_or_else(|| {
-                out_of_range("backend.candle.threads", &threads, &format!("1 to {MAX_THREADS}"))
-            })
-        });
-        Ok(CandleChoice {
-            device: device.unwrap_or(Device::Cpu),
-            weights: weights.unwrap_or(Weights::File),
-            kernels: kernels.unwrap_or(Kernels::Auto),
-            threads: threads.transpose()?,
-        })
+        Ok(CandleChoice { device: device.unwrap_or(Device::Cpu), weights: weights.unwrap_or(Weights::File) })
     }
 }
 
@@ -328,11 +323,13 @@ impl From<&Config> for Raw {
             },
             backend: RawBackend {
                 name: Some(backend.name),
+                cpu: RawCpu {
+                    weights: Some(backend.cpu.weights.name().to_owned()),
+                    threads: backend.cpu.threads.map(NonZeroUsize::get),
+                },
                 candle: RawCandle {
                     device: Some(backend.candle.device.name().to_owned()),
                     weights: Some(backend.candle.weights.name().to_owned()),
-                    kernels: Some(backend.candle.kernels.name().to_owned()),
-                    threads: backend.candle.threads.map(NonZeroUsize::get),
                 },
                 ort: backend.ort.into(),
                 llama_cpp: backend.llama_cpp.into(),

@@ -43,6 +43,8 @@ pub struct RawModel {
 pub struct RawBackend {
     /// The backend's name.
     pub name: Option<String>,
+    /// `[backend.cpu]`
+    pub cpu: RawCpu,
     /// `[backend.candle]`
     pub candle: RawCandle,
     /// `[backend.ort]`
@@ -50,6 +52,16 @@ pub struct RawBackend {
     /// `[backend.llama-cpp]`
     #[serde(rename = "llama-cpp")]
     pub llama_cpp: RawLlamaCpp,
+}
+
+/// `[backend.cpu]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawCpu {
+    /// `file` (as stored) or `f32` (dequantized at load)
+    pub weights: Option<String>,
+    /// Threads of a pass; one for each physical core by default.
+    pub threads: Option<usize>,
 }
 
 /// `[backend.candle]`
@@ -60,10 +72,6 @@ pub struct RawCandle {
     pub device: Option<String>,
     /// `file` (as stored) or `f32` (dequantized at load)
     pub weights: Option<String>,
-    /// `auto` (the workspace's own where they can), `own` or `candle`
-    pub kernels: Option<String>,
-    /// Threads for the forward pass; one for each core where left out.
-    pub threads: Option<usize>,
 }
 
 /// `[drafter]`: who guesses, and how much.
@@ -152,7 +160,8 @@ impl Raw {
             },
             backend: RawBackend {
                 name: text(),
-                candle: RawCandle { device: text(), weights: text(), kernels: text(), threads: Some(0) },
+                cpu: RawCpu { weights: text(), threads: Some(0) },
+                candle: RawCandle { device: text(), weights: text() },
                 ort: RawOrt::specimen(),
                 llama_cpp: RawLlamaCpp::specimen(),
             },

@@ -11,7 +11,7 @@ use upcycle::{
     Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, RawAmount, Tree, Weights,
 };
 
-const BACKENDS: [&str; 3] = ["candle", "ort", "llama-cpp"];
+const BACKENDS: [&str; 4] = ["cpu", "candle", "ort", "llama-cpp"];
 
 fn load(text: &str) -> Result<Config, ConfigError> {
     let mut layers = Layers::new();
@@ -111,7 +111,7 @@ fn wrong_values_come_with_their_range_and_place() {
     );
     assert_eq!(
         message("[backend]\nname = \"candel\""),
-        "test.toml:2:8: `backend.name` is \"candel\"; expected one of `candle`, `ort`, `llama-cpp`; did you mean `candle`?"
+        "test.toml:2:8: `backend.name` is \"candel\"; expected one of `cpu`, `candle`, `ort`, `llama-cpp`; did you mean `candle`?"
     );
     assert_eq!(
         message("[drafter]\nname = \"magic\""),
@@ -122,7 +122,7 @@ fn wrong_values_come_with_their_range_and_place() {
         message("drafter = { tree = \"paper-80\", budget = 81 }"),
         "test.toml:1:41: `drafter.budget` is 81; expected at most 80, the nodes of the tree \"paper-80\""
     );
-    assert!(message("backend.candle.threads = 0").contains("expected 1 to 1024"));
+    assert!(message("backend.cpu.threads = 0").contains("expected 1 to 1024"));
     assert!(message("decode.stop = [\"a\", \"\"]").contains("number 2 is empty"));
     for key in ["temperature", "top_p", "min_p", "repeat_penalty"] {
         for value in ["-1.0", "nan", "inf", "1e300"] {
@@ -329,7 +329,7 @@ fn raw() -> impl Strategy<Value = Raw> {
         raw.decode.seed = Some(seed);
         raw.decode.stop = Some(stop);
         raw.decode.max_tokens = Some(max_tokens);
-        raw.backend.candle.threads = threads;
+        raw.backend.cpu.threads = threads;
         raw
     })
 }

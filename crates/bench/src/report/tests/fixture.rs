@@ -68,7 +68,7 @@ pub(crate) fn rich() -> Results {
         load_end: Some([15.2, 14.9, 11.0]),
         others_busy: Some(0.07),
     };
-    let setup = "candle-cpu";
+    let setup = "cpu";
     add(&mut results, setup, ArmKind::Plain, "none", None, 1.0);
     for (drafter, sizes) in [
         ("recycling", &[(2, 1.17), (8, 1.21), (80, 0.74)][..]),
@@ -79,7 +79,7 @@ pub(crate) fn rich() -> Results {
             add(&mut results, setup, ArmKind::Draft, drafter, Some(nodes), speedup);
         }
     }
-    let setup = "candle-cpu-f32";
+    let setup = "cpu-f32";
     add(&mut results, setup, ArmKind::Plain, "none", None, 1.0);
     for (drafter, nodes, speedup) in [("mixed", 2, 1.9), ("mixed", 8, 2.46), ("recycling", 8, 1.71)] {
         add(&mut results, setup, ArmKind::Draft, drafter, Some(nodes), speedup);
@@ -97,7 +97,7 @@ pub(crate) fn rich() -> Results {
     results.summaries.retain(|summary| summary.arm != absent);
     results.records.retain(|record| record.arm != absent);
     judge(&mut results);
-    for (setup, slope) in [("candle-cpu", 0.11), ("candle-cpu-f32", 0.04)] {
+    for (setup, slope) in [("cpu", 0.11), ("cpu-f32", 0.04)] {
         let rows = vec![1, 2, 3, 4, 5, 6, 8, 9, 12, 16, 17, 32, 64, 81];
         let seconds = rows.iter().map(|&rows| 0.008 * (1.0 + slope * (rows as f64 - 1.0))).collect();
         results.costs.push(Cost { setup: setup.to_owned(), context: 256, rows, seconds });
@@ -117,11 +117,9 @@ fn judge(results: &mut Results) {
     let wrong = Equality::Wrong { at: 17, reason: format!("plain decoding is surer by 3.20 than {HOSTILE}") };
     let margin = Equality::WithinMargin { at: 41, gap: 0.00021, change: 0.0031, cap: 0.02 };
     let unlike = Equality::Differs { at: 9 };
-    for (arm, verdict, prompts) in [
-        ("candle-cpu recycling:80", wrong, 1),
-        ("candle-cpu mixed:8", margin, 2),
-        ("llama.cpp ngram-simple:16", unlike, 3),
-    ] {
+    for (arm, verdict, prompts) in
+        [("cpu recycling:80", wrong, 1), ("cpu mixed:8", margin, 2), ("llama.cpp ngram-simple:16", unlike, 3)]
+    {
         let Some(arm) = results.arms.iter().position(|candidate| candidate.name == arm) else { continue };
         for record in results.records.iter_mut().filter(|record| record.arm == arm).take(prompts) {
             record.equality = verdict.clone();
@@ -164,14 +162,14 @@ pub(crate) fn add(
         kind,
         baseline,
         setup: setup.to_owned(),
-        engine: if ours { "candle" } else { "llama.cpp" }.to_owned(),
+        engine: if ours { "cpu" } else { "llama.cpp" }.to_owned(),
         engine_version: Some(if ours { "avx512-vnni" } else { "b6123" }.to_owned()),
         model: "SmolLM2-135M-Instruct.Q4_1.gguf".to_owned(),
         model_sha256: if setup.ends_with("f32") { "c4" } else { "a7" }.repeat(32),
         drafter: drafter.to_owned(),
         nodes,
         threads: Some(16),
-        config: format!("[backend]\nname = \"candle\"\nthreads = 16\n\n[drafter]\nname = \"{drafter}\"\n"),
+        config: format!("[backend]\nname = \"cpu\"\nthreads = 16\n\n[drafter]\nname = \"{drafter}\"\n"),
         state: ArmState::Measured,
     });
     let speed = (if setup.ends_with("f32") { 24.0 } else { 118.0 }) * if ours { 1.0 } else { 1.12 };

@@ -30,18 +30,18 @@ fn the_headline_is_the_best_sound_arm_of_each_setup() {
     let parsed_page = parsed(&page);
     let cards: Vec<_> = classed(parsed_page.root(), "card").into_iter().map(text).collect();
     assert_eq!(cards.len(), 3);
-    for said in ["candle-cpu 1.52 × plain decoding", "mixed:4 , 95 % 1.46 to 1.59", "All 60 answers equal"] {
+    for said in ["cpu 1.52 × plain decoding", "mixed:4 , 95 % 1.46 to 1.59", "All 60 answers equal"] {
         assert!(cards[0].contains(said), "{said}: {}", cards[0]);
     }
     assert!(cards[2].contains("llama.cpp another program 0.93"), "{}", cards[2]);
     assert!(cards[2].contains("57 exact, 3 differ"), "{}", cards[2]);
 
     // The fastest arm is no headline once one of its answers is wrong, or it failed.
-    let fastest = results.arms.iter().position(|arm| arm.name == "candle-cpu mixed:4").unwrap();
+    let fastest = results.arms.iter().position(|arm| arm.name == "cpu mixed:4").unwrap();
     for summary in results.summaries.iter_mut().filter(|summary| summary.arm == fastest) {
         summary.equality.wrong = 1;
     }
-    let second = results.arms.iter().position(|arm| arm.name == "candle-cpu mixed:2").unwrap();
+    let second = results.arms.iter().position(|arm| arm.name == "cpu mixed:2").unwrap();
     results.arms[second].state = ArmState::Failed { reason: "killed".to_owned() };
     let page = page_of(&results);
     let parsed_page = parsed(&page);
@@ -104,8 +104,8 @@ fn wrong_answers_are_listed_in_red_with_their_reasons() {
     let answers = section(&page, "answers");
     let red: Vec<_> = classed(answers, "bad").into_iter().map(text).collect();
     assert_eq!(red, ["1".to_owned(), format!("plain decoding is surer by 3.20 than {HOSTILE}")]);
-    assert!(text(classed(page.root(), "notice")[0]).contains("candle-cpu recycling:80 (1 of 60 prompts)"));
-    for said in ["2.1e-4", "3.1e-3", "0.020", "candle-cpu mixed:8"] {
+    assert!(text(classed(page.root(), "notice")[0]).contains("cpu recycling:80 (1 of 60 prompts)"));
+    for said in ["2.1e-4", "3.1e-3", "0.020", "cpu mixed:8"] {
         assert!(text(answers).contains(said), "{said}");
     }
 }

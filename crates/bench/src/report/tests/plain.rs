@@ -74,7 +74,7 @@ fn the_text_names_groups_absences_and_warnings() {
         "WRONG",
         "Speed-up by group",
         "math-reasoning",
-        "- candle-cpu mixed:4: the quotient is 8 % above the measurement",
+        "- cpu mixed:4: the quotient is 8 % above the measurement",
         "Arms that are absent or failed",
         "vllm is not on this machine",
         "Prompts that were not asked",

@@ -1,0 +1,184 @@
+//! The forward pass over the rows of all sequences.
+
+use upcycle_checkpoint::gguf::Hyperparameters;
+use upcycle_kernels::{Activations, Fresh, KvCache, Matrix, Product, Rope, Sight, Store};
+
+use crate::batch::Batch;
+use crate::model::{Layer, Model};
+
+/// A row holds a NaN or an infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotFinite {
+    /// Its index in the pass.
+    pub(crate) row: usize,
+}
+
+/// Memory of a pass, kept from pass to pass. Each buffer is `[rows, width]`, with its own width.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// The residual stream.
+    stream: Vec<f32>,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    /// The rows of `stream` that pass the head.
+    wanted: Vec<f32>,
+    narrow: Activations,
+    /// Activations between the matrices of a feed-forward network.
+    wide: Activations,
+    rope: Option<Rope>,
+}
+
+/// Runs the model over `batch`. Keys and values go to their slots. The logits of the wanted rows, `[wanted, vocab]`, go to the
+/// front of `logits`.
+///
+/// # Errors
+/// [`NotFinite`] for the first row with a NaN or an infinity. The slots of the batch may then hold anything; no others have changed.
+pub(crate) fn forward(
+    model: &Model,
+    batch: &Batch,
+    caches: &mut [&mut KvCache<f32>],
+    scratch: &mut Scratch,
+    logits: &mut Vec<f32>,
+) -> Result<(), NotFinite> {
+    let &Hyperparameters { width, heads, kv_heads, head, vocab, .. } = &model.hyperparameters;
+    let rows = batch.tokens.len();
+    scratch.stream.resize(rows * width, 0.0);
+    for (&token, row) in batch.tokens.iter().zip(scratch.stream.chunks_exact_mut(width)) {
+        model.weights.embedding.gather(token as usize, row);
+    }
+    scratch.rope.get_or_insert_with(|| model.rope.clone()).place(&batch.positions);
+    scratch.queries.resize(rows * heads * head, 0.0);
+    scratch.keys.resize(rows * kv_heads * head, 0.0);
+    scratch.values.resize(rows * kv_heads * head, 0.0);
+    for index in 0..model.weights.layers.len() {
+        attention(model, index, batch, caches, scratch);
+        feed_forward(model, index, scratch);
+    }
+    check_finite(&scratch.stream, width)?;
+    let logits = compute_logits(model, &batch.wanted, scratch, logits);
+    check_finite(logits, vocab).map_err(|NotFinite { row }| NotFinite { row: batch.wanted[row] })
+}
+
+/// Finds the first row of `values`, `[rows, width]`, with a NaN or an infinity.
+fn check_finite(values: &[f32], width: usize) -> Result<(), NotFinite> {
+    // Without an early exit, which would keep the loop from being vectorized.
+    let finite = |row: &[f32]| row.iter().fold(true, |finite, value| finite & value.is_finite());
+    match values.chunks_exact(width).position(|row| !finite(row)) {
+        Some(row) => Err(NotFinite { row }),
+        None => Ok(()),
+    }
+}
+
+fn quantized(matrix: &Matrix) -> bool {
+    matrix.format().is_quantized()
+}
+
+/// Copies `row` into every row of `rows`.
+fn repeat(row: &[f32], rows: &mut [f32]) {
+    rows.chunks_exact_mut(row.len()).for_each(|out| out.copy_from_slice(row));
+}
+
+/// Normalization, queries, keys and values, attention, output matrix, residual.
+fn attention(
+    model: &Model,
+    index: usize,
+    batch: &Batch,
+    caches: &mut [&mut KvCache<f32>],
+    scratch: &mut Scratch,
+) {
+    let Model { hyperparameters, kernels, weights, .. } = model;
+    let &Hyperparameters { heads, kv_heads, head, epsilon, .. } = hyperparameters;
+    let Scratch { stream, queries, keys, values, narrow, rope, .. } = scratch;
+    let Layer { attention_norm, query, key, value, biases, head_norms, attention_output, .. } =
+        &weights.layers[index];
+    let quantize = [query, key, value].into_iter().any(|matrix| quantized(matrix));
+    kernels.rms_norm(stream, attention_norm, epsilon, narrow, quantize);
+    // Biases go first; the matrix products are added to them.
+    let store = if biases.is_some() { Store::Add } else { Store::Set };
+    if let Some([query, key, value]) = biases {
+        repeat(query, queries);
+        repeat(key, keys);
+        repeat(value, values);
+    }
+    let product = |matrix, out| Product { matrix, out, store };
+    kernels.multiply(narrow, &mut [product(query, queries), product(key, keys), product(value, values)]);
+    if let Some([query, key]) = head_norms {
+        kernels.rms_norm_heads(queries, query, epsilon);
+        kernels.rms_norm_heads(keys, key, epsilon);
+    }
+    if let Some(rope) = rope {
+        kernels.rope(rope, queries, head);
+        kernels.rope(rope, keys, head);
+    }
+    let rows = keys.chunks_exact(kv_heads * head).zip(values.chunks_exact(kv_heads * head));
+    for (&(cache, slot), (keys, values)) in batch.slots.iter().zip(rows) {
+        caches[cache].write(index, slot, keys, values);
+    }
+    let window = hyperparameters.window(index);
+    let sights: Vec<Sight<'_, f32>> = (0..batch.tokens.len())
+        .map(|row| {
+            let (prefix, tail) = batch.visible(row);
+            let unseen = batch.outside_window(row, window);
+            Sight { cache: &*caches[batch.slots[row].0], prefix, tail, unseen }
+        })
+        .collect();
+    let fresh = Fresh { keys, values };
+    kernels.attention_into(index, heads, queries, &sights, fresh, narrow, quantized(attention_output));
+    kernels.multiply(narrow, &mut [Product { matrix: attention_output, out: stream, store: Store::Add }]);
+}
+
+/// Normalization, gate and up, SwiGLU, down, residual.
+fn feed_forward(model: &Model, index: usize, scratch: &mut Scratch) {
+    let Model { hyperparameters, kernels, weights, .. } = model;
+    let Scratch { stream, narrow, wide, .. } = scratch;
+    let Layer { feed_forward_norm, gate, up, down, .. } = &weights.layers[index];
+    let quantize = quantized(gate) || quantized(up);
+    kernels.rms_norm(stream, feed_forward_norm, hyperparameters.epsilon, narrow, quantize);
+    kernels.swiglu(gate, up, narrow, wide, quantized(down));
+    kernels.multiply(wide, &mut [Product { matrix: down, out: stream, store: Store::Add }]);
+}
+
+/// The logits of the wanted rows, `[wanted, vocab]`.
+fn compute_logits<'a>(
+    model: &Model,
+    wanted: &[usize],
+    scratch: &mut Scratch,
+    logits: &'a mut Vec<f32>,
+) -> &'a [f32] {
+    let &Hyperparameters { width, vocab, epsilon, .. } = &model.hyperparameters;
+    let Scratch { stream, wanted: rows, narrow, .. } = scratch;
+    rows.clear();
+    for &row in wanted {
+        rows.extend_from_slice(&stream[row * width..][..width]);
+    }
+    // The buffer never shrinks: drafts vary in size, and growing it again would zero 200 kB a row.
+    let len = wanted.len() * vocab;
+    if logits.len() < len {
+        logits.resize(len, 0.0);
+    }
+    let logits = &mut logits[..len];
+    let (kernels, head) = (&model.kernels, &model.weights.output);
+    kernels.rms_norm(rows, &model.weights.output_norm, epsilon, narrow, quantized(head));
+    kernels.multiply(narrow, &mut [Product { matrix: head, out: logits, store: Store::Set }]);
+    logits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_with_a_nan_or_an_infinity_is_found_wherever_it_is() {
+        for width in [1, 8, 13] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in 0..3 * width {
+                    let mut values = vec![1.0; 3 * width];
+                    assert_eq!(check_finite(&values, width), Ok(()));
+                    values[at] = bad;
+                    assert_eq!(check_finite(&values, width), Err(NotFinite { row: at / width }));
+                }
+            }
+        }
+    }
+}

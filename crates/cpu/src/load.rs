@@ -1,0 +1,107 @@
+//! From files to a [`Model`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::{debug, info_span};
+use upcycle_checkpoint::gguf::{self, TensorInfo};
+use upcycle_checkpoint::{Source, StoredMatrix, WeightLoader};
+use upcycle_kernels::{Format, Kernels, Matrix, Rope, RopeLayout};
+
+use crate::error::LoadError;
+use crate::model::Model;
+use crate::options::{Options, Weights};
+
+/// The kernels read keys in blocks of this many dimensions.
+const HEAD_MULTIPLE: usize = 16;
+
+impl Model {
+    /// Loads a GGUF file, or a folder with a `config.json` and safetensors (or one of its files): see the [crate's page](crate).
+    ///
+    /// A file that another program shortens or changes meanwhile is refused, as far as its length and times tell. Once the model
+    /// is loaded, nothing depends on its files.
+    ///
+    /// # Errors
+    /// [`LoadError`]: a file cannot be read, is damaged, or holds an unsupported model.
+    pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Arc<Self>, LoadError> {
+        Self::load_with_progress(path, options, &mut |_, _| ())
+    }
+
+    /// As [`load`](Self::load). Calls `progress` with the bytes of tensors read and the bytes of all tensors: first with 0, then
+    /// after every tensor.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with_progress(
+        path: impl AsRef<Path>,
+        options: &Options,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Arc<Self>, LoadError> {
+        let path = path.as_ref();
+        let _span = info_span!("load", path = %path.display(), weights = ?options.weights).entered();
+        let source = Source::open(path)?;
+        debug!(model = ?source.model, "read the metadata");
+        if !source.model.head.is_multiple_of(HEAD_MULTIPLE) {
+            return Err(LoadError::HeadWidth { found: source.model.head });
+        }
+        let mut matrices =
+            source.checkpoint.tensors().map(|(_, tensor)| tensor).filter(|tensor| tensor.shape.len() > 1);
+        matrices.try_for_each(|tensor| format(tensor).map(drop))?;
+
+        let kernels = Kernels::new(options.threads.map_or(0, Into::into))?;
+        let mut packer = Packer { threads: kernels.pool().threads(), weights: options.weights };
+        let weights = source.read_weights(&mut packer, progress)?;
+        let layout = match source.model.rope_layout {
+            gguf::RopeLayout::Interleaved => RopeLayout::Interleaved,
+            gguf::RopeLayout::Halves => RopeLayout::Halves,
+        };
+        let rope =
+            Rope::new(layout, weights.frequencies.clone()).scaled(source.model.rope_scaling.magnitude());
+        Ok(Arc::new(Self { hyperparameters: source.model, kernels, rope, weights }))
+    }
+}
+
+/// The kernels' format of a tensor.
+fn format(tensor: &TensorInfo) -> Result<Format, LoadError> {
+    Format::ALL.into_iter().find(|format| format.name() == tensor.dtype.name()).ok_or_else(|| {
+        LoadError::Type {
+            tensor: tensor.name.clone(),
+            found: tensor.dtype,
+            known: Format::ALL.map(Format::name).join(", "),
+        }
+    })
+}
+
+/// Packs matrices for the kernels.
+struct Packer {
+    threads: usize,
+    weights: Weights,
+}
+
+impl WeightLoader for Packer {
+    type Matrix = Arc<Matrix>;
+    type Embedding = Arc<Matrix>;
+    type Vector = Vec<f32>;
+    type Error = LoadError;
+
+    fn matrix(&mut self, stored: StoredMatrix<'_>) -> Result<Arc<Matrix>, LoadError> {
+        let StoredMatrix { info, inputs, outputs, bytes } = stored;
+        let pack = match self.weights {
+            Weights::File => Matrix::pack,
+            Weights::F32 => Matrix::pack_f32,
+        };
+        Ok(Arc::new(pack(&info.name, format(info)?, (outputs, inputs), bytes, self.threads)?))
+    }
+
+    fn embedding(&mut self, stored: StoredMatrix<'_>) -> Result<Arc<Matrix>, LoadError> {
+        self.matrix(stored)
+    }
+
+    fn tied_head(&mut self, _: StoredMatrix<'_>, embedding: &Arc<Matrix>) -> Result<Arc<Matrix>, LoadError> {
+        Ok(Arc::clone(embedding))
+    }
+
+    fn vector(&mut self, values: Vec<f32>) -> Result<Vec<f32>, LoadError> {
+        Ok(values)
+    }
+}

@@ -1,0 +1,40 @@
+//! The settings of the backend, as they stand in a configuration file.
+
+use std::num::NonZeroUsize;
+
+use serde::Deserialize;
+
+/// How a model is loaded and run: the table `[backend.cpu]` of a configuration file.
+///
+/// ```
+/// use upcycle_cpu::{Options, Weights};
+///
+/// let options: Options = toml::from_str("weights = 'f32'\nthreads = 2")?;
+/// assert_eq!(options.weights, Weights::F32);
+/// assert_eq!(options.threads.map(Into::into), Some(2));
+/// assert!(toml::from_str::<Options>("weights = 'f8'").is_err());
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Options {
+    /// Threads of a pass. By default one for each physical core that the process may use.
+    ///
+    /// Each model has its own pool, which its verifiers share.
+    pub threads: Option<NonZeroUsize>,
+    /// What matrices are multiplied with.
+    pub weights: Weights,
+}
+
+/// What matrices are multiplied with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Weights {
+    /// The type in the file. For quantized types, activations are rounded to 8 bits.
+    #[default]
+    File,
+    /// `f32`: matrices are dequantized at load and activations are not rounded. Four bytes a weight.
+    F32,
+}
