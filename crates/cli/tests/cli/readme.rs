@@ -1,27 +1,25 @@
-//! The README's commands, run as they stand there: those in `sh` blocks. A `bash` block needs a cargo feature; `ort.rs` and
-//! `llama_cpp.rs` run the like.
+//! Runs the commands of the README and of "Getting started": those in `sh` blocks. A `bash` block needs a cargo feature or a
+//! network; `ort.rs` and `llama_cpp.rs` run similar commands.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::model;
 
-#[test]
-fn the_commands_of_the_readme_run() {
+/// Runs the lines of a page's `sh` blocks that call `upcycle`.
+fn run_commands(page: &str, least: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let shell = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let commands: Vec<&str> = shell
-        .flat_map(str::lines)
-        .filter(|line| line.starts_with("upcycle ") || line.contains("| upcycle "))
-        .collect();
-    assert!(commands.len() >= 4, "{commands:?}");
+    let text = std::fs::read_to_string(root.join(page)).unwrap();
+    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let commands: Vec<&str> =
+        blocks.flat_map(str::lines).filter(|line| line.split(' ').any(|word| word == "upcycle")).collect();
+    assert!(commands.len() >= least, "{page}: {commands:?}");
     let folder = Path::new(env!("CARGO_BIN_EXE_upcycle")).parent().unwrap();
     let path = std::env::join_paths(
         [folder.to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
     for command in commands {
-        // The model is where the README's first command leaves it, or where the tests were told that it is.
+        // The model is where the first command of the README downloads it, or where `UPCYCLE_TEST_MODEL` says.
         let command =
             command.replace(".models/SmolLM2-135M-Instruct.Q4_1.gguf", &model().display().to_string());
         let output = Command::new("sh")
@@ -34,4 +32,14 @@ fn the_commands_of_the_readme_run() {
             .unwrap();
         assert!(output.status.success() && !output.stdout.is_empty(), "{command}: {output:?}");
     }
+}
+
+#[test]
+fn the_commands_of_the_readme_run() {
+    run_commands("README.md", 4);
+}
+
+#[test]
+fn the_commands_of_getting_started_run() {
+    run_commands("docs/getting-started.md", 8);
 }
