@@ -15,7 +15,7 @@ if [ $# -gt 0 ] && [ -f "$1" ]; then
 fi
 ./scripts/setup.sh
 model=$(./scripts/get-model.sh)
-cargo build --release --locked --package upcycle-cli
+cargo build --release --locked --package upcycle-cli --features bench
 upcycle="${CARGO_TARGET_DIR:-target}/release/upcycle"
 
 ours=plain,configured,recycling:auto,prompt-lookup:auto,recycling:1,recycling:2,recycling:4,recycling:16,paper,mixed:2,mixed:4,prompt-lookup:2

@@ -100,9 +100,9 @@ export ORT_DYLIB_PATH
 
 if [ -z "$binary" ]; then
   command -v cargo >/dev/null || fail "found no cargo to build upcycle; name a program with --binary"
-  features=ort
+  features=ort,bench
   # candle compiles CUDA kernels.
-  [ "$provider" = cpu ] || ! command -v nvcc >/dev/null || features=ort,candle-cuda
+  [ "$provider" = cpu ] || ! command -v nvcc >/dev/null || features=$features,candle-cuda
   say "building upcycle with $features"
   cargo build --release --locked --package upcycle-cli --features "$features"
   binary=${CARGO_TARGET_DIR:-target}/release/upcycle
@@ -185,7 +185,7 @@ if [ "$candle" = yes ] && [ "$provider" = cuda ] && [ -f "$gguf" ]; then
   if [ -n "$model" ]; then
     "$binary" bench --config configs/candle-cuda.toml --model "$gguf" --arms plain,recycling:80@paper-80,mixed:auto --per-group 1 \
       --rounds 1 --max-tokens 96 --wait 0 --out "$work/candle-bench"
-    "$binary" bench report "$work/candle-bench" --markdown
+    "$binary" bench report "$work/candle-bench"
   fi
 fi
 
@@ -193,7 +193,7 @@ if [ -n "$model" ]; then
   say "decoding: plain, with the paper's tree, and with the budget auto"
   "$binary" bench "${flags[@]}" --arms plain,recycling:80@paper-80,recycling:auto,mixed:auto --per-group 1 --rounds 1 \
     --max-tokens 96 --wait 0 --out "$work/bench"
-  "$binary" bench report "$work/bench" --markdown
+  "$binary" bench report "$work/bench"
 else
   echo
   echo "decoding: not run with random weights; name a model with --model"

@@ -7,4 +7,4 @@ cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p upcycle -p upcycle-bench --no-default-features --locked -- -D warnings
 # With the features that the tests use, so that no dependency is built twice.
-cargo clippy --workspace --all-targets --features upcycle-cli/hub,upcycle-cli/ort,upcycle-cli/candle,upcycle-cli/llama-cpp,upcycle-tests/llama-cpp --locked -- -D warnings
+cargo clippy --workspace --all-targets --features upcycle-cli/bench,upcycle-cli/hub,upcycle-cli/ort,upcycle-cli/candle,upcycle-cli/llama-cpp,upcycle-tests/llama-cpp --locked -- -D warnings

@@ -23,7 +23,7 @@ say "formatting and lints"
 ./scripts/lint.sh
 say "tests"
 # With every backend that builds without a GPU.
-cargo test --workspace --locked --features upcycle-cli/hub,upcycle-cli/ort,upcycle-cli/candle,upcycle-cli/llama-cpp,upcycle-tests/llama-cpp
+cargo test --workspace --locked --features upcycle-cli/bench,upcycle-cli/hub,upcycle-cli/ort,upcycle-cli/candle,upcycle-cli/llama-cpp,upcycle-tests/llama-cpp
 # Without them: the messages about missing backends.
 cargo test --workspace --locked --test cli -- commands:: hub:: settings::
 if [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ]; then

@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut engine = Engine::load(&config, &registry, &mut |_| {})?;
         let costs = engine.costs(&Budget::default(), &CostCache::of_user())?;
         let Engine { text, mut verifier, .. } = engine;
-        let asked: Vec<Vec<TokenId>> = PromptSet::own()
+        let asked: Vec<Vec<TokenId>> = PromptSet::built_in()
             .first_of_each_group(EACH)
             .into_iter()
             .map(|prompt| text.encode(prompt.first_turn(), PromptStyle::Chat))

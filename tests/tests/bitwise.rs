@@ -143,7 +143,7 @@ fn trees_of_80_nodes_give_the_bits_of_sequential_decoding() {
     };
     let matrix = AdjacencyMatrix::new(model.vocab(), 8).unwrap();
     let mut decoder = Decoder::new(twice, TokenRecycling::new(matrix, TreeTemplate::paper_80()));
-    let own = PromptSet::own();
+    let own = PromptSet::built_in();
     let mut steps = 0;
     for prompt in own.first_of_each_group(PROMPTS.div_ceil(7)).into_iter().take(PROMPTS) {
         let prompt = text.encode(prompt.first_turn(), PromptStyle::Chat).unwrap();

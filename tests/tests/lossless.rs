@@ -24,7 +24,7 @@ fn engine(drafter: &str) -> (Engine, Config) {
 fn an_automatic_budget_gives_the_text_of_plain_decoding() {
     let (mut engine, config) = engine("mixed");
     let costs = engine.costs(config.drafter().budget(), &CostCache::nowhere()).unwrap();
-    let own = PromptSet::own();
+    let own = PromptSet::built_in();
     let prompts = own.first_of_each_group(PROMPTS.div_ceil(7)).into_iter().take(PROMPTS);
     let prompts: Vec<Vec<TokenId>> =
         prompts.map(|prompt| engine.text.encode(prompt.first_turn(), PromptStyle::Chat).unwrap()).collect();

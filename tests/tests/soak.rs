@@ -29,7 +29,7 @@ fn ten_thousand_steps_take_no_more_memory() {
     let config = layers.load(&registry.names()).unwrap();
     let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
     let (mut decoder, text) = engine.into_decoder(config.drafter(), &CostCache::nowhere()).unwrap();
-    let own = PromptSet::own();
+    let own = PromptSet::built_in();
     let prompts: Vec<Vec<TokenId>> = (own.first_of_each_group(8).into_iter())
         .map(|prompt| text.encode(prompt.first_turn(), PromptStyle::Chat).unwrap())
         .collect();

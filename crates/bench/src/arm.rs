@@ -1,4 +1,4 @@
-//! Arms as they are named on the command line.
+//! Arms, as written on the command line.
 
 use std::fmt;
 use std::path::Path;
@@ -7,15 +7,15 @@ use upcycle::{Config, ConfigError, Layers};
 
 use crate::peers::{PeerSpec, PeerSpecError};
 
-/// What is measured of a configuration, or a peer.
+/// A drafter to measure on each configuration, or a peer.
 ///
-/// Written `plain`, `configured`, `paper`, or a drafter with the nodes and the tree that it is given:
-/// `recycling:8`, `recycling:16@trees/mine.toml`, `mixed:2`, `mixed:auto`, `prompt-lookup:4`. Peers begin with `llama.cpp`.
+/// Written `plain`, `configured`, `paper`, or as a drafter with its budget and tree: `recycling:8`,
+/// `recycling:16@trees/mine.toml`, `mixed:2`, `mixed:auto`, `prompt-lookup:4`. Peers begin with `llama.cpp`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArmSpec {
     /// Plain decoding.
     Plain,
-    /// The drafter that the configuration names.
+    /// The configuration's own drafter.
     Configured,
     /// The paper's preset.
     Paper,
@@ -23,42 +23,42 @@ pub enum ArmSpec {
     Drafter {
         /// Its name in the configuration.
         name: String,
-        /// `drafter.budget`; the configuration's where none is given.
+        /// `drafter.budget`; none for the configuration's.
         nodes: Option<String>,
-        /// `drafter.tree`, likewise.
+        /// `drafter.tree`; none for the configuration's.
         tree: Option<String>,
     },
     /// Another program.
     Peer(PeerSpec),
 }
 
-/// An arm that cannot be.
+/// Why the text of an arm is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArmError {
-    /// No arm has such a name.
+    /// There is no such arm.
     #[error(
-        "{found:?} is no arm: expected `plain`, `configured`, `paper`, a drafter as `NAME[:NODES][@TREE]` (recycling, \
+        "{found:?} is not an arm: expected `plain`, `configured`, `paper`, a drafter as `NAME[:NODES][@TREE]` (recycling, \
          mixed, prompt-lookup; NODES may be auto), or a peer as `llama.cpp[:TYPE[:N:M]]`"
     )]
     Unknown {
-        /// What was written.
+        /// The text.
         found: String,
     },
-    /// A peer that cannot be.
+    /// An invalid peer.
     #[error(transparent)]
     Peer(#[from] PeerSpecError),
-    /// The list names nothing.
-    #[error("the list of arms is empty; leave --arms out for the usual ones")]
+    /// The list is empty.
+    #[error("the list of arms is empty; omit --arms for the default arms")]
     Empty,
 }
 
 impl ArmSpec {
-    /// What is measured where nothing else is asked for: plain decoding, the configured drafter, prompt lookup, and the
-    /// peer's plain decoding; where there is no peer, the report says so.
-    pub const USUAL: &str = "plain,configured,prompt-lookup,llama.cpp";
+    /// The default arms: plain decoding, the configured drafter, prompt lookup, and the peer's plain decoding. Without a
+    /// peer the report says that it is absent.
+    pub const DEFAULT: &str = "plain,configured,prompt-lookup,llama.cpp";
 
-    /// Reads one arm.
+    /// Parses one arm.
     ///
     /// # Errors
     /// [`ArmError`].
@@ -86,8 +86,8 @@ impl ArmSpec {
         }
     }
 
-    /// Reads a list of arms, separated by commas; plain decoding is put first where it is not in the list, and a name
-    /// that stands twice counts once.
+    /// Parses a list of arms, separated by commas. Duplicates are dropped. Plain decoding is added as the first arm if it is
+    /// missing.
     ///
     /// # Errors
     /// [`ArmError`].
@@ -102,18 +102,17 @@ impl ArmSpec {
         if arms.is_empty() {
             return Err(ArmError::Empty);
         }
-        let ours = arms.iter().any(|arm| !matches!(arm, Self::Peer(_)));
-        if ours && !arms.contains(&Self::Plain) {
+        let backend = arms.iter().any(|arm| !matches!(arm, Self::Peer(_)));
+        if backend && !arms.contains(&Self::Plain) {
             arms.insert(0, Self::Plain);
         }
         Ok(arms)
     }
 
-    /// The configuration of this arm: `layers` with the arm's drafter on top of all else. A peer has none and gets that of
-    /// plain decoding.
+    /// The configuration of this arm: `layers` with the arm's drafter. A peer has no drafter here and gets plain decoding.
     ///
     /// # Errors
-    /// [`ConfigError`], which names the arm as the origin of what is wrong.
+    /// [`ConfigError`], which names the arm as the origin.
     pub fn configure(&self, layers: &Layers, backends: &[&str]) -> Result<Config, ConfigError> {
         let mut layers = layers.clone();
         let origin = format!("--arms {self}");
@@ -157,7 +156,8 @@ impl fmt::Display for ArmSpec {
     }
 }
 
-/// What a configuration is called in a report: the name of its file without folder and ending.
+/// The name of a setup in a report: the file name of its configuration without folder and extension, with a number if it is
+/// taken.
 #[must_use]
 pub fn setup_name(path: Option<&Path>, taken: &[String]) -> String {
     let stem =
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arm_is_written_as_it_is_read() {
+    fn an_arm_is_written_as_it_is_parsed() {
         for text in
             ["plain", "configured", "paper", "mixed", "recycling:8", "recycling:16@t.toml", "mixed@t.toml"]
         {
@@ -185,12 +185,12 @@ mod tests {
         }
         for text in ["", "plain:3", "recyling:8", "paper@x", "configured:2"] {
             let error = ArmSpec::parse(text).unwrap_err().to_string();
-            assert!(error.contains("is no arm") && error.contains("recycling"), "{error}");
+            assert!(error.contains("is not an arm") && error.contains("recycling"), "{error}");
         }
     }
 
     #[test]
-    fn plain_decoding_is_always_an_arm_of_ours() {
+    fn plain_decoding_is_always_added() {
         let list =
             |text| ArmSpec::parse_list(text).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(list("mixed:2, mixed:2,"), ["plain", "mixed:2"]);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arm_overrides_the_drafter_of_a_configuration_and_nothing_else() {
+    fn an_arm_overrides_only_the_drafter_of_a_configuration() {
         let mut layers = Layers::new();
         layers
             .text(Path::new("x.toml"), "[drafter]\nname = \"mixed\"\nbudget = 3\n[decode]\nseed = 7\n")
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn setups_of_one_name_are_told_apart() {
+    fn setups_with_equal_names_are_numbered() {
         let taken = ["cpu".to_owned(), "cpu-2".to_owned()];
         assert_eq!(setup_name(Some(Path::new("configs/cpu.toml")), &taken), "cpu-3");
         assert_eq!(setup_name(None, &taken), "default");

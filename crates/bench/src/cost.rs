@@ -1,4 +1,4 @@
-//! What a pass costs by its rows: t(n), on this machine, with this engine.
+//! The cost of a pass by its number of rows, t(n).
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use upcycle_core::{CostCurve, CostError};
 use crate::results::Cost;
 use crate::statistics::median;
 
-/// Rows that are always timed, where the backend takes them.
+/// The numbers of rows that are always timed, if the backend accepts them.
 pub const ROWS: [usize; 13] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 81];
 
-/// The times of one setup, as a part of results.
+/// The times of one setup, as part of the results.
 #[must_use]
 pub fn named(timed: Timed, setup: &str) -> Cost {
     Cost { setup: setup.to_owned(), context: timed.context, rows: timed.rows, seconds: timed.seconds }
 }
 
-/// [`ROWS`] and `more`, rising.
+/// [`ROWS`] and `more`, sorted.
 #[must_use]
 pub fn rows(more: &[usize]) -> Vec<usize> {
     let mut rows: Vec<usize> = ROWS.iter().chain(more).copied().filter(|&rows| rows > 0).collect();
@@ -26,7 +26,7 @@ pub fn rows(more: &[usize]) -> Vec<usize> {
     rows
 }
 
-/// Brings together several sweeps: the median of each size, for each setup and context.
+/// Merges several sweeps: the median of each size for each setup and context.
 #[must_use]
 pub fn merge(costs: impl IntoIterator<Item = Cost>) -> Vec<Cost> {
     let mut order: Vec<(String, usize)> = Vec::new();
@@ -50,7 +50,7 @@ pub fn merge(costs: impl IntoIterator<Item = Cost>) -> Vec<Cost> {
     merged.collect()
 }
 
-/// The curve that a budget reads, of the costs of one setup.
+/// The cost curve for automatic budgets, from the costs of one setup.
 ///
 /// # Errors
 /// [`CostError`] if nothing was measured.
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rows_of_arms_stand_among_the_usual_ones() {
+    fn rows_of_arms_are_merged_with_the_usual_ones() {
         let sizes = rows(&[9, 2, 0]);
         assert!(sizes.is_sorted() && sizes.contains(&9) && sizes[0] == 1);
     }

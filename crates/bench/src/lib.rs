@@ -1,25 +1,39 @@
-//! Proof: measures every backend and drafter beside its peers in one run, and draws what it found.
+//! Measures backends and drafters against plain decoding and other programs, and traces single generations.
 //!
-//! 1. [`prompts`]: what is asked.
-//! 2. [`arm`] and [`plan`]: what is measured, as the command line names it.
-//! 3. [`runner`]: measures, arms interleaved prompt by prompt; [`peers`] are other programs that answer the same prompts;
-//!    [`cost`] times passes by their rows.
-//! 4. [`statistics`] and [`summary`]: from records to figures.
-//! 5. [`results`]: what a run writes, as types, and [`output`], its files; `docs/benchmark.md` says what each field means.
-//! 6. [`report`]: the page, the table of numbers.
-//! 7. [`trace`]: one generation, step by step, as a page.
+//! - [`prompts`]: reads files of prompts. [`trace`]: one generation, step by step, as an HTML page. [`results`]: the types
+//!   of `results.json`. These three are always compiled.
+//! - With the feature `measure`: [`arm`] and [`plan`] say what to measure, [`runner`] measures it, [`peers`] runs other
+//!   programs, [`cost`] times passes by their number of rows, [`statistics`] and [`summary`] turn records into figures,
+//!   [`report`] makes the page and the tables, [`files`] writes them. `docs/benchmark.md` explains every field.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "measure")]
 pub mod arm;
+#[cfg(feature = "measure")]
 pub mod cost;
+#[cfg(feature = "measure")]
+mod error;
+#[cfg(feature = "measure")]
+pub mod files;
+#[cfg(feature = "measure")]
 pub mod machine;
-pub mod output;
+#[cfg(feature = "measure")]
+pub mod model_file;
+#[cfg(feature = "measure")]
 pub mod peers;
+#[cfg(feature = "measure")]
 pub mod plan;
 pub mod prompts;
+#[cfg(feature = "measure")]
 pub mod report;
 pub mod results;
+#[cfg(feature = "measure")]
 pub mod runner;
+#[cfg(feature = "measure")]
 pub mod statistics;
+#[cfg(feature = "measure")]
 pub mod summary;
 pub mod trace;
+
+#[cfg(feature = "measure")]
+pub use error::BenchError;

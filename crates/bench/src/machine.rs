@@ -1,11 +1,11 @@
-//! The machine: what it is, and how busy others keep it.
+//! The machine, and how busy other programs keep it.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::results::{Build, Machine};
 
-/// The instruction sets that decide what a pass costs.
+/// The instruction sets that matter for the cost of a pass.
 const FLAGS: [&str; 14] = [
     "avx",
     "avx2",
@@ -23,7 +23,7 @@ const FLAGS: [&str; 14] = [
     "sve",
 ];
 
-/// This machine now; the run's end fills in the rest.
+/// Describes this machine. The fields about the end of a run are empty.
 #[must_use]
 pub fn describe() -> Machine {
     Machine {
@@ -38,7 +38,7 @@ pub fn describe() -> Machine {
     }
 }
 
-/// The program that measures.
+/// This program.
 #[must_use]
 pub fn build() -> Build {
     let revision = git_version::git_version!(
@@ -52,7 +52,7 @@ pub fn build() -> Build {
     }
 }
 
-/// Load averages over 1, 5 and 15 minutes, where the system tells.
+/// Load averages over 1, 5 and 15 minutes, if the system provides them.
 #[must_use]
 pub fn load() -> Option<[f64; 3]> {
     system::load()
@@ -64,38 +64,38 @@ pub fn peak_memory(process: Option<u32>) -> Option<u64> {
     system::peak_memory(process)
 }
 
-/// Starts the largest resident set of a process anew, where the system can; `None` is this process.
+/// Resets the largest resident set of a process, if the system can; `None` is this process.
 pub fn reset_peak_memory(process: Option<u32>) {
     system::reset_peak_memory(process);
 }
 
-/// What this process holds resident.
+/// The resident set of this process.
 #[must_use]
 pub fn resident_memory() -> Option<u64> {
     system::resident_memory()
 }
 
-/// Processor time of the whole machine and of the programs that a run answers for.
+/// Processor time of the machine and of this run.
 #[derive(Clone, Copy, Debug)]
-pub struct Usage {
-    /// Seconds since the machine started, times its processors.
+pub struct CpuUsage {
+    /// Seconds since the machine started, times the number of processors.
     all: f64,
-    /// Seconds of it that somebody worked, or that the hypervisor took away.
+    /// Busy seconds, including those that the hypervisor took away.
     busy: f64,
-    /// Seconds that were ours.
+    /// Busy seconds of this run.
     own: f64,
 }
 
-impl Usage {
-    /// Up to now; `peers` are processes that work for this run too. None where the system does not tell.
+impl CpuUsage {
+    /// The processor time so far. `peers` are other processes of this run. None if the system does not provide it.
     #[must_use]
     pub fn now(peers: &[u32]) -> Option<Self> {
         system::usage(peers)
     }
 
-    /// Mean processors kept busy by others since `before`; none if too little time has passed to tell.
+    /// Mean number of processors kept busy by other programs since `before`; none if too little time has passed.
     #[must_use]
-    pub fn others_since(&self, before: &Usage, processors: usize) -> Option<f64> {
+    pub fn others_since(&self, before: &CpuUsage, processors: usize) -> Option<f64> {
         let all = self.all - before.all;
         // The system counts in hundredths of a second.
         if all < 0.2 * processors as f64 {
@@ -106,12 +106,12 @@ impl Usage {
     }
 }
 
-/// Mean processors that anybody keeps busy during a pause of `pause`, in which this run does nothing.
+/// Mean number of processors that other programs keep busy during `pause`.
 #[must_use]
 pub fn busy_during(pause: Duration, peers: &[u32]) -> Option<f64> {
-    let before = Usage::now(peers)?;
+    let before = CpuUsage::now(peers)?;
     thread::sleep(pause);
-    Usage::now(peers)?.others_since(&before, thread::available_parallelism().map_or(1, usize::from))
+    CpuUsage::now(peers)?.others_since(&before, thread::available_parallelism().map_or(1, usize::from))
 }
 
 #[cfg(target_os = "linux")]
@@ -121,7 +121,7 @@ mod system {
     use procfs::process::Process;
     use procfs::{Current, CurrentSI};
 
-    use super::{FLAGS, Usage};
+    use super::{CpuUsage, FLAGS};
 
     fn cpu_info(fields: &[&str]) -> Option<String> {
         let info = procfs::CpuInfo::current().ok()?;
@@ -175,11 +175,11 @@ mod system {
 
     pub(super) fn reset_peak_memory(id: Option<u32>) {
         let process = id.map_or_else(|| "self".to_owned(), |id| id.to_string());
-        // 5 resets the high-water mark alone (proc(5)); where that is forbidden the mark only covers more time.
+        // 5 resets the high-water mark (see proc(5)). If that is forbidden, the mark covers a longer time.
         let _ = fs::write(format!("/proc/{process}/clear_refs"), "5");
     }
 
-    pub(super) fn usage(peers: &[u32]) -> Option<Usage> {
+    pub(super) fn usage(peers: &[u32]) -> Option<CpuUsage> {
         let ticks = procfs::ticks_per_second() as f64;
         let total = procfs::KernelStats::current().ok()?.total;
         let seconds = |ticks_spent: u64| ticks_spent as f64 / ticks;
@@ -195,13 +195,13 @@ mod system {
             let stat = process(id).and_then(|process| process.stat().ok());
             own += stat.map_or(0, |stat| stat.utime + stat.stime);
         }
-        Some(Usage { all: seconds(busy + idle), busy: seconds(busy), own: seconds(own) })
+        Some(CpuUsage { all: seconds(busy + idle), busy: seconds(busy), own: seconds(own) })
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use super::Usage;
+    use super::CpuUsage;
 
     pub(super) fn cpu() -> String {
         std::env::consts::ARCH.to_owned()
@@ -225,7 +225,7 @@ mod system {
         None
     }
     pub(super) fn reset_peak_memory(_: Option<u32>) {}
-    pub(super) fn usage(_: &[u32]) -> Option<Usage> {
+    pub(super) fn usage(_: &[u32]) -> Option<CpuUsage> {
         None
     }
 }
@@ -235,13 +235,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ours_is_not_counted_as_others() {
-        let before = Usage { all: 100.0, busy: 10.0, own: 5.0 };
-        let after = Usage { all: 120.0, busy: 25.0, own: 15.0 };
+    fn this_run_is_not_counted_as_other_programs() {
+        let before = CpuUsage { all: 100.0, busy: 10.0, own: 5.0 };
+        let after = CpuUsage { all: 120.0, busy: 25.0, own: 15.0 };
         // 20 seconds of 2 processors are 10 seconds; others worked 5 of them.
         assert_eq!(after.others_since(&before, 2), Some(0.5));
         assert_eq!(before.others_since(&before, 2), None, "no time has passed");
-        let ours_alone = Usage { own: 25.0, ..after };
+        let ours_alone = CpuUsage { own: 25.0, ..after };
         assert_eq!(ours_alone.others_since(&before, 2), Some(0.0));
     }
 
@@ -251,6 +251,6 @@ mod tests {
         let machine = describe();
         assert!(machine.memory > 1 << 20 && !machine.cpu.is_empty(), "{machine:?}");
         assert!(peak_memory(None).unwrap() >= resident_memory().unwrap() / 2);
-        assert!(Usage::now(&[]).is_some());
+        assert!(CpuUsage::now(&[]).is_some());
     }
 }

@@ -1,14 +1,13 @@
-//! What is asked: the project's own set, and files of prompts.
+//! Prompts: the built-in set, and JSONL files.
 //!
-//! A file holds one JSON object a line: `{"question_id": 1, "group": "code", "turns": ["…", "…"]}`.
+//! Each line of a file is a JSON object: `{"question_id": 1, "group": "code", "turns": ["…", "…"]}`.
 //!
-//! - `question_id` is a number (of 64 bits) or a string, and comes back unchanged.
-//! - `group` may be left out; such a line belongs to the group [`UNGROUPED`].
-//! - `turns` are what the user says, one after the other; the first of them is not empty.
-//! - Other fields may stand there too and are passed over, and so are blank lines.
+//! - `question_id` is a number (64 bits) or a string. It is returned unchanged.
+//! - `group` is optional; the default is [`UNGROUPED`].
+//! - `turns` are the messages of the user. The first must not be empty.
+//! - Other fields and blank lines are ignored.
 //!
-//! Only the first turn is asked today. What follows it would stand behind an answer, and two arms whose answers part
-//! would then be asked different things.
+//! Only the first turn is used. A second turn follows an answer, so arms with different answers would get different prompts.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -20,46 +19,46 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The group of lines that name none.
+/// The group of lines without a group.
 pub const UNGROUPED: &str = "all";
 
-/// What a line is to be, for messages.
+/// The expected form of a line, for messages.
 const SHAPE: &str = r#"{"question_id": …, "turns": ["…"]}"#;
 
-/// The name of the project's own set, in messages and in results.
-const OWN_NAME: &str = "built-in";
+/// The name of the built-in set, in messages and results.
+const BUILT_IN_NAME: &str = "built-in";
 
-/// The project's own set, written for it: 7 groups of 8 prompts.
-const OWN: &[u8] = include_bytes!("../prompts/own.jsonl");
+/// The built-in set: 7 groups of 8 prompts, written for this project.
+const BUILT_IN: &[u8] = include_bytes!("../prompts/own.jsonl");
 
-/// One line of a file of prompts.
+/// One prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
-    /// Its id, as it stands in the file: a number or a string.
+    /// Its id, as written in the file: a number or a string.
     pub id: Value,
-    /// Its group; [`UNGROUPED`] where the line names none.
+    /// Its group; [`UNGROUPED`] by default.
     pub group: String,
-    /// What the user says, turn by turn: at least one, and the first is not empty.
+    /// The messages of the user: at least one, and the first is not empty.
     pub turns: Vec<String>,
     /// Its line in the file, from 1.
     pub line: usize,
 }
 
 impl Prompt {
-    /// Its id as results write it: a string as it is, a number in its digits.
+    /// Its id as text.
     #[must_use]
     pub fn question(&self) -> String {
         self.id.as_str().map_or_else(|| self.id.to_string(), str::to_owned)
     }
 
-    /// What is asked.
+    /// The first message, which is the only one used.
     #[must_use]
     pub fn first_turn(&self) -> &str {
         self.turns.first().map_or("", String::as_str)
     }
 }
 
-/// Prompts to measure with: at least one, each with an id of its own.
+/// At least one prompt, with unique ids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PromptSet {
     name: String,
@@ -67,20 +66,20 @@ pub struct PromptSet {
     prompts: Vec<Prompt>,
 }
 
-/// Why a file of prompts cannot be used; nothing of it was asked yet.
+/// Why a file of prompts is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromptsError {
     /// The file cannot be read.
-    #[error("{file} cannot be read; check that the path is right and readable")]
+    #[error("cannot read {file}; check the path and its permissions")]
     Unreadable {
         /// The file.
         file: String,
-        /// What the system said.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A line that is not of the form of a prompt.
+    /// A line is not a prompt.
     #[error("{file}:{line}: column {column}: {reason}; expected {SHAPE}")]
     Line {
         /// The file.
@@ -89,38 +88,38 @@ pub enum PromptsError {
         line: usize,
         /// The column, from 1, in characters.
         column: usize,
-        /// What the parser said.
+        /// The parser's message.
         reason: String,
     },
-    /// An id of another type.
+    /// An id has another type.
     #[error("{file}:{line}: `question_id` must be a number or a string, found {found}")]
     Id {
         /// The file.
         file: String,
         /// The line, from 1.
         line: usize,
-        /// What was found.
+        /// The type found.
         found: &'static str,
     },
-    /// A group whose name is blank.
-    #[error("{file}:{line}: `group` must not be blank; name it, or leave it out for the group `{UNGROUPED}`")]
+    /// A group is blank.
+    #[error("{file}:{line}: `group` must not be blank; name it, or omit it for the group `{UNGROUPED}`")]
     Group {
         /// The file.
         file: String,
         /// The line, from 1.
         line: usize,
     },
-    /// Nothing to ask.
-    #[error("{file}:{line}: `turns` must begin with a prompt that is not empty")]
+    /// A line has no prompt text.
+    #[error("{file}:{line}: `turns` must begin with a text that is not empty")]
     Turns {
         /// The file.
         file: String,
         /// The line, from 1.
         line: usize,
     },
-    /// One id twice in a set, or a number and a string that results would write alike.
-    #[error("{file}:{line}: question_id {id} stands in line {first} already; give each question its own")]
-    Twice {
+    /// Two prompts have the same id, or a number and a string with the same text.
+    #[error("{file}:{line}: question_id {id} is already used in line {first}; use unique ids")]
+    DuplicateId {
         /// The file.
         file: String,
         /// The line of the second, from 1.
@@ -130,39 +129,39 @@ pub enum PromptsError {
         /// The id, as [`Prompt::question`] has it.
         id: String,
     },
-    /// Not one prompt.
-    #[error("{file} holds no prompts; expected one JSON object a line: {SHAPE}")]
+    /// The file has no prompts.
+    #[error("{file} has no prompts; expected one JSON object per line: {SHAPE}")]
     Empty {
         /// The file.
         file: String,
     },
 }
 
-/// A line as it is written.
+/// A line of the file.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct Line {
     question_id: Value,
     group: Option<String>,
     turns: Vec<String>,
-    /// All other fields. With it a line must be an object; a list would else be taken for the fields in their order.
+    /// All other fields. This also rejects a JSON list, which serde would otherwise accept.
     #[serde(flatten)]
     _others: IgnoredAny,
 }
 
-/// Reads every prompt of the file at `path`, at least one, in file order; ids may repeat.
+/// Reads all prompts of a file: at least one, in file order. Ids may repeat.
 ///
 /// # Errors
-/// [`PromptsError`] for the first line that is not sound, and for a file that cannot be read or holds no prompts.
+/// [`PromptsError`].
 pub fn read(path: &Path) -> Result<Vec<Prompt>, PromptsError> {
     let file = path.display().to_string();
     parse(&file, &bytes(path)?)
 }
 
-/// As [`read`], from `bytes`; `name` stands for the file in messages.
+/// Like [`read`], from `bytes`. `name` is the file in messages.
 ///
 /// # Errors
-/// [`PromptsError`], but never [`Unreadable`](PromptsError::Unreadable) or [`Twice`](PromptsError::Twice).
+/// [`PromptsError`].
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Vec<Prompt>, PromptsError> {
     let lines = bytes.split(|&byte| byte == b'\n').zip(1..).filter(|(text, _)| !text.trim_ascii().is_empty());
     let prompts: Vec<Prompt> =
@@ -196,13 +195,13 @@ fn prompt(name: &str, line: usize, text: &[u8]) -> Result<Prompt, PromptsError> 
     Ok(Prompt { id, group, turns, line })
 }
 
-/// What the parser said, without the place: it saw a single line.
+/// The parser's message without its position.
 fn reason(error: &serde_json::Error) -> String {
     let said = error.to_string();
     said.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
-/// Where the parser stood: it counts bytes, people count characters.
+/// The column in characters; the parser counts bytes.
 fn column(text: &[u8], error: &serde_json::Error) -> usize {
     let before = &text[..error.column().min(text.len())];
     String::from_utf8_lossy(before).chars().count().max(1)
@@ -220,17 +219,17 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl PromptSet {
-    /// The project's own set: 8 prompts each of `multi-turn`, `translation`, `summarization`, `question-answering`,
+    /// The built-in set: 8 prompts each of `multi-turn`, `translation`, `summarization`, `question-answering`,
     /// `mathematics`, `retrieval-augmented` and `code`.
     #[must_use]
-    pub fn own() -> Self {
-        Self::parse(OWN_NAME, OWN).expect("the built-in prompts are checked by a test")
+    pub fn built_in() -> Self {
+        Self::parse(BUILT_IN_NAME, BUILT_IN).expect("a test checks the built-in prompts")
     }
 
-    /// Reads the file at `path`; the set takes the file's name, without its folders.
+    /// Reads a file. Its name without folders is the name of the set.
     ///
     /// # Errors
-    /// [`PromptsError`], as [`read`] and for an id that stands twice.
+    /// [`PromptsError`].
     pub fn read(path: &Path) -> Result<Self, PromptsError> {
         let mut set = Self::parse(&path.display().to_string(), &bytes(path)?)?;
         if let Some(name) = path.file_name() {
@@ -239,23 +238,23 @@ impl PromptSet {
         Ok(set)
     }
 
-    /// As [`read`](Self::read), from `bytes`; `name` is the name of the set, and stands for the file in messages.
+    /// Like [`read`](Self::read), from `bytes`. `name` is the name of the set.
     ///
     /// # Errors
-    /// [`PromptsError`], but never [`Unreadable`](PromptsError::Unreadable).
+    /// [`PromptsError`].
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, PromptsError> {
         let prompts = parse(name, bytes)?;
         let mut lines = HashMap::with_capacity(prompts.len());
         for prompt in &prompts {
             if let Some(first) = lines.insert(prompt.question(), prompt.line) {
                 let (file, id) = (name.to_owned(), prompt.question());
-                return Err(PromptsError::Twice { file, line: prompt.line, first, id });
+                return Err(PromptsError::DuplicateId { file, line: prompt.line, first, id });
             }
         }
         Ok(Self { name: name.to_owned(), sha256: format!("{:x}", Sha256::digest(bytes)), prompts })
     }
 
-    /// `built-in`, or the name of the file.
+    /// `built-in`, or the file name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -273,14 +272,14 @@ impl PromptSet {
         &self.prompts
     }
 
-    /// The groups, in order of their first prompts.
+    /// The groups in order of their first prompts.
     #[must_use]
     pub fn groups(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
         self.prompts.iter().map(|prompt| prompt.group.as_str()).filter(|group| seen.insert(*group)).collect()
     }
 
-    /// The first `n` prompts of each group, or all of one that has fewer, in file order.
+    /// The first `n` prompts of each group, in file order.
     #[must_use]
     pub fn first_of_each_group(&self, n: usize) -> Vec<&Prompt> {
         let mut taken: HashMap<&str, usize> = HashMap::new();

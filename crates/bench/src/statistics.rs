@@ -1,34 +1,33 @@
-//! Medians over rounds, ratios over prompts, and how far to trust them.
+//! Rates and speed-ups with confidence intervals.
 //!
-//! A figure is a ratio of sums over prompts, of which each counts with one round: a rate with that of the median pace, a speed-up
-//! with that of the median ratio of the two arms. Arms of a round stand next to each other in time, so that what a machine
-//! does to both, as one that is slower in every other round, is no difference between them. The interval is the bootstrap's
-//! (Efron 1979): prompts are drawn with replacement, and rounds within each, and the figure is made anew a thousand
-//! times; 95 % of these lie in the interval.
+//! A figure is a ratio of sums over prompts. Each prompt counts with one round: a rate uses the round with the median pace, a
+//! speed-up the round with the median ratio of the two arms. Two arms answer a prompt shortly after each other in each
+//! round, so a slow round of the machine slows both and does not change their ratio. Intervals are 95 % bootstrap intervals
+//! (Efron 1979): prompts, and rounds within them, are resampled with replacement a thousand times.
 
 use crate::results::Estimate;
 
-/// How often the figure is made anew.
+/// The number of resamples.
 const RESAMPLES: usize = 1000;
 
-/// What one arm took for one prompt, round by round.
+/// The measurements of one arm on one prompt by round.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rounds {
-    /// Tokens that were decoded, `[rounds]`.
+    /// Decoded tokens, `[rounds]`.
     pub tokens: Vec<f64>,
-    /// Seconds that it took, `[rounds]`.
+    /// Seconds of decoding, `[rounds]`.
     pub seconds: Vec<f64>,
 }
 
 impl Rounds {
-    /// The round with the median seconds a token (the faster of the middle two); none if there is no round.
+    /// The round with the median seconds per token (the faster of the middle two); none without rounds.
     #[must_use]
     pub fn median(&self) -> Option<usize> {
         self.median_of(&(0..self.count()).collect::<Vec<_>>())
     }
 
-    /// The round that a speed-up over `baseline`, the same prompt's, counts with: that of the median ratio (the less good
-    /// one of the middle two); none if no round has both.
+    /// The round with the median speed-up over `baseline` on the same prompt (the lower of the middle two); none if no round
+    /// has both.
     #[must_use]
     pub fn median_beside(&self, baseline: &Self) -> Option<usize> {
         self.median_beside_of(baseline, &(0..self.count()).collect::<Vec<_>>())
@@ -38,7 +37,7 @@ impl Rounds {
         self.seconds.len().min(self.tokens.len())
     }
 
-    /// Seconds a token.
+    /// Seconds per token.
     fn pace(&self, round: usize) -> f64 {
         self.seconds[round] / self.tokens[round].max(f64::MIN_POSITIVE)
     }
@@ -59,18 +58,18 @@ impl Rounds {
     }
 }
 
-/// The round in the middle by rising `key` (of the middle two the lower); none if there is none.
+/// The round with the median `key` (the lower of the middle two); none without rounds.
 fn middle(mut rounds: Vec<usize>, key: impl Fn(usize) -> f64) -> Option<usize> {
     rounds.sort_by(|&a, &b| key(a).total_cmp(&key(b)));
     rounds.get(rounds.len().checked_sub(1)? / 2).copied()
 }
 
-/// Tokens a second of an arm over prompts.
+/// Tokens per second of an arm over prompts.
 #[must_use]
 pub fn rate(prompts: &[Rounds]) -> Estimate {
-    estimate(prompts, |draw| {
+    estimate(prompts, |resample| {
         let mut sums = (0.0, 0.0);
-        for (prompt, rounds) in draw {
+        for (prompt, rounds) in resample {
             let prompt = &prompts[*prompt];
             if let Some(round) = prompt.median_of(rounds) {
                 prompt.add_to(&mut sums, round);
@@ -80,13 +79,13 @@ pub fn rate(prompts: &[Rounds]) -> Estimate {
     })
 }
 
-/// How many times as fast as `baseline` an arm decodes, over the same prompts in the same order.
+/// The decoding speed of an arm over that of `baseline`, on the same prompts in the same order.
 #[must_use]
 pub fn speedup(arm: &[Rounds], baseline: &[Rounds]) -> Estimate {
     let paired = &arm[..arm.len().min(baseline.len())];
-    estimate(paired, |draw| {
+    estimate(paired, |resample| {
         let (mut sums, mut base_sums) = ((0.0, 0.0), (0.0, 0.0));
-        for (prompt, rounds) in draw {
+        for (prompt, rounds) in resample {
             let (prompt, base) = (&paired[*prompt], &baseline[*prompt]);
             if let Some(round) = prompt.median_beside_of(base, rounds) {
                 prompt.add_to(&mut sums, round);
@@ -97,22 +96,22 @@ pub fn speedup(arm: &[Rounds], baseline: &[Rounds]) -> Estimate {
     })
 }
 
-/// Prompts, and which of its rounds each counts with.
-type Draw = Vec<(usize, Vec<usize>)>;
+/// A resample: prompts, and rounds of each.
+type Resample = Vec<(usize, Vec<usize>)>;
 
-/// The figure of all rounds of all prompts, and its interval.
-fn estimate(prompts: &[Rounds], figure: impl Fn(&Draw) -> f64) -> Estimate {
+/// A figure over all rounds of all prompts, and its interval.
+fn estimate(prompts: &[Rounds], figure: impl Fn(&Resample) -> f64) -> Estimate {
     let all = prompts.iter().enumerate().map(|(prompt, rounds)| (prompt, (0..rounds.count()).collect()));
     let value = figure(&all.collect());
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut figures = Vec::with_capacity(RESAMPLES);
     for _ in 0..RESAMPLES {
-        let draw = (0..prompts.len()).map(|_| {
+        let resample = (0..prompts.len()).map(|_| {
             let prompt = random.below(prompts.len());
             let count = prompts[prompt].count();
             (prompt, (0..count).map(|_| random.below(count)).collect())
         });
-        let figure = figure(&draw.collect());
+        let figure = figure(&resample.collect());
         if figure.is_finite() {
             figures.push(figure);
         }
@@ -123,14 +122,14 @@ fn estimate(prompts: &[Rounds], figure: impl Fn(&Draw) -> f64) -> Estimate {
     Estimate { value, low: at(0.025).unwrap_or(value), high: at(0.975).unwrap_or(value) }
 }
 
-/// The middle of `values` (the lower of the middle two); none if there are none.
+/// The median of `values` (the lower of the middle two); none without values.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): the same draws on every machine, so that an interval is too.
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). Intervals are the same on every machine.
 struct Random(u64);
 
 impl Random {
@@ -157,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_interval_holds_its_figure_and_a_constant_ratio_is_certain(
+        fn an_interval_contains_its_figure_and_a_constant_ratio_has_no_spread(
             times in prop::collection::vec(prop::collection::vec(0.01_f64..10.0, 1..4), 1..12),
             factor in 0.2_f64..5.0,
         ) {
@@ -183,12 +182,12 @@ mod tests {
         let calm = [rounds(100.0, &[1.0, 1.0, 1.0]), rounds(100.0, &[1.0, 1.0, 1.0])];
         let stormy = [rounds(100.0, &[1.0, 9.0, 1.0]), rounds(100.0, &[1.0, 1.0, 1.0])];
         assert_eq!(rate(&calm).value, rate(&stormy).value);
-        assert!(rate(&stormy).low < rate(&calm).low, "but the interval shows it");
+        assert!(rate(&stormy).low < rate(&calm).low, "the interval shows it");
     }
 
     #[test]
-    fn what_slows_both_arms_of_a_round_is_no_difference_between_them() {
-        // The machine is slower from round to round, and the arm's median round is not its baseline's.
+    fn a_slow_round_of_both_arms_does_not_change_their_ratio() {
+        // The machine slows down, and the arm's median round is another than its baseline's.
         let base = [rounds(100.0, &[1.0, 1.1, 1.2, 1.3, 1.4])];
         let arm = [rounds(100.0, &[1.3, 1.1, 1.2, 1.3, 1.4])];
         assert_eq!(
@@ -196,13 +195,13 @@ mod tests {
             Some(1.0)
         );
         assert_eq!(speedup(&arm, &base).value, 1.0);
-        // Of two rounds, the less good one; a round that only one arm has says nothing.
+        // The lower of two; rounds of only one arm are ignored.
         assert_eq!(rounds(1.0, &[2.0, 3.0]).median_beside(&rounds(1.0, &[2.0, 2.0, 2.0])), Some(1));
         assert_eq!(rounds(1.0, &[]).median_beside(&rounds(1.0, &[2.0])), None);
     }
 
     #[test]
-    fn nothing_measured_is_no_figure() {
+    fn without_measurements_there_is_no_figure() {
         assert_eq!(rate(&[]), Estimate { value: 0.0, low: 0.0, high: 0.0 });
         assert_eq!(median(Vec::new()), None);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));

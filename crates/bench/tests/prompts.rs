@@ -115,7 +115,7 @@ fn message(text: &str) -> String {
 }
 
 #[test]
-fn a_line_that_is_not_sound_is_named_with_what_was_expected() {
+fn an_invalid_line_is_named_with_the_expected_form() {
     let good = r#"{"question_id": 7, "turns": ["a"]}"#;
     for (line, expected) in [
         (r#"{"question_id": 1, "turns": [}"#, "column 30: expected value; expected {\"question_id\": …"),
@@ -131,8 +131,8 @@ fn a_line_that_is_not_sound_is_named_with_what_was_expected() {
         (r#"{"question_id": 1, "turns": ["a"]} x"#, "column 36: trailing characters"),
         (r#"{"question_id": null, "turns": ["a"]}"#, "must be a number or a string, found null"),
         (r#"{"question_id": [1], "turns": ["a"]}"#, "must be a number or a string, found a list"),
-        (r#"{"question_id": 1, "turns": []}"#, "`turns` must begin with a prompt that is not empty"),
-        (r#"{"question_id": 1, "turns": ["", "b"]}"#, "`turns` must begin with a prompt that is not empty"),
+        (r#"{"question_id": 1, "turns": []}"#, "`turns` must begin with a text that is not empty"),
+        (r#"{"question_id": 1, "turns": ["", "b"]}"#, "`turns` must begin with a text that is not empty"),
         (r#"{"question_id": 1, "group": " ", "turns": ["a"]}"#, "`group` must not be blank"),
         (r#"{"question_id": 1, "group": 3, "turns": ["a"]}"#, "expected a string"),
     ] {
@@ -143,19 +143,19 @@ fn a_line_that_is_not_sound_is_named_with_what_was_expected() {
     assert!(matches!(parse("q.jsonl", &bytes), Err(PromptsError::Line { line: 2, .. })));
     assert_eq!(
         message(" \n\n"),
-        "q.jsonl holds no prompts; expected one JSON object a line: {\"question_id\": …, \"turns\": [\"…\"]}"
+        "q.jsonl has no prompts; expected one JSON object per line: {\"question_id\": …, \"turns\": [\"…\"]}"
     );
 }
 
 #[test]
-fn an_id_that_stands_twice_is_refused_in_a_set_alone() {
+fn duplicate_ids_are_refused_only_in_a_set() {
     let line = |id: &str| format!("{{\"question_id\": {id}, \"turns\": [\"a\"]}}\n");
     for (first, second) in [("7", "7"), ("\"x\"", "\"x\""), ("7", "\"7\"")] {
         let text = [line(first), line("1"), "\n".to_owned(), line(second)].concat();
         let id = first.trim_matches('"');
         assert_eq!(
             message(&text),
-            format!("q.jsonl:4: question_id {id} stands in line 1 already; give each question its own",)
+            format!("q.jsonl:4: question_id {id} is already used in line 1; use unique ids",)
         );
         assert_eq!(parse("q.jsonl", text.as_bytes()).unwrap().len(), 3);
     }
@@ -181,13 +181,13 @@ fn a_file_is_read_from_its_path_and_named_without_its_folders() {
     for error in [read(Path::new("no/such.jsonl")).unwrap_err(), PromptSet::read(folder.path()).unwrap_err()]
     {
         assert!(matches!(error, PromptsError::Unreadable { .. }), "{error:?}");
-        assert!(std::error::Error::source(&error).is_some() && error.to_string().contains("cannot be read"));
+        assert!(std::error::Error::source(&error).is_some() && error.to_string().contains("cannot read"));
     }
 }
 
 #[test]
 fn the_own_set_has_seven_groups_of_eight() {
-    let set = PromptSet::own();
+    let set = PromptSet::built_in();
     let groups = [
         "multi-turn",
         "translation",
@@ -216,7 +216,7 @@ fn the_own_set_has_seven_groups_of_eight() {
 
 #[test]
 fn the_own_texts_are_as_long_as_in_use() {
-    let set = PromptSet::own();
+    let set = PromptSet::built_in();
     let words = |text: &str| text.split_whitespace().count();
     for prompt in set.prompts() {
         let turn = prompt.first_turn();

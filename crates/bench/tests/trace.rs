@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
-use upcycle_bench::trace::{About, Learns, Recorded, SCHEMA, Trace, TraceError, collect, page};
+use upcycle_bench::trace::{About, Learns, RecordingDrafter, SCHEMA, Trace, TraceError, collect, page};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_core::mixed::{AdjacencySource, CandidateSource, MixedDrafter, NgramCache, SuffixMatcher};
@@ -45,7 +45,7 @@ fn about() -> About {
         model: "naive".to_owned(),
         backend: "testkit".to_owned(),
         drafter: "any".to_owned(),
-        learns: Learns::RowSelection,
+        learns: Learns::Rows,
     }
 }
 
@@ -97,7 +97,7 @@ impl Case {
     }
 
     fn trace(&self) -> Trace {
-        let mut decoder = self.decoder(Recorded::new(drafter(self.kind, self.seed)));
+        let mut decoder = self.decoder(RecordingDrafter::new(drafter(self.kind, self.seed)));
         trace(&mut decoder, &self.prompt, self.request()).unwrap()
     }
 
@@ -114,7 +114,7 @@ impl Case {
 }
 
 fn trace<V: Verifier, D: Drafter>(
-    decoder: &mut Decoder<V, Recorded<D>>,
+    decoder: &mut Decoder<V, RecordingDrafter<D>>,
     prompt: &[TokenId],
     request: Request,
 ) -> Result<Trace, TraceError> {
@@ -141,7 +141,7 @@ fn cases() -> impl Strategy<Value = Case> {
 
 proptest! {
     #[test]
-    fn a_traced_text_is_the_untraced_one_in_the_same_steps(case in cases()) {
+    fn tracing_changes_neither_text_nor_steps(case in cases()) {
         let trace = case.trace();
         let (output, stats) = case.untraced();
         prop_assert_eq!(trace.output().collect::<Vec<_>>(), output);
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn a_trace_tells_a_generation_that_can_have_been(case in cases()) {
+    fn a_trace_is_a_consistent_generation(case in cases()) {
         let trace = case.trace();
         let mut tokens = case.prompt.clone();
         let read = &trace.prompt;
@@ -161,12 +161,12 @@ proptest! {
         if case.tokens > 0 {
             prop_assert_eq!(read.scored.last(), Some(&(tokens.len() - 1)));
         }
-        tokens.extend(read.drawn);
+        tokens.extend(read.sampled);
         for step in &trace.steps {
             let width = step.ranked.width;
             prop_assert_eq!(step.tokens[0], tokens[tokens.len() - 1], "the root is the last token");
-            prop_assert_eq!((step.path[0], step.path.len()), (0, step.drawn.len()));
-            for (index, (&node, &token)) in step.path.iter().zip(&step.drawn).enumerate() {
+            prop_assert_eq!((step.path[0], step.path.len()), (0, step.sampled.len()));
+            for (index, (&node, &token)) in step.path.iter().zip(&step.sampled).enumerate() {
                 match step.path.get(index + 1) {
                     Some(&next) => {
                         prop_assert_eq!(step.parents[next] as usize, node);
@@ -185,8 +185,8 @@ proptest! {
             prop_assert_eq!((step.parents.len(), step.chances.len()), (rows, rows));
             prop_assert_eq!(step.sources.len(), if trace.sources.is_empty() { 0 } else { rows });
             prop_assert_eq!(step.texts.len(), step.emitted);
-            tokens.extend(&step.drawn[..step.emitted]);
-            let shown = step.tokens.iter().chain(&step.ranked.ids).chain(&step.drawn);
+            tokens.extend(&step.sampled[..step.emitted]);
+            let shown = step.tokens.iter().chain(&step.ranked.ids).chain(&step.sampled);
             prop_assert!(shown.into_iter().all(|token| trace.labels.contains_key(token)));
         }
         let output = &tokens[case.prompt.len()..];
@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn a_page_holds_its_trace_and_nothing_else_can_be_markup(case in cases()) {
+    fn a_page_contains_its_trace_and_no_foreign_markup(case in cases()) {
         let trace = case.trace();
         let page = page(&trace);
         let (_, rest) = page.split_once("<script type=\"application/json\" id=\"trace\">").unwrap();
@@ -235,7 +235,7 @@ impl Drafter for Spy {
 }
 
 #[test]
-fn a_recorded_drafter_is_told_what_it_is_told_alone() {
+fn a_recording_drafter_passes_on_what_the_inner_drafter_requests() {
     for k in [1, 3, 8, 11, 100] {
         for rows in [RowSelection::All, RowSelection::Last, RowSelection::Every(3)] {
             let told = |recorded: bool| {
@@ -243,7 +243,7 @@ fn a_recorded_drafter_is_told_what_it_is_told_alone() {
                 let spy =
                     Spy { k, rows, draft: RandomDrafter::new((0..9).collect(), 5), told: Arc::clone(&told) };
                 let drafter: Box<dyn Drafter> =
-                    if recorded { Box::new(Recorded::new(spy)) } else { Box::new(spy) };
+                    if recorded { Box::new(RecordingDrafter::new(spy)) } else { Box::new(spy) };
                 let verifier = NaiveVerifier::new(VOCAB, 4);
                 let mut decoder = Decoder::new(verifier, drafter).with_prefill_chunk(5);
                 let prompt: Vec<TokenId> = (0..17).collect();
@@ -259,7 +259,7 @@ fn a_recorded_drafter_is_told_what_it_is_told_alone() {
 }
 
 #[test]
-fn a_recording_is_what_the_model_ranked() {
+fn a_recording_is_the_ranking_of_the_model() {
     let mut tree = DraftTree::new();
     tree.restart_chain(1, &[2]);
     let seq = upcycle_core::SeqId::new(0);
@@ -267,7 +267,7 @@ fn a_recording_is_what_the_model_ranked() {
     top.restart(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], 3);
     top.rank(Row { input: 0, node: 0 }, &[0.5, 2.000_4, 1.0]).unwrap();
     top.rank(Row { input: 0, node: 1 }, &[-0.123_456, -9.0, -8.0]).unwrap();
-    let mut recorded = Recorded::new(NullDrafter);
+    let mut recorded = RecordingDrafter::new(NullDrafter);
     let accepted = AcceptedPath::default();
     let phase = Phase::Decode;
     recorded.observe(&Outcome {
@@ -292,10 +292,10 @@ fn case(tokens: usize) -> Case {
 }
 
 #[test]
-fn a_trace_that_is_broken_off_keeps_what_there_is() {
+fn an_interrupted_trace_keeps_its_steps() {
     let whole = case(30).trace();
     for passes in 1..6_usize {
-        let mut decoder = case(30).decoder(Recorded::new(drafter(2, 3)));
+        let mut decoder = case(30).decoder(RecordingDrafter::new(drafter(2, 3)));
         let mut left = passes;
         let mut watch = |_: &Session| {
             left -= 1;
@@ -306,24 +306,24 @@ fn a_trace_that_is_broken_off_keeps_what_there_is() {
             collect(&mut decoder, &tokenizer(), &case(30).prompt, request, about(), &mut watch).unwrap();
         assert_eq!((part.schema, part.finish.as_str()), (SCHEMA, "cancelled"));
         // The prompt takes two passes.
-        assert_eq!(part.prompt.drawn.is_some(), passes >= 2);
+        assert_eq!(part.prompt.sampled.is_some(), passes >= 2);
         assert_eq!(part.steps.len(), passes.saturating_sub(2));
         for (part, whole) in part.steps.iter().zip(&whole.steps) {
-            assert_eq!((&part.tokens, &part.drawn), (&whole.tokens, &whole.drawn));
+            assert_eq!((&part.tokens, &part.sampled), (&whole.tokens, &whole.sampled));
         }
         assert!(page(&part).contains("cancelled"));
     }
 }
 
 #[test]
-fn a_text_that_ends_in_the_middle_of_a_walk_is_cut_there() {
+fn a_text_that_ends_within_an_accepted_path_is_cut_there() {
     let cut = (1..40).map(|tokens| case(tokens).trace()).find(|trace| {
         let last = trace.steps.last();
-        last.is_some_and(|step| step.emitted < step.drawn.len())
+        last.is_some_and(|step| step.emitted < step.sampled.len())
     });
-    let cut = cut.expect("some length cuts a walk");
+    let cut = cut.expect("some length ends within an accepted path");
     let step = &cut.steps[cut.steps.len() - 1];
-    assert_eq!(step.accepted(), step.emitted, "the model's own draw was not reached");
+    assert_eq!(step.accepted(), step.emitted, "the bonus token was not reached");
     assert_eq!(cut.finish, "max-tokens");
 }
 
@@ -331,7 +331,7 @@ fn a_text_that_ends_in_the_middle_of_a_walk_is_cut_there() {
 fn a_failed_pass_is_an_error_and_leaves_no_sequence_open() {
     let verifier =
         NaiveVerifier::new(VOCAB, 1).failing(upcycle_testkit::Failure::Forward, 1).with_max_seqs(1);
-    let mut decoder = Decoder::new(verifier, Recorded::new(NullDrafter));
+    let mut decoder = Decoder::new(verifier, RecordingDrafter::new(NullDrafter));
     let error = trace(&mut decoder, &[1, 2], Request::greedy(5)).unwrap_err();
     assert!(matches!(error, TraceError::Decode(_)), "{error}");
     assert!(matches!(trace(&mut decoder, &[], Request::greedy(5)), Err(TraceError::Decode(_))));
@@ -345,7 +345,11 @@ fn tokens_without_text_have_a_name_or_a_number() {
     let traces: Vec<_> = (0..20)
         .map(|seed| {
             let verifier = NaiveVerifier::new(2 * VOCAB, seed);
-            trace(&mut Decoder::new(verifier, Recorded::new(NullDrafter)), &[0, 5], Request::greedy(1))
+            trace(
+                &mut Decoder::new(verifier, RecordingDrafter::new(NullDrafter)),
+                &[0, 5],
+                Request::greedy(1),
+            )
         })
         .collect();
     assert!(traces.iter().any(|trace| matches!(trace, Err(TraceError::Text(_)))));

@@ -1,4 +1,4 @@
-//! One prompt answered: tokens in, text out as it comes.
+//! Answers one prompt and streams its text.
 
 use upcycle::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
 use upcycle_core::{
@@ -6,68 +6,68 @@ use upcycle_core::{
 };
 use upcycle_text::StopStrings;
 
+use crate::draft_spans::{DraftSpans, TextPiece};
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::pieces::{Origins, Piece};
 use crate::progress::Bar;
 
-/// Prompts of more tokens than this get a progress bar.
+/// Longer prompts get a progress bar.
 const LONG_PROMPT: usize = 512;
 
 /// The answer to a prompt.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The text as shown: without end tokens and stop strings.
+    /// The text without end tokens and stop strings.
     pub(crate) text: String,
-    /// What the model emitted, end token included.
+    /// All emitted tokens, including the end token.
     pub(crate) tokens: Vec<TokenId>,
     pub(crate) prompt_tokens: usize,
     pub(crate) finish: FinishReason,
     pub(crate) stats: Stats,
     /// The drafter's tables after the answer.
     pub(crate) footprint: Footprint,
-    /// The drafter's sources, where it has several.
+    /// The names of the drafter's sources; empty if it has one.
     pub(crate) sources: Vec<&'static str>,
-    /// What chose the sizes of the drafts, where they were chosen.
-    pub(crate) budget: Option<Chosen>,
+    /// Statistics of the automatic budget; none with a fixed budget.
+    pub(crate) budget: Option<BudgetStats>,
 }
 
-/// How the sizes of drafts were chosen, over all that the decoder answered.
+/// How the automatic budget did, over everything that the decoder answered.
 #[derive(Debug)]
-pub(crate) struct Chosen {
-    /// The share of passes that were run to learn what they cost.
+pub(crate) struct BudgetStats {
+    /// The share of passes that were run to measure their cost.
     pub(crate) trials: f64,
-    /// How well the chances of nodes were foretold, by tenths.
+    /// Predicted and observed acceptance rates of nodes, in ten bins.
     pub(crate) reliability: [Reliability; 10],
 }
 
 impl Answer {
-    /// An error if it was cut off by Ctrl-C.
+    /// An error if Ctrl-C ended the answer.
     pub(crate) fn check_interrupt(&self) -> Result<(), Failure> {
         if self.finish == FinishReason::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
     }
 }
 
-/// What stays the same from prompt to prompt.
+/// Answers prompts by one configuration.
 #[derive(Debug)]
-pub(crate) struct Speaker<'a> {
+pub(crate) struct Responder<'a> {
     config: &'a Config,
     text: &'a Text,
     stop: StopStrings,
 }
 
-impl<'a> Speaker<'a> {
+impl<'a> Responder<'a> {
     pub(crate) fn new(config: &'a Config, text: &'a Text) -> Result<Self, Failure> {
         let stop = text.stop_strings(config.decode()).map_err(Failure::usage)?;
         Ok(Self { config, text, stop })
     }
 
-    /// The tokens of a prompt.
+    /// Encodes a prompt.
     pub(crate) fn encode(&self, prompt: &str, style: PromptStyle) -> Result<Vec<TokenId>, PromptError> {
         self.text.encode(prompt, style)
     }
 
-    /// Answers `prompt`; `show` gets the text as it comes. Ctrl-C ends the answer after the step at hand, with
+    /// Answers `prompt` and passes text to `show` as it arrives. Ctrl-C ends the answer after the current step with
     /// [`FinishReason::Cancelled`].
     pub(crate) fn answer(
         &self,
@@ -76,27 +76,27 @@ impl<'a> Speaker<'a> {
         show: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<Answer, Failure> {
         let mut session = decoder.open(prompt, self.request(0)).map_err(failure)?;
-        let answered = self.drive(decoder, &mut session, &mut |piece| show(piece.text));
+        let answered = self.decode(decoder, &mut session, &mut |piece| show(piece.text));
         decoder.close(session);
         answered
     }
 
-    /// What to decode after a prompt; where tokens are drawn by chance, each `stream` of a seed draws others.
+    /// The request for the decoder. With sampling, each `stream` of a seed samples other tokens.
     pub(crate) fn request(&self, stream: u32) -> Request {
         let request = self.text.request(self.config.decode(), &self.stop);
         Request { sampling: request.sampling.with_stream(stream), ..request }
     }
 
-    /// Answers the prompt that `session` was opened on or goes on with.
-    pub(crate) fn drive(
+    /// Decodes `session` to its end.
+    pub(crate) fn decode(
         &self,
         decoder: &mut AnyDecoder,
         session: &mut Session,
-        show: &mut dyn FnMut(Piece<'_>) -> Result<(), Failure>,
+        show: &mut dyn FnMut(TextPiece<'_>) -> Result<(), Failure>,
     ) -> Result<Answer, Failure> {
         let mut detokenizer = self.text.tokenizer.detokenizer();
         let mut filter = self.stop.filter();
-        let mut origins = Origins::default();
+        let mut spans = DraftSpans::default();
         let mut text = String::new();
         let total = session.prompt_len();
         let mut bar = (total - session.prefilled() > LONG_PROMPT).then(|| Bar::new("reading the prompt"));
@@ -106,28 +106,28 @@ impl<'a> Speaker<'a> {
                 break;
             }
             decoder.step_one(session).map_err(failure)?;
-            // The last token drawn is the model's own; those before it were drafted.
+            // The last sampled token is the bonus token; those before it were drafted.
             let drafted = session.accepted_path().sampled.len().saturating_sub(1);
             for (index, &token) in session.new_tokens().iter().enumerate() {
-                let fresh = detokenizer.push(token).map_err(Failure::failed)?;
-                origins.push(fresh.len(), index < drafted);
-                let shown = filter.push(fresh);
+                let new_text = detokenizer.push(token).map_err(Failure::failed)?;
+                spans.push(new_text.len(), index < drafted);
+                let shown = filter.push(new_text);
                 bar = None;
                 text.push_str(shown);
-                origins.pieces(shown, show)?;
+                spans.pieces(shown, show)?;
             }
             if let Some(bar) = &bar {
                 bar.set(Progress { done: session.prefilled() as u64, total: total as u64 });
             }
         }
-        let fresh = detokenizer.finish();
-        origins.push(fresh.len(), false);
-        let mut rest = filter.push(fresh).to_owned();
+        let new_text = detokenizer.finish();
+        spans.push(new_text.len(), false);
+        let mut rest = filter.push(new_text).to_owned();
         rest.push_str(&filter.finish());
         text.push_str(&rest);
-        origins.pieces(&rest, show)?;
+        spans.pieces(&rest, show)?;
 
-        let budget = decoder.auto_budget().map(|budget| Chosen {
+        let budget = decoder.auto_budget().map(|budget| BudgetStats {
             trials: budget.explore_share(),
             reliability: decoder.calibration().reliability(),
         });
@@ -145,7 +145,7 @@ impl<'a> Speaker<'a> {
     }
 }
 
-/// A prompt that cannot be decoded is wrong usage, a backend that fails is a failure.
+/// A prompt that cannot be decoded is a usage error; a failing backend is a failure.
 pub(crate) fn failure(error: DecodeError) -> Failure {
     match error {
         DecodeError::EmptyPrompt | DecodeError::PromptTooLong { .. } => Failure::usage(error),

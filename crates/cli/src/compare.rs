@@ -1,36 +1,36 @@
-//! `upcycle run --compare`: one prompt with the drafter and by plain decoding.
+//! `upcycle run --compare`: answers one prompt with the drafter and with plain decoding.
 
 use upcycle::{AnyDecoder, AnyDrafter, Config};
 use upcycle_core::{Decoder, NullDrafter, TokenId};
 
-use crate::answer::{Answer, Speaker};
+use crate::answer::{Answer, Responder};
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// Streams the drafter's answer, decodes the same prompt plainly, and prints how they compare. Fails if the texts
+/// Streams the drafted answer, decodes the same prompt without drafts, and prints both results. Fails if the tokens
 /// differ.
 pub(crate) fn compare(
     config: &Config,
-    speaker: &Speaker<'_>,
+    responder: &Responder<'_>,
     mut decoder: AnyDecoder,
     prompt: &[TokenId],
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let drafted = speaker.answer(&mut decoder, prompt, &mut |text| output.text(text))?;
+    let drafted = responder.answer(&mut decoder, prompt, &mut |text| output.text(text))?;
     output.text(if drafted.text.ends_with('\n') { "\n" } else { "\n\n" })?;
     drafted.check_interrupt()?;
 
     let (verifier, _) = decoder.into_parts();
     let mut decoder = Decoder::new(verifier, AnyDrafter::None(NullDrafter));
-    let plain = speaker.answer(&mut decoder, prompt, &mut |_| Ok(()))?;
+    let plain = responder.answer(&mut decoder, prompt, &mut |_| Ok(()))?;
     plain.check_interrupt()?;
 
     let (table, same) = table(config.drafter().name(), &drafted, &plain);
     output.text(&table)?;
-    if same { Ok(()) } else { Err(Failure::Negative) }
+    if same { Ok(()) } else { Err(Failure::Reported) }
 }
 
-/// Both answers side by side, and whether they are the same to the token.
+/// A table of both answers, and whether their tokens are equal.
 fn table(drafter: &str, drafted: &Answer, plain: &Answer) -> (String, bool) {
     let same = drafted.tokens == plain.tokens;
     let head = format!("{:<14} {:>10} {:>15} {:>7}", "drafter", "tokens/s", "tokens a step", "steps");
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_the_same_only_to_the_token() {
+    fn answers_are_equal_only_if_all_tokens_are() {
         let plain = answer(&[1, 2, 3]);
         for (tokens, expected) in
             [(&[1, 2, 3][..], true), (&[1, 2, 4], false), (&[1, 2], false), (&[], false)]

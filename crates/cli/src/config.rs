@@ -1,4 +1,4 @@
-//! The configuration of a command: its flags, the environment, a file.
+//! The configuration of a command, from flags, environment and file.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use crate::args::Settings;
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// The checked configuration.
+/// Loads and checks the configuration.
 pub(crate) fn load(settings: &Settings, registry: &Registry) -> Result<Config, Failure> {
     Ok(layers(settings)?.load(&registry.names())?)
 }
 
-/// All that was written, still unchecked.
+/// Collects all settings without checking them.
 pub(crate) fn layers(settings: &Settings) -> Result<Layers, Failure> {
     let mut layers = Layers::new();
     if let Some(file) = &settings.config {
         layers.file(file)?;
     }
     layers.variables(std::env::vars_os())?;
-    // Before the flags of their own, which are more specific.
+    // Before the dedicated flags, which win.
     for assignment in &settings.set {
         layers.assignment("--set", assignment)?;
     }
@@ -40,7 +40,7 @@ pub(crate) fn layers(settings: &Settings) -> Result<Layers, Failure> {
     Ok(layers)
 }
 
-/// Logs to standard error from now on.
+/// Starts logging to standard error.
 pub(crate) fn start_log(level: LogLevel) {
     let filter = match level {
         LogLevel::Off => LevelFilter::OFF,
@@ -61,5 +61,5 @@ pub(crate) fn check(file: &Path, output: &mut Output) -> Result<(), Failure> {
     let config = layers.load(&registry.names())?;
     registry.check(&config.backend().name).map_err(Failure::usage)?;
     let toml = config.to_toml().map_err(Failure::failed)?;
-    output.text(&format!("# {} is sound. With all defaults written out:\n\n{toml}", file.display()))
+    output.text(&format!("# {} is valid. With all defaults:\n\n{toml}", file.display()))
 }

@@ -11,7 +11,7 @@ use crate::progress::Bar;
 pub(crate) fn export(arguments: &Export, output: &mut Output) -> Result<(), Failure> {
     let mut options = Options::default();
     let weights = Weights::ALL.into_iter().find(|weights| weights.name() == arguments.weights);
-    // The flag takes these names alone.
+    // The flag accepts only these names.
     options.weights = weights.unwrap_or(options.weights);
     options.block = arguments.block;
     let bar = Bar::new("fetching the model");

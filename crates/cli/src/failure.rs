@@ -1,4 +1,4 @@
-//! How a command fails, and with which exit code.
+//! Failures of commands and their exit codes.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -8,18 +8,18 @@ use upcycle::{BuildError, ConfigError, LoadError};
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
-/// Why a command did not end well.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Wrong usage or configuration: exit code 2.
     Usage(AnyError),
-    /// Everything else that went wrong: exit code 1.
+    /// Any other failure: exit code 1.
     Failed(AnyError),
-    /// The answer was given and says no, so that nothing is left to say: exit code 1.
-    Negative,
-    /// Ctrl-C: exit code 130, as shells have it for SIGINT.
+    /// The output already reports the failure, for example that texts differ: exit code 1.
+    Reported,
+    /// Ctrl-C: exit code 130, the shells' code for SIGINT.
     Interrupted,
-    /// Whoever reads the output has gone: no error, and nobody to tell.
+    /// The reader of standard output closed it: exit code 0, without a message.
     PipeClosed,
 }
 
@@ -32,6 +32,15 @@ impl Failure {
         Self::Failed(error.into())
     }
 
+    /// A command whose cargo feature is not compiled in.
+    #[cfg(not(all(feature = "bench", feature = "ort")))]
+    pub(crate) fn missing_feature(feature: &str) -> Self {
+        Self::usage(format!(
+            "this program was built without the feature `{feature}`; build it with `cargo build --release --package \
+             upcycle-cli --features {feature}`"
+        ))
+    }
+
     /// A failed write to standard output.
     pub(crate) fn write(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -40,35 +49,35 @@ impl Failure {
         Self::Failed(Box::new(WriteError(error)))
     }
 
-    /// Tells the person, and gives the exit code.
+    /// Prints the message to standard error and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::PipeClosed => ExitCode::SUCCESS,
-            Self::Negative => ExitCode::from(1),
+            Self::Reported => ExitCode::from(1),
             Self::Interrupted => ExitCode::from(130),
-            Self::Failed(error) => tell(&*error, 1),
-            Self::Usage(error) => tell(&*error, 2),
+            Self::Failed(error) => print(&*error, 1),
+            Self::Usage(error) => print(&*error, 2),
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("standard output cannot be written")]
+#[error("cannot write to standard output")]
 struct WriteError(#[source] io::Error);
 
-fn tell(error: &(dyn Error + 'static), code: u8) -> ExitCode {
-    // If standard error is closed too, the exit code still tells.
+fn print(error: &(dyn Error + 'static), code: u8) -> ExitCode {
+    // If standard error is closed too, the exit code is all that is left.
     let _ = io::stderr().write_all(chain(error).as_bytes());
     ExitCode::from(code)
 }
 
-/// An error and its causes, a line each.
+/// An error and its causes, one line each.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = format!("error: {error}\n");
     let mut last = error.to_string();
     for cause in std::iter::successors(error.source(), |&error| error.source()) {
         let cause = cause.to_string();
-        // Some messages already end with their cause.
+        // Some messages already contain their cause.
         if !last.contains(&cause) {
             text.push_str(&format!("  because: {cause}\n"));
             last = cause;

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first ends the text after the step at hand, the second ends the process; in a conversation each ends an
+//! Ctrl-C: the first press ends the text after the current step, the second ends the process. In `chat` each press ends an
 //! answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use crate::failure::Failure;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Listens from now on; before, Ctrl-C ends the process at once, as is right while a model is being loaded.
+/// Starts to handle Ctrl-C. Before that it ends the process at once, for example while a model loads.
 pub(crate) fn listen() -> Result<(), Failure> {
     ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::Relaxed) {
@@ -17,12 +17,12 @@ pub(crate) fn listen() -> Result<(), Failure> {
     .map_err(Failure::failed)
 }
 
-/// As [`listen`], but no number of them ends the process.
+/// Like [`listen`], but Ctrl-C never ends the process.
 pub(crate) fn listen_to_all() -> Result<(), Failure> {
     ctrlc::set_handler(|| REQUESTED.store(true, Ordering::Relaxed)).map_err(Failure::failed)
 }
 
-/// Whether Ctrl-C was pressed since this was asked last.
+/// Whether Ctrl-C was pressed since the last call.
 pub(crate) fn take() -> bool {
     REQUESTED.swap(false, Ordering::Relaxed)
 }

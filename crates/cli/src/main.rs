@@ -1,5 +1,5 @@
-//! The command line of Upcycle: `upcycle run`, `chat`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`, `config check`,
-//! `completions`.
+//! The command line of Upcycle: `upcycle run`, `chat`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`,
+//! `config check` and `completions`.
 //!
 //! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 130 after Ctrl-C.
 #![forbid(unsafe_code)]
@@ -7,22 +7,23 @@
 mod answer;
 mod args;
 mod backends;
+#[cfg(feature = "bench")]
 mod bench;
 mod chat;
 mod compare;
 mod config;
+mod draft_spans;
 #[cfg(feature = "ort")]
 mod export;
 mod failure;
 mod inspect;
 mod interrupt;
 mod output;
-mod pieces;
+mod output_file;
 mod progress;
 mod prompts;
-mod report;
 mod run;
-mod target;
+mod stats;
 mod trace;
 mod warm;
 
@@ -46,16 +47,21 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Run(run) => run::run(*run, &mut output),
         Command::Chat(arguments) => chat::chat(*arguments, &mut output),
+        #[cfg(feature = "bench")]
         Command::Bench(arguments) => bench::bench(*arguments, &mut output),
+        #[cfg(not(feature = "bench"))]
+        Command::Bench(_) => Err(Failure::missing_feature("bench")),
         Command::Warm(arguments) => warm::warm(*arguments, &mut output),
         Command::Trace(trace) => trace::trace(*trace, &mut output),
         Command::Backends { json } => backends::list(json, &mut output),
         Command::Inspect { model, json } => inspect::inspect(&model, json, &mut output),
         #[cfg(feature = "ort")]
         Command::Export(arguments) => export::export(&arguments, &mut output),
+        #[cfg(not(feature = "ort"))]
+        Command::Export(_) => Err(Failure::missing_feature("ort")),
         Command::Config { command: ConfigCommand::Check { file } } => config::check(&file, &mut output),
         Command::Completions { shell } => {
-            // Into memory first: the generator panics where it cannot write.
+            // Into memory first: the generator panics on a failed write.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "upcycle", &mut script);
             output.bytes(&script)

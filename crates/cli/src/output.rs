@@ -1,4 +1,6 @@
-//! Standard output: every write is checked and flushed, so that text streams and no error is lost.
+//! Writing to standard output and standard error.
+//!
+//! Every write to standard output is checked and flushed, so text streams and no error is lost.
 
 use std::io::{self, Stdout, Write};
 
@@ -33,4 +35,9 @@ impl Output {
         line.push(b'\n');
         self.bytes(&line)
     }
+}
+
+/// Writes a line to standard error. Errors are ignored: a closed standard error must not end a command.
+pub(crate) fn print_status(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }

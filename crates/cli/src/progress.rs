@@ -1,4 +1,4 @@
-//! Progress bars on standard error, if it is a terminal: in a pipe there is none.
+//! Progress bars on standard error, shown only in a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use upcycle::Progress;
@@ -8,9 +8,9 @@ use upcycle::Progress;
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// For work of a length that is told later.
+    /// A bar for work of unknown length; [`set`](Self::set) gives the length.
     pub(crate) fn new(what: &'static str) -> Self {
-        // Draws to standard error and hides itself where that is no terminal.
+        // The bar hides itself if standard error is not a terminal.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{msg} {bar:32} {percent:>3} %")
             .unwrap_or_else(|_| ProgressStyle::default_bar());

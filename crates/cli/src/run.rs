@@ -3,108 +3,110 @@
 use upcycle::{AnyDecoder, Config, CostCache, DrafterChoice, Engine, PromptStyle, Registry, Text};
 use upcycle_core::{Drafter, TokenId, Verifier};
 
-use crate::answer::Speaker;
+use crate::answer::Responder;
 use crate::args::Run;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, print_status};
 use crate::progress::Bar;
-use crate::prompts::{Prompts, Question, eprintln_quiet};
-use crate::report::{self, Report};
+use crate::prompts::{FilePrompt, Prompts};
+use crate::stats::{self, AnswerJson};
 use crate::{compare, config, interrupt};
 
 pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
     let registry = Registry::builtin();
     let config = config::load(&arguments.settings, &registry)?;
     config::start_log(config.log_level());
-    if arguments.cold && config.drafter().snapshot().is_some() {
+    if arguments.empty_tables && config.drafter().snapshot().is_some() {
         return Err(Failure::usage(
-            "--cold empties the matrix that drafter.snapshot is to keep; leave out one of the two",
+            "--empty-tables clears the tables before each prompt, so drafter.snapshot would save only the last one; use one of \
+             the two",
         ));
     }
     if arguments.compare && *config.drafter() == DrafterChoice::None {
         return Err(Failure::usage(
-            "--compare holds a drafter against plain decoding; choose another than `none`",
+            "--compare compares a drafter with plain decoding; the drafter is `none`, choose another",
         ));
     }
-    let cold = arguments.cold || !config.shared();
+    let empty_tables = arguments.empty_tables || !config.shared();
     let prompts = Prompts::read(arguments.prompt)?;
 
     let engine = load(&config, &registry)?;
     let (mut decoder, text) =
         engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
-    let speaker = Speaker::new(&config, &text)?;
+    let responder = Responder::new(&config, &text)?;
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let names = (config.backend().name.as_str(), config.drafter().name());
     interrupt::listen()?;
     match prompts {
         Prompts::One(prompt) => {
-            let prompt = speaker.encode(&prompt, style).map_err(Failure::usage)?;
+            let prompt = responder.encode(&prompt, style).map_err(Failure::usage)?;
             if arguments.compare {
-                return compare::compare(&config, &speaker, decoder, &prompt, output);
+                return compare::compare(&config, &responder, decoder, &prompt, output);
             }
             let mut show = |text: &str| if arguments.json { Ok(()) } else { output.text(text) };
-            let answer = speaker.answer(&mut decoder, &prompt, &mut show)?;
+            let answer = responder.answer(&mut decoder, &prompt, &mut show)?;
             if arguments.json {
-                output.json(&Report::new(&answer, names, None))?;
+                output.json(&AnswerJson::new(&answer, names, None))?;
             } else if !answer.text.ends_with('\n') {
                 output.line("")?;
             }
             if arguments.stats {
-                eprintln_quiet(report::for_people(&answer, names).trim_end());
+                print_status(stats::to_text(&answer, names).trim_end());
             }
-            keep(&decoder, &config, &text)?;
+            save_snapshot(&decoder, &config, &text)?;
             answer.check_interrupt()
         }
         Prompts::Many(questions) => {
-            let prompts = encode_all(&speaker, &questions, style, decoder.verifier().limits().max_context)?;
+            let prompts = encode_all(&responder, &questions, style, decoder.verifier().limits().max_context)?;
             for (question, prompt) in questions.iter().zip(&prompts) {
-                if cold {
+                if empty_tables {
                     decoder.drafter_mut().clear();
                 }
-                let answer = speaker.answer(&mut decoder, prompt, &mut |_| Ok(()))?;
-                output.json(&Report::new(&answer, names, Some(&question.id)))?;
+                let answer = responder.answer(&mut decoder, prompt, &mut |_| Ok(()))?;
+                output.json(&AnswerJson::new(&answer, names, Some(&question.id)))?;
                 if arguments.stats {
-                    eprintln_quiet(report::for_people(&answer, names).trim_end());
+                    print_status(stats::to_text(&answer, names).trim_end());
                 }
                 if answer.check_interrupt().is_err() {
-                    keep(&decoder, &config, &text)?;
+                    save_snapshot(&decoder, &config, &text)?;
                     return Err(Failure::Interrupted);
                 }
             }
-            keep(&decoder, &config, &text)
+            save_snapshot(&decoder, &config, &text)
         }
     }
 }
 
-/// Loads the model, behind a progress bar.
+/// Loads the model and shows a progress bar.
 pub(crate) fn load(config: &Config, registry: &Registry) -> Result<Engine, Failure> {
     let bar = Bar::new("loading the model");
     Ok(Engine::load(config, registry, &mut |progress| bar.set(progress))?)
 }
 
-/// Every prompt's tokens, so that a prompt which cannot be answered is known before anything runs.
+/// Encodes all prompts. Fails if one cannot be encoded or does not fit the context.
 pub(crate) fn encode_all(
-    speaker: &Speaker<'_>,
-    questions: &[Question],
+    responder: &Responder<'_>,
+    questions: &[FilePrompt],
     style: PromptStyle,
     context: usize,
 ) -> Result<Vec<Vec<TokenId>>, Failure> {
     questions
         .iter()
         .map(|question| {
-            let tokens =
-                speaker.encode(&question.prompt, style).map_err(|error| question.place.fault(error))?;
+            let tokens = responder
+                .encode(&question.prompt, style)
+                .map_err(|error| question.location.usage_error(error))?;
             if tokens.len() > context {
                 let reason =
                     format!("the prompt has {} tokens and the context holds {context}", tokens.len());
-                return Err(question.place.fault(reason));
+                return Err(question.location.usage_error(reason));
             }
             Ok(tokens)
         })
         .collect()
 }
 
-/// Keeps the matrix, where a snapshot is configured.
-pub(crate) fn keep(decoder: &AnyDecoder, config: &Config, text: &Text) -> Result<(), Failure> {
+/// Saves the drafter's tables to `drafter.snapshot`, if it is set.
+pub(crate) fn save_snapshot(decoder: &AnyDecoder, config: &Config, text: &Text) -> Result<(), Failure> {
     decoder.drafter().save(config.drafter(), &text.tokenizer.fingerprint()).map_err(Failure::failed)
 }

@@ -3,27 +3,27 @@
 use std::ops::ControlFlow;
 
 use upcycle::{CostCache, Progress, PromptStyle, Registry};
-use upcycle_bench::trace::{About, Recorded, TraceError, collect, page};
+use upcycle_bench::trace::{About, RecordingDrafter, TraceError, collect, page};
 use upcycle_core::{FinishReason, Session};
 
 use crate::args::Trace;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::output_file::OutputFile;
 use crate::progress::Bar;
-use crate::target::Target;
 use crate::{answer, config, interrupt, prompts, run};
 
 pub(crate) fn trace(arguments: Trace, output: &mut Output) -> Result<(), Failure> {
     let registry = Registry::builtin();
     let config = config::load(&arguments.settings, &registry)?;
     config::start_log(config.log_level());
-    let target = Target::new("--out", arguments.out).map_err(Failure::usage)?;
+    let target = OutputFile::new("--out", arguments.out).map_err(Failure::usage)?;
     let prompt = prompts::one(arguments.prompt, arguments.prompt_file)?;
 
     let engine = run::load(&config, &registry)?;
     let (decoder, text) =
         engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
-    let mut decoder = decoder.map_drafter(Recorded::new);
+    let mut decoder = decoder.map_drafter(RecordingDrafter::new);
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let prompt = text.encode(&prompt, style).map_err(Failure::usage)?;
     let stop = text.stop_strings(config.decode()).map_err(Failure::usage)?;

@@ -1,4 +1,4 @@
-//! `upcycle warm`: a snapshot of what a drafter learns from a file of prompts, or from the model's vocabulary.
+//! `upcycle warm`: saves what a drafter learns from a file of prompts or from the model's vocabulary.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::path::Path;
 use upcycle::{AnyDrafter, CostCache, DrafterChoice, Engine, Progress, PromptStyle, Recycling, Registry};
 use upcycle_core::{Verifier, vocabulary};
 
-use crate::answer::Speaker;
+use crate::answer::Responder;
 use crate::args::{PromptSource, Warm};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::prompts::Prompts;
-use crate::run::{encode_all, keep, load};
+use crate::run::{encode_all, load, save_snapshot};
 use crate::{config, interrupt};
 
 pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> {
@@ -20,8 +20,8 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
     let mut layers = config::layers(&arguments.settings)?;
     if !layers.load(&registry.names())?.shared() {
         return Err(Failure::usage(
-            "`drafter.shared` is false, so that every prompt would empty what `warm` is to keep; expected true, or \
-             nothing, here",
+            "`drafter.shared` is false, so each prompt would clear the tables that `warm` saves; set it to true or \
+             remove it",
         ));
     }
     layers.flag("--out", "drafter.snapshot", &arguments.out)?;
@@ -34,7 +34,7 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
     let Some(file) = config.drafter().snapshot() else {
         let name = config.drafter().name();
         return Err(Failure::usage(format!(
-            "the drafter `{name}` has no matrix to keep; choose `recycling` or `mixed`"
+            "the drafter `{name}` has no tables to save; choose `recycling` or `mixed`"
         )));
     };
     let questions = match arguments.prompts {
@@ -49,12 +49,12 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
     let mut engine = load(&config, &registry)?;
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let max_context = engine.verifier.limits().max_context;
-    let prompts = encode_all(&Speaker::new(&config, &engine.text)?, &questions, style, max_context)?;
+    let prompts = encode_all(&Responder::new(&config, &engine.text)?, &questions, style, max_context)?;
     interrupt::listen()?;
     let mut learned = String::new();
     if arguments.vocabulary {
-        let (rows, asked) = ask_for_vocabulary(&mut engine, config.drafter(), file, style)?;
-        learned = format!(", {asked} of them what the model says after a token alone");
+        let (rows, filled) = fill_from_vocabulary(&mut engine, config.drafter(), file, style)?;
+        learned = format!(", {filled} of them from single tokens of the vocabulary");
         if prompts.is_empty() || interrupt::requested() {
             output.line(&format!("{}: {rows} rows{learned}", arguments.out))?;
             return if interrupt::requested() { Err(Failure::Interrupted) } else { Ok(()) };
@@ -62,11 +62,11 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
     }
     let (mut decoder, text) =
         engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
-    let speaker = Speaker::new(&config, &text)?;
+    let responder = Responder::new(&config, &text)?;
     let (mut tokens, mut steps) = (0, 0);
     let mut interrupted = Ok(());
     for (done, prompt) in prompts.iter().enumerate() {
-        let answer = speaker.answer(&mut decoder, prompt, &mut |_| Ok(()))?;
+        let answer = responder.answer(&mut decoder, prompt, &mut |_| Ok(()))?;
         tokens += answer.tokens.len();
         steps += answer.stats.steps();
         tracing::info!(done = done + 1, of = prompts.len(), "answered");
@@ -75,7 +75,7 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
             break;
         }
     }
-    keep(&decoder, &config, &text)?;
+    save_snapshot(&decoder, &config, &text)?;
     let rows = decoder.drafter().matrix().map_or(0, |matrix| matrix.rows());
     let mean = tokens as f64 / (steps as f64).max(1.0);
     output.line(&format!(
@@ -85,9 +85,10 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
     interrupted
 }
 
-/// Fills the rows that the snapshot lacks with what the model says after their tokens alone, where its answer to an empty
-/// message begins, and keeps them; gives the number of all rows, and of those. Ctrl-C ends it after the pass at hand.
-fn ask_for_vocabulary(
+/// Fills the snapshot's vacant rows with what the model predicts after each token alone, at the start of its answer to an
+/// empty message, and saves the snapshot. Returns the number of all rows and of new rows. Ctrl-C stops after the current
+/// pass.
+fn fill_from_vocabulary(
     engine: &mut Engine,
     choice: &DrafterChoice,
     file: &Path,

@@ -161,7 +161,7 @@ fn costs(bytes: &[u8]) -> bool {
 
 fn results(bytes: &[u8]) -> bool {
     with_file("results.json", bytes, |path| {
-        upcycle_bench::output::read(path).is_ok_and(|results| {
+        upcycle_bench::files::read(path).is_ok_and(|results| {
             black_box(upcycle_bench::report::text(&results, 80));
             black_box(upcycle_bench::report::html(&results).ok());
             true

@@ -1,5 +1,4 @@
-//! The benchmark's judgement, on verifiers whose faults are known: what is lossless is called exact, what rounds is
-//! called within its margin, and what is wrong is called wrong.
+//! The verdicts of the benchmark on verifiers with known faults: exact, within the margin, or wrong.
 #![cfg(test)]
 
 mod page;
@@ -9,21 +8,22 @@ use std::fs;
 use std::path::Path;
 
 use upcycle::{DEFAULT_K, Engine, Layers, Progress, Registry};
-use upcycle_bench::plan::{Plan, SetupPlan};
-use upcycle_bench::results::{ArmState, Equality, MatrixState, Results};
-use upcycle_bench::runner::{Asked, Finished, Prompts, Runner, Watch};
+use upcycle_bench::plan::{RunPlan, SetupPlan};
+use upcycle_bench::prompts::PromptSet;
+use upcycle_bench::results::{ArmState, Equality, InitialTables, Results};
+use upcycle_bench::runner::{FinishedRun, RunObserver, Runner};
 use upcycle_core::{AdjacencyMatrix, TokenId, Verifier};
 use upcycle_testkit::broken;
 
 use verifiers::Known;
 
-/// How far a logit moves at most, one way or the other.
+/// The largest change of a logit, up or down.
 const JITTER: f32 = 0.2;
 
-/// Stops before the n-th answer, the warm-up not counted.
+/// Interrupts before the n-th answer, not counting warm-up answers.
 struct Stops {
     answers: usize,
-    said: Vec<String>,
+    messages: Vec<String>,
 }
 
 impl Stops {
@@ -32,11 +32,11 @@ impl Stops {
     }
 
     fn before(answer: usize) -> Self {
-        Self { answers: answer, said: Vec::new() }
+        Self { answers: answer, messages: Vec::new() }
     }
 }
 
-impl Watch for Stops {
+impl RunObserver for Stops {
     fn interrupted(&self) -> bool {
         self.answers == 0
     }
@@ -44,12 +44,12 @@ impl Watch for Stops {
     fn measuring(&mut self, _: usize, total: usize, _: &str) {
         self.answers = self.answers.saturating_sub(usize::from(total > 0));
     }
-    fn say(&mut self, what: &str) {
-        self.said.push(what.to_owned());
+    fn notify(&mut self, message: &str) {
+        self.messages.push(message.to_owned());
     }
 }
 
-/// The built-in backends, and some with a model that is none, behind the real model's tokenizer.
+/// The built-in backends, and some with an artificial model behind the real model's tokenizer.
 fn registry() -> Registry {
     let mut registry = Registry::builtin();
     let mut add = |name: &str, change: fn(Known) -> Known| {
@@ -64,7 +64,7 @@ fn registry() -> Registry {
     registry
 }
 
-pub(crate) fn plan(backends: &[&str], arms: &str) -> Plan {
+pub(crate) fn plan(backends: &[&str], arms: &str) -> RunPlan {
     let model = upcycle_testkit::real_model().display().to_string();
     let setup = |backend: &&str| SetupPlan {
         name: (*backend).to_owned(),
@@ -75,7 +75,7 @@ pub(crate) fn plan(backends: &[&str], arms: &str) -> Plan {
         ],
         set: Vec::new(),
     };
-    Plan {
+    RunPlan {
         setups: backends.iter().map(setup).collect(),
         arms: arms.split(',').map(str::to_owned).collect(),
         llama_server: None,
@@ -86,26 +86,26 @@ pub(crate) fn plan(backends: &[&str], arms: &str) -> Plan {
         rounds: 2,
         temperature: 0.0,
         seed: 0,
-        matrix: MatrixState::Cold,
-        patience: 0,
+        tables: InitialTables::Empty,
+        max_wait_seconds: 0,
     }
 }
 
-fn prompts() -> Prompts {
-    let asked = ["one", "two", "three"].iter().enumerate().map(|(index, text)| Asked {
-        question: index.to_string(),
-        group: if index == 2 { "b" } else { "a" }.to_owned(),
-        prompt: format!("Count to {text}."),
-    });
-    Prompts { name: "test".to_owned(), sha256: String::new(), asked: asked.collect() }
+fn prompts() -> PromptSet {
+    let line = |(index, text): (usize, &str)| {
+        let group = if index == 2 { "b" } else { "a" };
+        format!("{{\"question_id\": {index}, \"group\": \"{group}\", \"turns\": [\"Count to {text}.\"]}}\n")
+    };
+    let lines: String = ["one", "two", "three"].into_iter().enumerate().map(line).collect();
+    PromptSet::parse("test", lines.as_bytes()).unwrap()
 }
 
-fn run(plan: Plan, folder: &Path, resume: bool, watch: &mut Stops) -> Finished {
-    let runner = Runner::prepare(plan, prompts(), folder, resume, &registry(), watch).unwrap();
-    runner.run(watch).unwrap()
+fn run(plan: RunPlan, folder: &Path, resume: bool, observer: &mut Stops) -> FinishedRun {
+    let runner = Runner::prepare(plan, &prompts(), folder, resume, &registry(), observer).unwrap();
+    runner.run(observer).unwrap()
 }
 
-pub(crate) fn results(plan: Plan) -> Results {
+pub(crate) fn results(plan: RunPlan) -> Results {
     let folder = tempfile::tempdir().unwrap();
     run(plan, folder.path(), false, &mut Stops::never()).results
 }
@@ -124,9 +124,12 @@ fn verdicts(results: &Results, arm: &str) -> Vec<Equality> {
 #[test]
 fn a_backend_that_keeps_the_laws_is_exact_with_any_drafter_greedy_and_sampled() {
     for temperature in [0.0, 0.7] {
-        for matrix in [MatrixState::Cold, MatrixState::Carried] {
-            let plan =
-                Plan { temperature, matrix, ..plan(&["naive"], "plain,recycling:8,mixed:6,prompt-lookup:4") };
+        for tables in [InitialTables::Empty, InitialTables::Carried] {
+            let plan = RunPlan {
+                temperature,
+                tables,
+                ..plan(&["naive"], "plain,recycling:8,mixed:6,prompt-lookup:4")
+            };
             let results = results(plan);
             assert!(results.complete);
             assert_eq!(results.settings.rounds_done, 2);
@@ -162,7 +165,7 @@ fn a_backend_that_ignores_the_mask_is_wrong_and_fails_the_run() {
 }
 
 #[test]
-fn rounding_is_within_the_margin_only_where_the_backend_states_it() {
+fn rounding_is_within_the_margin_only_if_the_backend_states_it() {
     let results = results(plan(&["jittery", "silent-jitter"], "plain,recycling:16"));
     let stated = verdicts(&results, "jittery recycling:16");
     let silent = verdicts(&results, "silent-jitter recycling:16");
@@ -178,11 +181,11 @@ fn rounding_is_within_the_margin_only_where_the_backend_states_it() {
 }
 
 #[test]
-fn an_arm_that_fails_is_marked_with_its_last_words_and_the_rest_goes_on() {
-    let mut watch = Stops::never();
+fn a_failing_arm_is_marked_and_the_others_continue() {
+    let mut observer = Stops::never();
     let folder = tempfile::tempdir().unwrap();
     let results =
-        run(plan(&["failing", "naive"], "plain,recycling:2"), folder.path(), false, &mut watch).results;
+        run(plan(&["failing", "naive"], "plain,recycling:2"), folder.path(), false, &mut observer).results;
     let state = |name: &str| results.arms.iter().find(|arm| arm.name == name).unwrap().state.clone();
     match state("failing plain") {
         ArmState::Failed { reason } => assert!(reason.contains("out of luck"), "{reason}"),
@@ -190,16 +193,16 @@ fn an_arm_that_fails_is_marked_with_its_last_words_and_the_rest_goes_on() {
     }
     assert_eq!(state("naive recycling:2"), ArmState::Measured);
     assert_eq!(verdicts(&results, "naive recycling:2").len(), 6, "every prompt in every round");
-    assert!(watch.said.iter().any(|said| said.contains("failing")), "{:?}", watch.said);
+    assert!(observer.messages.iter().any(|message| message.contains("failing")), "{:?}", observer.messages);
     assert!(results.warnings.iter().any(|warning| warning.contains("failing plain failed")));
 }
 
 #[test]
-fn a_run_that_was_stopped_goes_on_and_keeps_what_it_had() {
-    for matrix in [MatrixState::Cold, MatrixState::Carried] {
-        let plan = Plan { matrix, ..plan(&["naive"], "plain,recycling:4") };
+fn a_stopped_run_resumes_and_keeps_its_measurements() {
+    for tables in [InitialTables::Empty, InitialTables::Carried] {
+        let plan = RunPlan { tables, ..plan(&["naive"], "plain,recycling:4") };
         let folder = tempfile::tempdir().unwrap();
-        // In the second round, in the middle of its second prompt.
+        // During the second prompt of the second round.
         let stopped = run(plan.clone(), folder.path(), false, &mut Stops::before(10)).results;
         assert!(!stopped.complete);
         assert_eq!((stopped.records.len(), stopped.settings.rounds_done), (8, 1));
@@ -209,9 +212,9 @@ fn a_run_that_was_stopped_goes_on_and_keeps_what_it_had() {
         assert!(whole.complete);
         assert_eq!((whole.records.len(), &whole.started), (12, &stopped.started));
         assert!(whole.warnings.iter().any(|warning| warning.contains("resumed")));
-        // With a cold matrix nothing is measured twice; a carried one begins its round anew.
+        // With empty tables nothing is measured twice; with carried tables the round starts again.
         let kept = stopped.records.iter().filter(|record| whole.records.contains(record)).count();
-        assert_eq!(kept, if matrix == MatrixState::Cold { 8 } else { 6 });
+        assert_eq!(kept, if tables == InitialTables::Empty { 8 } else { 6 });
     }
 }
 
@@ -220,10 +223,10 @@ fn another_run_is_not_resumed() {
     let folder = tempfile::tempdir().unwrap();
     run(plan(&["naive"], "plain,recycling:4"), folder.path(), false, &mut Stops::never());
     let other = plan(&["naive"], "plain,recycling:5");
-    let error =
-        Runner::prepare(other, prompts(), folder.path(), true, &registry(), &mut Stops::never()).unwrap_err();
+    let error = Runner::prepare(other, &prompts(), folder.path(), true, &registry(), &mut Stops::never())
+        .unwrap_err();
     assert!(
-        error.to_string().contains("recycling:4") && error.to_string().contains("measured apart"),
+        error.to_string().contains("recycling:4") && error.to_string().contains("cannot be compared"),
         "{error}"
     );
 }
@@ -231,17 +234,17 @@ fn another_run_is_not_resumed() {
 #[test]
 fn an_arm_without_a_snapshot_cannot_start_from_one() {
     let folder = tempfile::tempdir().unwrap();
-    let plan = Plan { matrix: MatrixState::Snapshot, ..plan(&["naive"], "plain,mixed:2") };
-    let error =
-        Runner::prepare(plan, prompts(), folder.path(), false, &registry(), &mut Stops::never()).unwrap_err();
+    let plan = RunPlan { tables: InitialTables::Snapshot, ..plan(&["naive"], "plain,mixed:2") };
+    let error = Runner::prepare(plan, &prompts(), folder.path(), false, &registry(), &mut Stops::never())
+        .unwrap_err();
     assert!(error.to_string().contains("naive mixed:2 has no snapshot"), "{error}");
 }
 
 #[test]
-fn tables_that_are_carried_on_begin_with_the_configured_snapshot() {
+fn carried_tables_begin_with_the_configured_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let snapshot = folder.path().join("matrix");
-    let plain = || Plan { matrix: MatrixState::Carried, ..plan(&["naive"], "plain,recycling:4") };
+    let plain = || RunPlan { tables: InitialTables::Carried, ..plan(&["naive"], "plain,recycling:4") };
     let mut started = plain();
     let mut layers = Layers::new();
     for (flag, key, value) in &started.setups[0].flags {
@@ -265,9 +268,9 @@ fn tables_that_are_carried_on_begin_with_the_configured_snapshot() {
         let mut drafted = records.filter(|r| r.arm == 1 && r.round == round && r.question == "0");
         drafted.next().unwrap().steps.as_ref().unwrap().drafted
     };
-    let (cold, started) = (results(plain()), results(started));
+    let (empty, started) = (results(plain()), results(started));
     for round in 0..2 {
-        assert!(first(&started, round) > first(&cold, round), "round {round}");
+        assert!(first(&started, round) > first(&empty, round), "round {round}");
     }
     assert_eq!(bytes, fs::read(&snapshot).unwrap(), "a benchmark leaves it as it is");
 }

@@ -1,14 +1,14 @@
 //! What the page shows of a step is what the step was.
 
-use upcycle_bench::trace::{Step, Trace};
+use upcycle_bench::trace::{Trace, TraceStep};
 use upcycle_tests::browser::{self, keys};
 
 use crate::traces::{PROMPT, REAL, SYNTHETIC};
 use crate::{assert_quiet, open, step, strings, texts};
 
 /// What the tokens of a step are called.
-fn emitted<'a>(trace: &'a Trace, step: &Step) -> Vec<&'a str> {
-    step.drawn[..step.emitted].iter().map(|token| trace.labels[token].as_str()).collect()
+fn emitted<'a>(trace: &'a Trace, step: &TraceStep) -> Vec<&'a str> {
+    step.sampled[..step.emitted].iter().map(|token| trace.labels[token].as_str()).collect()
 }
 
 #[test]
@@ -28,11 +28,11 @@ fn the_lit_path_is_what_the_step_emitted_and_the_text_grows_by_it() {
                     text.push_str(&trace.rest);
                 }
                 assert_eq!(browser.run(answer, &[]).unwrap(), text.as_str(), "step {}", index + 1);
-                let lit = texts(browser, "#tree .accepted .label, #tree .own .label");
+                let lit = texts(browser, "#tree .accepted .label, #tree .bonus .label");
                 assert_eq!(strings(&lit), emitted(trace, step), "step {}", index + 1);
                 let nodes =
                     browser.run("return document.querySelectorAll('#tree button').length", &[]).unwrap();
-                assert_eq!(nodes, step.tokens.len() + 1, "every node, and the model's own draw");
+                assert_eq!(nodes, step.tokens.len() + 1, "every node, and the bonus token");
                 let figures = texts(browser, "#figures dd");
                 let expected = [step.tokens.len() - 1, step.accepted(), step.emitted].map(|n| n.to_string());
                 assert_eq!(strings(&figures)[..3], expected);
@@ -50,7 +50,7 @@ fn the_lit_path_is_what_the_step_emitted_and_the_text_grows_by_it() {
 }
 
 #[test]
-fn what_was_drawn_after_the_end_of_the_text_is_struck_out() {
+fn tokens_sampled_after_the_end_of_the_text_are_struck_out() {
     let mut trace = REAL.clone();
     let last = trace.steps.iter().position(|step| step.accepted() >= 2).expect("a step with two accepted");
     trace.steps.truncate(last + 1);
@@ -60,9 +60,9 @@ fn what_was_drawn_after_the_end_of_the_text_is_struck_out() {
     let step = &trace.steps[last];
     browser::with(|browser| {
         let _page = open(browser, &trace, &format!("#step={}", last + 1));
-        let lit = texts(browser, "#tree .accepted .label, #tree .own .label");
+        let lit = texts(browser, "#tree .accepted .label, #tree .bonus .label");
         assert_eq!(strings(&lit), emitted(&trace, step));
-        let cut: Vec<&str> = step.drawn[1..].iter().map(|token| trace.labels[token].as_str()).collect();
+        let cut: Vec<&str> = step.sampled[1..].iter().map(|token| trace.labels[token].as_str()).collect();
         let struck = texts(browser, "#tree .cut .label");
         assert_eq!(strings(&struck), cut);
         assert_quiet(browser);
@@ -183,7 +183,7 @@ fn a_trace_that_ended_early_is_shown_too() {
     nothing.steps.clear();
     nothing.finish = "cancelled".to_owned();
     let mut unread = nothing.clone();
-    (unread.prompt.drawn, unread.prompt.text) = (None, String::new());
+    (unread.prompt.sampled, unread.prompt.text) = (None, String::new());
     unread.prompt.scored.pop();
     let width = unread.prompt.ranked.width;
     let rows = unread.prompt.scored.len() * width;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use upcycle::{CostCache, Engine, Layers, PromptStyle, Registry};
-use upcycle_bench::trace::{About, Learns, Recorded, Trace, collect};
+use upcycle_bench::trace::{About, Learns, RecordingDrafter, Trace, collect};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_core::{AdjacencyMatrix, Decoder, Request, Session, TokenRecycling, TreeTemplate};
@@ -32,7 +32,7 @@ pub(crate) static REAL: LazyLock<Trace> = LazyLock::new(|| {
     let config = layers.load(&registry.names()).unwrap();
     let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
     let (decoder, text) = engine.into_decoder(config.drafter(), &CostCache::nowhere()).unwrap();
-    let mut decoder = decoder.map_drafter(Recorded::new);
+    let mut decoder = decoder.map_drafter(RecordingDrafter::new);
     let prompt = text.encode(PROMPT, PromptStyle::Raw).unwrap();
     let request = text.request(config.decode(), &text.stop_strings(config.decode()).unwrap());
     let mut watch = |_: &Session| ControlFlow::Continue(());
@@ -69,7 +69,7 @@ pub(crate) static SYNTHETIC: LazyLock<Trace> = LazyLock::new(|| {
     let vocab = tokenizer.vocab_size();
     let drafter = TokenRecycling::new(AdjacencyMatrix::new(vocab, 8).unwrap(), TreeTemplate::paper_80());
     let verifier = NaiveVerifier::new(vocab, 7).with_predictability(0.7).with_max_context(4096);
-    let mut decoder = Decoder::new(verifier, Recorded::new(drafter));
+    let mut decoder = Decoder::new(verifier, RecordingDrafter::new(drafter));
     let about = || About {
         model: "naive.gguf".to_owned(),
         backend: "testkit".to_owned(),

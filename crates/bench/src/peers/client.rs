@@ -1,70 +1,65 @@
-//! The questions that are put to `llama-server`, and what it answers.
+//! The HTTP client of `llama-server`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use upcycle_core::sampling::REPEAT_WINDOW;
-use upcycle_core::{Sampling, TokenId};
+use upcycle_core::TokenId;
 
-use super::PeerError;
+use super::error::PeerError;
 
-/// The most bytes of an answer. It repeats the prompt as text; 131 072 tokens of both take a few MB.
-const LONGEST_ANSWER: u64 = 64 << 20;
+/// The most bytes of an answer. It repeats the prompt as text; 131 072 tokens take a few MB.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
-/// How much of an answer is shown where it is nonsense.
+/// The characters of an invalid answer to show.
 const EXCERPT: usize = 300;
 
-/// What a peer answered, with its own timings.
+/// The answer of a peer, with the times that it reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerAnswer {
-    /// The answer. The token that ends a text is its last, if the model said one.
+    /// The tokens of the answer, including an end token.
     pub tokens: Vec<TokenId>,
-    /// Tokens of the prompt, all of which were read.
+    /// Tokens of the prompt. All were read.
     pub prompt_tokens: usize,
-    /// Seconds for reading the prompt, which also gives the first token.
+    /// Seconds of the prefill, which gives the first token.
     pub prompt_seconds: f64,
-    /// Tokens that `decode_seconds` were spent on: all but the first. `predicted_n` counts that one, but
-    /// `predicted_ms` begins after it; the server leaves it out as well where it divides the two.
+    /// Tokens decoded in `decode_seconds`: all but the first. The server's `predicted_n` counts the first too, but
+    /// `predicted_ms` begins after it.
     pub decode_tokens: usize,
     /// Seconds from the first token to the last.
     pub decode_seconds: f64,
-    /// Tokens that were drafted.
+    /// Drafted tokens.
     pub drafted: usize,
-    /// Drafted tokens that were accepted.
+    /// Accepted draft tokens.
     pub accepted: usize,
 }
 
-/// Asks one server.
+/// The client of one server.
 #[derive(Debug)]
 pub(super) struct Client {
     agent: ureq::Agent,
     address: String,
 }
 
-/// Why a question has no answer.
+/// Why a request failed.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// Nothing, or not all, came back: the server may be gone.
+pub(super) enum RequestError {
+    /// The response is missing or incomplete. The server may have ended.
     Connection(ureq::Error),
-    /// Something came back.
+    /// The response is an error or invalid.
     Answer(PeerError),
 }
 
 #[derive(Serialize)]
-struct Question<'a> {
+struct CompletionRequest<'a> {
     prompt: &'a [TokenId],
     n_predict: i32,
     stream: bool,
     return_tokens: bool,
     cache_prompt: bool,
     samplers: &'static [&'static str],
-    temperature: f32,
     top_k: i32,
-    top_p: f32,
-    min_p: f32,
+    temperature: f32,
     repeat_penalty: f32,
-    repeat_last_n: usize,
-    seed: u32,
 }
 
 #[derive(Deserialize)]
@@ -79,14 +74,14 @@ struct Timings {
     prompt_ms: f64,
     predicted_n: usize,
     predicted_ms: f64,
-    /// Both are left out where nothing was drafted.
+    /// Both are omitted if nothing was drafted.
     #[serde(default)]
     draft_n: usize,
     #[serde(default)]
     draft_n_accepted: usize,
 }
 
-/// What the server says of an error.
+/// An error response of the server.
 #[derive(Deserialize)]
 struct Refusal {
     error: RefusalText,
@@ -98,107 +93,90 @@ struct RefusalText {
 }
 
 impl Client {
-    /// For a server at `http://HOST:PORT`. An answer may take `patience`.
-    pub(super) fn new(address: String, patience: Duration) -> Self {
+    /// A client for `http://HOST:PORT`. An answer may take `timeout`.
+    pub(super) fn new(address: String, timeout: Duration) -> Self {
         let config = ureq::Agent::config_builder()
-            // It is on this machine, whatever the environment says of proxies.
+            // The server is local, so proxies of the environment do not apply.
             .proxy(None)
             .http_status_as_error(false)
-            // The server closes idle connections after some seconds, maybe just as the next question is sent.
+            // The server closes idle connections after some seconds, possibly during the next request.
             .max_idle_connections(0)
             .max_idle_connections_per_host(0)
-            .timeout_global(Some(patience))
+            .timeout_global(Some(timeout))
             .build();
         Self { agent: config.into(), address }
     }
 
     /// Whether it has loaded its model.
-    pub(super) fn is_ready(&self, patience: Duration) -> bool {
+    pub(super) fn is_ready(&self, timeout: Duration) -> bool {
         let request = self.agent.get(format!("{}/health", self.address));
-        let answer = request.config().timeout_global(Some(patience)).build().call();
+        let answer = request.config().timeout_global(Some(timeout)).build().call();
         answer.is_ok_and(|answer| answer.status() == 200)
     }
 
-    pub(super) fn ask(
-        &self,
-        prompt: &[TokenId],
-        max_tokens: usize,
-        sampling: Sampling,
-    ) -> Result<PeerAnswer, Trouble> {
-        let question = serde_json::to_vec(&Question::new(prompt, max_tokens, sampling));
+    pub(super) fn ask(&self, prompt: &[TokenId], max_tokens: usize) -> Result<PeerAnswer, RequestError> {
+        let question = serde_json::to_vec(&CompletionRequest::greedy(prompt, max_tokens));
         let question = question.map_err(|source| {
-            Trouble::Answer(PeerError::Nonsense { reason: source.to_string(), answer: String::new() })
+            RequestError::Answer(PeerError::InvalidAnswer {
+                reason: source.to_string(),
+                answer: String::new(),
+            })
         })?;
         let request = self.agent.post(format!("{}/completion", self.address));
         let request = request.header("content-type", "application/json");
-        let mut response = request.send(&question[..]).map_err(Trouble::Connection)?;
-        let body = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec();
-        let body = body.map_err(Trouble::Connection)?;
+        let mut response = request.send(&question[..]).map_err(RequestError::Connection)?;
+        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
+        let body = body.map_err(RequestError::Connection)?;
         let answer = match response.status().as_u16() {
             200 => read(&body, prompt.len(), max_tokens),
             status => Err(refused(status, &body)),
         };
-        answer.map_err(Trouble::Answer)
+        answer.map_err(RequestError::Answer)
     }
 }
 
-impl<'a> Question<'a> {
-    fn new(prompt: &'a [TokenId], max_tokens: usize, sampling: Sampling) -> Self {
-        // Its counts are of this type, and it would let a greater number wrap.
-        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let config = sampling.config();
-        // Of equal logits, a top-k of 1 keeps that of the lower id, as we do, and the samplers after it have nothing
-        // left to choose from.
-        let (samplers, top_k): (&[&str], _) = if sampling.is_greedy() {
-            (&["top_k"], 1)
-        } else if config.temperature == 0.0 {
-            (&["penalties", "top_k"], 1)
-        } else {
-            (&["penalties", "temperature", "top_k", "top_p", "min_p"], count(config.top_k))
-        };
+impl<'a> CompletionRequest<'a> {
+    fn greedy(prompt: &'a [TokenId], max_tokens: usize) -> Self {
         Self {
             prompt,
-            n_predict: count(max_tokens),
+            // The server's counts have this type, and larger numbers would wrap.
+            n_predict: i32::try_from(max_tokens).unwrap_or(i32::MAX),
             stream: false,
             return_tokens: true,
             cache_prompt: false,
-            samplers,
-            temperature: config.temperature,
-            top_k,
-            top_p: config.top_p,
-            min_p: config.min_p,
-            repeat_penalty: config.repeat_penalty,
-            repeat_last_n: REPEAT_WINDOW,
-            // Its seeds have 32 bits, and the highest asks for a random one.
-            seed: u32::try_from(config.seed % u64::from(u32::MAX)).unwrap_or_default(),
+            // Among equal logits, a top-k of 1 keeps the lowest id, as we do.
+            samplers: &["top_k"],
+            top_k: 1,
+            temperature: 0.0,
+            repeat_penalty: 1.0,
         }
     }
 }
 
-/// Reads an answer to a prompt of `prompt` tokens.
+/// Parses and checks the answer to a prompt of `prompt` tokens.
 fn read(body: &[u8], prompt: usize, max_tokens: usize) -> Result<PeerAnswer, PeerError> {
-    let nonsense = |reason: String| PeerError::Nonsense { reason, answer: excerpt(body) };
+    let invalid = |reason: String| PeerError::InvalidAnswer { reason, answer: excerpt(body) };
     let Completion { tokens, timings } = serde_json::from_slice(body).map_err(|source| {
-        nonsense(format!("expected an object with `tokens` and `timings`, found: {source}"))
+        invalid(format!("expected an object with `tokens` and `timings`, found: {source}"))
     })?;
     let said = tokens.len();
     if !(1..=max_tokens).contains(&said) {
-        return Err(nonsense(format!("expected 1 to {max_tokens} tokens, found {said}")));
+        return Err(invalid(format!("expected 1 to {max_tokens} tokens, found {said}")));
     }
     if timings.predicted_n != said {
-        return Err(nonsense(format!("it counts {} tokens and sent {said}", timings.predicted_n)));
+        return Err(invalid(format!("it counts {} tokens and sent {said}", timings.predicted_n)));
     }
-    // A prompt that was not read in full has no honest time.
+    // The time of an incomplete prefill is not comparable.
     if timings.prompt_n != prompt {
-        return Err(nonsense(format!("it read {} tokens of a prompt of {prompt}", timings.prompt_n)));
+        return Err(invalid(format!("it read {} tokens of a prompt of {prompt}", timings.prompt_n)));
     }
     if timings.draft_n_accepted > timings.draft_n {
         let Timings { draft_n, draft_n_accepted, .. } = timings;
-        return Err(nonsense(format!("it accepted {draft_n_accepted} tokens of {draft_n} drafted ones")));
+        return Err(invalid(format!("it accepted {draft_n_accepted} tokens of {draft_n} drafted ones")));
     }
     for (name, time) in [("prompt_ms", timings.prompt_ms), ("predicted_ms", timings.predicted_ms)] {
         if !(time.is_finite() && time >= 0.0) {
-            return Err(nonsense(format!("`{name}` is {time}")));
+            return Err(invalid(format!("`{name}` is {time}")));
         }
     }
     Ok(PeerAnswer {
@@ -265,10 +243,10 @@ mod tests {
         }
 
         #[test]
-        fn an_answer_cut_anywhere_is_nonsense(at: prop::sample::Index) {
+        fn an_incomplete_answer_is_invalid(at: prop::sample::Index) {
             let whole = answer(&[1, 2, 3], None).to_string();
             let cut = &whole.as_bytes()[..at.index(whole.len())];
-            let is_nonsense = matches!(read(cut, 7, 64), Err(PeerError::Nonsense { .. }));
+            let is_nonsense = matches!(read(cut, 7, 64), Err(PeerError::InvalidAnswer { .. }));
             prop_assert!(is_nonsense);
         }
 
@@ -280,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_contradicts_itself_or_the_question_is_nonsense() {
+    fn an_inconsistent_answer_is_invalid() {
         let sound = answer(&[1, 2, 3], Some((4, 2)));
         read_value(&sound).unwrap();
         for (pointer, value) in [
@@ -301,7 +279,7 @@ mod tests {
             let mut other = sound.clone();
             *other.pointer_mut(pointer).unwrap() = value;
             let found = read_value(&other);
-            assert!(matches!(found, Err(PeerError::Nonsense { .. })), "{pointer}: {found:?}");
+            assert!(matches!(found, Err(PeerError::InvalidAnswer { .. })), "{pointer}: {found:?}");
         }
         for field in ["prompt_n", "prompt_ms", "predicted_n", "predicted_ms"] {
             let mut other = sound.clone();
@@ -315,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_the_server_s_own_words() {
+    fn an_error_response_shows_the_message_of_the_server() {
         let said =
             br#"{"error":{"code":400,"message":"the prompt is too long","type":"invalid_request_error"}}"#;
         assert!(refused(400, said).to_string().contains("400: the prompt is too long"));

@@ -1,20 +1,20 @@
-//! What can go wrong with a peer.
+//! Errors of peers.
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Why a peer could not be started, or did not answer.
+/// Why a peer did not start or answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// The program is not there.
+    /// The program does not exist.
     #[error("there is no llama-server at {path}; build it with scripts/get-peers.sh", path = path.display())]
     Missing {
-        /// Where it was looked for.
+        /// Its expected path.
         path: PathBuf,
     },
-    /// The program is there, but is nothing that runs.
+    /// The file is not executable.
     #[error(
         "{path} cannot be run: expected an executable file; build llama-server with scripts/get-peers.sh",
         path = path.display()
@@ -23,89 +23,93 @@ pub enum PeerError {
         /// The file.
         path: PathBuf,
     },
-    /// The operating system would not start it.
+    /// The operating system cannot start it.
     #[error(
-        "{path} could not be started; was it built for this machine? scripts/get-peers.sh builds it",
+        "cannot start {path}; check that it was built for this machine. scripts/get-peers.sh builds it",
         path = path.display()
     )]
     Start {
         /// The program.
         path: PathBuf,
-        /// What the operating system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It ended before it could answer.
-    #[error("{path} ended while it was starting ({status}); {}", last(words), path = path.display())]
+    /// It ended during its start.
+    #[error("{path} ended during its start ({status}); {}", shown(log_tail), path = path.display())]
     DiedAtStart {
         /// The program.
         path: PathBuf,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
         /// The end of its log.
-        words: String,
+        log_tail: String,
     },
-    /// It runs, but was not ready to answer in time. It was ended.
+    /// It was not ready in time, and was stopped.
     #[error(
         "{path} was not ready to answer within {seconds} s; {}",
-        last(words),
+        shown(log_tail),
         path = path.display(),
         seconds = waited.as_secs_f64()
     )]
     NotReady {
         /// The program.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The time waited.
         waited: Duration,
         /// The end of its log.
-        words: String,
+        log_tail: String,
     },
-    /// It ended while it was being asked, or between two questions.
-    #[error("llama-server ended in the middle of its work ({status}); {}", last(words))]
+    /// It ended during or between requests.
+    #[error("llama-server ended unexpectedly ({status}); {}", shown(log_tail))]
     Died {
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
         /// The end of its log.
-        words: String,
+        log_tail: String,
     },
-    /// It runs, but the connection to it failed, or it did not answer in time.
-    #[error("llama-server runs, but did not answer ({reason}); {}", last(words))]
+    /// The connection failed, or it did not answer in time.
+    #[error("llama-server runs, but did not answer ({reason}); {}", shown(log_tail))]
     Connection {
-        /// What failed.
+        /// The cause.
         reason: String,
         /// The end of its log.
-        words: String,
+        log_tail: String,
     },
-    /// It refused the question.
+    /// It refused the request.
     #[error("llama-server answered with HTTP status {status}: {message}")]
     Status {
-        /// The status; 200 was expected.
+        /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// Its message.
         message: String,
     },
-    /// It answered something that is no answer.
+    /// Its answer is invalid.
     #[error(
-        "llama-server answered nonsense: {reason}; it answered `{answer}`. Is it the version that \
-         scripts/get-peers.sh builds?"
+        "llama-server sent an invalid answer: {reason}; found `{answer}`. Use the version that scripts/get-peers.sh \
+         builds"
     )]
-    Nonsense {
+    InvalidAnswer {
         /// What was expected, and what was found.
         reason: String,
-        /// The beginning of what it answered.
+        /// The beginning of its answer.
         answer: String,
     },
-    /// There is nothing to ask.
+    /// The prompt or the answer would be empty.
     #[error(
         "expected a prompt of at least one token and an answer of at least one, found {prompt} and {max_tokens}"
     )]
-    NothingAsked {
+    EmptyRequest {
         /// Tokens of the prompt.
         prompt: usize,
-        /// Tokens of the answer, at most.
+        /// The most tokens of the answer.
         max_tokens: usize,
     },
 }
 
-fn last(words: &str) -> String {
-    if words.is_empty() { "it said nothing".to_owned() } else { format!("its last words:\n{words}") }
+fn shown(log_tail: &str) -> String {
+    if log_tail.is_empty() {
+        "its log is empty".to_owned()
+    } else {
+        format!("the end of its log:\n{log_tail}")
+    }
 }

@@ -1,8 +1,8 @@
-//! Other programs that answer the same prompts in the same run.
+//! Peers: other programs that answer the same prompts in the same run.
 //!
-//! There is one: llama.cpp's `llama-server`, which `scripts/get-peers.sh` builds, plain and with the drafters of its own
-//! that need no second model. [`PeerSpec`] says which, [`LlamaServer`] runs it and asks it. What the peer does is known
-//! from outside alone: its tokens, its own timings, its memory.
+//! There is one, llama.cpp's `llama-server`, built by `scripts/get-peers.sh`. It decodes plainly or with one of its drafters
+//! that need no second model. [`PeerSpec`] describes a peer, [`LlamaServer`] runs it. Only its tokens, its reported times
+//! and its memory are known.
 
 mod client;
 mod error;
@@ -12,5 +12,5 @@ mod spec;
 
 pub use client::PeerAnswer;
 pub use error::PeerError;
-pub use server::{LlamaServer, Patience};
+pub use server::{LlamaServer, Timeouts};
 pub use spec::{PeerDrafter, PeerSpec, PeerSpecError};

@@ -1,4 +1,4 @@
-//! A program that runs beside us: what it says, whether it lives, and that it does not outlive us.
+//! A child process: its log, its state, and that it ends with this program.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -9,39 +9,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::PeerError;
+use super::error::PeerError;
 
-/// How often a program is looked at while something is waited for.
-pub(super) const LOOK: Duration = Duration::from_millis(20);
+/// The interval of checks while waiting.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Lines of its log that are kept, and the most bytes of one.
+/// The number of log lines to keep, and the most bytes of one.
 const LINES: usize = 20;
 const LINE: u64 = 1024;
 
-/// How long the rest of a dead program's log is waited for. It comes at once, unless a program of its own still
-/// holds the pipe.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long to wait for the end of an ended program's log. It arrives at once unless one of its children holds the pipe.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A running program. Dropping it ends the program.
+/// A running program. Dropping the value ends the program.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    /// Ends the program when we are gone, however we went. Its input is a pipe that closes with us.
-    watch: Option<Child>,
+    /// Ends the program when this process ends in any way. Its input is a pipe that closes then.
+    watchdog: Option<Child>,
     log: Arc<Mutex<Log>>,
 }
 
-/// The end of what a program said, both outputs together.
+/// The end of a program's standard output and standard error.
 #[derive(Debug, Default)]
 struct Log {
     lines: VecDeque<String>,
-    /// Where it said that it listens.
+    /// The address that it listens on.
     address: Option<String>,
     closed: bool,
 }
 
 impl Process {
-    /// Starts it, without input, in a process group of its own, so that Ctrl-C reaches us alone.
+    /// Starts a program without input in its own process group, so that Ctrl-C does not reach it.
     pub(super) fn start(program: &Path, arguments: &[OsString]) -> Result<Self, PeerError> {
         check(program)?;
         let failed = |source: io::Error| match source.kind() {
@@ -52,7 +51,7 @@ impl Process {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
-        // Its arguments are what the record shows; nothing else may set it up.
+        // Only the recorded arguments may configure it.
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
             if name_text.starts_with("LLAMA_") || name_text.starts_with("GGML_") {
@@ -61,11 +60,11 @@ impl Process {
         }
         own_group(&mut command);
         let child = command.spawn().map_err(failed)?;
-        // The command holds our ends of the pipe, which must close for its end to be seen.
+        // The command holds the write ends of the pipe. They must close, or its end is never seen.
         drop(command);
-        let watch = watch(child.id());
+        let watchdog = watchdog(child.id());
         let log = Arc::new(Mutex::new(Log::default()));
-        let process = Self { child, watch, log: Arc::clone(&log) };
+        let process = Self { child, watchdog, log: Arc::clone(&log) };
         thread::Builder::new()
             .name("peer-log".to_owned())
             .spawn(move || follow(reader, &log))
@@ -77,44 +76,44 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended; none while it runs.
+    /// Its exit status; none while it runs.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
-        // Not to be told whether it lives is not to know that it ended.
+        // A failed query does not mean that it ended.
         let status = self.child.try_wait().ok().flatten()?;
-        // Its id may be another's from now on.
+        // Its process id may be reused from now on.
         self.dismiss();
         Some(status)
     }
 
-    /// As [`ended`](Self::ended), with a wait of at most `patience`.
-    pub(super) fn ended_within(&mut self, patience: Duration) -> Option<ExitStatus> {
+    /// Like [`ended`](Self::ended), but waits up to `timeout`.
+    pub(super) fn ended_within(&mut self, timeout: Duration) -> Option<ExitStatus> {
         let begin = Instant::now();
         loop {
             let status = self.ended();
-            if status.is_some() || begin.elapsed() >= patience {
+            if status.is_some() || begin.elapsed() >= timeout {
                 return status;
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Where it said that it listens: `http://127.0.0.1:PORT`.
+    /// The address that it listens on: `http://127.0.0.1:PORT`.
     pub(super) fn address(&self) -> Option<String> {
         self.log().address.clone()
     }
 
     /// The end of its log so far.
-    pub(super) fn words(&self) -> String {
+    pub(super) fn log_tail(&self) -> String {
         self.log().lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
-    /// The end of its log, once it has ended.
-    pub(super) fn last_words(&self) -> String {
+    /// The end of its log after it ended.
+    pub(super) fn final_log(&self) -> String {
         let begin = Instant::now();
-        while !self.log().closed && begin.elapsed() < LAST_WORDS {
-            thread::sleep(LOOK);
+        while !self.log().closed && begin.elapsed() < LOG_TIMEOUT {
+            thread::sleep(POLL_INTERVAL);
         }
-        self.words()
+        self.log_tail()
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -122,8 +121,8 @@ impl Process {
     }
 
     fn dismiss(&mut self) {
-        if let Some(mut watch) = self.watch.take() {
-            end(&mut watch);
+        if let Some(mut watchdog) = self.watchdog.take() {
+            end(&mut watchdog);
         }
     }
 }
@@ -135,13 +134,13 @@ impl Drop for Process {
     }
 }
 
-/// Ends a program at once and takes its status, without which it would stay behind as a zombie. It may have ended.
+/// Kills a program and waits for it, so that no zombie remains.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// That the program is there: starting a script whose interpreter is missing fails with the same error.
+/// Checks that the program exists. A script with a missing interpreter fails to start with the same error.
 fn check(program: &Path) -> Result<(), PeerError> {
     let path = program.to_owned();
     program.metadata().map(drop).map_err(|source| match source.kind() {
@@ -159,9 +158,9 @@ fn own_group(command: &mut Command) {
 #[cfg(not(unix))]
 fn own_group(_: &mut Command) {}
 
-/// A shell that waits until its input closes, as it does when we are gone, and then ends the program. Where there is
-/// no such shell, the program is ended by [`Drop`] alone.
-fn watch(process: u32) -> Option<Child> {
+/// Starts a shell that ends the program when its input closes, which happens when this process ends. Without a shell, only
+/// [`Drop`] ends the program.
+fn watchdog(process: u32) -> Option<Child> {
     if !cfg!(unix) {
         return None;
     }
@@ -172,11 +171,11 @@ fn watch(process: u32) -> Option<Child> {
     command.spawn().ok()
 }
 
-/// Reads a program's log until it closes.
+/// Reads a log until it closes.
 fn follow(reader: PipeReader, log: &Mutex<Log>) {
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
-    // What is longer than a line may be goes on as the next one.
+    // A longer line continues as the next one.
     while matches!(reader.by_ref().take(LINE).read_until(b'\n', &mut line), Ok(read) if read > 0) {
         let text = String::from_utf8_lossy(&line);
         log.lock().unwrap_or_else(PoisonError::into_inner).push(text.trim_end());
@@ -211,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_read_from_the_line_that_says_it() {
+    fn the_address_is_read_from_its_line() {
         let said = "0.00.401.359 I srv  llama_server: listening on http://127.0.0.1:34191";
         assert_eq!(listening(said), Some("http://127.0.0.1:34191"));
         assert_eq!(listening("listening on http://127.0.0.1:80 - starting"), Some("http://127.0.0.1:80"));
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_keeps_its_end_alone() {
+    fn a_log_keeps_only_its_end() {
         let mut log = Log::default();
         for number in 0..3 * LINES {
             log.push(&number.to_string());

@@ -4,37 +4,37 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use upcycle_core::{Sampling, TokenId};
+use upcycle_core::TokenId;
 
-use super::client::{Client, PeerAnswer, Trouble};
-use super::process::{LOOK, Process};
-use super::{PeerError, PeerSpec};
+use super::client::{Client, PeerAnswer, RequestError};
+use super::error::PeerError;
+use super::process::{POLL_INTERVAL, Process};
+use super::spec::PeerSpec;
 use crate::machine;
 
-/// How long a failed connection's cause is waited for: a dying server closes it a little before it is gone.
-const DYING: Duration = Duration::from_secs(2);
+/// How long to wait for the server's end after a failed connection: an ending server closes it a little earlier.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a peer is waited for.
+/// How long to wait for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// Until it has loaded its model.
+pub struct Timeouts {
+    /// To load its model.
     pub start: Duration,
     /// For one answer.
     pub answer: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     /// Two minutes for the model, ten for an answer.
     fn default() -> Self {
         Self { start: Duration::from_secs(120), answer: Duration::from_secs(600) }
     }
 }
 
-/// A running `llama-server` with a model in it, which answers one question at a time.
+/// A running `llama-server` with a loaded model. It answers one request at a time.
 ///
-/// It listens on the loopback at a port that was free, takes no input and nothing from `LLAMA_*` and `GGML_*`
-/// variables, and is in a process group of its own: Ctrl-C in a terminal does not reach it. Dropping the value ends
-/// it. On Unix it also ends when this process does, in whatever way.
+/// It listens on a free port of the loopback interface and ignores `LLAMA_*` and `GGML_*` variables. It has its own process
+/// group, so Ctrl-C does not reach it. Dropping the value ends it. On Unix it also ends when this process ends in any way.
 #[derive(Debug)]
 pub struct LlamaServer {
     process: Process,
@@ -44,12 +44,11 @@ pub struct LlamaServer {
 }
 
 impl LlamaServer {
-    /// Starts the program at `program` with a model file and waits until it is ready, as long as [`Patience`] has by
-    /// default. Prompts are read and answers decoded with `threads` threads; a prompt and its answer have room for
-    /// `context` tokens together (0: as many as the model was made for).
+    /// Starts `program` with a model file and waits until it is ready, with the default [`Timeouts`]. A prompt and its answer
+    /// may have `context` tokens together (0: the model's own limit).
     ///
     /// # Errors
-    /// [`PeerError`]; nothing is left running.
+    /// [`PeerError`]. No process is left running.
     pub fn start(
         program: &Path,
         model: &Path,
@@ -57,15 +56,15 @@ impl LlamaServer {
         threads: usize,
         context: usize,
     ) -> Result<Self, PeerError> {
-        Self::start_within(Patience::default(), program, model, spec, threads, context)
+        Self::start_within(Timeouts::default(), program, model, spec, threads, context)
     }
 
-    /// As [`start`](Self::start), with bounds of the caller's own.
+    /// Like [`start`](Self::start), with other timeouts.
     ///
     /// # Errors
-    /// [`PeerError`]; nothing is left running.
+    /// [`PeerError`]. No process is left running.
     pub fn start_within(
-        patience: Patience,
+        timeout: Timeouts,
         program: &Path,
         model: &Path,
         spec: &PeerSpec,
@@ -73,110 +72,92 @@ impl LlamaServer {
         context: usize,
     ) -> Result<Self, PeerError> {
         let begin = Instant::now();
-        let start = Start { program, begin, patience };
+        let start = Start { program, begin, timeout };
         let version = start.version()?;
         let mut process = Process::start(program, &spec.arguments(model, threads, context))?;
         loop {
             if let Some(address) = process.address() {
-                let client = Client::new(address, patience.answer);
+                let client = Client::new(address, timeout.answer);
                 if client.is_ready(start.left()) {
                     let command_line = spec.command_line(program, model, threads, context);
                     return Ok(Self { process, client, version, command_line });
                 }
             }
             if let Some(status) = process.ended() {
-                let words = process.last_words();
-                return Err(PeerError::DiedAtStart { path: program.to_owned(), status, words });
+                let log_tail = process.final_log();
+                return Err(PeerError::DiedAtStart { path: program.to_owned(), status, log_tail });
             }
             start.go_on(&process)?;
         }
     }
 
-    /// What it calls its version: `0.5.0-dev (build 0, commit 0c1e57098)`. A build number of 0 is one that was not
-    /// known when it was built.
+    /// Its version, such as `0.5.0-dev (build 0, commit 0c1e57098)`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The command that runs it, as [`PeerSpec::command_line`] writes it.
+    /// Its command line, as [`PeerSpec::command_line`] writes it.
     #[must_use]
     pub fn command_line(&self) -> &str {
         &self.command_line
     }
 
-    /// Its process.
+    /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Asks it for its greedy answer. The whole prompt is read anew, whatever was asked before. The answer ends with a
-    /// token that the model file names as the end of a text or a turn, which is still part of it, at `max_tokens`, or
-    /// where the context is full.
+    /// Answers a prompt greedily. The whole prompt is read again each time. The answer ends after an end token of the model
+    /// file, which is included, at `max_tokens`, or when the context is full.
     ///
     /// # Errors
-    /// [`PeerError::NothingAsked`] for an empty prompt or an answer of no tokens; otherwise what became of the
-    /// server. After [`PeerError::Died`] it is gone, and every further question says so.
+    /// [`PeerError`]. After [`PeerError::Died`] every further request fails in the same way.
     pub fn answer(&mut self, prompt: &[TokenId], max_tokens: usize) -> Result<PeerAnswer, PeerError> {
-        self.sample(prompt, max_tokens, Sampling::greedy())
-    }
-
-    /// As [`answer`](Self::answer), by settings of the caller's. Above temperature 0 the distribution is ours, but the
-    /// draws are the server's own: no answer of ours can be held against it.
-    ///
-    /// # Errors
-    /// As for [`answer`](Self::answer).
-    pub fn sample(
-        &mut self,
-        prompt: &[TokenId],
-        max_tokens: usize,
-        sampling: Sampling,
-    ) -> Result<PeerAnswer, PeerError> {
         if prompt.is_empty() || max_tokens == 0 {
-            return Err(PeerError::NothingAsked { prompt: prompt.len(), max_tokens });
+            return Err(PeerError::EmptyRequest { prompt: prompt.len(), max_tokens });
         }
-        // Another program may listen at the port of a server that is gone.
+        // Another program may use the port of an ended server.
         self.check(Duration::ZERO)?;
-        self.client.ask(prompt, max_tokens, sampling).map_err(|trouble| match trouble {
-            Trouble::Answer(error) => error,
-            Trouble::Connection(source) => self.check(DYING).err().unwrap_or_else(|| PeerError::Connection {
-                reason: source.to_string(),
-                words: self.process.words(),
+        self.client.ask(prompt, max_tokens).map_err(|trouble| match trouble {
+            RequestError::Answer(error) => error,
+            RequestError::Connection(source) => self.check(EXIT_TIMEOUT).err().unwrap_or_else(|| {
+                PeerError::Connection { reason: source.to_string(), log_tail: self.process.log_tail() }
             }),
         })
     }
 
-    /// The largest resident set that it had so far, or since [`reset_peak_memory`](Self::reset_peak_memory), in bytes;
-    /// none where the system does not tell (it does on Linux).
+    /// Its largest resident set in bytes since the start or [`reset_peak_memory`](Self::reset_peak_memory); none if the system
+    /// does not provide it.
     #[must_use]
     pub fn peak_memory(&self) -> Option<u64> {
         machine::peak_memory(Some(self.process.id()))
     }
 
-    /// Lets [`peak_memory`](Self::peak_memory) begin again at what it holds now, where the system can.
+    /// Resets [`peak_memory`](Self::peak_memory), if the system can.
     pub fn reset_peak_memory(&mut self) {
         machine::reset_peak_memory(Some(self.process.id()));
     }
 
-    /// That it runs, or that it does not end within `patience`.
-    fn check(&mut self, patience: Duration) -> Result<(), PeerError> {
-        match self.process.ended_within(patience) {
+    /// Checks that it does not end within `timeout`.
+    fn check(&mut self, timeout: Duration) -> Result<(), PeerError> {
+        match self.process.ended_within(timeout) {
             None => Ok(()),
-            Some(status) => Err(PeerError::Died { status, words: self.process.last_words() }),
+            Some(status) => Err(PeerError::Died { status, log_tail: self.process.final_log() }),
         }
     }
 }
 
-/// A start that is under way.
+/// A start in progress.
 struct Start<'a> {
     program: &'a Path,
     begin: Instant,
-    patience: Patience,
+    timeout: Timeouts,
 }
 
 impl Start<'_> {
-    /// What `--version` says.
+    /// The version that `--version` prints.
     fn version(&self) -> Result<String, PeerError> {
         let mut process = Process::start(self.program, &["--version".into()])?;
         let status = loop {
@@ -185,29 +166,29 @@ impl Start<'_> {
             }
             self.go_on(&process)?;
         };
-        let words = process.last_words();
+        let log_tail = process.final_log();
         if !status.success() {
-            return Err(PeerError::DiedAtStart { path: self.path(), status, words });
+            return Err(PeerError::DiedAtStart { path: self.path(), status, log_tail });
         }
-        let version = words.lines().find_map(|line| line.strip_prefix("version: ")).map(str::to_owned);
-        version.ok_or_else(|| PeerError::Nonsense {
+        let version = log_tail.lines().find_map(|line| line.strip_prefix("version: ")).map(str::to_owned);
+        version.ok_or_else(|| PeerError::InvalidAnswer {
             reason: "expected a line `version: …` from `--version`".to_owned(),
-            answer: words,
+            answer: log_tail,
         })
     }
 
     fn left(&self) -> Duration {
-        // ureq takes no time at all for no limit.
-        self.patience.start.saturating_sub(self.begin.elapsed()).max(LOOK)
+        // ureq treats a timeout of zero as no limit.
+        self.timeout.start.saturating_sub(self.begin.elapsed()).max(POLL_INTERVAL)
     }
 
-    /// Waits a moment, unless the time is up.
+    /// Waits for one interval, unless the time is up.
     fn go_on(&self, process: &Process) -> Result<(), PeerError> {
         let waited = self.begin.elapsed();
-        if waited >= self.patience.start {
-            return Err(PeerError::NotReady { path: self.path(), waited, words: process.words() });
+        if waited >= self.timeout.start {
+            return Err(PeerError::NotReady { path: self.path(), waited, log_tail: process.log_tail() });
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
         Ok(())
     }
 

@@ -1,78 +1,75 @@
-//! Which peer: parsed from an arm's text, and turned into `llama-server`'s arguments.
+//! Parses peers from the text of an arm, and makes the arguments of `llama-server`.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
-/// What an arm's text begins with where it names this peer.
+/// The prefix of this peer in the text of an arm.
 const ENGINE: &str = "llama.cpp";
 
-/// The most tokens that `llama-server` takes as an n-gram or as a draft.
-const LONGEST: usize = 1024;
+/// The most tokens that `llama-server` accepts as an n-gram or as a draft.
+const MAX_SIZE: usize = 1024;
 
-/// One of llama.cpp's drafters that need no second model, by the name that `llama-server --spec-type` knows it by.
+/// A drafter of llama.cpp that needs no second model, by its name for `llama-server --spec-type`.
 ///
-/// What is said of them was read in llama.cpp's commit 0c1e57098, the one that `scripts/get-peers.sh` builds.
+/// The descriptions hold for commit 0c1e57098, which `scripts/get-peers.sh` builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerDrafter {
-    /// `ngram-simple`: looks for the last N tokens earlier in the text and drafts the M that followed them there, from
-    /// the last place where they stand. By itself N is 12 and M 48. A copy shorter than N is dropped, so that M must
-    /// be at least N.
+    /// `ngram-simple`: finds the latest earlier occurrence of the last N tokens and drafts the M tokens after it. Defaults: N
+    /// 12, M 48. Copies shorter than N are dropped, so M must be at least N.
     NgramSimple,
-    /// `ngram-map-k`: the same, by a table of the places of N-grams; an N-gram drafts no more than was accepted of its
-    /// last draft, and nothing more once a draft was wholly rejected. By itself N is 12 and M 48.
+    /// `ngram-map-k`: the same with a table of N-gram positions. An N-gram drafts at most as many tokens as were accepted of
+    /// its last draft, and nothing after a rejected draft. Defaults: N 12, M 48.
     NgramMapK,
-    /// `ngram-map-k4v`: as `ngram-map-k`, but counts up to four continuations of M tokens for each N-gram, and drafts
-    /// only where one is twice as frequent as the others together. By itself N is 12 and M 48.
+    /// `ngram-map-k4v`: like `ngram-map-k`, but counts up to four continuations of each N-gram and drafts only if one is twice
+    /// as frequent as the others together. Defaults: N 12, M 48.
     NgramMapK4v,
-    /// `ngram-mod`: one table from the hash of N tokens to the token that followed last, shared by all prompts that
-    /// the server was ever asked; drafts token by token until the table knows no more. By itself N is 24 and drafts
-    /// have 48 to 64 tokens; with sizes given, 1 to M. The server warns that an N below 16 drafts poorly.
+    /// `ngram-mod`: a table from the hash of N tokens to the token that last followed, shared by all prompts of the server.
+    /// Drafts token by token while the table has an entry. Defaults: N 24, drafts of 48 to 64 tokens; with sizes, 1 to M. The
+    /// server warns that N below 16 drafts poorly.
     NgramMod,
-    /// `ngram-cache`: counts which token follows 1 to 4 tokens. Sizes cannot be set: drafts have up to 8 tokens.
+    /// `ngram-cache`: counts which token follows 1 to 4 tokens. Its sizes are fixed: drafts of up to 8 tokens.
     ///
-    /// In the server it hardly learns. It counts inside the tokens that are new since it was last asked, which while
-    /// plain tokens come is a single one, a pair never; and it goes on counting where the longest text so far ended,
-    /// so that after the first prompt even prompts are missed. Its other two tables are files, which nothing here
-    /// gives it. Expect few drafts, or none.
+    /// It hardly learns in the server: it counts only within newly added tokens, usually a single one, and only beyond the
+    /// longest text so far. Expect few drafts or none.
     NgramCache,
 }
 
-/// How much an n-gram drafter looks at and how much it drafts.
+/// The sizes of an n-gram drafter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sizes {
-    /// Tokens that must stand alike, N, 1 to 1024.
+    /// Tokens of an n-gram, N, 1 to 1024.
     ngram: usize,
-    /// Tokens of a draft at most, M, 1 to 1024.
+    /// The most tokens of a draft, M, 1 to 1024.
     draft: usize,
 }
 
 /// llama.cpp, plain or with one of its drafters.
 ///
-/// Written as `llama.cpp`, `llama.cpp:DRAFTER` with the drafter's own sizes, or `llama.cpp:DRAFTER:N:M`.
+/// Written as `llama.cpp`, `llama.cpp:DRAFTER` with default sizes, or `llama.cpp:DRAFTER:N:M`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerSpec {
     drafter: Option<PeerDrafter>,
     sizes: Option<Sizes>,
 }
 
-/// A text that names no peer.
+/// Why a text is not a peer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerSpecError {
-    /// It begins with something else.
+    /// It has another prefix.
     #[error("expected `llama.cpp`, `llama.cpp:DRAFTER` or `llama.cpp:DRAFTER:N:M`, found `{found}`")]
     OtherEngine {
         /// The text.
         found: String,
     },
-    /// The drafter has no such name.
+    /// There is no such drafter.
     #[error("llama.cpp has no drafter `{found}`; it has {names}", names = PeerDrafter::names())]
     UnknownDrafter {
         /// The name.
         found: String,
     },
-    /// What follows the drafter's name is not two numbers.
+    /// The sizes are not two numbers.
     #[error(
         "expected two numbers from 1 to 1024 after `llama.cpp:{drafter}`, the tokens of an n-gram and those of a \
          draft (`llama.cpp:{drafter}:3:4`), or nothing; found `{found}`"
@@ -80,23 +77,21 @@ pub enum PeerSpecError {
     Sizes {
         /// The drafter.
         drafter: PeerDrafter,
-        /// What follows it.
+        /// The text after its name.
         found: String,
     },
-    /// The drafter takes no sizes.
-    #[error(
-        "`{drafter}` drafts up to 8 tokens after 1 to 4, and llama-server cannot change it; leave `:{found}` out"
-    )]
+    /// The sizes of the drafter are fixed.
+    #[error("the sizes of `{drafter}` are fixed (up to 8 tokens after 1 to 4); remove `:{found}`")]
     FixedSizes {
         /// The drafter.
         drafter: PeerDrafter,
-        /// What follows it.
+        /// The text after its name.
         found: String,
     },
     /// The drafter would never draft.
     #[error(
-        "`{drafter}` drops drafts shorter than its n-gram, so that it would never draft {draft} tokens after \
-         {ngram}; give a draft of {ngram} tokens or more"
+        "`{drafter}` drops drafts shorter than its n-gram, so drafts of {draft} tokens after {ngram} never happen; \
+         use a draft of {ngram} tokens or more"
     )]
     DraftTooShort {
         /// The drafter.
@@ -113,7 +108,7 @@ impl PeerDrafter {
     pub const ALL: [Self; 5] =
         [Self::NgramSimple, Self::NgramMapK, Self::NgramMapK4v, Self::NgramMod, Self::NgramCache];
 
-    /// Its name, llama.cpp's own.
+    /// llama.cpp's name for it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -129,7 +124,7 @@ impl PeerDrafter {
         Self::ALL.map(|drafter| format!("`{drafter}`")).join(", ")
     }
 
-    /// The arguments that choose it.
+    /// The arguments that select it.
     fn arguments(self, sizes: Option<Sizes>) -> Vec<String> {
         let mut arguments = vec!["--spec-type".to_owned(), self.name().to_owned()];
         let mut push = |option: &str, value: usize| {
@@ -139,7 +134,7 @@ impl PeerDrafter {
             (_, None) | (Self::NgramCache, _) => {}
             (Self::NgramMod, Some(Sizes { ngram, draft })) => {
                 push("n-match", ngram);
-                // By itself it drops drafts below 48 tokens.
+                // Its default drops drafts below 48 tokens.
                 push("n-min", 0);
                 push("n-max", draft);
             }
@@ -165,10 +160,10 @@ impl PeerSpec {
         Self { drafter: None, sizes: None }
     }
 
-    /// Reads an arm's text. [`Display`](fmt::Display) writes it.
+    /// Parses the text of an arm. [`Display`](fmt::Display) writes it.
     ///
     /// # Errors
-    /// [`PeerSpecError`] names what would have been right.
+    /// [`PeerSpecError`].
     pub fn parse(text: &str) -> Result<Self, PeerSpecError> {
         let (engine, rest) = split(text);
         if engine != ENGINE {
@@ -184,14 +179,13 @@ impl PeerSpec {
         Ok(Self { drafter: Some(drafter), sizes })
     }
 
-    /// Whether it drafts nothing.
+    /// Whether it decodes plainly.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.drafter.is_none()
     }
 
-    /// Its drafter with the sizes that were given, `ngram-simple:3:4`; `none` for plain decoding. Different peers have
-    /// different ones.
+    /// Its drafter with the given sizes, such as `ngram-simple:3:4`; `none` for plain decoding.
     #[must_use]
     pub fn drafter(&self) -> String {
         match (self.drafter, self.sizes) {
@@ -201,19 +195,19 @@ impl PeerSpec {
         }
     }
 
-    /// Tokens of a draft at most; none for plain decoding, and where the server's own number holds.
+    /// The most tokens of a draft; none for plain decoding and default sizes.
     #[must_use]
     pub fn draft_tokens(&self) -> Option<usize> {
         self.sizes.map(|sizes| sizes.draft)
     }
 
-    /// Whether a prompt's drafts can depend on the prompts that the same server was asked before it. Where they must
-    /// not, each prompt needs a server of its own, since nothing clears these tables from outside.
+    /// Whether drafts depend on earlier prompts of the same server. Its tables cannot be cleared from outside, so independent
+    /// prompts need a new server each.
     #[must_use]
     pub fn carries_over(&self) -> bool {
         match self.drafter {
             None | Some(PeerDrafter::NgramSimple) => false,
-            // The maps clear what lies behind the new prompt's end, and keep the rest.
+            // The maps clear only entries beyond the end of the new prompt.
             Some(
                 PeerDrafter::NgramMapK
                 | PeerDrafter::NgramMapK4v
@@ -223,33 +217,32 @@ impl PeerSpec {
         }
     }
 
-    /// The command that runs it, for the record: arguments are quoted for a shell where they need it.
+    /// Its command line, quoted for a shell.
     ///
-    /// `threads` both read prompts and decode; `context` is the most tokens of prompt and answer together, 0 for what
-    /// the model was made for.
+    /// `context` is the most tokens of a prompt and its answer together; 0 for the model's own limit.
     #[must_use]
     pub fn command_line(&self, program: &Path, model: &Path, threads: usize, context: usize) -> String {
         let arguments = self.arguments(model, threads, context);
-        let words = std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
-        words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+        let log_tail = std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
+        log_tail.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
     }
 
-    /// The arguments that [`command_line`](Self::command_line) shows.
+    /// The arguments of [`command_line`](Self::command_line).
     pub(super) fn arguments(&self, model: &Path, threads: usize, context: usize) -> Vec<OsString> {
         let threads = threads.to_string();
         let mut arguments: Vec<OsString> = vec!["-m".into(), model.into()];
         arguments.extend(
             [
-                // Port 0 is any that is free; the log says which.
+                // Port 0 is any free port; the log names it.
                 ["--host", "127.0.0.1"],
                 ["--port", "0"],
                 ["-t", &threads],
                 ["-tb", &threads],
                 ["-c", &context.to_string()],
                 ["-np", "1"],
-                // Every request reads its whole prompt, and none is kept beside the context.
+                // Every request reads its whole prompt.
                 ["--cache-ram", "0"],
-                // A context that does not fit is an error, not a smaller context.
+                // A context that does not fit is an error; it must not be made smaller.
                 ["--fit", "off"],
             ]
             .concat()
@@ -275,10 +268,10 @@ impl Sizes {
         if drafter == PeerDrafter::NgramCache {
             return Err(PeerSpecError::FixedSizes { drafter, found: text.to_owned() });
         }
-        // Digits alone: `parse` would take `+3`.
+        // Only digits: `parse` would accept `+3`.
         let size = |text: &str| {
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse().ok().filter(|size| digits && (1..=LONGEST).contains(size))
+            text.parse().ok().filter(|size| digits && (1..=MAX_SIZE).contains(size))
         };
         let sizes = text.split_once(':').and_then(|(ngram, draft)| Some((size(ngram)?, size(draft)?)));
         let Some((ngram, draft)) = sizes else {
@@ -291,7 +284,7 @@ impl Sizes {
     }
 }
 
-/// What stands before the first colon, and what behind it.
+/// The text before the first colon, and the text after it.
 fn split(text: &str) -> (&str, Option<&str>) {
     text.split_once(':').map_or((text, None), |(head, rest)| (head, Some(rest)))
 }

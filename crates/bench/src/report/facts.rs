@@ -1,13 +1,13 @@
-//! What was measured, where and how, as names and values.
+//! Facts about a run, as names and values.
 
 use serde::Serialize;
 
-use crate::results::{MatrixState, Results};
+use crate::results::{InitialTables, Results};
 
 use super::numbers::{NONE, bytes, count, decimal, one_line};
 use super::view::{ArmView, View};
 
-/// One name and its value. The page's template reads the fields.
+/// A name and its value. The page template reads the fields.
 #[derive(Debug, Serialize)]
 pub(crate) struct Fact {
     pub(crate) name: &'static str,
@@ -19,7 +19,7 @@ fn fact(name: &'static str, value: impl AsRef<str>) -> Fact {
     Fact { name, value: if value.is_empty() { NONE.to_owned() } else { value } }
 }
 
-/// When, how many prompts, how decoded: one line.
+/// Date, prompts, rounds and decoding on one line.
 pub(crate) fn summary(view: &View<'_>) -> String {
     let settings = &view.results.settings;
     let groups =
@@ -33,7 +33,7 @@ pub(crate) fn summary(view: &View<'_>) -> String {
     )
 }
 
-/// The machine, and how busy others kept it.
+/// The machine, and how busy other programs kept it.
 pub(crate) fn machine(results: &Results) -> Vec<Fact> {
     let machine = &results.machine;
     let load =
@@ -49,11 +49,11 @@ pub(crate) fn machine(results: &Results) -> Vec<Fact> {
         fact("system", &machine.system),
         fact("load at the start (1, 5, 15 min)", load(machine.load_start)),
         fact("load at the end", load(machine.load_end)),
-        fact("kept busy by others while arms were timed", busy),
+        fact("kept busy by other programs while arms were timed", busy),
     ]
 }
 
-/// The program that measured.
+/// The program.
 pub(crate) fn build(results: &Results) -> Vec<Fact> {
     let build = &results.build;
     vec![
@@ -63,15 +63,15 @@ pub(crate) fn build(results: &Results) -> Vec<Fact> {
     ]
 }
 
-/// How the run was set up.
+/// The settings.
 pub(crate) fn settings(results: &Results) -> Vec<Fact> {
     let settings = &results.settings;
-    let matrix = match settings.matrix {
-        MatrixState::Cold => "nothing: fresh tables for each prompt",
-        MatrixState::Carried => {
-            "what its configuration's snapshot holds, if it names one, and what the prompts before it in the same round taught it"
+    let tables = match settings.tables {
+        InitialTables::Empty => "empty for each prompt",
+        InitialTables::Carried => {
+            "carried from the previous prompts of the round, starting with the configured snapshot, if any"
         }
-        MatrixState::Snapshot => "what its configuration's snapshot holds",
+        InitialTables::Snapshot => "the configured snapshot",
     };
     let per_group = settings.per_group.map_or("no limit".to_owned(), |most| format!("at most {most}"));
     vec![
@@ -80,15 +80,15 @@ pub(crate) fn settings(results: &Results) -> Vec<Fact> {
         fact("prompts", format!("{}, from {}", settings.prompts_count, settings.prompts)),
         fact("SHA-256 of the prompts", &settings.prompts_sha256),
         fact("groups", settings.groups.join(", ")),
-        fact("prompts of a group", per_group),
-        fact("tokens of an answer", format!("at most {}", settings.max_tokens)),
+        fact("prompts per group", per_group),
+        fact("tokens per answer", format!("at most {}", settings.max_tokens)),
         fact("rounds", format!("{} of {}", settings.rounds_done, settings.rounds)),
         fact("decoding", decoding(results)),
-        fact("a drafter knows at first", matrix),
+        fact("drafter tables at the start of a prompt", tables),
     ]
 }
 
-/// What an arm ran on.
+/// The engine, model and drafter of an arm.
 pub(crate) fn arm(arm: &ArmView<'_>) -> Vec<Fact> {
     let arm = arm.arm;
     let number = |number: Option<usize>| number.map_or(NONE.to_owned(), |number| number.to_string());
@@ -101,7 +101,7 @@ pub(crate) fn arm(arm: &ArmView<'_>) -> Vec<Fact> {
     ]
 }
 
-/// `2026-03-01 09:30 UTC`; what is not of that form stays as it is.
+/// `2026-03-01 09:30 UTC`, or the unchanged text if it is not a date.
 pub(crate) fn date(stamp: &str) -> String {
     match (stamp.get(..10), stamp.get(10..11), stamp.get(11..16)) {
         (Some(day), Some("T"), Some(time)) if stamp.ends_with('Z') => format!("{day} {time} UTC"),
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_shortened_only_where_it_is_one() {
+    fn only_dates_are_shortened() {
         assert_eq!(date("2026-03-01T09:30:11.5Z"), "2026-03-01 09:30 UTC");
         assert_eq!(date("2026-03-01T09:30:11+01:00"), "2026-03-01T09:30:11+01:00");
         assert_eq!(date("höhö, not a dateZ"), "höhö, not a dateZ");

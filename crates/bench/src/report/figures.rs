@@ -1,21 +1,21 @@
-//! Which drawings the page has, and what they show.
+//! The figures of the page.
 
 use std::collections::BTreeMap;
 
 use crate::results::{ArmKind, Cost, Estimate, Summary};
 
-use super::ReportError;
 use super::chart::{
-    Bar, Bars, Figure, Ink, Key, Line, Lines, PEER_DRAFT, PEER_PLAIN, PLAIN, Point, Scale, drawable, share,
-    tick,
+    Bar, Bars, ChartColor, Figure, LegendEntry, Line, Lines, PEER_DRAFT, PEER_PLAIN, PLAIN, Point, Scale,
+    drawable, share, tick,
 };
+use super::error::ReportError;
 use super::numbers::{count, rate, ratio};
 use super::view::{ArmView, View};
 
-/// A scale of speed-ups goes at least so far, so that the line at 1 stands on it.
-const LEAST: f64 = 1.1;
+/// The least end of a speed-up axis, so that it contains 1.
+const MIN_SPEEDUP_AXIS: f64 = 1.1;
 
-/// The figures that have anything to show, by their ids.
+/// All figures with content, by id.
 pub(crate) fn all(view: &View<'_>) -> Result<BTreeMap<&'static str, Figure>, ReportError> {
     let figures = [overall(view)?, groups(view)?, sizes(view)?, costs(&view.results.costs)?, depths(view)?];
     Ok(figures
@@ -25,32 +25,32 @@ pub(crate) fn all(view: &View<'_>) -> Result<BTreeMap<&'static str, Figure>, Rep
         .collect())
 }
 
-/// Speed-up over own plain decoding, and tokens a second of all arms, peers included; over all prompts.
+/// Speed-up and tokens per second of all arms over all prompts.
 fn overall(view: &View<'_>) -> Result<Figure, ReportError> {
     let speedups = bars(view, &|arm| arm.speedup());
     let rates = bars(view, &|arm| arm.overall.map(|summary| summary.tokens_per_second));
     let mut panels = Vec::new();
     if !speedups.is_empty() {
-        let limit = Bars::limit(speedups.iter(), LEAST);
+        let limit = Bars::limit(speedups.iter(), MIN_SPEEDUP_AXIS);
         let title = "Speed-up over own plain decoding";
         panels.push(Bars { title, bars: speedups, limit, one: true, form: ratio }.panel()?);
     }
     if !rates.is_empty() {
         let limit = Bars::limit(rates.iter(), 0.01);
-        panels.push(Bars { title: "Tokens a second", bars: rates, limit, one: false, form: rate }.panel()?);
+        panels.push(Bars { title: "Tokens per second", bars: rates, limit, one: false, form: rate }.panel()?);
     }
     Ok(Figure {
         id: "overall",
         title: "Over all prompts",
-        note: "A bar that ends right of the line at 1 is faster than plain decoding by the same program on the same \
-               file, one that ends left of it is slower. Engines differ in what they compute and how they count, so \
-               compare tokens a second across them with care. Whiskers are 95 % intervals.",
+        note: "A bar beyond the line at 1 is faster than plain decoding by the same program with the same file. Engines \
+               differ in what they compute and count, so compare tokens per second across engines with care. \
+               Whiskers are 95 % intervals.",
         legend: legend(view, &[ArmKind::Plain, ArmKind::Draft, ArmKind::PeerPlain, ArmKind::PeerDraft]),
         panels,
     })
 }
 
-/// Speed-up over own plain decoding, a panel for each group, on one scale.
+/// Speed-up by group: one panel per group, all with the same scale.
 fn groups(view: &View<'_>) -> Result<Figure, ReportError> {
     let mut panels = Vec::new();
     if view.groups.len() > 1 {
@@ -60,20 +60,20 @@ fn groups(view: &View<'_>) -> Result<Figure, ReportError> {
         }
     }
     panels.retain(|(_, bars)| !bars.is_empty());
-    let limit = Bars::limit(panels.iter().flat_map(|(_, bars)| bars), LEAST);
+    let limit = Bars::limit(panels.iter().flat_map(|(_, bars)| bars), MIN_SPEEDUP_AXIS);
     let panels = panels
         .into_iter()
         .map(|(title, bars)| Bars { title: &title, bars, limit, one: true, form: ratio }.panel());
     Ok(Figure {
         id: "groups",
         title: "Speed-up over own plain decoding, by group",
-        note: "All panels have one scale. Where an interval holds 1, nothing is decided.",
+        note: "All panels have the same scale. If an interval contains 1, the result is not clear.",
         legend: legend(view, &[ArmKind::Draft, ArmKind::PeerDraft]),
         panels: panels.collect::<Result<_, _>>()?,
     })
 }
 
-/// Speed-up by tree size: a panel for each setup, a line for each drafter that was measured with several sizes.
+/// Speed-up by tree size: one panel per setup, one line per drafter with several sizes.
 fn sizes(view: &View<'_>) -> Result<Figure, ReportError> {
     let drafters = view.drafters();
     let mut panels = Vec::new();
@@ -92,22 +92,22 @@ fn sizes(view: &View<'_>) -> Result<Figure, ReportError> {
                 .collect();
             points.sort_by_key(|point| point.count);
             if points.windows(2).any(|pair| pair[0].count < pair[1].count) {
-                let key = Key { name: drafter.to_owned(), ink: Ink::drafter(place) };
+                let key = LegendEntry { name: drafter.to_owned(), color: ChartColor::drafter(place) };
                 if !legend.contains(&key) {
                     legend.push(key);
                 }
-                lines.push(Line { name: drafter.to_owned(), ink: Ink::drafter(place), points });
+                lines.push(Line { name: drafter.to_owned(), color: ChartColor::drafter(place), points });
             }
         }
         if !lines.is_empty() {
             let title = setup.name;
-            let (across, up) = ("draft nodes a step, at most", "speed-up");
+            let (x_label, y_label) = ("draft nodes per step, at most", "speed-up");
             let chart = Lines {
                 title,
-                across,
-                up,
-                scale: Scale::Doubling,
-                least: LEAST,
+                x_label,
+                y_label,
+                scale: Scale::Logarithmic,
+                least: MIN_SPEEDUP_AXIS,
                 one: true,
                 form: tick,
                 lines,
@@ -118,24 +118,24 @@ fn sizes(view: &View<'_>) -> Result<Figure, ReportError> {
     Ok(Figure {
         id: "sizes",
         title: "Speed-up by tree size",
-        note: "Drafters that were measured with several sizes; each doubling lies one step further right. Points of \
-               one size stand beside each other so that their intervals can be told apart.",
+        note: "Drafters measured with several sizes, on a logarithmic scale. Points of the same size are drawn side by \
+               side to keep their intervals apart.",
         legend,
         panels,
     })
 }
 
-/// How deep the accepted paths go: a panel for each setup and drafter, a line for each size.
+/// Accepted tokens by depth: one panel per setup and drafter, one line per size.
 fn depths(view: &View<'_>) -> Result<Figure, ReportError> {
     let mut sizes: Vec<usize> = drafting(view).filter_map(|(arm, _)| arm.arm.nodes).collect();
     sizes.sort_unstable();
     sizes.dedup();
-    let mut legend: Vec<Key> = Vec::new();
+    let mut legend: Vec<LegendEntry> = Vec::new();
     for (place, size) in sizes.iter().enumerate() {
-        let ink = Ink::step(place, sizes.len());
+        let color = ChartColor::ordered(place, sizes.len());
         match legend.last_mut() {
-            Some(key) if key.ink == ink => key.name = format!("{}, {size}", key.name),
-            _ => legend.push(Key { name: size.to_string(), ink }),
+            Some(key) if key.color == color => key.name = format!("{}, {size}", key.name),
+            _ => legend.push(LegendEntry { name: size.to_string(), color }),
         }
     }
     for key in &mut legend {
@@ -150,17 +150,17 @@ fn depths(view: &View<'_>) -> Result<Figure, ReportError> {
                 .filter_map(|arm| {
                     let points = depth_points(arm.overall?)?;
                     let place = arm.arm.nodes.and_then(|nodes| sizes.binary_search(&nodes).ok());
-                    let ink = place.map_or(PLAIN, |place| Ink::step(place, sizes.len()));
-                    Some(Line { name: arm.label.to_owned(), ink, points })
+                    let color = place.map_or(PLAIN, |place| ChartColor::ordered(place, sizes.len()));
+                    Some(Line { name: arm.label.to_owned(), color, points })
                 })
                 .collect();
             if !lines.is_empty() {
                 let title = format!("{} {drafter}", setup.name);
-                let (across, up) = ("depth", "steps whose accepted path gets there");
+                let (x_label, y_label) = ("depth", "steps with an accepted node at this depth");
                 let chart = Lines {
                     title: &title,
-                    across,
-                    up,
+                    x_label,
+                    y_label,
                     scale: Scale::Linear,
                     least: 0.05,
                     one: false,
@@ -174,37 +174,37 @@ fn depths(view: &View<'_>) -> Result<Figure, ReportError> {
     Ok(Figure {
         id: "depth",
         title: "Accepted tokens by depth",
-        note: "The share of steps in which at least so many draft tokens in a row were the model's own.",
+        note: "The share of steps whose accepted path reaches each depth.",
         legend,
         panels,
     })
 }
 
-/// What a pass costs by its rows, in passes of one row.
+/// The cost of a pass by its rows, relative to one row.
 pub(crate) fn costs(costs: &[Cost]) -> Result<Figure, ReportError> {
     let curves: Vec<_> = costs.iter().filter_map(|cost| Some((cost, cost_points(cost)?))).collect();
     let mut lines = Vec::new();
     let mut legend = Vec::new();
     for (place, (cost, points)) in curves.into_iter().enumerate() {
         let name = format!("{}, {} cached", cost.setup, count(cost.context, "token", "tokens"));
-        legend.push(Key { name: name.clone(), ink: Ink::drafter(place) });
-        lines.push(Line { name, ink: Ink::drafter(place), points });
+        legend.push(LegendEntry { name: name.clone(), color: ChartColor::drafter(place) });
+        lines.push(Line { name, color: ChartColor::drafter(place), points });
     }
-    let (across, up) = ("rows of a pass, n", "t(n) / t(1)");
+    let (x_label, y_label) = ("rows of a pass, n", "t(n) / t(1)");
     let chart = Lines {
         title: "All setups",
-        across,
-        up,
-        scale: Scale::Doubling,
-        least: LEAST,
+        x_label,
+        y_label,
+        scale: Scale::Logarithmic,
+        least: MIN_SPEEDUP_AXIS,
         one: true,
         form: tick,
         lines,
     };
     Ok(Figure {
         id: "costs",
-        title: "A pass over n rows, in passes over one",
-        note: "Drafting pays where it wins more tokens than its rows cost.",
+        title: "Cost of a pass over n rows, relative to one row",
+        note: "Drafting pays if it wins more tokens than its rows cost.",
         legend,
         panels: if chart.lines.is_empty() { Vec::new() } else { vec![chart.panel()?] },
     })
@@ -222,27 +222,27 @@ fn bars<'a>(view: &'a View<'_>, pick: &dyn Fn(&ArmView<'_>) -> Option<Estimate>)
             if !std::mem::replace(&mut named, true) {
                 bars.push(Bar::Section(setup.name));
             }
-            bars.push(Bar::Of { name: arm.marked(), ink: ink(arm, &drafters), estimate });
+            bars.push(Bar::Of { name: arm.marked(), color: color(arm, &drafters), estimate });
         }
     }
     bars
 }
 
-fn ink(arm: &ArmView<'_>, drafters: &[&str]) -> Ink {
+fn color(arm: &ArmView<'_>, drafters: &[&str]) -> ChartColor {
     match arm.arm.kind {
         ArmKind::Plain => PLAIN,
         ArmKind::PeerPlain => PEER_PLAIN,
         ArmKind::PeerDraft => PEER_DRAFT,
         ArmKind::Draft => {
-            Ink::drafter(drafters.iter().position(|&name| name == arm.arm.drafter).unwrap_or_default())
+            ChartColor::drafter(drafters.iter().position(|&name| name == arm.arm.drafter).unwrap_or_default())
         }
     }
 }
 
-/// The colours of those kinds of arms that have figures.
-fn legend(view: &View<'_>, kinds: &[ArmKind]) -> Vec<Key> {
+/// The legend of the measured arms of these kinds.
+fn legend(view: &View<'_>, kinds: &[ArmKind]) -> Vec<LegendEntry> {
     let drafters = view.drafters();
-    let mut legend: Vec<Key> = Vec::new();
+    let mut legend: Vec<LegendEntry> = Vec::new();
     for arm in view.arms().filter(|arm| arm.overall.is_some() && kinds.contains(&arm.arm.kind)) {
         let name = match arm.arm.kind {
             ArmKind::Plain => "plain decoding",
@@ -250,7 +250,7 @@ fn legend(view: &View<'_>, kinds: &[ArmKind]) -> Vec<Key> {
             ArmKind::PeerDraft => "another program's drafter",
             ArmKind::Draft => arm.arm.drafter.as_str(),
         };
-        let key = Key { name: name.to_owned(), ink: ink(arm, &drafters) };
+        let key = LegendEntry { name: name.to_owned(), color: color(arm, &drafters) };
         if !legend.contains(&key) {
             legend.push(key);
         }

@@ -1,4 +1,4 @@
-//! What a reader should know first: what each setup won, and what lost.
+//! The headlines: the best result of each setup, and all losses.
 
 use serde::Serialize;
 
@@ -7,18 +7,18 @@ use crate::results::EqualityCount;
 use super::numbers::{one_line, rate, ratio};
 use super::table::Tone;
 use super::tables::equality;
-use super::view::{ArmView, Outcome, Setup, View};
+use super::view::{ArmView, SetupView, SpeedupVerdict, View};
 
-/// What is said of one setup. The page's template reads its fields.
+/// The headline of one setup. The page template reads its fields.
 #[derive(Debug, Serialize)]
 pub(crate) struct Headline {
     pub(crate) setup: String,
     pub(crate) peer: bool,
-    /// What its best drafter won; none where no drafter was measured to its end.
+    /// Its best drafter; none if no drafter was measured completely.
     pub(crate) best: Option<Best>,
-    /// Tokens a second of plain decoding.
+    /// Tokens per second of plain decoding.
     pub(crate) plain: Option<String>,
-    /// The arms that lost, with their figures.
+    /// The arms slower than plain decoding.
     pub(crate) slower: Option<String>,
 }
 
@@ -30,26 +30,26 @@ pub(crate) struct Best {
     pub(crate) low: String,
     pub(crate) high: String,
     pub(crate) tone: Tone,
-    /// What the interval says, where that is not a win.
-    pub(crate) said: Option<&'static str>,
-    /// What it was chosen from.
+    /// A remark, if the interval contains 1.
+    pub(crate) remark: Option<&'static str>,
+    /// The arms it was chosen from.
     pub(crate) among: String,
     pub(crate) tokens_per_second: String,
-    /// Whether its answers were those of plain decoding.
+    /// The comparison of its answers with plain decoding's.
     pub(crate) answers: String,
     pub(crate) answers_tone: Tone,
 }
 
-/// One for each setup of which anything was measured.
+/// One headline per measured setup.
 pub(crate) fn headlines(view: &View<'_>) -> Vec<Headline> {
     view.setups.iter().filter(|setup| setup.arms.iter().any(|arm| arm.overall.is_some())).map(of).collect()
 }
 
-fn of(setup: &Setup<'_>) -> Headline {
+fn of(setup: &SetupView<'_>) -> Headline {
     let plain = setup.arms.iter().find(|arm| !arm.drafts()).and_then(|arm| arm.overall);
     let slower: Vec<String> = setup
         .drafts()
-        .filter(|(_, speedup)| Outcome::of(*speedup) == Outcome::Slower)
+        .filter(|(_, speedup)| SpeedupVerdict::of(*speedup) == SpeedupVerdict::Slower)
         .map(|(arm, speedup)| format!("{} ({})", arm.marked(), ratio(speedup.value)))
         .collect();
     Headline {
@@ -61,14 +61,14 @@ fn of(setup: &Setup<'_>) -> Headline {
     }
 }
 
-fn best(setup: &Setup<'_>) -> Option<Best> {
+fn best(setup: &SetupView<'_>) -> Option<Best> {
     let candidates = setup.candidates();
     let &(arm, speedup) = candidates.iter().max_by(|(_, a), (_, b)| a.value.total_cmp(&b.value))?;
     let summary = arm.overall?;
-    let (tone, said) = match Outcome::of(speedup) {
-        Outcome::Faster => (Tone::Good, None),
-        Outcome::Slower => (Tone::Bad, None),
-        Outcome::Unclear => (Tone::Plain, Some("No clear difference to plain decoding.")),
+    let (tone, remark) = match SpeedupVerdict::of(speedup) {
+        SpeedupVerdict::Faster => (Tone::Good, None),
+        SpeedupVerdict::Slower => (Tone::Bad, None),
+        SpeedupVerdict::Unclear => (Tone::Plain, Some("No clear difference to plain decoding.")),
     };
     let mut among = match candidates.len() {
         1 => "the only drafting arm".to_owned(),
@@ -76,7 +76,11 @@ fn best(setup: &Setup<'_>) -> Option<Best> {
     };
     if candidates.len() < setup.drafts().count() {
         let sound = summary.equality.wrong == 0;
-        among.push_str(if sound { " that ran through without a wrong answer" } else { " that ran through" });
+        among.push_str(if sound {
+            " measured completely and without a wrong answer"
+        } else {
+            " measured completely"
+        });
     }
     let (answers, answers_tone) = answers(summary.equality);
     Some(Best {
@@ -85,7 +89,7 @@ fn best(setup: &Setup<'_>) -> Option<Best> {
         low: ratio(speedup.low),
         high: ratio(speedup.high),
         tone,
-        said,
+        remark,
         among,
         tokens_per_second: rate(summary.tokens_per_second.value),
         answers,
@@ -96,7 +100,10 @@ fn best(setup: &Setup<'_>) -> Option<Best> {
 fn answers(judged: EqualityCount) -> (String, Tone) {
     let (said, tone) = equality(judged);
     if judged.exact > 0 && judged == (EqualityCount { exact: judged.exact, ..EqualityCount::default() }) {
-        return (format!("All {} answers equal plain decoding's to the token.", judged.exact), Tone::Good);
+        return (
+            format!("All {} answers are equal to plain decoding's, token for token.", judged.exact),
+            Tone::Good,
+        );
     }
-    (format!("Answers against plain decoding's: {said}."), tone)
+    (format!("Answers compared with plain decoding's: {said}."), tone)
 }

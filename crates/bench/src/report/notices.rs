@@ -1,22 +1,22 @@
-//! What must be read before any figure.
+//! Notices that must be read before any figure.
 
 use super::numbers::{count, one_line};
 use super::view::View;
 
-/// That the run is not complete, that nothing was measured, that an answer is wrong: a paragraph each.
+/// A paragraph each: the run is incomplete, nothing was measured, or an answer is wrong.
 pub(crate) fn notices(view: &View<'_>) -> Vec<String> {
     let settings = &view.results.settings;
     let mut notices = Vec::new();
     let mut say = |text: String| notices.push(text);
     if !view.results.complete {
         say(format!(
-            "Incomplete: the run was stopped after {} of {}. The figures are of what was measured by then.",
+            "Incomplete: the run was stopped after {} of {}. The figures cover the measurements so far.",
             settings.rounds_done,
             count(settings.rounds, "round", "rounds"),
         ));
     }
     if !view.is_measured() {
-        say("No arm was measured, so there is no figure to show.".to_owned());
+        say("No arm was measured, so there are no figures.".to_owned());
     }
     let wrong = view.wrong();
     if !wrong.is_empty() {
@@ -28,7 +28,7 @@ pub(crate) fn notices(view: &View<'_>) -> Vec<String> {
             })
             .collect();
         say(one_line(&format!(
-            "Answers are WRONG, not what plain decoding says, and rounding does not explain it: {}. Do not trust the \
+            "WRONG answers: they differ from plain decoding's, and rounding does not explain it: {}. Do not trust the \
              speed of these arms.",
             arms.join(", "),
         )));

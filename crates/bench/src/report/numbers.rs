@@ -1,11 +1,11 @@
-//! Figures as people read them.
+//! Formats numbers and text for people.
 
 use crate::results::Estimate;
 
-/// What stands where there is no figure.
+/// Shown instead of a missing figure.
 pub(crate) const NONE: &str = "–";
 
-/// With a fixed number of decimals; [`NONE`] for what is not a number.
+/// A number with fixed decimals; [`NONE`] if it is not finite.
 pub(crate) fn decimal(value: f64, places: usize) -> String {
     match value {
         _ if !value.is_finite() => NONE.to_owned(),
@@ -14,17 +14,17 @@ pub(crate) fn decimal(value: f64, places: usize) -> String {
     }
 }
 
-/// A speed-up, or another ratio of two things.
+/// A ratio, such as a speed-up.
 pub(crate) fn ratio(value: f64) -> String {
     decimal(value, 2)
 }
 
-/// A ratio with three decimals, for figures that are multiplied with each other.
+/// A ratio with three decimals, for factors.
 pub(crate) fn factor(value: f64) -> String {
     decimal(value, 3)
 }
 
-/// Tokens a second, to three digits.
+/// A rate with three digits, such as tokens per second.
 pub(crate) fn rate(value: f64) -> String {
     let places = match value.abs() {
         100.0.. => 0,
@@ -34,28 +34,28 @@ pub(crate) fn rate(value: f64) -> String {
     decimal(value, places)
 }
 
-/// A share of 1.
+/// A share as a percentage.
 pub(crate) fn percent(value: f64) -> String {
     unit(decimal(100.0 * value, 1), "%")
 }
 
-/// How far something lies above (`+`) or below (`-`) what it is held against, as a share of that.
+/// A relative difference as a percentage with its sign.
 pub(crate) fn change(value: f64) -> String {
     let number = decimal(100.0 * value, 1);
     unit(if value >= 0.0 && value.is_finite() { format!("+{number}") } else { number }, "%")
 }
 
-/// Seconds, in the unit that suits them.
+/// Seconds in a suitable unit.
 pub(crate) fn seconds(value: f64) -> String {
     if value.abs() >= 1.0 { unit(decimal(value, 2), "s") } else { unit(rate(1000.0 * value), "ms") }
 }
 
-/// Seconds as a bare number of milliseconds, for columns that name the unit.
+/// Seconds as milliseconds without a unit.
 pub(crate) fn milliseconds(value: f64) -> String {
     rate(1000.0 * value)
 }
 
-/// A size, in the unit that suits it.
+/// A size in a suitable unit.
 pub(crate) fn bytes(value: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = value as f64;
@@ -70,7 +70,7 @@ pub(crate) fn bytes(value: u64) -> String {
     if name == UNITS[0] { format!("{value} B") } else { unit(rate(size), name) }
 }
 
-/// `1.43 [1.35-1.51]`, each of the three in the given form.
+/// `1.43 [1.35-1.51]`.
 pub(crate) fn estimate(estimate: Estimate, form: fn(f64) -> String) -> String {
     if !estimate.value.is_finite() {
         return NONE.to_owned();
@@ -83,8 +83,8 @@ pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// Text that a page, a drawing or a terminal can hold: control characters, which could move a cursor or break an
-/// XML reader, are replaced by U+FFFD, and so are the two that XML forbids. Line breaks and tabs stay.
+/// Text that is safe for a page, a chart or a terminal. U+FFFD replaces control characters and the two characters that XML
+/// forbids. Line breaks and tabs stay.
 pub(crate) fn clean(text: &str) -> String {
     let sound = |c: char| match c {
         '\n' | '\t' => c,
@@ -95,7 +95,7 @@ pub(crate) fn clean(text: &str) -> String {
     text.replace("\r\n", "\n").chars().map(sound).collect()
 }
 
-/// [`clean`] text on one line: runs of white space are one space.
+/// [`clean`] text on one line, with single spaces.
 pub(crate) fn one_line(text: &str) -> String {
     clean(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_a_number_is_shown_as_none() {
+    fn numbers_that_are_not_finite_are_shown_as_none() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             for form in [ratio, factor, rate, percent, seconds, milliseconds] {
                 assert_eq!(form(value), NONE);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_carry_the_unit_that_suits_them() {
+    fn numbers_get_a_suitable_unit() {
         assert_eq!(seconds(0.0123), "12.3 ms");
         assert_eq!(seconds(1.5), "1.50 s");
         assert_eq!(bytes(0), "0 B");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_no_escape_sequence() {
+    fn escape_sequences_are_removed() {
         assert_eq!(clean("\u{1b}[31mred\r\n\tnext\u{ffff}"), "\u{fffd}[31mred\n\tnext\u{fffd}");
         assert_eq!(one_line(" a\n\tb\u{7}  c "), "a b\u{fffd} c");
     }

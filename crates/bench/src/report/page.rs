@@ -7,8 +7,8 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
-use super::ReportError;
-use super::chart::{Figure, Ink};
+use super::chart::{ChartColor, Figure};
+use super::error::ReportError;
 use super::facts::{self, Fact};
 use super::figures;
 use super::headline::{Headline, headlines};
@@ -18,17 +18,17 @@ use super::table::Table;
 use super::tables;
 use super::view::{ArmView, View};
 
-/// What the template reads.
+/// The data of the template.
 #[derive(Serialize)]
 struct Page {
-    inks: Vec<Ink>,
+    colors: Vec<ChartColor>,
     date: String,
     summary: String,
     cpu: String,
     notices: Vec<String>,
     headlines: Vec<Headline>,
     warnings: Vec<String>,
-    /// By their ids.
+    /// By id.
     figures: BTreeMap<&'static str, Figure>,
     overall: Table,
     group_tables: Vec<Table>,
@@ -48,7 +48,7 @@ struct Page {
     configurations: Vec<Configuration>,
 }
 
-/// The configuration of an arm, or a peer's command line.
+/// The configuration of an arm, or the command line of a peer.
 #[derive(Serialize)]
 struct Configuration {
     arm: String,
@@ -73,7 +73,7 @@ pub(crate) fn render(view: &View<'_>) -> Result<String, ReportError> {
         Vec::new()
     };
     let page = Page {
-        inks: Ink::all(),
+        colors: ChartColor::all(),
         date: facts::date(&view.results.started),
         summary: facts::summary(view),
         cpu: one_line(&view.results.machine.cpu),

@@ -1,4 +1,4 @@
-//! A table that becomes HTML, Markdown or text for a terminal.
+//! Tables, shown as HTML or as text.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,11 @@ use comfy_table::{CellAlignment, ContentArrangement, presets};
 use serde::Serialize;
 
 use super::numbers::{NONE, one_line};
+use super::view::{ArmView, View};
 
-/// A table. The page's template reads its fields.
+/// A table. The page template reads its fields.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Table {
-    /// What it shows, in few words.
     pub(crate) title: String,
     /// How to read it.
     pub(crate) note: Option<&'static str>,
@@ -21,22 +21,22 @@ pub(crate) struct Table {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Column {
     pub(crate) head: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: ColumnKind,
 }
 
-/// What a column holds, which says how it is laid out.
+/// What a column contains, which decides its layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
-    /// Names, on one line where there is room.
+pub(crate) enum ColumnKind {
+    /// Names, on one line if possible.
     Words,
-    /// Sentences, which take several.
+    /// Sentences, on several lines.
     Prose,
-    /// Figures, aligned to the right.
+    /// Numbers, aligned to the right.
     Number,
 }
 
-/// A row; one that only names the rows under it has no cells.
+/// A row of cells, or the heading of the following rows.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) section: Option<String>,
@@ -49,16 +49,16 @@ pub(crate) struct Cell {
     pub(crate) tone: Tone,
 }
 
-/// What a cell's figure means for its arm.
+/// What a cell means for its arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Tone {
     Plain,
-    /// A win.
+    /// A gain.
     Good,
     /// A loss, or worse.
     Bad,
-    /// Nothing to say.
+    /// No content.
     Quiet,
 }
 
@@ -72,6 +72,22 @@ impl Table {
         self
     }
 
+    /// Adds rows by setup, under its name: `rows` makes the rows of one arm. Setups without rows are left out.
+    pub(crate) fn with_arms<'a>(
+        mut self,
+        view: &View<'a>,
+        rows: impl Fn(&ArmView<'a>) -> Vec<Vec<Cell>>,
+    ) -> Self {
+        for setup in &view.setups {
+            let rows: Vec<_> = setup.arms.iter().flat_map(&rows).collect();
+            if !rows.is_empty() {
+                self.section(setup.name);
+                rows.into_iter().for_each(|cells| self.row(cells));
+            }
+        }
+        self
+    }
+
     pub(crate) fn section(&mut self, name: &str) {
         self.rows.push(Row { section: Some(one_line(name)), cells: Vec::new() });
     }
@@ -80,12 +96,12 @@ impl Table {
         self.rows.push(Row { section: None, cells });
     }
 
-    /// Whether it has no row but names of sections.
+    /// Whether it has no rows with cells.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.iter().all(|row| row.cells.is_empty())
     }
 
-    /// For a terminal of so many columns: what does not fit is wrapped within its cell. Ends with a line break.
+    /// The table as text of at most `width` columns. Long cells are wrapped. Ends with a line break.
     pub(crate) fn text(&self, width: usize) -> String {
         let mut table = bare(width);
         table.set_header(self.columns.iter().map(|column| column.head.as_str()));
@@ -93,7 +109,7 @@ impl Table {
         for row in &self.rows {
             match &row.section {
                 Some(name) => {
-                    // A space could be lost where the cell is wrapped.
+                    // Wrapping could remove an ordinary space.
                     indent = "\u{a0}\u{a0}";
                     table.add_row([name.as_str()]);
                 }
@@ -104,59 +120,30 @@ impl Table {
                 }
             }
         }
-        for (place, (column, shape)) in table.column_iter_mut().zip(&self.columns).enumerate() {
-            column.set_padding(if place == 0 { (0, 0) } else { (2, 0) });
-            if shape.kind == Kind::Number {
+        for (index, (column, shape)) in table.column_iter_mut().zip(&self.columns).enumerate() {
+            column.set_padding(if index == 0 { (0, 0) } else { (2, 0) });
+            if shape.kind == ColumnKind::Number {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
         lines(&table)
     }
-
-    /// As GitHub's Markdown, without the title.
-    pub(crate) fn markdown(&self) -> String {
-        let mut text = String::from("|");
-        for column in &self.columns {
-            let _ = write!(text, " {} |", escaped(&column.head));
-        }
-        text.push_str("\n|");
-        for column in &self.columns {
-            text.push_str(if column.kind == Kind::Number { "---:|" } else { "---|" });
-        }
-        text.push('\n');
-        for row in &self.rows {
-            text.push('|');
-            match &row.section {
-                Some(name) => {
-                    let _ = write!(text, " **{}** |", escaped(name));
-                    text.extend(std::iter::repeat_n(" |", self.columns.len().saturating_sub(1)));
-                }
-                None => {
-                    for cell in &row.cells {
-                        let _ = write!(text, " {} |", escaped(&cell.text));
-                    }
-                }
-            }
-            text.push('\n');
-        }
-        text
-    }
 }
 
 impl Column {
     pub(crate) fn words(head: impl AsRef<str>) -> Self {
-        Self::new(head, Kind::Words)
+        Self::new(head, ColumnKind::Words)
     }
 
     pub(crate) fn prose(head: impl AsRef<str>) -> Self {
-        Self::new(head, Kind::Prose)
+        Self::new(head, ColumnKind::Prose)
     }
 
     pub(crate) fn number(head: impl AsRef<str>) -> Self {
-        Self::new(head, Kind::Number)
+        Self::new(head, ColumnKind::Number)
     }
 
-    fn new(head: impl AsRef<str>, kind: Kind) -> Self {
+    fn new(head: impl AsRef<str>, kind: ColumnKind) -> Self {
         Self { head: one_line(head.as_ref()), kind }
     }
 }
@@ -172,13 +159,13 @@ impl Cell {
         Self { text, tone }
     }
 
-    /// A figure that may be missing.
+    /// A cell that may be missing.
     pub(crate) fn maybe(text: Option<String>) -> Self {
         text.map_or_else(|| Self::new(NONE), Self::new)
     }
 }
 
-/// A paragraph, wrapped to so many columns; nothing where there is no text.
+/// A paragraph of at most `width` columns; empty without text.
 pub(crate) fn paragraph(text: &str, width: usize) -> String {
     if text.is_empty() {
         return String::new();
@@ -208,21 +195,6 @@ fn lines(table: &comfy_table::Table) -> String {
     text
 }
 
-/// Text that Markdown shows as it stands, within one cell.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '$' => escaped.extend(['\\', c]),
-            _ => escaped.push(c),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,21 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_markdown_has_as_many_cells_as_the_head() {
-        let markdown = table().markdown();
-        for line in markdown.lines() {
-            assert_eq!(line.replace("\\|", "").matches('|').count(), 3, "{line}");
-        }
-        assert_eq!(markdown, "| arm | speed |\n|---|---:|\n| **se\\|tup** | |\n| a&lt;b | 1.5 |\n");
-    }
-
-    #[test]
-    fn a_terminal_gets_aligned_columns() {
+    fn text_columns_are_aligned() {
         assert_eq!(table().text(80), "arm     speed\nse|tup\n  a<b     1.5\n");
     }
 
     #[test]
-    fn what_does_not_fit_is_wrapped() {
+    fn long_cells_are_wrapped() {
         let mut table = table();
         table.row(vec![Cell::new("a rather long name that goes on"), Cell::new("10.25")]);
         for line in table.text(24).lines() {

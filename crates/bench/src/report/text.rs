@@ -1,4 +1,4 @@
-//! The tables for a terminal.
+//! The tables as text for a terminal.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::table::{Table, paragraph};
 use super::tables;
 use super::view::View;
 
-/// Everything that fits so many columns; ends with a line break.
+/// All tables, at most `width` columns wide. Ends with a line break.
 pub(crate) fn render(view: &View<'_>, width: usize) -> String {
     let mut text = paragraph(&facts::summary(view), width);
     text.push_str(&paragraph(&one_line(&view.results.machine.cpu), width));
@@ -51,11 +51,11 @@ fn show(text: &mut String, width: usize, table: &Table) {
     }
 }
 
-/// Runs of groups whose columns stand beside each other in so many columns; one group at least.
+/// Splits the groups into ranges that fit into `width` columns, each with at least one group.
 fn fitting(view: &View<'_>, width: usize) -> Vec<std::ops::Range<usize>> {
     let names = view.setups.iter().map(|setup| setup.name.to_owned());
     let widest = names.chain(view.arms().map(|arm| arm.marked())).map(|name| name.chars().count()).max();
-    // Arms are indented by two columns, and two part each column from the next.
+    // Two columns of indent, and two between columns.
     let arm = widest.unwrap_or_default() + 4;
     let mut runs = Vec::new();
     let (mut from, mut used) = (0, arm);

@@ -1,33 +1,33 @@
-//! The results with what belongs together brought together: arms by setup, each with its summaries.
+//! A view of the results: arms by setup, each with its summaries.
 
 use crate::results::{Arm, ArmKind, ArmState, Estimate, Results, Summary};
 
 use super::numbers::count;
 
-/// What the pages and tables are made from. Whatever the indices of the results say, nothing here points nowhere.
+/// The source of pages and tables. All references are valid, even if the results contain invalid indices.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     pub(crate) results: &'a Results,
-    /// In the order in which the arms name them.
-    pub(crate) setups: Vec<Setup<'a>>,
+    /// In order of their first arms.
+    pub(crate) setups: Vec<SetupView<'a>>,
     /// Names of the groups, `[groups]`.
     pub(crate) groups: Vec<&'a str>,
-    /// The run's warnings, and what is wrong with the file itself.
+    /// The warnings of the run and of the file itself.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Arms that share an engine and a file.
+/// Arms that share an engine and a model file.
 #[derive(Debug)]
-pub(crate) struct Setup<'a> {
+pub(crate) struct SetupView<'a> {
     pub(crate) name: &'a str,
     pub(crate) arms: Vec<ArmView<'a>>,
 }
 
-/// An arm and what it did.
+/// An arm and its summaries.
 #[derive(Debug)]
 pub(crate) struct ArmView<'a> {
     pub(crate) arm: &'a Arm,
-    /// Its name within its setup: `mixed:2`.
+    /// Its name within its setup, such as `mixed:2`.
     pub(crate) label: &'a str,
     /// Over all prompts.
     pub(crate) overall: Option<&'a Summary>,
@@ -35,12 +35,12 @@ pub(crate) struct ArmView<'a> {
     pub(crate) by_group: Vec<Option<&'a Summary>>,
 }
 
-/// What an interval says of a speed-up.
+/// Whether an interval shows a gain or a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum SpeedupVerdict {
     Faster,
     Slower,
-    /// The interval holds 1.
+    /// The interval contains 1.
     Unclear,
 }
 
@@ -53,7 +53,7 @@ impl<'a> View<'a> {
                 groups.push(group);
             }
         }
-        let mut setups: Vec<Setup<'_>> = Vec::new();
+        let mut setups: Vec<SetupView<'_>> = Vec::new();
         for (index, arm) in results.arms.iter().enumerate() {
             let of = |group: Option<&str>| {
                 results
@@ -69,7 +69,7 @@ impl<'a> View<'a> {
             };
             match setups.iter_mut().find(|setup| setup.name == arm.setup) {
                 Some(setup) => setup.arms.push(view),
-                None => setups.push(Setup { name: &arm.setup, arms: vec![view] }),
+                None => setups.push(SetupView { name: &arm.setup, arms: vec![view] }),
             }
         }
         Self { results, setups, groups, warnings: warnings(results) }
@@ -79,17 +79,17 @@ impl<'a> View<'a> {
         self.setups.iter().flat_map(|setup| &setup.arms)
     }
 
-    /// Whether any arm has figures.
+    /// Whether any arm was measured.
     pub(crate) fn is_measured(&self) -> bool {
         self.arms().any(|arm| arm.overall.is_some())
     }
 
-    /// The name of an arm, for what refers to it by index.
+    /// The name of the arm with this index.
     pub(crate) fn name(&self, arm: usize) -> &'a str {
         self.results.arms.get(arm).map_or("an arm that is not listed", |arm| arm.name.as_str())
     }
 
-    /// The drafters of our own arms, in order of appearance, each once.
+    /// The distinct drafters on our backends, in order of appearance.
     pub(crate) fn drafters(&self) -> Vec<&'a str> {
         let mut drafters: Vec<&str> = Vec::new();
         for arm in self.arms().filter(|arm| arm.arm.kind == ArmKind::Draft) {
@@ -100,21 +100,20 @@ impl<'a> View<'a> {
         drafters
     }
 
-    /// The arms that gave wrong answers.
+    /// The arms with wrong answers.
     pub(crate) fn wrong(&self) -> Vec<(&ArmView<'a>, &'a Summary)> {
         let summarized = self.arms().filter_map(|arm| Some((arm, arm.overall?)));
         summarized.filter(|(_, summary)| summary.equality.wrong > 0).collect()
     }
 }
 
-impl Setup<'_> {
-    /// The drafting arms that have a speed-up over all prompts.
+impl SetupView<'_> {
+    /// The drafting arms with a speed-up over all prompts.
     pub(crate) fn drafts(&self) -> impl Iterator<Item = (&ArmView<'_>, Estimate)> {
         self.arms.iter().filter_map(|arm| Some((arm, arm.speedup()?)))
     }
 
-    /// Those of them that the best is chosen from: arms that ran to their end, and arms with wrong answers only where
-    /// there is no other.
+    /// The candidates for the best arm: completely measured, and without wrong answers if there is any such arm.
     pub(crate) fn candidates(&self) -> Vec<(&ArmView<'_>, Estimate)> {
         let whole = |arm: &ArmView<'_>| arm.arm.state == ArmState::Measured;
         let (sound, wrong): (Vec<_>, Vec<_>) = self
@@ -126,14 +125,14 @@ impl Setup<'_> {
 }
 
 impl ArmView<'_> {
-    /// The speed-up over all prompts, if it is a number.
+    /// The speed-up over all prompts, if finite.
     pub(crate) fn speedup(&self) -> Option<Estimate> {
         self.overall?.speedup.filter(|speedup| speedup.value.is_finite())
     }
 
     /// Whether it is another program.
     pub(crate) fn is_peer(&self) -> bool {
-        matches!(self.arm.kind, ArmKind::PeerPlain | ArmKind::PeerDraft)
+        self.arm.kind.is_peer()
     }
 
     /// Whether it drafts.
@@ -141,7 +140,7 @@ impl ArmView<'_> {
         matches!(self.arm.kind, ArmKind::Draft | ArmKind::PeerDraft)
     }
 
-    /// Its label, marked where it failed in the middle.
+    /// Its label, marked if it failed.
     pub(crate) fn marked(&self) -> String {
         match self.arm.state {
             ArmState::Failed { .. } => format!("{} (failed)", self.label),
@@ -150,7 +149,7 @@ impl ArmView<'_> {
     }
 }
 
-impl Outcome {
+impl SpeedupVerdict {
     pub(crate) fn of(speedup: Estimate) -> Self {
         match speedup {
             _ if speedup.low > 1.0 => Self::Faster,
@@ -160,7 +159,7 @@ impl Outcome {
     }
 }
 
-/// The part of the arm's name behind its setup's.
+/// The arm's name without its setup.
 fn label(arm: &Arm) -> &str {
     let rest = arm.name.strip_prefix(arm.setup.as_str()).map(str::trim_start);
     rest.filter(|rest| !rest.is_empty()).unwrap_or(&arm.name)
@@ -173,7 +172,7 @@ fn warnings(results: &Results) -> Vec<String> {
     let records = results.records.iter().filter(|record| stray(record.arm)).count();
     if summaries + records > 0 {
         warnings.push(format!(
-            "the results are damaged: {} and {} speak of arms that are not listed, and are left out; measure again",
+            "the results are damaged: {} and {} of unknown arms are left out; measure again",
             count(summaries, "summary", "summaries"),
             count(records, "record", "records"),
         ));

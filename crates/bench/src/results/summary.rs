@@ -1,52 +1,52 @@
-//! What the records of an arm come to.
+//! Summaries of the records of an arm.
 
 use serde::{Deserialize, Serialize};
 
-use super::Steps;
+use super::steps::Steps;
 
-/// A figure with the bootstrap's 95 % interval.
+/// A figure with its 95 % bootstrap interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
     /// The figure.
     pub value: f64,
-    /// The interval's lower end.
+    /// The lower end of the interval.
     pub low: f64,
-    /// The interval's upper end.
+    /// The upper end of the interval.
     pub high: f64,
 }
 
-/// What an arm did, over all prompts or those of one group.
+/// The results of an arm over all prompts or those of one group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
     /// Index of the arm.
     pub arm: usize,
-    /// The group; none for all prompts together.
+    /// The group; none for all prompts.
     pub group: Option<String>,
-    /// Prompts.
+    /// The number of prompts.
     pub prompts: usize,
-    /// Decoding speed over the arm's baseline; none for a baseline, and where the baseline was not measured.
+    /// Decoding speed over that of the baseline; none for a baseline, and if the baseline was not measured.
     pub speedup: Option<Estimate>,
-    /// Tokens a second of decoding.
+    /// Decoding speed in tokens per second.
     pub tokens_per_second: Estimate,
-    /// Prompt tokens a second.
+    /// Prefill speed in tokens per second.
     pub prefill_tokens_per_second: f64,
     /// Median time to first token.
     pub first_token_seconds: f64,
-    /// Mean tokens emitted in a step (the paper's mean accepted tokens); none for peers.
+    /// Mean number of emitted tokens per step, bonus token included (the paper's MAT); none for peers.
     pub tokens_per_step: Option<f64>,
-    /// Mean draft nodes scored in a step.
+    /// Mean number of draft nodes per step.
     pub nodes_per_step: Option<f64>,
-    /// The steps of the answers that were counted: of each prompt, those of its median round.
+    /// The steps of each prompt's median round.
     pub steps: Option<Steps>,
-    /// Drafting and learning, of all decoding time.
+    /// Drafting and learning, as a share of decoding time.
     pub drafting_share: Option<f64>,
     /// The largest resident set.
     pub peak_memory: Option<u64>,
-    /// Answers by verdict: each prompt counts once, with its worst.
+    /// Prompts by verdict. Each prompt counts once, with its worst.
     pub equality: EqualityCount,
-    /// What the cost curve predicts; only for drafts over all prompts, where the curve was measured.
+    /// The prediction from the cost curve; only for drafters on our backends, over all prompts.
     pub prediction: Option<Prediction>,
 }
 
@@ -54,40 +54,40 @@ pub struct Summary {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EqualityCount {
-    /// Equal to the token, in each round.
+    /// All tokens are equal in all rounds.
     pub exact: usize,
     /// Differences that rounding explains.
     pub within_margin: usize,
-    /// Differences that it does not.
+    /// Differences that rounding does not explain.
     pub wrong: usize,
-    /// A peer's differences, which nobody can judge from outside.
+    /// Differences of peers, whose cause is unknown.
     pub differs: usize,
-    /// Nothing to hold them against.
+    /// Without a plain answer to compare with.
     pub unknown: usize,
 }
 
-/// What an arm should earn by what its trees cost, and why it earned something else.
+/// The speed-up that the cost curve predicts, and how the measured one differs from it.
 ///
 /// The speed-up is exactly `quotient * trees * passes * overhead`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prediction {
-    /// Mean tokens emitted in a step, MAT(n).
+    /// Mean number of emitted tokens per step, MAT(n).
     pub tokens_per_step: f64,
-    /// Draft nodes for each step, n; none where their number was chosen step by step.
+    /// Draft nodes per step, n; none for an automatic budget.
     pub nodes: Option<usize>,
-    /// t(n + 1) / t(1) by the cost curve, at the run's mean context; the mean over all steps where n was chosen.
+    /// t(n + 1) / t(1) by the cost curve at the run's mean context. For an automatic budget, the mean over all steps.
     pub cost_ratio: f64,
     /// MAT(n) / (t(n + 1) / t(1)).
     pub quotient: f64,
-    /// The speed-up that was measured.
+    /// The measured speed-up.
     pub measured: f64,
-    /// What trees that were not filled saved: above 1.
+    /// The gain from trees with fewer than n nodes: at least 1.
     pub trees: f64,
-    /// How the passes of the run went against the curve: above 1 if cheaper, relative to plain decoding's.
+    /// The cost of the run's passes against the curve, relative to plain decoding's: above 1 if cheaper.
     pub passes: f64,
-    /// What drafting, choosing, committing and learning cost beside the passes: below 1.
+    /// The cost of drafting, choosing, committing and learning: below 1.
     pub overhead: f64,
-    /// The gap between quotient and measurement in words, where it is above 5 %.
+    /// An explanation of the gap between quotient and measurement, if it is above 5 %.
     pub explanation: Option<String>,
 }

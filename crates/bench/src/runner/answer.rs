@@ -1,4 +1,4 @@
-//! One prompt answered, with a tape of its trees; and the same answered again from the tape, to see its rows.
+//! Answers one prompt and records its draft trees. Repeats an answer with the recorded trees to read its logits.
 
 use std::collections::VecDeque;
 
@@ -7,130 +7,156 @@ use upcycle_core::{
     Sampling, Session, Stats, TokenId, Verifier,
 };
 
-/// What is asked.
+/// How every prompt of a run is answered.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct DecodeSettings {
+    pub(crate) max_tokens: usize,
+    pub(crate) sampling: Sampling,
+}
+
+/// A prompt and how to answer it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnswerRequest<'a> {
     pub(crate) prompt: &'a [TokenId],
     pub(crate) end_of_sequence: &'a [TokenId],
     pub(crate) max_tokens: usize,
     pub(crate) sampling: Sampling,
 }
 
-impl Ask<'_> {
-    fn request(&self, max_tokens: usize) -> Request {
+impl AnswerRequest<'_> {
+    fn to_request(&self) -> Request {
         Request {
             sampling: self.sampling,
             end_of_sequence: self.end_of_sequence.to_vec(),
-            ..Request::greedy(max_tokens)
+            ..Request::greedy(self.max_tokens)
         }
     }
 }
 
-/// The answer, and what it took.
+/// An answer and its statistics.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) tokens: Vec<TokenId>,
     pub(crate) stats: Stats,
-    /// The tree of each step that drafted.
-    pub(crate) tape: Vec<Taped>,
+    /// The draft tree of each decoding step.
+    pub(crate) recorded_trees: Vec<RecordedTree>,
 }
 
-/// The nodes of a tree behind its root: parent and token of each.
-pub(crate) type Taped = Vec<(u32, TokenId)>;
+/// Parent and token of each node of a tree except its root.
+pub(crate) type RecordedTree = Vec<(u32, TokenId)>;
 
-/// Answers with what `decoder` drafts; none if it was `interrupted`.
+/// Answers a prompt; none if `interrupted`.
 pub(crate) fn answer<V: Verifier, D: Drafter>(
     decoder: &mut Decoder<V, D>,
-    ask: Ask<'_>,
+    request: AnswerRequest<'_>,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<Answer>, DecodeError> {
-    let mut session = [decoder.open(ask.prompt, ask.request(ask.max_tokens))?];
-    let mut tape = Vec::new();
-    let done = loop {
-        if session[0].finish_reason().is_some() {
-            break Ok(true);
-        }
-        if interrupted() {
-            break Ok(false);
-        }
-        let steps = session[0].stats().steps();
-        if let Err(error) = decoder.step_one(&mut session[0]) {
-            break Err(error);
-        }
-        if session[0].stats().steps() > steps {
-            let tree = session[0].tree();
-            tape.push(tree.nodes().skip(1).map(|node| taped(tree, node)).collect());
-        }
-    };
-    let [session] = session;
+    let mut session = decoder.open(request.prompt, request.to_request())?;
+    let decoded = decode(decoder, &mut session, interrupted);
     let tokens = session.output().to_vec();
+    // Closed at once in any case: other decoders use the same verifier.
     let stats = decoder.close(session);
-    Ok(done?.then_some(Answer { tokens, stats, tape }))
+    Ok(decoded?.map(|recorded_trees| Answer { tokens, stats, recorded_trees }))
 }
 
-fn taped(tree: &DraftTree, node: NodeId) -> (u32, TokenId) {
+/// Decodes `session` to its end and returns its trees; none if `interrupted`.
+fn decode<V: Verifier, D: Drafter>(
+    decoder: &mut Decoder<V, D>,
+    session: &mut Session,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<Vec<RecordedTree>>, DecodeError> {
+    let mut recorded_trees = Vec::new();
+    while session.finish_reason().is_none() {
+        if interrupted() {
+            return Ok(None);
+        }
+        let steps = session.stats().steps();
+        decoder.step_one(session)?;
+        if session.stats().steps() > steps {
+            let tree = session.tree();
+            recorded_trees.push(tree.nodes().skip(1).map(|node| recorded_node(tree, node)).collect());
+        }
+    }
+    Ok(Some(recorded_trees))
+}
+
+fn recorded_node(tree: &DraftTree, node: NodeId) -> (u32, TokenId) {
     (tree.parents()[node.index()], tree.tokens()[node.index()])
 }
 
-/// The row, `[vocab]`, that the token at `at` of the answer is drawn from in plain decoding.
-pub(crate) fn plain_row<V: Verifier>(verifier: V, ask: Ask<'_>, at: usize) -> Result<Vec<f32>, DecodeError> {
-    row(Decoder::new(verifier, NullDrafter), ask, at)
-}
-
-/// The same in the passes of a tape, that is, as the answer was found when it was measured.
-pub(crate) fn taped_row<V: Verifier>(
+/// The logits, `[vocab]`, of the answer's token `at` in plain decoding.
+pub(crate) fn plain_row<V: Verifier>(
     verifier: V,
-    ask: Ask<'_>,
-    (tape, prompt_rows): (&[Taped], RowSelection),
+    request: AnswerRequest<'_>,
     at: usize,
 ) -> Result<Vec<f32>, DecodeError> {
-    row(Decoder::new(verifier, Player { tape: tape.iter().cloned().collect(), prompt_rows }), ask, at)
+    row(Decoder::new(verifier, NullDrafter), request, at)
+}
+
+/// The logits, `[vocab]`, of the answer's token `at` in the passes of the recorded trees.
+pub(crate) fn replayed_row<V: Verifier>(
+    verifier: V,
+    request: AnswerRequest<'_>,
+    (recorded_trees, prompt_rows): (&[RecordedTree], RowSelection),
+    at: usize,
+) -> Result<Vec<f32>, DecodeError> {
+    row(
+        Decoder::new(
+            verifier,
+            ReplayDrafter { trees: recorded_trees.iter().cloned().collect(), prompt_rows },
+        ),
+        request,
+        at,
+    )
 }
 
 fn row<V: Verifier, D: Drafter>(
     mut decoder: Decoder<V, D>,
-    ask: Ask<'_>,
+    request: AnswerRequest<'_>,
     at: usize,
 ) -> Result<Vec<f32>, DecodeError> {
-    let mut session = [decoder.open(ask.prompt, ask.request(ask.max_tokens))?];
-    let mut before = 0;
-    let found = loop {
-        if session[0].output().len() > at {
-            let row = Row { input: 0, node: drawn_at(&session[0], at - before) };
-            break decoder.verifier_mut().logits(row).map(<[f32]>::to_vec).map_err(DecodeError::from);
-        }
-        if session[0].finish_reason().is_some() {
-            // It ended sooner this time: there is no such row.
-            break Ok(Vec::new());
-        }
-        before = session[0].output().len();
-        if let Err(error) = decoder.step_one(&mut session[0]) {
-            break Err(error);
-        }
-    };
-    let [session] = session;
+    let mut session = decoder.open(request.prompt, request.to_request())?;
+    let logits = logits_at(&mut decoder, &mut session, at);
     decoder.close(session);
-    found
+    logits
 }
 
-/// The node whose row the `index`-th token of the last step was drawn from.
-fn drawn_at(session: &Session, index: usize) -> usize {
-    let walk = session.accepted_path();
-    // A prompt's chunk draws from its last row alone.
-    let skipped = walk.nodes.len() - walk.sampled.len().min(walk.nodes.len());
-    walk.nodes.get(skipped + index).map_or(0, |node| node.index())
+fn logits_at<V: Verifier, D: Drafter>(
+    decoder: &mut Decoder<V, D>,
+    session: &mut Session,
+    at: usize,
+) -> Result<Vec<f32>, DecodeError> {
+    let mut before = 0;
+    while session.output().len() <= at {
+        if session.finish_reason().is_some() {
+            // The repeated answer ended earlier: there is no such row.
+            return Ok(Vec::new());
+        }
+        before = session.output().len();
+        decoder.step_one(session)?;
+    }
+    let row = Row { input: 0, node: row_node(session, at - before) };
+    Ok(decoder.verifier_mut().logits(row)?.to_vec())
 }
 
-/// Drafts what is on a tape.
-struct Player {
-    tape: VecDeque<Taped>,
+/// The node whose row gave token `index` of the last step.
+fn row_node(session: &Session, index: usize) -> usize {
+    let path = session.accepted_path();
+    // A prefill pass samples from its last row only.
+    let skipped = path.nodes.len() - path.sampled.len().min(path.nodes.len());
+    path.nodes.get(skipped + index).map_or(0, |node| node.index())
+}
+
+/// Drafts recorded trees.
+struct ReplayDrafter {
+    trees: VecDeque<RecordedTree>,
     prompt_rows: RowSelection,
 }
 
-impl Drafter for Player {
+impl Drafter for ReplayDrafter {
     fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
-        for (parent, token) in self.tape.pop_front().unwrap_or_default() {
-            // What does not fit now did not fit then.
+        for (parent, token) in self.trees.pop_front().unwrap_or_default() {
+            // A node that does not fit did not fit when the tree was recorded either.
             let _ = tree.push(NodeId::new(parent as usize), token, None);
         }
     }
@@ -150,13 +176,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tape_gives_the_rows_of_plain_decoding_at_every_place(
+        fn recorded_trees_give_the_rows_of_plain_decoding_at_every_token(
             seed in 0_u64..200,
             at in 0_usize..24,
-            warm in any::<bool>(),
+            sampling in any::<bool>(),
         ) {
-            let config = SamplingConfig { temperature: if warm { 0.7 } else { 0.0 }, seed, ..SamplingConfig::default() };
-            let ask = Ask {
+            let config = SamplingConfig { temperature: if sampling { 0.7 } else { 0.0 }, seed, ..SamplingConfig::default() };
+            let request = AnswerRequest {
                 prompt: &[1, 2, 3, 4],
                 end_of_sequence: &[],
                 max_tokens: 24,
@@ -165,26 +191,27 @@ mod tests {
             let model = || NaiveVerifier::new(24, seed);
             let recycling = TokenRecycling::new(AdjacencyMatrix::new(24, 4).unwrap(), TreeTemplate::paper_80());
             let mut decoder = Decoder::new(model(), recycling).with_budget(12);
-            // Twice, so that the matrix is warm and trees differ from those of a cold one.
-            answer(&mut decoder, ask, &|| false).unwrap();
-            let answer = answer(&mut decoder, ask, &|| false).unwrap().unwrap();
-            prop_assert!(answer.tape.iter().any(|tree| tree.len() > 3));
-            let plain = plain_row(model(), ask, at).unwrap();
-            let taped = taped_row(model(), ask, (&answer.tape, RowSelection::Last), at).unwrap();
+            // Twice, so that the second answer drafts from a filled matrix.
+            answer(&mut decoder, request, &|| false).unwrap();
+            let answer = answer(&mut decoder, request, &|| false).unwrap().unwrap();
+            prop_assert!(answer.recorded_trees.iter().any(|tree| tree.len() > 3));
+            let plain = plain_row(model(), request, at).unwrap();
+            let replayed = replayed_row(model(), request, (&answer.recorded_trees, RowSelection::Last), at).unwrap();
             prop_assert_eq!(plain.len(), 24);
-            prop_assert_eq!(&plain, &taped);
-            let before = [ask.prompt, &answer.tokens[..at]].concat();
-            let drawn = upcycle_core::Sampler::new(ask.sampling).sample(&plain, before.len(), &before).token;
-            prop_assert_eq!(drawn, answer.tokens[at]);
+            prop_assert_eq!(&plain, &replayed);
+            let before = [request.prompt, &answer.tokens[..at]].concat();
+            let sampled = upcycle_core::Sampler::new(request.sampling).sample(&plain, before.len(), &before).token;
+            prop_assert_eq!(sampled, answer.tokens[at]);
         }
     }
 
     #[test]
-    fn an_interrupted_answer_is_none_and_leaves_no_sequence_open() {
-        let ask = Ask { prompt: &[1], end_of_sequence: &[], max_tokens: 9, sampling: Sampling::greedy() };
+    fn an_interrupted_answer_is_none_and_closes_its_sequence() {
+        let request =
+            AnswerRequest { prompt: &[1], end_of_sequence: &[], max_tokens: 9, sampling: Sampling::greedy() };
         let mut decoder = Decoder::new(NaiveVerifier::new(24, 1), NullDrafter);
         for _ in 0..200 {
-            assert!(answer(&mut decoder, ask, &|| true).unwrap().is_none());
+            assert!(answer(&mut decoder, request, &|| true).unwrap().is_none());
         }
     }
 }

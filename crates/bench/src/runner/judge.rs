@@ -1,52 +1,53 @@
-//! Whether an answer is that of plain decoding: exactly, within the margin, or not.
+//! Compares an answer with plain decoding's: exact, within the margin, or wrong.
 
 use upcycle_core::{DecodeError, Margin, TokenId, Verifier};
 
-use super::answer::{self, Ask};
-use super::lane::{Measured, chain};
+use super::answer::{self, AnswerRequest};
+use super::measured::MeasuredAnswer;
+use crate::error::error_chain;
 use crate::results::Equality;
 
-/// The first place at which two answers differ; the shorter one differs where it ends.
-pub(super) fn parting(found: &[TokenId], plain: &[TokenId]) -> Option<usize> {
+/// The first index at which two answers differ. A shorter answer differs where it ends.
+pub(super) fn first_difference(found: &[TokenId], plain: &[TokenId]) -> Option<usize> {
     let common = found.iter().zip(plain).take_while(|(a, b)| a == b).count();
     (common < found.len().max(plain.len())).then_some(common)
 }
 
-/// An answer parts from the plain one at `at`: both passes are scored again there, the drafted one with the trees that
-/// it was measured with.
+/// Judges an answer that differs from the plain one at `at`. Both passes are scored again there, the drafted one with its
+/// recorded trees. `tolerance` is the rounding that the backend states.
 pub(super) fn judge(
     verifier: &mut dyn Verifier,
-    ask: Ask<'_>,
-    measured: &Measured,
-    plain: &Measured,
+    request: AnswerRequest<'_>,
+    measured: &MeasuredAnswer,
+    plain: &MeasuredAnswer,
     at: usize,
-    cap: f32,
+    tolerance: f32,
 ) -> Equality {
     let wrong = |reason: String| Equality::Wrong { at, reason };
     if at >= plain.tokens.len() || at >= measured.tokens.len() {
         return wrong(format!(
-            "one of the answers ends there: {} tokens, and {} of plain decoding",
+            "the answer has {} tokens, plain decoding's has {}",
             measured.tokens.len(),
             plain.tokens.len()
         ));
     }
     let mut rows = || -> Result<_, DecodeError> {
-        let plain = answer::plain_row(&mut *verifier, ask, at)?;
-        let other = answer::taped_row(&mut *verifier, ask, (&measured.tape, measured.prompt_rows), at)?;
-        Ok((plain, other))
+        let plain = answer::plain_row(&mut *verifier, request, at)?;
+        let replay = (&*measured.recorded_trees, measured.prompt_rows);
+        Ok((plain, answer::replayed_row(&mut *verifier, request, replay, at)?))
     };
-    let (plain_row, other) = match rows() {
+    let (plain_row, drafted_row) = match rows() {
         Ok(rows) => rows,
-        Err(error) => return wrong(format!("the passes could not be repeated: {}", chain(&error))),
+        Err(error) => return wrong(format!("the passes cannot be repeated: {}", error_chain(&error))),
     };
-    let before = [ask.prompt, &plain.tokens[..at]].concat();
-    let margin = Margin::of(&plain_row, &other, ask.sampling, &before);
-    if margin.explains(cap) {
+    let before = [request.prompt, &plain.tokens[..at]].concat();
+    let margin = Margin::of(&plain_row, &drafted_row, request.sampling, &before);
+    if margin.explains(tolerance) {
         let Margin { gap, change, .. } = margin;
-        return Equality::WithinMargin { at, gap, change, cap: f64::from(cap) };
+        return Equality::WithinMargin { at, gap, change, cap: f64::from(tolerance) };
     }
     wrong(format!(
-        "token {} instead of {}: {margin}; the backend states at most {cap}",
+        "token {} instead of {}: {margin}; the backend states at most {tolerance}",
         measured.tokens[at], plain.tokens[at]
     ))
 }
@@ -56,11 +57,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_part_where_they_first_differ_or_where_one_ends() {
-        assert_eq!(parting(&[1, 2, 3], &[1, 2, 3]), None);
-        assert_eq!(parting(&[1, 9, 3], &[1, 2, 3]), Some(1));
-        assert_eq!(parting(&[1, 2], &[1, 2, 3]), Some(2));
-        assert_eq!(parting(&[1, 2, 3], &[]), Some(0));
-        assert_eq!(parting(&[], &[]), None);
+    fn answers_differ_at_the_first_other_token_or_where_one_ends() {
+        assert_eq!(first_difference(&[1, 2, 3], &[1, 2, 3]), None);
+        assert_eq!(first_difference(&[1, 9, 3], &[1, 2, 3]), Some(1));
+        assert_eq!(first_difference(&[1, 2], &[1, 2, 3]), Some(2));
+        assert_eq!(first_difference(&[1, 2, 3], &[]), Some(0));
+        assert_eq!(first_difference(&[], &[]), None);
     }
 }

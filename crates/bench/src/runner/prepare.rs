@@ -1,4 +1,4 @@
-//! Everything that a run needs, made before anything is measured.
+//! Prepares a run: loads models, starts peers, encodes prompts, opens the journal.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,156 +6,152 @@ use std::path::Path;
 use upcycle::Registry;
 use upcycle_core::{Sampling, SamplingConfig};
 
-use super::journal::{Cell, Journal, Line, read_begun};
-use super::lane::{self, Lane};
-use super::setup::{self, Asked, Setup};
-use super::{BenchError, Runner, Watch, now};
+use super::answer::DecodeSettings;
+use super::arm_runner::{self, ArmRunner};
+use super::journal::{Journal, JournalLine, read_manifest};
+use super::loaded_setup::{LoadedSetup, fitting};
+use super::manifest::RunManifest;
+use super::observer::RunObserver;
+use super::run::{Runner, now};
 use crate::arm::ArmSpec;
+use crate::error::BenchError;
 use crate::machine;
-use crate::plan::{self, Begun, Plan};
-use crate::results::{MatrixState, SCHEMA, Settings};
-
-/// The prompts of a run.
-#[derive(Clone, Debug)]
-pub struct Prompts {
-    /// What to call them in the report: `built-in`, or the name of a file.
-    pub name: String,
-    /// SHA-256 of the file, in hex.
-    pub sha256: String,
-    /// What is asked.
-    pub asked: Vec<Asked>,
-}
+use crate::plan::RunPlan;
+use crate::prompts::{Prompt, PromptSet};
+use crate::results::{Arm, InitialTables, SCHEMA, Settings};
 
 impl Runner {
-    /// Loads, starts and encodes everything, and begins or resumes the journal in `folder`.
+    /// Prepares a new run in `folder`, or resumes the one that is there.
     ///
     /// # Errors
-    /// [`BenchError`]; nothing has been measured then.
+    /// [`BenchError`]. Nothing has been measured then.
     pub fn prepare(
-        plan: Plan,
-        prompts: Prompts,
+        plan: RunPlan,
+        set: &PromptSet,
         folder: &Path,
         resume: bool,
         registry: &Registry,
-        watch: &mut dyn Watch,
+        observer: &mut dyn RunObserver,
     ) -> Result<Self, BenchError> {
-        let specs = plan::arms(&plan)?;
+        let specs = plan.arm_specs()?;
         let sampling = Sampling::new(SamplingConfig {
             temperature: plan.temperature,
             seed: plan.seed,
             ..SamplingConfig::default()
         })?;
-        let ours = specs.iter().any(|spec| !matches!(spec, ArmSpec::Peer(_)));
+        let all: Vec<Prompt> =
+            set.first_of_each_group(plan.per_group.unwrap_or(usize::MAX)).into_iter().cloned().collect();
+        let only_peers = specs.iter().all(|spec| matches!(spec, ArmSpec::Peer(_)));
         let mut setups = Vec::new();
-        for setup in plan.setups.iter().filter(|_| ours) {
-            let mut progress = |progress| watch.loading(&setup.name, progress);
-            setups.push(Setup::load(setup, registry, &prompts.asked, &mut progress)?);
+        for setup in plan.setups.iter().filter(|_| !only_peers) {
+            let mut progress = |progress| observer.loading(&setup.name, progress);
+            setups.push(LoadedSetup::load(setup, registry, &all, &mut progress)?);
         }
-        let (mut arms, mut lanes) = lane::ours(&specs, &setups, plan.matrix, &registry.names())?;
-        lane::peers(&specs, &plan, &setups, &prompts.asked, (&mut arms, &mut lanes), watch)?;
+        let mut arms: Vec<(Arm, ArmRunner)> =
+            arm_runner::backend_arms(&specs, &setups, plan.tables, &registry.names())?
+                .into_iter()
+                .map(|(arm, runner)| (arm, ArmRunner::Backend(Box::new(runner))))
+                .collect();
+        let peers = arm_runner::peer_arms(&specs, &plan, &setups, &all, arms.len(), observer)?;
+        arms.extend(peers.into_iter().map(|(arm, runner)| {
+            (arm, runner.map_or(ArmRunner::Inactive, |runner| ArmRunner::Peer(Box::new(runner))))
+        }));
+        let (arms, mut runners): (Vec<Arm>, Vec<ArmRunner>) = arms.into_iter().unzip();
 
-        let context = setups.iter().map(|setup| setup.limits.max_context).min().unwrap_or(lane::PEER_CONTEXT);
-        let lengths: Vec<Vec<usize>> = setups
-            .iter()
-            .map(|setup| &setup.prompts)
-            .chain(lanes.iter().filter_map(Lane::peer_prompts))
-            .map(|prompts| prompts.iter().map(Vec::len).collect())
-            .collect();
-        let (kept, skipped) = setup::fitting(&prompts.asked, &lengths, context);
+        let context =
+            setups.iter().map(|setup| setup.limits.max_context).min().unwrap_or(arm_runner::MAX_CONTEXT);
+        let encoded = setups.iter_mut().map(|setup| &mut setup.prompts);
+        let mut encoded: Vec<_> =
+            encoded.chain(runners.iter_mut().filter_map(ArmRunner::peer_prompts)).collect();
+        let lengths: Vec<Vec<usize>> =
+            encoded.iter().map(|prompts| prompts.iter().map(Vec::len).collect()).collect();
+        let (kept, skipped) = fitting(&all, &lengths, context);
         if kept.is_empty() {
             let reason = skipped.first().map_or("there are none", |first| first.reason.as_str()).to_owned();
-            return Err(BenchError::NothingToAsk { asked: prompts.asked.len(), reason });
+            return Err(BenchError::NoPrompts { prompts: all.len(), reason });
         }
-        let asked: Vec<Asked> = kept.iter().map(|&index| prompts.asked[index].clone()).collect();
-        let keep = |all: &mut Vec<Vec<u32>>| *all = kept.iter().map(|&index| all[index].clone()).collect();
-        setups.iter_mut().for_each(|setup| keep(&mut setup.prompts));
-        lanes.iter_mut().filter_map(Lane::peer_prompts_mut).for_each(keep);
+        let prompts: Vec<Prompt> = kept.iter().map(|&index| all[index].clone()).collect();
+        for encoded in &mut encoded {
+            **encoded = kept.iter().map(|&index| encoded[index].clone()).collect();
+        }
 
         let machine = machine::describe();
-        let mut begun = Begun {
+        let mut manifest = RunManifest {
             schema: SCHEMA,
             started: now(),
             plan: plan.clone(),
-            prompts_sha256: prompts.sha256.clone(),
+            prompts_sha256: set.sha256().to_owned(),
             build: machine::build(),
             cpu: machine.cpu.clone(),
             arms,
         };
-        let mut groups: Vec<String> = Vec::new();
-        for asked in &asked {
-            if !groups.contains(&asked.group) {
-                groups.push(asked.group.clone());
-            }
-        }
+        let used = |group: &&str| prompts.iter().any(|prompt| prompt.group == **group);
         let settings = Settings {
-            prompts: prompts.name,
-            prompts_sha256: prompts.sha256,
-            prompts_count: asked.len(),
-            groups,
+            prompts: set.name().to_owned(),
+            prompts_sha256: set.sha256().to_owned(),
+            prompts_count: prompts.len(),
+            groups: set.groups().into_iter().filter(used).map(str::to_owned).collect(),
             per_group: plan.per_group,
             max_tokens: plan.max_tokens,
             rounds: plan.rounds,
             rounds_done: 0,
             temperature: plan.temperature,
             seed: plan.seed,
-            matrix: plan.matrix,
+            tables: plan.tables,
         };
         let (journal, lines) = if resume {
-            let before = read_begun(folder)?;
-            if let Some(what) = before.differs(&begun) {
-                return Err(BenchError::Changed { what });
+            let before = read_manifest(folder)?;
+            if let Some(difference) = before.difference(&manifest) {
+                return Err(BenchError::Changed { difference });
             }
-            begun.started = before.started;
+            manifest.started = before.started;
             Journal::resume(folder)?
         } else {
-            (Journal::begin(folder, &begun)?, Vec::new())
+            (Journal::create(folder, &manifest)?, Vec::new())
         };
+        let decode = DecodeSettings { max_tokens: plan.max_tokens, sampling };
         let mut runner = Self {
             plan,
-            begun,
+            manifest,
             machine,
             settings,
-            sampling,
+            decode,
             setups,
-            lanes,
-            asked,
+            runners,
+            prompts,
             skipped,
             journal,
-            cells: BTreeMap::new(),
+            answers: BTreeMap::new(),
             costs: BTreeMap::new(),
             warnings: Vec::new(),
         };
-        runner.take_up(lines);
+        runner.restore(lines);
         Ok(runner)
     }
 
-    /// Takes up what was measured before.
-    fn take_up(&mut self, lines: Vec<Line>) {
+    /// Restores earlier measurements.
+    fn restore(&mut self, lines: Vec<JournalLine>) {
         if !lines.is_empty() {
-            self.warnings
-                .push("the run was stopped and resumed: its rounds were not measured in one go".to_owned());
+            self.warnings.push("the run was stopped and resumed, so its rounds are apart in time".to_owned());
         }
         for line in lines {
             match line {
-                Line::Cell(cell) => {
-                    for (arm, reason) in &cell.failed {
+                JournalLine::Answers(answers) => {
+                    for (arm, reason) in &answers.failed {
                         self.fail(*arm, reason.clone());
                     }
-                    self.cells.insert((cell.round, cell.prompt), cell);
+                    self.answers.insert((answers.round, answers.prompt), answers);
                 }
-                Line::Costs { round, costs } => drop(self.costs.insert(round, costs)),
-                Line::Busy { round, processors } => self.warn_busy(round, processors),
+                JournalLine::Costs { round, costs } => drop(self.costs.insert(round, costs)),
+                JournalLine::Busy { round, processors } => self.warn_busy(round, processors),
             }
         }
-        if self.plan.matrix == MatrixState::Carried {
-            // What the prompts of a round taught is gone with the process: its round begins anew.
-            let prompts = self.asked.len();
-            let whole = |round: usize, cells: &BTreeMap<(usize, usize), Cell>| {
-                cells.range((round, 0)..(round + 1, 0)).count() == prompts
-            };
-            let partial: Vec<usize> =
-                (0..self.plan.rounds).filter(|&round| !whole(round, &self.cells)).collect();
-            self.cells.retain(|(round, _), _| !partial.contains(round));
+        if self.plan.tables == InitialTables::Carried {
+            // Carried tables were lost with the process, so incomplete rounds start again.
+            let complete =
+                |round: usize| self.answers.range((round, 0)..(round + 1, 0)).count() == self.prompts.len();
+            let rounds: Vec<bool> = (0..self.plan.rounds).map(complete).collect();
+            self.answers.retain(|(round, _), _| rounds.get(*round).copied().unwrap_or(true));
         }
     }
 }

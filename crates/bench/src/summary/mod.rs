@@ -1,4 +1,4 @@
-//! From records to figures: for each arm, overall and by group.
+//! Summarizes records for each arm, over all prompts and by group.
 
 mod predict;
 
@@ -6,13 +6,11 @@ use std::collections::BTreeMap;
 
 use crate::cost;
 use crate::results::{
-    Arm, ArmState, Build, Cost, Equality, EqualityCount, Machine, Record, Settings, SourceCount, Steps,
-    Summary,
+    Arm, ArmState, Cost, Equality, EqualityCount, Record, Results, SourceCount, Steps, Summary,
 };
-use crate::runner::is_ours;
 use crate::statistics::{self, Rounds, median};
 
-/// The summaries of all arms that have records, each overall and then by group.
+/// The summaries of all arms with records, each over all prompts and then by group.
 #[must_use]
 pub fn summarize(arms: &[Arm], groups: &[String], records: &[Record], costs: &[Cost]) -> Vec<Summary> {
     let by_arm: Vec<ByQuestion<'_>> = (0..arms.len()).map(|arm| by_question(records, arm)).collect();
@@ -35,7 +33,7 @@ pub fn summarize(arms: &[Arm], groups: &[String], records: &[Record], costs: &[C
                 let (own, base): (Vec<Rounds>, Vec<Rounds>) =
                     both.iter().map(|(own, base)| (times(own), times(base))).unzip();
                 summary.speedup = (!own.is_empty()).then(|| statistics::speedup(&own, &base));
-                if let (None, true, Some(speedup)) = (group, is_ours(arm.kind), summary.speedup) {
+                if let (None, false, Some(speedup)) = (group, arm.kind.is_peer(), summary.speedup) {
                     let costs: Vec<Cost> =
                         costs.iter().filter(|cost| cost.setup == arm.setup).cloned().collect();
                     let pairs = own.iter().zip(&base).map(|(own, base)| own.median_beside(base));
@@ -55,7 +53,7 @@ pub fn summarize(arms: &[Arm], groups: &[String], records: &[Record], costs: &[C
     summaries
 }
 
-/// The records of an arm by question, in the order of the rounds; questions in the order of the prompts.
+/// The records of an arm by question. Questions are in order of the prompts, records in order of the rounds.
 type ByQuestion<'a> = BTreeMap<(usize, &'a str), Vec<&'a Record>>;
 
 fn by_question(records: &[Record], arm: usize) -> ByQuestion<'_> {
@@ -85,7 +83,7 @@ fn times(rounds: &[&Record]) -> Rounds {
     }
 }
 
-/// The steps that an arm's own figures count: of each prompt those of its median round.
+/// The steps of each prompt's median round.
 fn counted(prompts: &[Vec<&Record>]) -> Steps {
     sum(prompts.iter().filter_map(|rounds| rounds[times(rounds).median()?].steps.as_ref()))
 }
@@ -175,7 +173,7 @@ fn one(arm: usize, group: Option<String>, own: &ByQuestion<'_>) -> Summary {
     }
 }
 
-/// The worse, the higher.
+/// Ranks verdicts: a worse one is higher.
 fn rank(equality: &Equality) -> u8 {
     match equality {
         Equality::Exact => 0,
@@ -186,35 +184,29 @@ fn rank(equality: &Equality) -> u8 {
     }
 }
 
-/// Processors that others may keep busy before a run warns.
+/// A run warns if other programs kept more processors busy.
 const BUSY: f64 = 0.1;
-/// How wide an interval may be, of its figure, before a run warns.
+/// A run warns if an interval is wider than this share of its figure.
 const WIDE: f64 = 0.1;
 
-/// What speaks against trusting the figures.
+/// Reasons to distrust the results.
 #[must_use]
-pub fn warnings(
-    arms: &[Arm],
-    settings: &Settings,
-    machine: &Machine,
-    build: &Build,
-    summaries: &[Summary],
-    complete: bool,
-) -> Vec<String> {
+pub fn warnings(results: &Results) -> Vec<String> {
+    let Results { arms, settings, machine, build, summaries, .. } = results;
     let mut warnings = Vec::new();
     if build.profile != "release" {
-        warnings.push(format!("this is a {} build: its speed says nothing", build.profile));
+        warnings.push(format!("this is a {} build: its speed means nothing", build.profile));
     }
-    if !complete {
+    if !results.complete {
         warnings.push("the run was stopped before its end".to_owned());
     }
     if settings.rounds_done < 3 {
         let rounds = match settings.rounds_done {
-            1 => "1 whole round was".to_owned(),
-            rounds => format!("{rounds} whole rounds were"),
+            1 => "1 complete round was".to_owned(),
+            rounds => format!("{rounds} complete rounds were"),
         };
         warnings.push(format!(
-            "{rounds} measured; with fewer than three a median is no protection from a slow moment"
+            "{rounds} measured; with fewer than three a median does not protect from a slow moment"
         ));
     }
     if let Some(load) = machine.load_start.filter(|load| load[0] > 0.5) {
@@ -222,7 +214,7 @@ pub fn warnings(
     }
     if let Some(busy) = machine.others_busy.filter(|&busy| busy > BUSY) {
         warnings.push(format!(
-            "others kept {busy:.2} of {} processors busy while arms were timed",
+            "other programs kept {busy:.2} of {} processors busy while arms were timed",
             machine.processors
         ));
     }

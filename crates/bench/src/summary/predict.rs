@@ -1,13 +1,13 @@
-//! What an arm should earn by what its trees cost, and where the rest went.
+//! Predicts the speed-up of an arm from its cost curve, and explains the difference to the measurement.
 
 use upcycle_core::CostCurve;
 
 use crate::results::{Prediction, Steps};
 
-/// A gap between quotient and measurement that wants words.
+/// A larger gap between quotient and measurement is explained.
 const GAP: f64 = 0.05;
-/// A factor that is worth a word in them.
-const WORTH_SAYING: f64 = 0.01;
+/// Factors closer to 1 are not mentioned.
+const MIN_EFFECT: f64 = 0.01;
 
 /// Seconds of decoding.
 pub(super) fn decoding(steps: &Steps) -> f64 {
@@ -15,8 +15,8 @@ pub(super) fn decoding(steps: &Steps) -> f64 {
     time.draft + time.forward + time.accept + time.commit + time.observe
 }
 
-/// The prediction for trees of `nodes` nodes (or of those that were chosen step by step), from what was `drafted` and what `plain` decoding took for the same
-/// prompts; none if one of them has no steps.
+/// The prediction for trees of `nodes` nodes (none: automatic), from the steps `drafted` and `plain` for the same prompts;
+/// none if one of them has no steps.
 pub(super) fn predict(
     curve: &CostCurve,
     context: usize,
@@ -31,7 +31,7 @@ pub(super) fn predict(
     let seconds = |nodes: usize| curve.seconds(nodes + 1, context);
     let tokens_per_step = drafted.emitted as f64 / drafted.count as f64;
     let mean_nodes = drafted.drafted as f64 / drafted.count as f64;
-    // The curve bends, so that the mean cost is not the cost of the mean.
+    // The curve is not linear, so the mean cost is not the cost of the mean.
     let sized: u64 = drafted.nodes.iter().sum();
     let total: f64 = (0..).zip(&drafted.nodes).map(|(nodes, &steps)| seconds(nodes) * steps as f64).sum();
     let mean = if sized > 0 { total / sized as f64 } else { seconds(mean_nodes.round() as usize) };
@@ -63,7 +63,7 @@ pub(super) fn predict(
     Some(prediction)
 }
 
-/// The gap in words, where it is above 5 %.
+/// Explains the gap, if it is above 5 %.
 fn explain(prediction: &Prediction, mean_nodes: f64) -> Option<String> {
     let Prediction { quotient, measured, trees, passes, overhead, nodes, .. } = *prediction;
     let gap = measured / quotient - 1.0;
@@ -72,22 +72,19 @@ fn explain(prediction: &Prediction, mean_nodes: f64) -> Option<String> {
     }
     let percent = |factor: f64| format!("{:+.0} %", 100.0 * (factor - 1.0));
     let mut parts = Vec::new();
-    if (trees - 1.0).abs() > WORTH_SAYING {
+    if (trees - 1.0).abs() > MIN_EFFECT {
         let most = nodes.unwrap_or_default();
         parts.push(format!("{}: trees held {mean_nodes:.1} of {most} nodes on average", percent(trees)));
     }
-    if (passes - 1.0).abs() > WORTH_SAYING {
-        let how = if passes > 1.0 { "cheaper" } else { "dearer" };
+    if (passes - 1.0).abs() > MIN_EFFECT {
+        let how = if passes > 1.0 { "cheaper" } else { "more expensive" };
         parts.push(format!(
-            "{}: passes were {how} beside plain decoding's than the cost curve has it",
+            "{}: relative to plain decoding, passes were {how} than the cost curve says",
             percent(passes)
         ));
     }
-    if (overhead - 1.0).abs() > WORTH_SAYING {
-        parts.push(format!(
-            "{}: drafting, choosing, committing and learning beside the passes",
-            percent(overhead)
-        ));
+    if (overhead - 1.0).abs() > MIN_EFFECT {
+        parts.push(format!("{}: drafting, choosing, committing and learning", percent(overhead)));
     }
-    Some(format!("{} in all. {}", percent(1.0 + gap), parts.join("; ")))
+    Some(format!("{} in total. {}", percent(1.0 + gap), parts.join("; ")))
 }

@@ -21,8 +21,8 @@ fn arm(name: &str, baseline: usize, nodes: Option<usize>) -> Arm {
     }
 }
 
-/// An answer of 100 tokens in `steps` steps of `nodes` nodes, of which a pass takes `forward` seconds and all else a
-/// tenth of it.
+/// An answer of 100 tokens in `steps` steps of `nodes` nodes. A pass takes `forward` seconds, everything else a tenth of
+/// it.
 fn record(arm: usize, question: &str, round: usize, steps: usize, nodes: usize, forward: f64) -> Record {
     let time = TimeSplit {
         forward: forward * steps as f64,
@@ -104,7 +104,7 @@ fn an_arm_without_its_baseline_has_no_ratio() {
 
 proptest! {
     #[test]
-    fn the_factors_of_a_prediction_multiply_to_what_was_measured(
+    fn the_factors_of_a_prediction_multiply_to_the_measurement(
         steps in 20_usize..100,
         nodes in 1_usize..8,
         filled in 0_usize..8,

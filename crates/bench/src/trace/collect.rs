@@ -1,4 +1,4 @@
-//! Decodes a prompt and keeps what every step did.
+//! Decodes a prompt and records every step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -7,8 +7,8 @@ use upcycle_core::{DecodeError, Decoder, Drafter, Request, Session, Times, Token
 use upcycle_text::{Detokenizer, TextError, Tokenizer};
 
 use super::label::label;
-use super::recorded::thousandths;
-use super::{About, Prompt, Ranked, Recorded, Recording, SCHEMA, Step, Trace};
+use super::record::{About, Ranked, SCHEMA, Trace, TraceStep, TracedPrompt};
+use super::recording::{Recording, RecordingDrafter, thousandths};
 use crate::results::TimeSplit;
 
 /// Why there is no trace.
@@ -18,18 +18,17 @@ pub enum TraceError {
     /// The prompt cannot be decoded, or the backend failed.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// A token of the prompt or of the answer is none of the tokenizer's.
-    #[error("the model said a token that its tokenizer lacks; is `model.tokenizer` that of this model?")]
+    /// The tokenizer lacks a token of the prompt or the answer.
+    #[error("the tokenizer lacks a token of the model; check that `model.tokenizer` belongs to this model")]
     Text(#[from] TextError),
 }
 
-/// Decodes `prompt` and keeps every step. `watch` sees the session after each pass; where it breaks, the text ends
-/// there, as [`FinishReason::Cancelled`](upcycle_core::FinishReason::Cancelled).
+/// Decodes `prompt` and records every step. `watch` sees the session after each pass. If it breaks, the text ends with [`FinishReason::Cancelled`](upcycle_core::FinishReason::Cancelled).
 ///
 /// # Errors
-/// [`TraceError`]; the sequence is closed then too.
+/// [`TraceError`]. The sequence is closed in any case.
 pub fn collect<V: Verifier, D: Drafter>(
-    decoder: &mut Decoder<V, Recorded<D>>,
+    decoder: &mut Decoder<V, RecordingDrafter<D>>,
     tokenizer: &Tokenizer,
     prompt: &[TokenId],
     request: Request,
@@ -50,10 +49,9 @@ pub fn collect<V: Verifier, D: Drafter>(
         rest: String::new(),
         finish: String::new(),
     };
-    let mut session = [decoder.open(prompt, request)?];
+    let mut session = decoder.open(prompt, request)?;
     tracing::debug!(tokens = prompt.len(), "tracing a prompt");
     let done = decode(decoder, &mut session, &mut trace, tokenizer.detokenizer(), watch);
-    let [session] = session;
     trace.finish = session.finish_reason().map_or("", upcycle_core::FinishReason::name).to_owned();
     decoder.close(session);
     done?;
@@ -61,8 +59,8 @@ pub fn collect<V: Verifier, D: Drafter>(
     Ok(trace)
 }
 
-/// The prompt's tokens and what each adds to its text.
-fn read(tokenizer: &Tokenizer, tokens: &[TokenId]) -> Result<Prompt, TextError> {
+/// The prompt's tokens and the text of each.
+fn read(tokenizer: &Tokenizer, tokens: &[TokenId]) -> Result<TracedPrompt, TextError> {
     let mut detokenizer = tokenizer.detokenizer();
     let mut texts = tokens
         .iter()
@@ -71,33 +69,32 @@ fn read(tokenizer: &Tokenizer, tokens: &[TokenId]) -> Result<Prompt, TextError> 
     if let Some(last) = texts.last_mut() {
         last.push_str(detokenizer.finish());
     }
-    Ok(Prompt { tokens: tokens.to_vec(), texts, ..Prompt::default() })
+    Ok(TracedPrompt { tokens: tokens.to_vec(), texts, ..TracedPrompt::default() })
 }
 
 fn decode<V: Verifier, D: Drafter>(
-    decoder: &mut Decoder<V, Recorded<D>>,
-    session: &mut [Session; 1],
+    decoder: &mut Decoder<V, RecordingDrafter<D>>,
+    session: &mut Session,
     trace: &mut Trace,
     mut detokenizer: Detokenizer,
     watch: &mut dyn FnMut(&Session) -> ControlFlow<()>,
 ) -> Result<(), TraceError> {
-    while session[0].finish_reason().is_none() {
-        let before = session[0].stats().time;
-        let read = session[0].prefilled();
-        decoder.step_one(&mut session[0])?;
-        let session = &mut session[0];
+    while session.finish_reason().is_none() {
+        let before = session.stats().time;
+        let read = session.prefilled();
+        decoder.step_one(session)?;
         let mut texts = Vec::with_capacity(session.new_tokens().len());
         for &token in session.new_tokens() {
             texts.push(detokenizer.push(token)?.to_owned());
         }
         if read < session.prompt_len() {
-            let Prompt { scored, ranked, drawn, text, seconds, .. } = &mut trace.prompt;
+            let TracedPrompt { scored, ranked, sampled, text, seconds, .. } = &mut trace.prompt;
             let Recording { nodes, ranked: more } = decoder.drafter().last();
             scored.extend(nodes.iter().map(|node| read + node));
             ranked.width = more.width;
             ranked.ids.extend_from_slice(&more.ids);
             ranked.logits.extend_from_slice(&more.logits);
-            *drawn = session.new_tokens().first().copied();
+            *sampled = session.new_tokens().first().copied();
             *text = texts.concat();
             *seconds = session.stats().time.prefill.as_secs_f64();
         } else {
@@ -113,19 +110,19 @@ fn decode<V: Verifier, D: Drafter>(
     Ok(())
 }
 
-/// The pass that `session` has just made over a draft.
-fn step(session: &Session, ranked: Ranked, several: bool, texts: Vec<String>, before: Times) -> Step {
-    let (tree, walk, after) = (session.tree(), session.accepted_path(), session.stats().time);
+/// The last decoding step of `session`.
+fn step(session: &Session, ranked: Ranked, several: bool, texts: Vec<String>, before: Times) -> TraceStep {
+    let (tree, accepted, after) = (session.tree(), session.accepted_path(), session.stats().time);
     let since =
         |part: fn(&Times) -> std::time::Duration| part(&after).saturating_sub(part(&before)).as_secs_f64();
-    Step {
+    TraceStep {
         tokens: tree.tokens().to_vec(),
         parents: tree.parents().to_vec(),
         chances: tree.nodes().map(|node| tree.probability(node).map(thousandths)).collect(),
         sources: if several { tree.labels().to_vec() } else { Vec::new() },
         ranked,
-        path: walk.nodes.iter().map(|node| node.index()).collect(),
-        drawn: walk.sampled.clone(),
+        path: accepted.nodes.iter().map(|node| node.index()).collect(),
+        sampled: accepted.sampled.clone(),
         emitted: texts.len(),
         texts,
         seconds: TimeSplit {
@@ -138,11 +135,11 @@ fn step(session: &Session, ranked: Ranked, several: bool, texts: Vec<String>, be
     }
 }
 
-/// Names every token that occurs.
+/// Adds the labels of all tokens.
 fn name_tokens(trace: &mut Trace, tokenizer: &Tokenizer) {
     let Trace { labels, specials, prompt, steps, .. } = trace;
-    let steps = steps.iter().flat_map(|step| step.tokens.iter().chain(&step.ranked.ids).chain(&step.drawn));
-    for &token in prompt.tokens.iter().chain(&prompt.ranked.ids).chain(&prompt.drawn).chain(steps) {
+    let steps = steps.iter().flat_map(|step| step.tokens.iter().chain(&step.ranked.ids).chain(&step.sampled));
+    for &token in prompt.tokens.iter().chain(&prompt.ranked.ids).chain(&prompt.sampled).chain(steps) {
         labels.entry(token).or_insert_with(|| {
             let (label, special) = label(tokenizer, token);
             if special {

@@ -1,6 +1,6 @@
-/* Elements. Whatever a prompt or a model said is put in as text, never as markup. */
+/* Elements. Text of prompts and models is inserted as text, never as markup. */
 
-/** Colours of sources and of parts of the time, which are told apart in light and dark and by most eyes. */
+/** Colours of sources and time parts, distinguishable in light and dark and by most colour-blind readers. */
 const COLOURS = ["#0072b2", "#e08a00", "#009e73", "#c4649a", "#56a9d9", "#d55e00", "#8f8400", "#7d7d7d"];
 
 const by = (id) => document.getElementById(id);
@@ -12,7 +12,7 @@ function make(tag, className, text) {
   return made;
 }
 
-/** A paragraph of words and of tokens; a token is `[label]`. */
+/** A paragraph of words and tokens; a token is written `[label]`. */
 function sentence(...parts) {
   const paragraph = make("p");
   for (const part of parts) {

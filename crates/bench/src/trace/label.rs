@@ -1,13 +1,13 @@
-//! Tokens as they are shown: whitespace visible, half a character as its bytes.
+//! Labels of tokens: white space is visible, incomplete characters are shown as bytes.
 
 use std::fmt::Write as _;
 
 use upcycle_core::TokenId;
 use upcycle_text::Tokenizer;
 
-/// How a token is shown, and whether it is no part of the text.
+/// The label of a token, and whether it is special.
 ///
-/// A special token has its name, an id without any token its number.
+/// A special token is shown by its name, an id without a token by its number.
 pub(super) fn label(tokenizer: &Tokenizer, token: TokenId) -> (String, bool) {
     match tokenizer.token_bytes(token) {
         Ok(bytes) if !bytes.is_empty() => (visible(bytes), false),
@@ -15,13 +15,13 @@ pub(super) fn label(tokenizer: &Tokenizer, token: TokenId) -> (String, bool) {
     }
 }
 
-/// Bytes as text in which everything can be seen.
+/// Bytes as text without invisible characters.
 fn visible(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
-    let mut half = Vec::new();
+    let mut incomplete = Vec::new();
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            flush(&mut half, &mut shown);
+            flush(&mut incomplete, &mut shown);
             match character {
                 ' ' => shown.push('·'),
                 '\n' => shown.push('↵'),
@@ -33,24 +33,24 @@ fn visible(bytes: &[u8]) -> String {
                 other => shown.push(other),
             }
         }
-        half.extend_from_slice(chunk.invalid());
+        incomplete.extend_from_slice(chunk.invalid());
     }
-    flush(&mut half, &mut shown);
+    flush(&mut incomplete, &mut shown);
     shown
 }
 
-/// Writes the bytes of half a character: `<E2 80>`.
-fn flush(half: &mut Vec<u8>, shown: &mut String) {
-    for (index, byte) in half.iter().enumerate() {
+/// Writes the bytes of an incomplete character: `<E2 80>`.
+fn flush(incomplete: &mut Vec<u8>, shown: &mut String) {
+    for (index, byte) in incomplete.iter().enumerate() {
         let _ = write!(shown, "{}{byte:02X}", if index == 0 { '<' } else { ' ' });
     }
-    if !half.is_empty() {
+    if !incomplete.is_empty() {
         shown.push('>');
     }
-    half.clear();
+    incomplete.clear();
 }
 
-/// Whether a character leaves no mark of its own, or changes how others are laid out.
+/// Whether a character is invisible or changes the layout of others.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || character.is_whitespace()
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_spelled_out() {
+    fn invisible_characters_are_spelled_out() {
         assert_eq!(visible(b" the"), "·the");
         assert_eq!(visible(b"\t\r\n\n"), "⇥␍↵↵");
         assert_eq!(visible("é漢😀".as_bytes()), "é漢😀");

@@ -1,17 +1,17 @@
 "use strict";
 
 /**
- * Rows for the nodes of a tree that grows to the right: a node stands beside its first child, so that the path of first
- * children is a straight line, and subtrees stand below each other as close as their outlines allow (as in Reingold and
- * Tilford, "Tidier drawings of trees", 1981). Without recursion, so that a chain may be as long as it likes.
+ * Places the nodes of a tree that grows to the right. A node is in the row of its first child, and subtrees are below each
+ * other as close as their outlines allow (Reingold and Tilford, "Tidier drawings of trees", 1981). Not recursive, so chains
+ * may be long.
  *
- * `children[i]`: the children of node i from top to bottom, each with a greater index than i.
- * Returns `[nodes]`: the row of each node, in heights of a node, from 0.
+ * `children[i]`: the children of node i from top to bottom, each with an index above i.
+ * Returns `[nodes]`: the row of each node in node heights, from 0.
  */
 function placeRows(children) {
   const SIBLINGS = 1;
   const COUSINS = 1.2;
-  // Of each subtree, by depth below its root: the first and the last row that it takes, its root at row 0.
+  // The first and last row of each subtree by depth, with its root at row 0.
   const tops = [];
   const bottoms = [];
   const offset = new Array(children.length).fill(0);
@@ -39,7 +39,7 @@ function placeRows(children) {
   return rows;
 }
 
-/** Lefts for the nodes: one column for each depth, as wide as its widest node. `gap` is the room for edges. */
+/** The left edges of the nodes: one column per depth, as wide as its widest node. `gap` is the space for edges. */
 function placeColumns(depths, widths, gap) {
   const columns = [];
   depths.forEach((depth, node) => { columns[depth] = Math.max(columns[depth] || 0, widths[node]); });

@@ -1,4 +1,4 @@
-/* The text, the step at hand, and the ways to another. */
+/* The text, the current step, and navigation. */
 
 function writePrompt() {
   const { tokens, texts } = trace.prompt;
@@ -9,12 +9,12 @@ function writePrompt() {
 
 const pieces = frames.flatMap((frame, index) => frame.texts.map((text, at) => ({
   frame: index,
-  text: isSpecial.has(frame.drawn[at]) ? label(frame.drawn[at]) : text,
-  kind: `token ${at === frame.drawn.length - 1 ? "own" : "accepted"} ${isSpecial.has(frame.drawn[at]) ? "special" : ""}`,
+  text: isSpecial.has(frame.sampled[at]) ? label(frame.sampled[at]) : text,
+  kind: `token ${at === frame.sampled.length - 1 ? "bonus" : "accepted"} ${isSpecial.has(frame.sampled[at]) ? "special" : ""}`,
 })));
 if (trace.rest) pieces.push({ frame: lastFrame, text: trace.rest, kind: "token" });
 
-/** Writes the text up to the step at hand, with as few changes as it takes. */
+/** Writes the text up to the current step with few changes to the page. */
 function showText() {
   const answer = by("answer");
   const held = answer.children;
@@ -27,9 +27,9 @@ function showText() {
   for (let at = held.length - 1; at >= 0 && pieces[at].frame === step; at--) held[at].classList.add("now");
 }
 
-/** The step as one sentence, for those who do not see the tree. */
+/** Announces the step for screen readers. */
 function announce(frame) {
-  const words = frame.drawn.slice(0, frame.emitted).map(label).join(" ");
+  const words = frame.sampled.slice(0, frame.emitted).map(label).join(" ");
   by("said").textContent = step === 0
     ? `Prompt read; first token: ${words}`
     : `Step ${step} of ${lastFrame}: ${frame.accepted} of ${frame.tokens.length - 1} drafted tokens accepted, `
@@ -40,11 +40,11 @@ function announce(frame) {
 
 let step = -1;
 
-/** Browsers refuse to be told a new address hundreds of times in a row, so it waits until the step stands still. */
+/** Browsers limit changes of the address, so it changes only after the step has rested. */
 const ADDRESS_MS = 350;
 let address;
 
-/** Shows a step; one that does not exist is the nearest that does. */
+/** Shows a step, or the nearest one that exists. */
 function go(to) {
   const wanted = Math.min(Math.max(Math.trunc(to), 0), lastFrame);
   if (Number.isNaN(wanted) || wanted === step) return;
@@ -60,14 +60,14 @@ function go(to) {
   by("slider").setAttribute("aria-valuetext", `step ${step} of ${lastFrame}`);
   by("number").value = step;
   for (const [id, off] of [["first", step === 0], ["previous", step === 0], ["next", step === lastFrame], ["last", step === lastFrame]]) {
-    // Not `disabled`, which would take the focus away from who gets to the end with the keyboard.
+    // Not `disabled`: that would take the focus from keyboard users at the last step.
     by(id).setAttribute("aria-disabled", String(off));
   }
   document.title = `Step ${step} of ${lastFrame} · Upcycle trace`;
   clearTimeout(address);
   address = setTimeout(() => history.replaceState(null, "", `#step=${step}`), ADDRESS_MS);
   if (step === lastFrame) play(false);
-  // Last, so that the page is laid out once.
+  // At the end, so that the layout is computed once.
   by("text").scrollTop = by("text").scrollHeight;
   by("tree").parentElement.scrollLeft = 0;
 }
@@ -75,7 +75,7 @@ function go(to) {
 const PLAY_MS = 900;
 let timer;
 
-/** Steps on by itself until the end, or no more. */
+/** Starts or stops automatic stepping. */
 function play(on) {
   clearInterval(timer);
   timer = undefined;
@@ -123,14 +123,14 @@ function listen() {
   listenToTree();
 }
 
-/* How much each step emitted, over the slider */
+/* The number of emitted tokens of each step, above the slider */
 
 function drawBars() {
   const most = Math.max(...frames.map((frame) => frame.emitted), 1);
   by("bars").setAttribute("viewBox", `0 0 ${Math.max(lastFrame, 1)} ${most}`);
   const bar = (index, from, to) => (to > from ? `M${index} ${most - from}V${most - to}` : "");
-  const [own, accepted] = by("bars").children;
-  own.setAttribute("d", frames.map((frame, index) => bar(index, frame.accepted, frame.emitted)).join(""));
+  const [bonus, accepted] = by("bars").children;
+  bonus.setAttribute("d", frames.map((frame, index) => bar(index, frame.accepted, frame.emitted)).join(""));
   accepted.setAttribute("d", frames.map((frame, index) => bar(index, 0, frame.accepted)).join(""));
   sizeBars();
 }
@@ -147,13 +147,13 @@ function start() {
   const emitted = frames[lastFrame].running;
   const mean = lastFrame ? ((emitted - frames[0].running) / lastFrame).toFixed(2) : "0";
   by("about").textContent = `${about.model} on ${about.backend}; drafter ${about.drafter}`
-    + (about.learns === "nothing" ? "" : `, ${k} candidates a row`)
-    + `; ${trace.greedy ? "greedy" : "sampled"}. ${emitted} tokens in ${lastFrame} steps, ${mean} a step; ended by ${finish}.`;
+    + (about.learns === "nothing" ? "" : `, ${k} candidates per row`)
+    + `; ${trace.greedy ? "greedy" : "sampled"}. ${emitted} tokens in ${lastFrame} steps, ${mean} per step; ended by ${finish}.`;
   by("version").textContent = `Upcycle ${version}`;
   by("slider").max = lastFrame;
   by("number").max = lastFrame;
   by("count").textContent = `of ${lastFrame}`;
-  by("cut-key").hidden = frames.every((frame) => frame.emitted === frame.drawn.length);
+  by("cut-key").hidden = frames.every((frame) => frame.emitted === frame.sampled.length);
   by("chance-key").hidden = trace.steps.every(({ chances }) => chances.slice(1).every((chance) => chance === null));
   by("sources").hidden = sources.length === 0;
   by("sources").append(...sources.map((name, source) => {

@@ -1,50 +1,50 @@
-/* What is said of a node, of a step, and of the rows that the drafter learned from. */
+/* The panels: a node, a step, and the rows that the drafter learned from. */
 
-/** How a node's token stands among what the model ranked after its parent. */
+/** The rank of a node's token after its parent. */
 function rankOf(tree, node) {
   const parent = tree.parents[node];
   const row = ranking(tree, parent);
   const rank = row.findIndex(({ token }) => token === tree.tokens[node]);
   const after = [label(tree.tokens[parent])];
-  if (rank < 0) return sentence(`It is not among the ${row.length} tokens that the model ranked highest after `, after, ".");
+  if (rank < 0) return sentence(`It is not among the model's ${row.length} best tokens after `, after, ".");
   if (rank === 0) return sentence("It is the model's first choice after ", after, ".");
   const below = (row[0].logit - row[rank].logit).toFixed(2);
-  return sentence(`It is the model's choice number ${rank + 1} after `, after, `, ${below} below the first.`);
+  return sentence(`It is number ${rank + 1} in the model's ranking after `, after, `, ${below} below the first.`);
 }
 
-/** Why a node is kept or not. */
+/** Why a node was accepted or rejected. */
 function verdict(tree, node) {
   const name = (other) => [label(tree.tokens[other])];
   const parent = tree.parents[node];
   switch (tree.states[node]) {
     case "root":
       return sentence(step === 0
-        ? "The last token of the prompt: reading it gives the first token of the answer."
-        : "The last token before this step; the drafts hang from it.");
+        ? "The last token of the prompt. Its row gives the first token of the answer."
+        : "The last token before this step, and the root of the draft tree.");
     case "accepted":
-      return sentence("Accepted: after ", name(parent), " the model itself drew this token.");
-    case "own":
-      return sentence("The model's own draw after ", name(parent),
-        tree.children[parent].length > 1 ? ", which no draft there held. " : ", where nothing was drafted. ",
+      return sentence("Accepted: after ", name(parent), " the model chose this token.");
+    case "bonus":
+      return sentence("The bonus token: the model chose it after ", name(parent),
+        tree.children[parent].length > 1 ? ", where it was not drafted. " : ", where nothing was drafted. ",
         step < lastFrame ? "It is the root of the next step." : "It is the last token.");
     case "cut":
-      return sentence(`Drawn by the model too, but the text had ended before it (${trace.finish}).`);
+      return sentence(`The model chose it too, but the text ended before it (${trace.finish}).`);
     default: {
       let top = node;
-      while (!tree.walk.has(tree.parents[top])) top = tree.parents[top];
+      while (!tree.pathIndex.has(tree.parents[top])) top = tree.parents[top];
       const above = tree.parents[top];
-      const drew = tree.frame.drawn[tree.walk.get(above)];
-      const facts = [" the model drew ", [label(drew)], "."];
+      const sampledToken = tree.frame.sampled[tree.pathIndex.get(above)];
+      const facts = [" the model chose ", [label(sampledToken)], "."];
       return top === node
         ? sentence("Rejected: after ", name(above), ...facts)
-        : sentence("Never reached: it hangs from ", name(top), ", but after ", name(above), ...facts);
+        : sentence("Never reached: it follows ", name(top), ", but after ", name(above), ...facts);
     }
   }
 }
 
-/** One candidate: as wide as it is likely against the first. */
-function candidateItem({ token, logit }, best, isDrawn, isDrafted) {
-  const item = make("li", `${isDrawn ? "drawn" : ""} ${isDrafted ? "drafted" : ""}`);
+/** One candidate. The width of its bar is its probability relative to the first. */
+function candidateItem({ token, logit }, best, isSampled, isDrafted) {
+  const item = make("li", `${isSampled ? "sampled" : ""} ${isDrafted ? "drafted" : ""}`);
   const weight = item.appendChild(make("span", "weight"));
   weight.style.width = `${Math.max(0.5, 100 * Math.exp(logit - best))}%`;
   item.append(make("span", "label", label(token)));
@@ -53,34 +53,34 @@ function candidateItem({ token, logit }, best, isDrawn, isDrafted) {
   return item;
 }
 
-/** All that is known of a node. */
+/** The details of a node. */
 function nodeDetails(tree, node, route) {
   const shown = [make("h3", "", label(tree.tokens[node])), verdict(tree, node)];
   const { chances, sources } = tree.frame;
-  const isDraft = node > 0 && node !== tree.own;
+  const isDraft = node > 0 && node !== tree.bonus;
   if (isDraft && (chances[node] !== null || sources[node])) {
-    const chance = chances[node] === null ? "Drafted" : `Drafted with probability ${chances[node].toFixed(3)}`;
+    const chance = chances[node] === null ? "Drafted" : `Drafted with predicted probability ${chances[node].toFixed(3)}`;
     shown.push(sentence(sources[node] ? `${chance} by ${sourcesOf(sources[node]).join(", ")}.` : `${chance}.`));
   }
-  // Where the first choice is always drawn, that says the same as the verdict.
-  const isDrawn = tree.walk.has(node) || node === tree.own;
-  if (node > 0 && !(trace.greedy && isDrawn)) shown.push(rankOf(tree, node));
+  // In greedy decoding the verdict already says it.
+  const isSampled = tree.pathIndex.has(node) || node === tree.bonus;
+  if (node > 0 && !(trace.greedy && isSampled)) shown.push(rankOf(tree, node));
   const row = ranking(tree, node);
   if (!row.length) return shown;
-  const drew = choice(tree, node);
-  const isDrafted = (token) => tree.children[node].some((child) => child !== tree.own && tree.tokens[child] === token);
-  shown.push(sentence("What the model ranked after it, with logits:"));
+  const sampledToken = choice(tree, node);
+  const isDrafted = (token) => tree.children[node].some((child) => child !== tree.bonus && tree.tokens[child] === token);
+  shown.push(sentence("The model's ranking after it, with logits:"));
   const list = make("ol");
-  list.append(...row.map((one) => candidateItem(one, row[0].logit, one.token === drew, isDrafted(one.token))));
-  if (!row.some(({ token }) => token === drew)) list.append(sentence("It drew ", [label(drew)], ", which is not among these."));
+  list.append(...row.map((one) => candidateItem(one, row[0].logit, one.token === sampledToken, isDrafted(one.token))));
+  if (!row.some(({ token }) => token === sampledToken)) list.append(sentence("It chose ", [label(sampledToken)], ", which is not among these."));
   shown.push(list, routeSentence(tree, node, route));
   return shown;
 }
 
-/** Where the model's own choices lead. */
+/** The path of the model's choices. */
 function routeSentence(tree, node, { nodes, token }) {
   const parts = nodes.flatMap((next, index) => [index ? " → " : "", [label(tree.tokens[next])]]);
-  if (tree.walk.has(node)) return sentence("From here the model went on: ", ...parts, ".");
+  if (tree.pathIndex.has(node)) return sentence("From here the model went on: ", ...parts, ".");
   const way = trace.greedy ? "From here the model would go on: " : "From here the model's first choices are: ";
   return sentence(way, ...parts, nodes.length ? " → " : "", [label(token)], ", which is not in the tree.");
 }
@@ -90,7 +90,7 @@ function time(seconds) {
   return seconds < 1 ? `${(1000 * seconds).toFixed(seconds < 0.01 ? 2 : seconds < 0.1 ? 1 : 0)} ms` : `${seconds.toFixed(2)} s`;
 }
 
-/** The figures of a step. */
+/** The numbers of a step. */
 function showFigures(frame) {
   const parts = Object.entries(frame.seconds);
   const total = parts.reduce((sum, [, seconds]) => sum + seconds, 0);
@@ -100,7 +100,7 @@ function showFigures(frame) {
       ["drafted", frame.tokens.length - 1],
       ["accepted", frame.accepted],
       ["emitted", frame.emitted],
-      ["tokens a step so far", ((frame.running - frames[0].running) / step).toFixed(2)],
+      ["tokens per step so far", ((frame.running - frames[0].running) / step).toFixed(2)],
       ["tokens so far", frame.running],
       ["time", time(total)],
     ];
@@ -123,25 +123,25 @@ function showFigures(frame) {
 
 const ROWS = {
   matrix: {
-    title: "Rows written into the matrix",
-    note: "Every row that the model scored goes back, rejected drafts too: the token, then what the model ranked "
-      + "highest after it. Later drafts are looked up here.",
-    prompt: "This drafter learns from drafts alone: no row of the prompt is written.",
+    title: "Rows written to the matrix",
+    note: "Every scored row is stored, including those of rejected drafts: a token, then the model's best candidates "
+      + "after it. Later drafts are looked up here.",
+    prompt: "This drafter learns only from draft trees, so no row of the prompt is written.",
   },
   rows: {
-    title: "What the drafter learned from",
-    note: "Every row that the model scored, rejected drafts too: the tokens up to it, then what the model ranked "
-      + "highest after them.",
-    prompt: "The rows of the prompt: the tokens up to each, then what the model ranked highest after them.",
+    title: "Rows that the drafter learned from",
+    note: "Every scored row, including those of rejected drafts: the tokens up to it, then the model's best "
+      + "candidates after them.",
+    prompt: "The rows of the prompt: the tokens up to each, then the model's best candidates after them.",
   },
   nothing: {
-    title: "What the model ranked",
-    note: "This drafter learns nothing from it: plain decoding throws all but the first away.",
-    prompt: "This drafter learns nothing from it.",
+    title: "The model's ranking",
+    note: "This drafter does not learn from rankings: everything except the chosen token is discarded.",
+    prompt: "This drafter does not learn from rankings.",
   },
 };
 
-/** For each frame: the rows, by key in the order in which they first stand there, each as it was written last. */
+/** For each frame the rows that were written, in order of first appearance, each with its last content. */
 const learned = frames.map((frame, index) => {
   const prompt = index === 0;
   const { k, prompt: { tokens, scored, ranked } } = trace;
@@ -167,7 +167,7 @@ const learned = frames.map((frame, index) => {
     return [...rows.values()];
   }
   frame.tokens.forEach((_, at) => write(at, at, at > 0 ? frame.tokens[frame.parents[at]] : undefined));
-  // The accepted path once more, so that a token which stands twice keeps the row of the path.
+  // The accepted path is written again, so that a token that occurs twice keeps the row of the path.
   if (perToken) {
     const times = new Map([...rows].map(([key, row]) => [key, row.times]));
     frame.path.forEach((at) => write(at, at));
@@ -176,7 +176,7 @@ const learned = frames.map((frame, index) => {
   return [...rows.values()];
 });
 
-/** What each row of a matrix held before, as far as this trace knows. */
+/** The previous content of each matrix row, as far as this trace shows it. */
 if (trace.about.learns === "matrix") {
   const held = new Map();
   for (const row of learned.flat()) {
@@ -192,10 +192,10 @@ function showRows() {
   by("rows-title").textContent = title;
   let said = step === 0 ? prompt : note;
   if (trace.about.learns === "matrix" && rows.length) {
-    const fresh = rows.filter(({ previous }) => !previous).length;
+    const added = rows.filter(({ previous }) => !previous).length;
     const same = rows.filter(({ ids, previous }) => previous && ids.join() === previous.join()).length;
-    said += ` ${rows.length} here: ${fresh} for the first time in this text, ${rows.length - fresh - same} changed `
-      + `(what is new stands out), ${same} as before.`;
+    said += ` ${rows.length} rows: ${added} for the first time in this text, ${rows.length - added - same} changed `
+      + `(new candidates are highlighted), ${same} unchanged.`;
   }
   by("rows-note").textContent = said;
   by("rows").replaceChildren(...rows.map(({ token, before, times, lit, ids, previous }) => {

@@ -1,7 +1,7 @@
-/* The draft tree: buttons over the lines between them. */
+/* The draft tree: nodes are buttons, drawn over the edges. */
 
 const NODE_HEIGHT = 24;
-/** From row to row; the marks of several sources need room. */
+/** The distance of rows; the dots of several sources need space. */
 const ROW = trace.sources.length ? 33 : 29;
 const GAP = 34;
 const LABEL_MOST = 132;
@@ -31,15 +31,15 @@ const STATES = {
   root: "last token so far",
   accepted: "accepted",
   rejected: "rejected",
-  own: "the model's own draw",
+  bonus: "bonus token",
   cut: "after the end of the text",
 };
 
-let drawn;
+let current;
 
 function drawTree(frame) {
   const tree = treeOf(frame);
-  const chances = tree.tokens.map((_, node) => (node > 0 && node !== tree.own ? frame.chances[node] : null));
+  const chances = tree.tokens.map((_, node) => (node > 0 && node !== tree.bonus ? frame.chances[node] : null));
   const widths = tree.tokens.map((token, node) => {
     const text = Math.min(LABEL_MOST, widthOf(label(token), "700 13px"));
     const least = 16 + 8 * sourcesOf(frame.sources[node] ?? 0).length;
@@ -72,19 +72,19 @@ function drawTree(frame) {
   by("tree").replaceChildren(picture, ...buttons);
   by("tree").style.width = `${width}px`;
   by("tree").style.height = `${Math.max(...rows) * ROW + NODE_HEIGHT}px`;
-  const edge = { rejected: [], accepted: [], own: [], cut: [] };
+  const edge = { rejected: [], accepted: [], bonus: [], cut: [] };
   tree.tokens.forEach((_, node) => { if (node > 0) edge[tree.states[node]].push(node); });
-  const [plain, lit, own] = picture.children;
+  const [plain, lit, bonus] = picture.children;
   plain.setAttribute("d", edges(tree, [...edge.rejected, ...edge.cut]));
   lit.setAttribute("d", edges(tree, edge.accepted));
-  own.setAttribute("d", edges(tree, edge.own));
-  drawn = tree;
-  // Where the walk ended is what tells most about a step.
+  bonus.setAttribute("d", edges(tree, edge.bonus));
+  current = tree;
+  // Select the last emitted node: it shows most about a step.
   select(frame.path[Math.min(frame.emitted, frame.path.length - 1)]);
   if (hadFocus) buttons[selected].focus();
 }
 
-/** The lines from their parents to these nodes, as the data of a path. */
+/** The edges from their parents to these nodes, as path data. */
 function edges(tree, nodes) {
   return nodes.map((node) => {
     const parent = tree.parents[node];
@@ -96,28 +96,28 @@ function edges(tree, nodes) {
 }
 
 let selected = 0;
-/** The node whose details stand in the panel: the selected one, or the one under the pointer. */
+/** The node in the panel: the selected one or the one under the pointer. */
 let shown = 0;
 
-/** Chooses a node: its details stay until another is chosen or the step changes. */
+/** Selects a node until another is selected or the step changes. */
 function select(node) {
-  drawn.buttons[selected]?.setAttribute("tabindex", "-1");
+  current.buttons[selected]?.setAttribute("tabindex", "-1");
   selected = node;
-  drawn.buttons[node].tabIndex = 0;
+  current.buttons[node].tabIndex = 0;
   showNode(node);
 }
 
-/** Shows a node's details, and where the model's own choices lead from it. */
+/** Shows the details of a node and the path of the model's choices from it. */
 function showNode(node) {
   shown = node;
-  drawn.buttons.forEach((button, other) => button.classList.toggle("chosen", other === node));
-  const route = node === drawn.own ? { nodes: [] } : routeFrom(drawn, node);
-  // The accepted path is lit already.
-  by("tree").querySelector(".route").setAttribute("d", edges(drawn, drawn.walk.has(node) ? [] : route.nodes));
-  by("node").replaceChildren(...nodeDetails(drawn, node, route));
+  current.buttons.forEach((button, other) => button.classList.toggle("chosen", other === node));
+  const route = node === current.bonus ? { nodes: [] } : routeFrom(current, node);
+  // The accepted path is already highlighted.
+  by("tree").querySelector(".route").setAttribute("d", edges(current, current.pathIndex.has(node) ? [] : route.nodes));
+  by("node").replaceChildren(...nodeDetails(current, node, route));
 }
 
-/** The nodes as one reads them: each before what hangs from it. */
+/** The nodes in depth-first order. */
 function readingOrder(tree) {
   const order = [];
   const open = [0];
@@ -131,8 +131,8 @@ function readingOrder(tree) {
 
 function listenToTree() {
   const nodeAt = (event) => event.target.closest("button")?.dataset.node;
-  // `pointermove`, not `pointerover`: the latter also comes when the tree scrolls under a pointer that lies still, as it
-  // does when the focus moves by keyboard, and would take the panel from the node that has the focus.
+  // Not `pointerover`: it also fires when the tree scrolls under a resting pointer, for example after a key press, and
+  // would take the panel from the focused node.
   by("tree").addEventListener("pointermove", (event) => {
     const node = nodeAt(event);
     if (node && Number(node) !== shown) showNode(Number(node));
@@ -144,7 +144,7 @@ function listenToTree() {
     const way = { ArrowUp: -1, ArrowDown: 1 }[event.key];
     if (!way || !nodeAt(event)) return;
     event.preventDefault();
-    const order = readingOrder(drawn);
-    drawn.buttons[order[order.indexOf(selected) + way]]?.focus();
+    const order = readingOrder(current);
+    current.buttons[order[order.indexOf(selected) + way]]?.focus();
   });
 }

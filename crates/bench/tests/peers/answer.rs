@@ -2,26 +2,25 @@
 
 use serde_json::json;
 use upcycle_bench::peers::{LlamaServer, PeerAnswer, PeerError};
-use upcycle_core::{Sampling, SamplingConfig};
 
 use crate::fake::{Http, Reply, Script, sound};
 
 const PROMPT: [u32; 3] = [11, 12, 13];
 
-/// A server that answers with `replies`, and what must live as long as it.
+/// A server that answers with `replies`, and the values that must outlive it.
 fn server(replies: Vec<Reply>) -> (LlamaServer, Http, Script) {
     let http = Http::new(200, replies);
     let script = Script::listening(http.port);
     (script.start().unwrap(), http, script)
 }
 
-/// What one question comes to.
+/// Sends one request.
 fn ask(server: &mut LlamaServer) -> Result<PeerAnswer, PeerError> {
     server.answer(&PROMPT, 16)
 }
 
 #[test]
-fn a_good_answer_is_its_tokens_and_the_servers_timings() {
+fn an_answer_has_its_tokens_and_the_times_of_the_server() {
     let (mut server, _http, _script) = server(vec![sound(3, &[4, 5, 6]), sound(3, &[7])]);
     assert_eq!(
         ask(&mut server).unwrap(),
@@ -41,7 +40,7 @@ fn a_good_answer_is_its_tokens_and_the_servers_timings() {
 }
 
 #[test]
-fn a_greedy_question_asks_for_the_highest_logit_of_a_prompt_read_anew() {
+fn a_greedy_request_reads_the_whole_prompt_and_takes_the_highest_logit() {
     let (mut server, http, _script) = server(vec![sound(3, &[4])]);
     ask(&mut server).unwrap();
     let asked = &http.asked()[0];
@@ -61,37 +60,7 @@ fn a_greedy_question_asks_for_the_highest_logit_of_a_prompt_read_anew() {
 }
 
 #[test]
-fn a_sampling_question_carries_its_settings() {
-    let (mut server, http, _script) = server(vec![sound(3, &[4])]);
-    let config = SamplingConfig {
-        temperature: 0.5,
-        top_k: 40,
-        top_p: 0.75,
-        min_p: 0.25,
-        repeat_penalty: 1.5,
-        seed: (1 << 32) + 6,
-        stream: 0,
-    };
-    server.sample(&PROMPT, usize::MAX, Sampling::new(config).unwrap()).unwrap();
-    let asked = &http.asked()[0];
-    for (field, value) in [
-        ("n_predict", json!(i32::MAX)),
-        ("samplers", json!(["penalties", "temperature", "top_k", "top_p", "min_p"])),
-        ("temperature", json!(0.5)),
-        ("top_k", json!(40)),
-        ("top_p", json!(0.75)),
-        ("min_p", json!(0.25)),
-        ("repeat_penalty", json!(1.5)),
-        ("repeat_last_n", json!(64)),
-        // 2^32 - 1 stands for a random seed, so that seeds are taken modulo it.
-        ("seed", json!(7)),
-    ] {
-        assert_eq!(asked[field], value, "{field}");
-    }
-}
-
-#[test]
-fn nonsense_is_told_as_such_with_what_was_answered_and_the_server_goes_on() {
+fn an_invalid_answer_is_shown_and_the_server_continues() {
     let bad = |text: &str| Reply::With(200, text.to_owned());
     let (mut server, _http, _script) = server(vec![
         bad("{\"tokens\": [1, 2"),
@@ -104,7 +73,7 @@ fn nonsense_is_told_as_such_with_what_was_answered_and_the_server_goes_on() {
     ]);
     for shown in ["{\"tokens\": [1, 2", "<html>", "1 2 3", "content", "prompt_n"] {
         match ask(&mut server) {
-            Err(error @ PeerError::Nonsense { .. }) => {
+            Err(error @ PeerError::InvalidAnswer { .. }) => {
                 assert!(error.to_string().contains(shown), "{error}");
             }
             other => panic!("{other:?}"),
@@ -114,20 +83,22 @@ fn nonsense_is_told_as_such_with_what_was_answered_and_the_server_goes_on() {
 }
 
 #[test]
-fn a_status_is_told_with_the_servers_words() {
+fn an_error_status_shows_the_message_of_the_server() {
     let refusal = r#"{"error":{"code":500,"message":"no slot is free","type":"server_error"}}"#;
     let (mut server, _http, _script) =
         server(vec![Reply::With(500, refusal.to_owned()), Reply::With(404, "gone".to_owned())]);
-    for (expected, words) in [(500, "no slot is free"), (404, "gone")] {
+    for (expected, log_tail) in [(500, "no slot is free"), (404, "gone")] {
         match ask(&mut server) {
-            Err(PeerError::Status { status, message }) => assert_eq!((status, &*message), (expected, words)),
+            Err(PeerError::Status { status, message }) => {
+                assert_eq!((status, &*message), (expected, log_tail))
+            }
             other => panic!("{other:?}"),
         }
     }
 }
 
 #[test]
-fn a_connection_that_is_cut_is_told_apart_from_a_death() {
+fn a_cut_connection_differs_from_an_ended_server() {
     let (mut server, _http, _script) = server(vec![Reply::Cut, sound(3, &[4])]);
     let cut = ask(&mut server);
     assert!(matches!(cut, Err(PeerError::Connection { .. })), "{cut:?}");
@@ -135,7 +106,7 @@ fn a_connection_that_is_cut_is_told_apart_from_a_death() {
 }
 
 #[test]
-fn a_death_in_the_middle_is_told_with_its_last_words_and_again_at_each_question() {
+fn an_unexpected_end_shows_the_log_at_every_request() {
     let folder = tempfile::tempdir().unwrap();
     let die = folder.path().join("die");
     let http = Http::new(200, vec![Reply::Die(die.clone()), sound(3, &[4])]);
@@ -144,9 +115,9 @@ fn a_death_in_the_middle_is_told_with_its_last_words_and_again_at_each_question(
     // The port still answers the second time, as it may where another program has taken it.
     for _ in 0..2 {
         match ask(&mut server) {
-            Err(PeerError::Died { status, words }) => {
+            Err(PeerError::Died { status, log_tail }) => {
                 assert_eq!(status.code(), Some(9));
-                assert!(words.ends_with("out of memory"), "{words}");
+                assert!(log_tail.ends_with("out of memory"), "{log_tail}");
             }
             other => panic!("{other:?}"),
         }
@@ -154,11 +125,11 @@ fn a_death_in_the_middle_is_told_with_its_last_words_and_again_at_each_question(
 }
 
 #[test]
-fn nothing_is_not_asked() {
+fn empty_requests_are_refused() {
     let (mut server, http, _script) = server(Vec::new());
     for (prompt, max_tokens) in [(&PROMPT[..0], 16), (&PROMPT[..], 0)] {
         let nothing = server.answer(prompt, max_tokens);
-        assert!(matches!(nothing, Err(PeerError::NothingAsked { .. })), "{nothing:?}");
+        assert!(matches!(nothing, Err(PeerError::EmptyRequest { .. })), "{nothing:?}");
     }
     assert!(http.asked().is_empty());
 }

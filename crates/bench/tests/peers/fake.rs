@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use upcycle_bench::peers::{LlamaServer, Patience, PeerError, PeerSpec};
+use upcycle_bench::peers::{LlamaServer, PeerError, PeerSpec, Timeouts};
 
 /// Nothing is waited for longer. Scripts live twice as long, so that none ends in time by itself.
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
 
 /// Bounds that no test but those of bounds should meet.
-pub(crate) const PATIENT: Patience = Patience { start: BOUND, answer: BOUND };
+pub(crate) const PATIENT: Timeouts = Timeouts { start: BOUND, answer: BOUND };
 
 /// How the thread answers `/completion`.
 #[derive(Clone, Debug)]
@@ -69,8 +69,8 @@ impl Script {
         self.start_within(PATIENT)
     }
 
-    pub(crate) fn start_within(&self, patience: Patience) -> Result<LlamaServer, PeerError> {
-        LlamaServer::start_within(patience, &program(), &self.path("model"), &PeerSpec::plain(), 1, 256)
+    pub(crate) fn start_within(&self, timeout: Timeouts) -> Result<LlamaServer, PeerError> {
+        LlamaServer::start_within(timeout, &program(), &self.path("model"), &PeerSpec::plain(), 1, 256)
     }
 }
 

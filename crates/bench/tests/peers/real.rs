@@ -57,7 +57,7 @@ fn plain_answers_are_the_same_each_time_after_a_full_prefill_and_end_with_the_en
 }
 
 #[test]
-fn every_drafter_starts_and_drafts_no_more_than_it_was_told() {
+fn every_peer_drafter_starts_and_respects_its_sizes() {
     let Some(real) = real() else { return };
     let prompt = prompt(&real.1, "Count from 1 to 30, separated by commas.");
     for drafter in PeerDrafter::ALL {

@@ -39,7 +39,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics_and_a_text_that_is_taken_is_written_as_one_that_is_the_same(
+    fn any_text_parses_without_panic_and_round_trips(
         text in prop_oneof!["\\PC{0,30}", "llama\\.cpp(:[a-z0-9-]{0,14}){0,3}(:[+0-9]{0,6}){0,3}"],
     ) {
         if let Ok(spec) = PeerSpec::parse(&text) {
@@ -48,17 +48,17 @@ proptest! {
     }
 
     #[test]
-    fn a_command_line_is_what_a_shell_makes_of_it(path in "[ -~äß\n]{1,20}") {
+    fn a_command_line_is_quoted_for_a_shell(path in "[ -~äß\n]{1,20}") {
         let spec = PeerSpec::parse("llama.cpp:ngram-mod:3:4").unwrap();
-        let line = spec.command_line(Path::new("echo words"), Path::new(&path), 2, 512);
+        let line = spec.command_line(Path::new("echo log_tail"), Path::new(&path), 2, 512);
         let script = format!("set -- {line}; printf '%s|' \"$1\" \"$3\" \"$4\"");
         let output = Command::new("sh").arg("-c").arg(script).output().unwrap();
-        prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("echo words|{path}|--host|"));
+        prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("echo log_tail|{path}|--host|"));
     }
 }
 
 #[test]
-fn an_unknown_drafter_is_told_all_that_there_are() {
+fn an_unknown_drafter_error_lists_all_drafters() {
     let error = PeerSpec::parse("llama.cpp:ngram-magic:3:4").unwrap_err();
     assert_eq!(error, PeerSpecError::UnknownDrafter { found: "ngram-magic".to_owned() });
     for drafter in PeerDrafter::ALL {
@@ -86,7 +86,7 @@ fn sizes_are_two_numbers_that_llama_server_takes() {
 }
 
 #[test]
-fn sizes_that_would_do_nothing_are_refused() {
+fn sizes_without_effect_are_refused() {
     let error = PeerSpec::parse("llama.cpp:ngram-cache:3:4").unwrap_err();
     assert!(matches!(error, PeerSpecError::FixedSizes { .. }), "{error}");
     let error = PeerSpec::parse("llama.cpp:ngram-simple:3:2").unwrap_err();

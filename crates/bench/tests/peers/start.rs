@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use upcycle_bench::peers::{LlamaServer, Patience, PeerError, PeerSpec};
+use upcycle_bench::peers::{LlamaServer, PeerError, PeerSpec, Timeouts};
 
 use crate::fake::{BOUND, Http, PID, Script, program, sound};
 
@@ -49,7 +49,7 @@ fn start(program: &Path) -> Result<LlamaServer, PeerError> {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_told_with_how_to_build_it() {
+fn a_missing_program_is_reported_with_how_to_build_it() {
     let folder = tempfile::tempdir().unwrap();
     let error = start(&folder.path().join("llama-server")).unwrap_err();
     assert!(matches!(error, PeerError::Missing { .. }), "{error}");
@@ -57,7 +57,7 @@ fn a_program_that_is_not_there_is_told_with_how_to_build_it() {
 }
 
 #[test]
-fn a_file_that_cannot_run_is_told_as_such() {
+fn a_file_that_is_not_executable_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("llama-server");
     fs::write(&file, "#!/bin/sh\n").unwrap();
@@ -68,34 +68,34 @@ fn a_file_that_cannot_run_is_told_as_such() {
 }
 
 #[test]
-fn a_program_that_says_no_version_is_not_llama_server() {
+fn a_program_without_a_version_is_not_llama_server() {
     let error = start(Path::new("/bin/echo")).unwrap_err();
-    assert!(matches!(error, PeerError::Nonsense { .. }), "{error}");
+    assert!(matches!(error, PeerError::InvalidAnswer { .. }), "{error}");
 }
 
 #[test]
-fn a_death_at_the_start_is_told_with_the_end_of_its_log() {
+fn an_end_during_the_start_shows_the_end_of_the_log() {
     let script = Script::new("seq 1000; echo 'error loading model: no tensors' >&2; exit 3\n");
     match script.start() {
-        Err(PeerError::DiedAtStart { path, status, words }) => {
+        Err(PeerError::DiedAtStart { path, status, log_tail }) => {
             assert_eq!(path, program());
             assert_eq!(status.code(), Some(3));
-            assert!(words.ends_with("999\n1000\nerror loading model: no tensors"), "{words}");
-            assert!(words.len() < 1000, "the tail of the log, not all of it");
+            assert!(log_tail.ends_with("999\n1000\nerror loading model: no tensors"), "{log_tail}");
+            assert!(log_tail.len() < 1000, "the tail of the log, not all of it");
         }
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn one_that_never_listens_and_one_that_is_never_healthy_are_ended_when_the_time_is_up() {
+fn servers_that_do_not_become_ready_are_stopped() {
     let http = Http::new(503, Vec::new());
     let silent = Script::new(&format!("{PID}echo 'loading the model'\nexec sleep 60\n"));
     let unhealthy = Script::listening(http.port);
-    let patience = Patience { start: Duration::from_secs(2), answer: BOUND };
+    let timeout = Timeouts { start: Duration::from_secs(2), answer: BOUND };
     for (script, said) in [(silent, "loading the model"), (unhealthy, "listening on")] {
-        match script.start_within(patience) {
-            Err(PeerError::NotReady { words, .. }) => assert!(words.contains(said), "{words}"),
+        match script.start_within(timeout) {
+            Err(PeerError::NotReady { log_tail, .. }) => assert!(log_tail.contains(said), "{log_tail}"),
             other => panic!("{other:?}"),
         }
         assert!(!runs(pid(&script.path("pid"))));
@@ -103,7 +103,7 @@ fn one_that_never_listens_and_one_that_is_never_healthy_are_ended_when_the_time_
 }
 
 #[test]
-fn a_server_has_a_process_group_of_its_own_and_ends_with_its_value() {
+fn a_server_has_its_own_process_group_and_ends_when_dropped() {
     let http = Http::new(200, Vec::new());
     let script = Script::listening(http.port);
     let server = script.start().unwrap();
@@ -149,7 +149,7 @@ fn a_server_ends_when_its_parent_is_killed() {
 }
 
 #[test]
-fn nothing_in_the_environment_sets_a_server_up_or_stands_between() {
+fn the_environment_does_not_affect_a_server() {
     if std::env::var_os(AGAIN).is_some() {
         let http = Http::new(200, vec![sound(1, &[4])]);
         let script = Script::new(&format!(
@@ -164,8 +164,7 @@ fn nothing_in_the_environment_sets_a_server_up_or_stands_between() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut command =
-        again("start::nothing_in_the_environment_sets_a_server_up_or_stands_between", folder.path());
+    let mut command = again("start::the_environment_does_not_affect_a_server", folder.path());
     command.env("LLAMA_ARG_N_PREDICT", "1").env("GGML_TEST", "1");
     // A proxy that nobody answers for.
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {

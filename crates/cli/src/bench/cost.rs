@@ -7,55 +7,53 @@ use std::path::PathBuf;
 use serde::Serialize;
 use upcycle::{Engine, Registry};
 use upcycle_bench::results;
-use upcycle_bench::runner::BenchError;
 use upcycle_bench::statistics::median;
-use upcycle_bench::{cost, machine, output, report, runner};
+use upcycle_bench::{BenchError, cost, files, machine, model_file, report};
 use upcycle_core::cost::{Timing, time_prompt, time_prompt_ranking};
 use upcycle_core::{SystemClock, Verifier, VerifyError};
 
-use super::args::Cost;
 use super::plan;
+use crate::args::bench::Cost;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::Output;
+use crate::output::{Output, print_status};
 use crate::progress::Bar;
-use crate::prompts::eprintln_quiet;
 
-/// Rows that are timed if none are named, as far as the backend takes them.
+/// The rows to time by default, up to the most that the backend accepts.
 const ROWS: [usize; 24] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 24, 32, 33, 48, 64, 81, 96, 128, 192, 256, 384, 512];
 
-/// Tokens of the prompt whose reading is timed.
+/// The length of the prompt whose prefill is timed.
 const PROMPT: usize = 512;
 
-/// What `--json` prints: times in seconds.
+/// The output of `--json`. Times are in seconds.
 #[derive(Serialize)]
-struct Report<'a> {
+struct CostJson<'a> {
     machine: &'a results::Machine,
     build: results::Build,
-    setups: Vec<Curve>,
+    setups: Vec<SetupJson>,
 }
 
 /// The costs of one configuration.
 #[derive(Serialize)]
-struct Curve {
+struct SetupJson {
     setup: String,
     key: String,
     engine: String,
     kernels: String,
     threads: Option<usize>,
-    /// What ranking every row of a prompt adds to reading it, as a share.
-    prompt_rows: f64,
-    /// Tokens of the prompt whose reading was timed, and the time; none if that was interrupted.
+    /// The extra time of ranking every row of a prompt, as a share of its prefill.
+    prompt_ranking_overhead: f64,
+    /// The length of the prompt whose prefill was timed, and the median seconds; none if interrupted.
     prompt_tokens: usize,
     prompt_seconds: Option<f64>,
     model: String,
     model_sha256: String,
-    contexts: Vec<Line>,
+    contexts: Vec<ContextJson>,
 }
 
 #[derive(Serialize)]
-struct Line {
+struct ContextJson {
     context: usize,
     rows: Vec<usize>,
     seconds: Vec<f64>,
@@ -85,7 +83,14 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
         let engine = Engine::load(config, &registry, &mut |progress| bar.set(progress))?;
         drop(bar);
         let path = engine.path.clone();
-        loaded.push(Loaded { name: &setup.name, path, engine, times: Vec::new(), prompt: (0, Vec::new()) });
+        loaded.push(Loaded {
+            name: &setup.name,
+            path,
+            engine,
+            times: Vec::new(),
+            prompt_tokens: 0,
+            prompt_seconds: Vec::new(),
+        });
     }
     interrupt::listen()?;
     time(&mut loaded, &contexts, &rows, arguments.rounds)?;
@@ -96,28 +101,24 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
 
     let mut curves = Vec::new();
     let mut first = None;
-    for Loaded { name, path, engine, times, prompt } in loaded {
+    for Loaded { name, path, engine, times, prompt_tokens, prompt_seconds } in loaded {
         let Engine { mut verifier, backend, cost_key: key, .. } = engine;
-        let prompt_rows = time_prompt_ranking(&mut *verifier, &SystemClock::default());
-        let prompt_rows = prompt_rows.map_err(|source| fault(name, source))?;
+        let prompt_ranking_overhead = time_prompt_ranking(&mut *verifier, &SystemClock::default());
+        let prompt_ranking_overhead = prompt_ranking_overhead.map_err(|source| fault(name, source))?;
         let named = cost::merge(times);
         let caption = format!("{backend}, {}, {}", verifier.engine(), machine.cpu);
         let curve = cost::curve(key.clone(), &named).map_err(Failure::failed)?;
-        let curve = curve.with_prompt_ranking_overhead(prompt_rows).map_err(Failure::failed)?;
+        let curve = curve.with_prompt_ranking_overhead(prompt_ranking_overhead).map_err(Failure::failed)?;
         for (ending, text) in [
             ("toml", curve.to_toml()),
             ("svg", report::cost_svg(&named, &caption).map_err(BenchError::from)?),
         ] {
             let path = arguments.out.join(format!("{name}.cost.{ending}"));
-            output::replace(&path, text.as_bytes()).map_err(|source| BenchError::Io {
-                doing: "write",
-                path: path.clone(),
-                source,
-            })?;
-            eprintln_quiet(&format!("written: {}", path.display()));
+            files::replace(&path, text.as_bytes())?;
+            print_status(&format!("written: {}", path.display()));
         }
         let threads = verifier.threads();
-        let (prompt_tokens, prompt_seconds) = (prompt.0, median(prompt.1));
+        let prompt_seconds = median(prompt_seconds);
         if !arguments.json {
             let threads = threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
             output.line(&format!("\n{name}: {backend}, {}{threads}", verifier.engine()))?;
@@ -125,60 +126,61 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
                 output.line(&table(timed, first.as_ref()))?;
             }
             if let Some(seconds) = prompt_seconds {
-                output.line(&reading(prompt_tokens, seconds, first.as_ref()))?;
+                output.line(&prefill(prompt_tokens, seconds, first.as_ref()))?;
             }
-            let percent = 100.0 * prompt_rows;
-            output.line(&format!("ranking every row of a prompt makes reading it {percent:.0} % longer"))?;
+            let percent = 100.0 * prompt_ranking_overhead;
+            output.line(&format!("ranking every row of a prompt adds {percent:.0} % to its prefill"))?;
         }
         first.get_or_insert_with(|| First { name, costs: named.clone(), prompt_seconds });
-        curves.push(Curve {
+        curves.push(SetupJson {
             setup: name.to_owned(),
             key,
             engine: backend,
             kernels: verifier.engine(),
             threads,
-            prompt_rows,
+            prompt_ranking_overhead,
             prompt_tokens,
             prompt_seconds,
-            model: upcycle_bench::plan::file_name(&path),
-            model_sha256: runner::sha256(&path)?,
+            model: model_file::name(&path),
+            model_sha256: model_file::sha256(&path)?,
             contexts: named
                 .into_iter()
-                .map(|results::Cost { context, rows, seconds, .. }| Line { context, rows, seconds })
+                .map(|results::Cost { context, rows, seconds, .. }| ContextJson { context, rows, seconds })
                 .collect(),
         });
     }
     if arguments.json {
-        output.json(&Report { machine: &machine, build: machine::build(), setups: curves })?;
+        output.json(&CostJson { machine: &machine, build: machine::build(), setups: curves })?;
     }
     Ok(())
 }
 
-/// A configuration whose passes are timed.
+/// A loaded configuration and its timings.
 struct Loaded<'a> {
     name: &'a str,
     path: PathBuf,
     engine: Engine,
     times: Vec<results::Cost>,
-    /// Tokens of the prompt that was read, and the seconds of each turn.
-    prompt: (usize, Vec<f64>),
+    prompt_tokens: usize,
+    /// Seconds of each prefill.
+    prompt_seconds: Vec<f64>,
 }
 
 fn fault(name: &str, source: VerifyError) -> BenchError {
     BenchError::Cost { setup: name.to_owned(), source }
 }
 
-/// Times all configurations, or what there is time for before Ctrl-C. Where there are several they take turns, so that a slow
-/// moment of the machine meets all alike.
+/// Times all configurations until done or interrupted. Several configurations are interleaved, so that a slow moment of the
+/// machine affects all of them.
 fn time(
     loaded: &mut [Loaded<'_>],
     contexts: &[usize],
     rows: &[usize],
     rounds: usize,
 ) -> Result<(), BenchError> {
-    let (turns, sweeps) = if loaded.len() > 1 { (rounds, 1) } else { (1, rounds) };
-    for _ in 0..turns {
-        for Loaded { name, engine, times, prompt, .. } in &mut *loaded {
+    let (passes, sweeps) = if loaded.len() > 1 { (rounds, 1) } else { (1, rounds) };
+    for _ in 0..passes {
+        for Loaded { name, engine, times, prompt_tokens, prompt_seconds, .. } in &mut *loaded {
             let timing = Timing { contexts, rows, sweeps };
             let (verifier, clock) = (&mut *engine.verifier, SystemClock::default());
             let timed = timing.run(verifier, &clock, &mut interrupt::requested);
@@ -190,21 +192,21 @@ fn time(
             }
             let (tokens, seconds) =
                 time_prompt(verifier, &clock, PROMPT).map_err(|source| fault(name, source))?;
-            prompt.0 = tokens;
-            prompt.1.push(seconds);
+            *prompt_tokens = tokens;
+            prompt_seconds.push(seconds);
         }
     }
     Ok(())
 }
 
-/// What other configurations are held against.
+/// The configuration that the others are compared with.
 struct First<'a> {
     name: &'a str,
     costs: Vec<results::Cost>,
     prompt_seconds: Option<f64>,
 }
 
-/// One context's times for people; beside another configuration's also as multiples of that one's t(1).
+/// The times of one context as text, with multiples of t(1) and of the first configuration's t(1).
 fn table(point: &results::Cost, first: Option<&First<'_>>) -> String {
     let one =
         |cost: &results::Cost| cost.rows.iter().position(|&rows| rows == 1).map(|index| cost.seconds[index]);
@@ -225,11 +227,11 @@ fn table(point: &results::Cost, first: Option<&First<'_>>) -> String {
     text
 }
 
-/// What reading a prompt takes.
-fn reading(tokens: usize, seconds: f64, first: Option<&First<'_>>) -> String {
-    let mut text = format!("\nreading a prompt of {tokens} tokens takes {:.0} ms", seconds * 1e3);
+/// The prefill time of a prompt as text.
+fn prefill(tokens: usize, seconds: f64, first: Option<&First<'_>>) -> String {
+    let mut text = format!("\nprefill of {tokens} tokens takes {:.0} ms", seconds * 1e3);
     if let Some((first, other)) = first.and_then(|first| Some((first, first.prompt_seconds?))) {
-        let _ = write!(text, ", {:.2} of {}'s", seconds / other, first.name);
+        let _ = write!(text, ", {:.2} times that of {}", seconds / other, first.name);
     }
     text
 }

@@ -1,45 +1,43 @@
-//! From flags to a plan.
+//! Makes the plan of a run from the arguments.
 
 use std::fs;
 use std::path::PathBuf;
 
 use upcycle::{Config, LoadError, Registry, local_model};
+use upcycle_bench::BenchError;
 use upcycle_bench::arm::{ArmSpec, setup_name};
-use upcycle_bench::plan::{Plan, SetupPlan};
+use upcycle_bench::plan::{RunPlan, SetupPlan};
 use upcycle_bench::prompts::PromptSet;
-use upcycle_bench::runner::{Asked, BenchError, Prompts};
 
-use super::args::{Measure, Setups};
+use crate::args::bench::{Measure, Setups};
 use crate::failure::Failure;
 use crate::progress::Bar;
 
 /// The temperature of `--sampling`.
-const WARM: f32 = 0.7;
-/// The peers that are measured if a server is given and no arms are named: llama.cpp's own drafters at their defaults, and
-/// at short n-grams and drafts, which do better on a CPU.
+const SAMPLING_TEMPERATURE: f32 = 0.7;
+/// The peers that are measured by default if a server is given: llama.cpp's drafters with their own sizes, and with short
+/// n-grams and drafts, which are faster on a CPU.
 const PEERS: &str = "llama.cpp:ngram-simple,llama.cpp:ngram-simple:3:4,llama.cpp:ngram-simple:3:8,\
                      llama.cpp:ngram-map-k,llama.cpp:ngram-map-k:3:4,llama.cpp:ngram-map-k4v,\
                      llama.cpp:ngram-map-k4v:3:4,llama.cpp:ngram-mod";
 
-pub(super) fn plan(arguments: &Measure, registry: &Registry) -> Result<Plan, Failure> {
+pub(super) fn plan(arguments: &Measure, registry: &Registry) -> Result<RunPlan, Failure> {
     let setups = setups(&arguments.setups)?;
     let configs: Vec<Config> =
         setups.iter().map(|setup| checked(setup, registry)).collect::<Result<_, _>>()?;
     let arms = match (&arguments.arms, &arguments.llama_server) {
         (Some(arms), _) => arms.clone(),
-        (None, None) => ArmSpec::USUAL.to_owned(),
-        (None, Some(_)) => format!("{},{PEERS}", ArmSpec::USUAL),
+        (None, None) => ArmSpec::DEFAULT.to_owned(),
+        (None, Some(_)) => format!("{},{PEERS}", ArmSpec::DEFAULT),
     };
     let arms = ArmSpec::parse_list(&arms).map_err(BenchError::from)?;
     if arguments.arms.is_some()
         && !arms.iter().any(|arm| matches!(arm, ArmSpec::Peer(_)))
         && (arguments.llama_server.is_some() || !arguments.peer_model.is_empty())
     {
-        return Err(Failure::usage(
-            "--arms names no peer, so --llama-server and --peer-model have no use; add `llama.cpp`",
-        ));
+        return Err(Failure::usage("--llama-server and --peer-model need a peer in --arms; add `llama.cpp`"));
     }
-    // Every arm's settings are checked before a model is loaded.
+    // Check the configuration of every arm before loading a model.
     for setup in &setups {
         for arm in &arms {
             arm.configure(&setup.layers()?, &registry.names())?;
@@ -55,7 +53,7 @@ pub(super) fn plan(arguments: &Measure, registry: &Registry) -> Result<Plan, Fai
             }
         }
     }
-    Ok(Plan {
+    Ok(RunPlan {
         setups,
         arms: arms.iter().map(ToString::to_string).collect(),
         llama_server: arguments.llama_server.clone(),
@@ -64,14 +62,14 @@ pub(super) fn plan(arguments: &Measure, registry: &Registry) -> Result<Plan, Fai
         per_group: arguments.per_group,
         max_tokens: arguments.max_tokens,
         rounds: arguments.rounds,
-        temperature: if arguments.sampling { WARM } else { 0.0 },
+        temperature: if arguments.sampling { SAMPLING_TEMPERATURE } else { 0.0 },
         seed: 0,
-        matrix: arguments.matrix.into(),
-        patience: arguments.wait,
+        tables: arguments.tables.into(),
+        max_wait_seconds: arguments.wait,
     })
 }
 
-/// The configurations, read; one of flags alone if no file is named.
+/// Reads the configuration files. Without a file there is one setup from flags alone.
 pub(super) fn setups(arguments: &Setups) -> Result<Vec<SetupPlan>, Failure> {
     let files: Vec<Option<&PathBuf>> = match arguments.config.as_slice() {
         [] => vec![None],
@@ -100,7 +98,7 @@ pub(super) fn setups(arguments: &Setups) -> Result<Vec<SetupPlan>, Failure> {
     Ok(setups)
 }
 
-/// The configuration of a setup, its backend known to be there and its model named.
+/// Loads the configuration of a setup; checks that its backend is compiled in and that it names a model.
 pub(super) fn checked(setup: &SetupPlan, registry: &Registry) -> Result<Config, Failure> {
     let config = setup.layers()?.load(&registry.names())?;
     registry.check(&config.backend().name).map_err(Failure::usage)?;
@@ -110,23 +108,10 @@ pub(super) fn checked(setup: &SetupPlan, registry: &Registry) -> Result<Config, 
     Ok(config)
 }
 
-/// The prompts of a plan, every line of their file checked.
-pub(super) fn prompts(plan: &Plan) -> Result<Prompts, Failure> {
-    let set = match &plan.prompts {
-        None => PromptSet::own(),
-        Some(path) => PromptSet::read(path).map_err(Failure::usage)?,
-    };
-    let asked = set.first_of_each_group(plan.per_group.unwrap_or(usize::MAX));
-    Ok(Prompts {
-        name: set.name().to_owned(),
-        sha256: set.sha256().to_owned(),
-        asked: asked
-            .into_iter()
-            .map(|prompt| Asked {
-                question: prompt.question(),
-                group: prompt.group.clone(),
-                prompt: prompt.first_turn().to_owned(),
-            })
-            .collect(),
-    })
+/// Reads and checks the prompts of a plan.
+pub(super) fn prompts(plan: &RunPlan) -> Result<PromptSet, Failure> {
+    match &plan.prompts {
+        None => Ok(PromptSet::built_in()),
+        Some(path) => PromptSet::read(path).map_err(Failure::usage),
+    }
 }

@@ -1,35 +1,35 @@
-//! What a line of a conversation means.
+//! Parses the lines of a conversation.
 
 use std::path::PathBuf;
 
 /// `/help`.
 pub(super) const HELP: &str = "\
-/system [TEXT]     show the instructions to the model, or set them; `-` takes them away
-/reset             begin a new conversation, with the same instructions
-/retry             answer the last message again; another answer only if sampling is on
-/save FILE         keep the conversation
-/load FILE         go on with a kept one
-/stats             what the last answer took
-/set [KEY VALUE]   show how tokens are chosen, or set a key of [decode]: /set temperature 0.7
-                   or what the template is told: /set template_variables.enable_thinking false
-/help              this list
-/quit              leave; so does Ctrl-D
-A line that begins with two slashes is said with one. Alt-Enter begins a new line; Ctrl-C ends an answer.";
+/system [TEXT]     show or set the system prompt; `-` removes it
+/reset             start a new conversation with the same system prompt
+/retry             answer the last message again (with sampling, differently)
+/save FILE         save the conversation
+/load FILE         load a saved conversation
+/stats             show statistics of the last answer
+/set [KEY VALUE]   show or set the keys of [decode], for example /set temperature 0.7,
+                   or a template variable: /set template_variables.enable_thinking false
+/help              show this list
+/quit              quit (also Ctrl-D)
+To send a line that begins with a slash, type two. Alt-Enter starts a new line; Ctrl-C ends an answer.";
 
 /// A line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Nothing but whitespace.
+    /// Only white space.
     Empty,
-    /// What is said to the model.
-    Say(String),
+    /// A message to the model.
+    Message(String),
     Command(Command),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command {
     ShowSystem,
-    /// None takes it away.
+    /// `None` removes it.
     System(Option<String>),
     Reset,
     Retry,
@@ -45,16 +45,14 @@ pub(super) enum Command {
     Quit,
 }
 
-/// A line that begins with a slash and is no command.
+/// A line that begins with a slash and is not a command.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CommandError {
-    #[error(
-        "there is no command `/{found}`; /help lists those that are, and `//{found}` says it to the model"
-    )]
+    #[error("unknown command `/{found}`; /help lists the commands, and `//{found}` sends it as a message")]
     Unknown { found: String },
-    #[error("/{command} needs {what}; /help shows how")]
+    #[error("/{command} needs {what}; see /help")]
     Missing { command: &'static str, what: &'static str },
-    #[error("/{command} takes nothing, found `{found}`; /help shows how")]
+    #[error("/{command} takes no argument, found `{found}`; see /help")]
     TooMuch { command: &'static str, found: String },
 }
 
@@ -62,10 +60,10 @@ impl Line {
     pub(super) fn parse(line: &str) -> Result<Self, CommandError> {
         let line = line.trim();
         let Some(command) = line.strip_prefix('/') else {
-            return Ok(if line.is_empty() { Self::Empty } else { Self::Say(line.to_owned()) });
+            return Ok(if line.is_empty() { Self::Empty } else { Self::Message(line.to_owned()) });
         };
         if command.starts_with('/') {
-            return Ok(Self::Say(command.to_owned()));
+            return Ok(Self::Message(command.to_owned()));
         }
         let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
         let rest = rest.trim();
@@ -74,7 +72,7 @@ impl Line {
             rest => Err(CommandError::TooMuch { command, found: rest.to_owned() }),
         };
         let file = |command: &'static str| match rest {
-            "" => Err(CommandError::Missing { command, what: "the name of a file" }),
+            "" => Err(CommandError::Missing { command, what: "a file name" }),
             rest => Ok(PathBuf::from(rest)),
         };
         let command = match name {
@@ -93,7 +91,7 @@ impl Line {
                 Some((key, value)) => {
                     Command::Set { key: key.to_owned(), value: value.trim_start().to_owned() }
                 }
-                None => return Err(CommandError::Missing { command: "set", what: "a key and its value" }),
+                None => return Err(CommandError::Missing { command: "set", what: "a key and a value" }),
             },
             "help" => alone("help", Command::Help)?,
             "quit" | "exit" => alone("quit", Command::Quit)?,
@@ -109,7 +107,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let say = |text: &str| Ok(Line::Say(text.to_owned()));
+        let say = |text: &str| Ok(Line::Message(text.to_owned()));
         let command = |command| Ok(Line::Command(command));
         for (line, expected) in [
             ("  \t", Ok(Line::Empty)),
@@ -126,8 +124,8 @@ mod tests {
             ),
             ("/exit", command(Command::Quit)),
             ("/reset now", Err(CommandError::TooMuch { command: "reset", found: "now".to_owned() })),
-            ("/load", Err(CommandError::Missing { command: "load", what: "the name of a file" })),
-            ("/set seed", Err(CommandError::Missing { command: "set", what: "a key and its value" })),
+            ("/load", Err(CommandError::Missing { command: "load", what: "a file name" })),
+            ("/set seed", Err(CommandError::Missing { command: "set", what: "a key and a value" })),
             ("/etc/hosts", Err(CommandError::Unknown { found: "etc/hosts".to_owned() })),
             ("/", Err(CommandError::Unknown { found: String::new() })),
         ] {

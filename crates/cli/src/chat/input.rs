@@ -1,4 +1,4 @@
-//! Where lines come from: an editor in a terminal, else standard input as it stands.
+//! Reads lines: with an editor in a terminal, else from standard input.
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal};
@@ -11,28 +11,28 @@ use rustyline::{Cmd, Config, Editor, EventHandler, KeyCode, KeyEvent, Modifiers}
 
 use crate::failure::Failure;
 
-/// Lines that the history keeps.
+/// Lines in the history.
 const HISTORY: usize = 1000;
 
-/// What a person typed.
+/// What the user entered.
 #[derive(Debug)]
-pub(super) enum Typed {
-    /// A line, or several.
-    Text(String),
+pub(super) enum InputEvent {
+    /// One line or more.
+    Message(String),
     /// Ctrl-C.
     Interrupt,
     /// Ctrl-D, or the end of standard input.
     End,
 }
 
-/// Where lines come from.
+/// The source of lines.
 pub(super) enum Input {
     Terminal { editor: Box<Editor<(), FileHistory>>, history: Option<PathBuf> },
     Pipe,
 }
 
 impl Input {
-    /// An editor if a person is there.
+    /// An editor if standard input is a terminal.
     pub(super) fn new() -> Result<Self, Failure> {
         if !io::stdin().is_terminal() {
             return Ok(Self::Pipe);
@@ -45,47 +45,47 @@ impl Input {
         if let Some(path) = history.as_deref().filter(|path| path.exists())
             && let Err(error) = editor.load_history(path)
         {
-            tracing::warn!(path = %path.display(), %error, "the history cannot be read: starting without one");
+            tracing::warn!(path = %path.display(), %error, "cannot read the history; starting without one");
         }
         Ok(Self::Terminal { editor: Box::new(editor), history })
     }
 
-    /// Whether a person is there, who can put right what went wrong.
+    /// Whether a user can correct mistakes.
     pub(super) fn is_terminal(&self) -> bool {
         matches!(self, Self::Terminal { .. })
     }
 
-    /// The next line; with an editor several, if they were pasted or parted with Alt-Enter.
-    pub(super) fn next(&mut self) -> Result<Typed, Failure> {
+    /// The next line. The editor returns several if they were pasted or separated with Alt-Enter.
+    pub(super) fn next(&mut self) -> Result<InputEvent, Failure> {
         match self {
             Self::Terminal { editor, .. } => match editor.readline("> ") {
-                Ok(text) => Ok(Typed::Text(text)),
-                Err(ReadlineError::Interrupted) => Ok(Typed::Interrupt),
-                Err(ReadlineError::Eof) => Ok(Typed::End),
+                Ok(text) => Ok(InputEvent::Message(text)),
+                Err(ReadlineError::Interrupted) => Ok(InputEvent::Interrupt),
+                Err(ReadlineError::Eof) => Ok(InputEvent::End),
                 Err(error) => Err(Failure::failed(error)),
             },
             Self::Pipe => {
                 let mut line = Vec::new();
                 let read = io::stdin().lock().read_until(b'\n', &mut line).map_err(Failure::failed)?;
                 if read == 0 {
-                    return Ok(Typed::End);
+                    return Ok(InputEvent::End);
                 }
                 let line = String::from_utf8(line).map_err(|_| {
-                    Failure::usage("standard input is not UTF-8; expected a message on each line")
+                    Failure::usage("standard input is not UTF-8; expected one message per line")
                 })?;
-                Ok(Typed::Text(line))
+                Ok(InputEvent::Message(line))
             }
         }
     }
 
-    /// Keeps the history; a folder that cannot be written costs no more than that.
-    pub(super) fn keep(&mut self) {
+    /// Saves the history. A failure is only logged.
+    pub(super) fn save_history(&mut self) {
         let Self::Terminal { editor, history: Some(path) } = self else { return };
         let folder = path.parent().unwrap_or(Path::new("."));
-        let kept =
+        let saved =
             fs::create_dir_all(folder).map_err(ReadlineError::from).and_then(|()| editor.save_history(path));
-        if let Err(error) = kept {
-            tracing::warn!(path = %path.display(), %error, "the history cannot be kept");
+        if let Err(error) = saved {
+            tracing::warn!(path = %path.display(), %error, "cannot save the history");
         }
     }
 }

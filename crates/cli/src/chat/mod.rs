@@ -1,4 +1,4 @@
-//! `upcycle chat`: a conversation whose KV cache is kept from turn to turn.
+//! `upcycle chat`: a conversation that keeps its KV cache between turns.
 
 mod command;
 mod conversation;
@@ -8,18 +8,17 @@ mod screen;
 use upcycle::{AnyDecoder, Config, CostCache, Layers, PromptError, Registry, Text};
 use upcycle_core::{DecodeError, FinishReason, Session};
 
-use crate::answer::{Answer, Speaker};
+use crate::answer::{Answer, Responder};
 use crate::args::Chat;
 use crate::failure::{Failure, chain};
-use crate::output::Output;
-use crate::prompts::eprintln_quiet;
-use crate::run::{keep, load};
-use crate::target::Target;
-use crate::{config, interrupt, report};
+use crate::output::{Output, print_status};
+use crate::output_file::OutputFile;
+use crate::run::{load, save_snapshot};
+use crate::{config, interrupt, stats};
 
 use command::{Command, HELP, Line};
 use conversation::{Conversation, Turn};
-use input::{Input, Typed};
+use input::{Input, InputEvent};
 use screen::Screen;
 
 pub(crate) fn chat(arguments: Chat, output: &mut Output) -> Result<(), Failure> {
@@ -43,7 +42,7 @@ pub(crate) fn chat(arguments: Chat, output: &mut Output) -> Result<(), Failure> 
     }
     let mut input = Input::new()?;
     interrupt::listen_to_all()?;
-    let mut room = TreeLimits {
+    let mut chat = ChatSession {
         registry,
         layers,
         config,
@@ -52,47 +51,48 @@ pub(crate) fn chat(arguments: Chat, output: &mut Output) -> Result<(), Failure> 
         session: None,
         conversation,
         last: None,
-        tries: 0,
+        retries: 0,
         stats: arguments.stats,
         screen: Screen::new(output, arguments.show_drafts),
     };
-    let left = room.talk(&mut input);
-    input.keep();
-    // What was learned is kept however the conversation ended.
-    let kept = keep(&room.decoder, &room.config, &room.text);
-    left.and(kept)
+    let ended = chat.talk(&mut input);
+    input.save_history();
+    // Also after an error: the drafter's tables are worth keeping.
+    let saved = save_snapshot(&chat.decoder, &chat.config, &chat.text);
+    ended.and(saved)
 }
 
-/// The conversation and all that it needs.
-struct TreeLimits<'a> {
+/// A running conversation.
+struct ChatSession<'a> {
     registry: Registry,
     layers: Layers,
     config: Config,
     text: Text,
     decoder: AnyDecoder,
-    /// Opened by the first message.
+    /// Opened with the first message.
     session: Option<Session>,
     conversation: Conversation,
     last: Option<Answer>,
-    /// How often the last message was answered again.
-    tries: u32,
+    /// How often the last message was retried.
+    retries: u32,
     stats: bool,
     screen: Screen<'a>,
 }
 
-/// Why a line led to nothing: the conversation is as it was.
+/// Why a line was refused. The conversation is unchanged.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("nothing has been said that could be answered again")]
+    #[error("there is no message to answer again")]
     NothingToRetry,
     #[error("nothing has been answered yet")]
     NothingAnswered,
     #[error(
-        "the conversation has {len} tokens and the context holds {max}: begin a new one with /reset, or say less"
+        "the conversation has {len} tokens and the context holds {max}; start a new one with /reset or send a shorter \
+         message"
     )]
     ContextFull { len: usize, max: usize },
     #[error(
-        "`{key}` cannot be set while the model is loaded; keys of [decode] can, such as temperature or max_tokens, and \
+        "`{key}` cannot be changed while the model is loaded; keys of [decode] can, such as temperature or max_tokens, and \
          template_variables.NAME"
     )]
     Fixed { key: String },
@@ -100,33 +100,33 @@ enum Refusal {
 
 /// What to do after a line.
 enum Next {
-    Stay,
-    Leave,
+    Continue,
+    Quit,
 }
 
-impl TreeLimits<'_> {
-    /// Takes line after line until the person leaves.
+impl ChatSession<'_> {
+    /// Handles lines until the user quits.
     fn talk(&mut self, input: &mut Input) -> Result<(), Failure> {
         if input.is_terminal() {
-            eprintln_quiet("/help lists what can be done besides talking; Ctrl-D leaves");
+            print_status("/help lists the commands; Ctrl-D quits");
         }
         loop {
-            // One that came between answers, or during the last one's end, is for no answer to come.
+            // A Ctrl-C between answers must not end the next one.
             interrupt::take();
             let typed = match input.next()? {
-                Typed::Text(text) => text,
-                Typed::Interrupt => {
-                    eprintln_quiet("Ctrl-C ends an answer; Ctrl-D or /quit leaves");
+                InputEvent::Message(text) => text,
+                InputEvent::Interrupt => {
+                    print_status("Ctrl-C ends an answer; Ctrl-D or /quit quits");
                     continue;
                 }
-                Typed::End => return Ok(()),
+                InputEvent::End => return Ok(()),
             };
             match self.line(&typed) {
-                Ok(Next::Stay) => {}
-                Ok(Next::Leave) => return Ok(()),
-                // A person can put it right; a script has to know.
+                Ok(Next::Continue) => {}
+                Ok(Next::Quit) => return Ok(()),
+                // A user can correct the line; a script must fail.
                 Err(Failure::Usage(error)) if input.is_terminal() => {
-                    eprintln_quiet(chain(&*error).trim_end());
+                    print_status(chain(&*error).trim_end());
                 }
                 Err(failure) => return Err(failure),
             }
@@ -135,18 +135,18 @@ impl TreeLimits<'_> {
 
     fn line(&mut self, line: &str) -> Result<Next, Failure> {
         let command = match Line::parse(line).map_err(Failure::usage)? {
-            Line::Empty => return Ok(Next::Stay),
-            Line::Say(message) => {
-                self.tries = 0;
+            Line::Empty => return Ok(Next::Continue),
+            Line::Message(message) => {
+                self.retries = 0;
                 self.answer(message)?;
-                return Ok(Next::Stay);
+                return Ok(Next::Continue);
             }
             Line::Command(command) => command,
         };
         match command {
             Command::ShowSystem => {
                 let system = self.conversation.system.clone();
-                self.screen.say(system.as_deref().unwrap_or("no instructions; /system TEXT sets them"))?;
+                self.screen.say(system.as_deref().unwrap_or("no system prompt; /system TEXT sets one"))?;
             }
             Command::System(system) => self.conversation.system = system,
             Command::Reset => {
@@ -155,7 +155,7 @@ impl TreeLimits<'_> {
             }
             Command::Retry => self.retry()?,
             Command::Save(path) => {
-                let target = Target::new("/save", path).map_err(Failure::usage)?;
+                let target = OutputFile::new("/save", path).map_err(Failure::usage)?;
                 let json = self.conversation.to_json().map_err(Failure::failed)?;
                 target.write(&json).map_err(Failure::usage)?;
             }
@@ -175,21 +175,21 @@ impl TreeLimits<'_> {
             }
             Command::Set { key, value } => self.set(&key, &value)?,
             Command::Help => self.screen.say(HELP)?,
-            Command::Quit => return Ok(Next::Leave),
+            Command::Quit => return Ok(Next::Quit),
         }
-        Ok(Next::Stay)
+        Ok(Next::Continue)
     }
 
-    /// Sets a key of `[decode]` or a variable of the template, by its short or its whole name.
+    /// Sets a key of `[decode]` or a template variable, by its short or full name.
     fn set(&mut self, key: &str, value: &str) -> Result<(), Failure> {
         let short = key.strip_prefix("decode.").unwrap_or(key);
-        let whole = match key.strip_prefix("model.").unwrap_or(key) {
+        let full = match key.strip_prefix("model.").unwrap_or(key) {
             variable if variable.starts_with("template_variables.") => format!("model.{variable}"),
             _ if short.contains('.') => return Err(Failure::usage(Refusal::Fixed { key: key.to_owned() })),
             _ => format!("decode.{short}"),
         };
         let mut layers = self.layers.clone();
-        layers.assignment("/set", &format!("{whole}={value}"))?;
+        layers.assignment("/set", &format!("{full}={value}"))?;
         let config = layers.load(&self.registry.names())?;
         self.text.set_template_variables(&config).map_err(Failure::failed)?;
         (self.config, self.layers) = (config, layers);
@@ -199,23 +199,23 @@ impl TreeLimits<'_> {
     /// Answers the last message again.
     fn retry(&mut self) -> Result<(), Failure> {
         let turn = self.conversation.turns.pop().ok_or_else(|| Failure::usage(Refusal::NothingToRetry))?;
-        self.tries += 1;
+        self.retries += 1;
         let said = turn.user.clone();
         let before = self.conversation.turns.len();
         let answered = self.answer(said);
         if self.conversation.turns.len() == before {
-            // No answer: the old one stays.
+            // No new answer: keep the old one.
             self.conversation.turns.push(turn);
         }
         answered
     }
 
-    /// Answers a message, which is part of the conversation from then on; on an error nothing has changed.
+    /// Answers a message and adds both to the conversation. An error leaves the conversation unchanged.
     fn answer(&mut self, message: String) -> Result<(), Failure> {
         let prompt =
             self.text.encode_conversation(&self.conversation.messages(&message)).map_err(Failure::usage)?;
-        let speaker = Speaker::new(&self.config, &self.text)?;
-        let request = speaker.request(self.tries);
+        let responder = Responder::new(&self.config, &self.text)?;
+        let request = responder.request(self.retries);
         let opened = match &mut self.session {
             Some(session) => self.decoder.resume(session, &prompt, request),
             None => self.decoder.open(&prompt, request).map(|session| self.session = Some(session)),
@@ -226,22 +226,24 @@ impl TreeLimits<'_> {
         })?;
         let Some(session) = &mut self.session else { return Ok(()) };
         let screen = &mut self.screen;
-        let answered = speaker.drive(&mut self.decoder, session, &mut |piece| screen.piece(piece));
+        let answered = responder.decode(&mut self.decoder, session, &mut |piece| screen.piece(piece));
         let answer = answered.inspect_err(|_| {
-            // What is cached may be half of something.
+            // The cache may hold an incomplete step.
             self.session.take().map(|session| self.decoder.close(session));
         })?;
         self.screen.end()?;
         if self.stats {
-            eprintln_quiet(self.report(&answer).trim_end());
+            print_status(self.report(&answer).trim_end());
         }
         let max_tokens = self.config.decode().max_tokens;
         match answer.finish {
-            FinishReason::Cancelled => eprintln_quiet("(ended by Ctrl-C)"),
+            FinishReason::Cancelled => print_status("(stopped by Ctrl-C)"),
             FinishReason::MaxTokens => {
-                eprintln_quiet(&format!("(ended after {max_tokens} tokens; /set max_tokens N allows more)"));
+                print_status(&format!("(stopped after {max_tokens} tokens; /set max_tokens N allows more)"));
             }
-            FinishReason::ContextFull => eprintln_quiet("(ended: the context is full; /reset begins anew)"),
+            FinishReason::ContextFull => {
+                print_status("(stopped: the context is full; /reset starts a new conversation)")
+            }
             FinishReason::EndOfSequence | FinishReason::StopString => {}
         }
         if !(answer.finish == FinishReason::Cancelled && answer.text.is_empty()) {
@@ -251,11 +253,11 @@ impl TreeLimits<'_> {
         Ok(())
     }
 
-    /// What an answer took, and how much of its prompt was still cached.
+    /// Statistics of an answer, and how much of its prompt was cached.
     fn report(&self, answer: &Answer) -> String {
         let names = (self.config.backend().name.as_str(), self.config.drafter().name());
         let read = answer.stats.prefilled;
         let cached = answer.prompt_tokens.saturating_sub(read);
-        format!("{}cache    {cached} tokens kept, {read} read\n", report::for_people(answer, names))
+        format!("{}cache    {cached} tokens reused, {read} read\n", stats::to_text(answer, names))
     }
 }

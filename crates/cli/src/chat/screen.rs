@@ -1,60 +1,60 @@
-//! What a person sees of an answer.
+//! Prints answers to standard output.
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
 
 use console::style;
 
+use crate::draft_spans::TextPiece;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::pieces::Piece;
 
-/// Standard output, as a terminal or not.
+/// Standard output.
 #[derive(Debug)]
 pub(super) struct Screen<'a> {
     output: &'a mut Output,
-    /// A model's text must not drive it.
+    /// In a terminal, control characters are made visible.
     terminal: bool,
-    /// Drafted text is shown in another colour.
-    shaded: bool,
-    /// Whether the cursor stands at the begin of a line.
-    fresh: bool,
+    /// Whether drafted text is green.
+    colored: bool,
+    /// Whether the cursor is at the start of a line.
+    line_start: bool,
 }
 
 impl<'a> Screen<'a> {
     pub(super) fn new(output: &'a mut Output, show_drafts: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        // `console` knows NO_COLOR, CLICOLOR and TERM=dumb.
-        let shaded = show_drafts && console::colors_enabled();
-        Self { output, terminal, shaded, fresh: true }
+        // `console` respects NO_COLOR, CLICOLOR and TERM=dumb.
+        let colored = show_drafts && console::colors_enabled();
+        Self { output, terminal, colored, line_start: true }
     }
 
-    /// A part of an answer.
-    pub(super) fn piece(&mut self, Piece { text, drafted }: Piece<'_>) -> Result<(), Failure> {
+    /// Prints a piece of an answer.
+    pub(super) fn piece(&mut self, TextPiece { text, drafted }: TextPiece<'_>) -> Result<(), Failure> {
         let Some(last) = text.chars().last() else { return Ok(()) };
-        self.fresh = last == '\n';
+        self.line_start = last == '\n';
         let text = if self.terminal { visible(text) } else { Cow::Borrowed(text) };
-        if self.shaded && drafted {
+        if self.colored && drafted {
             self.output.text(&style(text).green().to_string())
         } else {
             self.output.text(&text)
         }
     }
 
-    /// Ends the line that an answer leaves open.
+    /// Ends the current line, if it is not empty.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
-        if !std::mem::replace(&mut self.fresh, true) { self.output.text("\n") } else { Ok(()) }
+        if !std::mem::replace(&mut self.line_start, true) { self.output.text("\n") } else { Ok(()) }
     }
 
-    /// What a command has to say.
+    /// Prints the output of a command.
     pub(super) fn say(&mut self, text: &str) -> Result<(), Failure> {
         let text = if self.terminal { visible(text) } else { Cow::Borrowed(text) };
         self.output.line(&text)
     }
 }
 
-/// Control characters as pictures of themselves, so that a text cannot move the cursor, change colours or write into the
-/// terminal's input; line ends and tabs stay.
+/// Replaces control characters by visible symbols, so that text cannot move the cursor, change colours or write into the
+/// terminal's input. Line breaks and tabs stay.
 fn visible(text: &str) -> Cow<'_, str> {
     let harmless = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
     if text.chars().all(harmless) {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_text_drives_the_terminal() {
+    fn text_cannot_control_the_terminal() {
         assert_eq!(visible("a\tb\nc é 字"), "a\tb\nc é 字");
         assert_eq!(visible("\u{1b}[2J\r\u{7f}\u{9b}1m\0"), "␛[2J␍␡\u{fffd}1m␀");
         for code in (0..0xa0).filter_map(char::from_u32) {

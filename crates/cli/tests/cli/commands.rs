@@ -40,7 +40,7 @@ fn the_backends_are_listed() {
 }
 
 #[test]
-fn a_gpu_for_candle_is_listed_or_said_to_be_missing() {
+fn a_gpu_for_candle_is_listed_or_reported_missing() {
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/candle-cuda.toml");
     assert!(stdout(upcycle().args(["config", "check", config])).contains("device = \"cuda\""));
     let list = json(upcycle().args(["backends", "--json"]));
@@ -70,7 +70,29 @@ fn completions_name_every_flag_of_run() {
 }
 
 #[test]
-fn help_and_version_are_no_errors() {
+fn help_and_version_succeed() {
     assert!(stdout(upcycle().args(["run", "--help"])).contains("UPCYCLE_BACKEND__CPU__WEIGHTS"));
     assert!(stdout(upcycle().arg("--version")).starts_with("upcycle "));
+}
+
+#[test]
+fn a_command_that_is_not_compiled_in_names_its_feature() {
+    for (command, compiled) in [("bench", cfg!(feature = "bench")), ("export", cfg!(feature = "ort"))] {
+        if !compiled {
+            let error = fail(upcycle().args([command, "--any", "arguments"]), 2);
+            assert!(error.contains(&format!("--features {command}").replace("export", "ort")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn the_help_states_the_promises() {
+    let help = stdout(upcycle().arg("--help"));
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for promise in [
+        "The drafted text is the plain text, bit for bit, greedy and sampled: own CPU kernels.",
+        "The same up to near-ties within a stated rounding margin: ONNX Runtime, llama.cpp, candle's tensors, GPUs.",
+    ] {
+        assert!(words.contains(promise), "{help}");
+    }
 }

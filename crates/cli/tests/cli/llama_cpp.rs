@@ -57,7 +57,7 @@ fn the_ready_files_are_sound_and_the_backend_is_listed() {
 }
 
 #[test]
-fn a_gpu_that_is_not_there_and_a_file_that_is_no_adapter_are_errors() {
+fn a_missing_gpu_and_an_invalid_adapter_are_errors() {
     let model = model().display().to_string();
     let run = |set: &str| {
         error(&["run", "--model", &model, "--backend", "llama-cpp", "--set", set, "--prompt", "x"])

@@ -1,5 +1,6 @@
 //! The command line as a person, a script and a pipe see it: the real binary on the real model.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod chat;
 mod commands;

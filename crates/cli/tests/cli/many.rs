@@ -13,7 +13,7 @@ fn lines(file: &Path, more: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn many_prompts_are_answered_in_order_with_the_matrix_carried_on_or_cold() {
+fn prompts_are_answered_in_order_with_carried_or_empty_tables() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prompts.jsonl");
     let questions = [
@@ -24,49 +24,49 @@ fn many_prompts_are_answered_in_order_with_the_matrix_carried_on_or_cold() {
     let carried = lines(&file, &[]);
     let ids: Vec<&Value> = carried.iter().map(|line| &line["question_id"]).collect();
     assert_eq!(ids, [&Value::from(81), &Value::from("b")]);
-    let cold = lines(&file, &["--cold"]);
+    let empty = lines(&file, &["--empty-tables"]);
     let apart = lines(&file, &["-s", "drafter.shared=false"]);
     let plain = lines(&file, &["--drafter", "none"]);
-    for other in [&cold, &apart, &plain] {
+    for other in [&empty, &apart, &plain] {
         for (a, b) in carried.iter().zip(other) {
             assert_eq!(numbers(a, "/tokens"), numbers(b, "/tokens"), "the drafter never changes the text");
         }
     }
-    // The same prompt twice: cold, both take the same steps; carried on, the second takes fewer.
-    let lengths = |line: &Value| numbers(line, "/stats/accept_lengths");
-    assert_eq!(lengths(&cold[0]), lengths(&cold[1]));
-    assert_eq!(lengths(&cold[0]), lengths(&carried[0]));
-    assert_eq!(apart.iter().map(lengths).collect::<Vec<_>>(), cold.iter().map(lengths).collect::<Vec<_>>());
-    assert!(lengths(&carried[1]).len() < lengths(&cold[1]).len(), "{carried:?}");
+    // With empty tables both answers to a repeated prompt take the same steps; with carried tables the second takes fewer.
+    let lengths = |line: &Value| numbers(line, "/stats/tokens_by_step");
+    assert_eq!(lengths(&empty[0]), lengths(&empty[1]));
+    assert_eq!(lengths(&empty[0]), lengths(&carried[0]));
+    assert_eq!(apart.iter().map(lengths).collect::<Vec<_>>(), empty.iter().map(lengths).collect::<Vec<_>>());
+    assert!(lengths(&carried[1]).len() < lengths(&empty[1]).len(), "{carried:?}");
     assert_eq!(number(&plain[1], "/stats/matrix_rows"), 0.0);
 }
 
 #[test]
-fn a_cold_start_keeps_the_users_texts() {
+fn empty_tables_keep_the_users_texts() {
     let folder = tempfile::tempdir().unwrap();
     let (file, texts) = (folder.path().join("prompts.jsonl"), folder.path().join("texts"));
     let question = r#"{"question_id": 1, "turns": ["Name three colours."]}"#;
     fs::write(&file, [question, question].join("\n")).unwrap();
-    let cold = |more: &[&str]| lines(&file, &[&["--cold", "--drafter", "mixed"], more].concat());
-    let lengths = |line: &Value| numbers(line, "/stats/accept_lengths");
-    let without = cold(&[]);
+    let empty = |more: &[&str]| lines(&file, &[&["--empty-tables", "--drafter", "mixed"], more].concat());
+    let lengths = |line: &Value| numbers(line, "/stats/tokens_by_step");
+    let without = empty(&[]);
     fs::create_dir(&texts).unwrap();
     fs::write(texts.join("answer.txt"), without[0]["text"].as_str().unwrap()).unwrap();
-    let with = cold(&["-s", &format!("drafter.texts={}", texts.display())]);
+    let with = empty(&["-s", &format!("drafter.texts={}", texts.display())]);
     assert_eq!(numbers(&with[1], "/tokens"), numbers(&without[1], "/tokens"));
     assert!(lengths(&with[1]).len() < lengths(&without[1]).len(), "{with:?}");
     assert_eq!(lengths(&with[0]), lengths(&with[1]), "and nothing else");
 }
 
 #[test]
-fn a_broken_line_stops_everything_before_it_runs() {
+fn a_broken_line_fails_before_anything_runs() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prompts.jsonl");
     let good = r#"{"question_id": 1, "turns": ["Hi"]}"#;
     let long = format!(r#"{{"question_id": 1, "turns": ["{}"]}}"#, "word ".repeat(10_000));
     for (line, reason) in [
         (r#"{"question_id": 2, "turns": "Hi"}"#, "expected a sequence"),
-        (r#"{"question_id": 2, "turns": []}"#, "must begin with a prompt"),
+        (r#"{"question_id": 2, "turns": []}"#, "must begin with a text"),
         ("{", "column 1"),
         (long.as_str(), "the context holds 8192"),
     ] {
@@ -75,18 +75,18 @@ fn a_broken_line_stops_everything_before_it_runs() {
         assert!(error.contains("prompts.jsonl:3: ") && error.contains(reason), "{error}");
     }
     fs::write(&file, "").unwrap();
-    assert!(fail(&mut run(&["--prompts", file.to_str().unwrap()]), 2).contains("holds no prompts"));
+    assert!(fail(&mut run(&["--prompts", file.to_str().unwrap()]), 2).contains("has no prompts"));
     assert!(fail(&mut run(&["--prompts", "no-such.jsonl"]), 2).contains("no-such.jsonl"));
 }
 
 #[test]
-fn cold_needs_prompts_and_no_snapshot() {
-    assert!(fail(&mut run(&["--cold", "--prompt", "x"]), 2).contains("--cold"));
-    assert!(fail(&mut run(&["--cold"]), 2).contains("--prompts"));
+fn empty_tables_need_prompts_and_no_snapshot() {
+    assert!(fail(&mut run(&["--empty-tables", "--prompt", "x"]), 2).contains("--empty-tables"));
+    assert!(fail(&mut run(&["--empty-tables"]), 2).contains("--prompts"));
     let folder = tempfile::tempdir().unwrap();
     let snapshot = format!("drafter.snapshot={}", folder.path().join("m").display());
-    for cold in [&["--cold"][..], &["-s", "drafter.shared=false"]] {
-        let error = fail(run(&["--prompts", "x", "-s", &snapshot]).args(cold), 2);
+    for empty in [&["--empty-tables"][..], &["-s", "drafter.shared=false"]] {
+        let error = fail(run(&["--prompts", "x", "-s", &snapshot]).args(empty), 2);
         assert!(error.contains("drafter.snapshot"), "{error}");
     }
     let warm = ["warm", "--prompts", "x", "--out", "m", "-s", "drafter.shared=false"];

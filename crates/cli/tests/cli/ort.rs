@@ -73,7 +73,7 @@ fn exported_by_others(name: &str) -> TempDir {
 }
 
 #[test]
-fn graphs_that_others_exported_run_with_drafts_and_end_where_their_files_say() {
+fn graphs_of_other_exporters_draft_and_use_their_end_tokens() {
     for name in ["genai-llama-int4", "genai-qwen3-fp32", "optimum-llama", "optimum-mistral-window"] {
         let folder = exported_by_others(name);
         let model = folder.path().display().to_string();
@@ -115,7 +115,7 @@ fn the_providers_of_the_library_are_listed() {
 }
 
 #[test]
-fn a_library_that_is_named_and_cannot_be_used_is_an_error_that_says_what_to_run() {
+fn an_unusable_library_is_an_error_that_names_the_setup_script() {
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libonnxruntime.so");
     fs::write(&library, "no library").unwrap();

@@ -11,8 +11,11 @@ fn run_commands(page: &str, least: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let text = std::fs::read_to_string(root.join(page)).unwrap();
     let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let commands: Vec<&str> =
-        blocks.flat_map(str::lines).filter(|line| line.split(' ').any(|word| word == "upcycle")).collect();
+    let runs = |line: &&str| {
+        let bench = line.starts_with("upcycle bench ");
+        line.split(' ').any(|word| word == "upcycle") && (cfg!(feature = "bench") || !bench)
+    };
+    let commands: Vec<&str> = blocks.flat_map(str::lines).filter(runs).collect();
     assert!(commands.len() >= least, "{page}: {commands:?}");
     let folder = Path::new(env!("CARGO_BIN_EXE_upcycle")).parent().unwrap();
     let path = std::env::join_paths(

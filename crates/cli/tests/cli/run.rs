@@ -39,8 +39,8 @@ fn the_report_is_whole_and_adds_up() {
         "drafted",
         "drafted_per_step",
         "tokens_per_step",
-        "accept_lengths",
-        "draft_sizes",
+        "tokens_by_step",
+        "drafted_by_step",
         "sources",
         "tokens_per_second",
         "prefill_tokens_per_second",
@@ -55,12 +55,12 @@ fn the_report_is_whole_and_adds_up() {
 
     assert_eq!((&report["backend"], &report["drafter"]), (&"cpu".into(), &"recycling".into()));
     let tokens = numbers(&report, "/tokens");
-    let lengths = numbers(&report, "/stats/accept_lengths");
+    let lengths = numbers(&report, "/stats/tokens_by_step");
     let emitted: u64 = lengths.iter().sum();
     assert_eq!(emitted as usize + 1, tokens.len(), "the prompt gives the first token, the steps the others");
     assert_eq!(number(&report, "/stats/steps") as usize, lengths.len());
     assert_eq!(
-        numbers(&report, "/stats/draft_sizes").iter().sum::<u64>() as f64,
+        numbers(&report, "/stats/drafted_by_step").iter().sum::<u64>() as f64,
         number(&report, "/stats/drafted")
     );
     let mean = emitted as f64 / lengths.len() as f64;
@@ -108,7 +108,7 @@ fn saved_costs_fix_the_sizes_of_drafts() {
     let story =
         ["--raw", "--prompt", "one two three one two three one two", "-n", "24", "--drafter", "mixed"];
     let deterministic = ["-s", "drafter.deterministic=true", "-s", &costs];
-    let sizes = || numbers(&json(run(&story).arg("--json").args(deterministic)), "/stats/draft_sizes");
+    let sizes = || numbers(&json(run(&story).arg("--json").args(deterministic)), "/stats/drafted_by_step");
     assert_eq!(sizes(), sizes());
 
     let stats = |arguments: &[&str]| {
@@ -127,7 +127,7 @@ fn saved_costs_fix_the_sizes_of_drafts() {
 }
 
 #[test]
-fn a_seed_of_its_own_gives_a_text_of_its_own() {
+fn another_seed_gives_another_text() {
     let tokens = |seed: &str| {
         let seed = format!("decode.seed={seed}");
         numbers(
@@ -174,20 +174,20 @@ fn a_stop_string_ends_the_text_and_is_not_shown() {
 }
 
 #[test]
-fn no_tokens_asked_for_is_an_empty_answer() {
+fn zero_tokens_give_an_empty_answer() {
     let report = json(&mut france(&["--json", "-n", "0"]));
     assert_eq!((&report["text"], &report["finish"]), (&"".into(), &"max-tokens".into()));
 }
 
 #[test]
-fn an_empty_prompt_is_wrong_usage() {
+fn an_empty_prompt_is_a_usage_error() {
     for mut command in [run(&["--prompt", ""]), run(&["--raw", "--prompt", ""]), run(&[])] {
         assert!(fail(command.stdin(Stdio::null()), 2).contains("the prompt is empty"));
     }
 }
 
 #[test]
-fn a_comparison_shows_both_and_says_that_the_text_is_the_same() {
+fn a_comparison_shows_both_answers_and_that_they_are_equal() {
     let text = stdout(&mut france(&["-n", "16", "--compare"]));
     let lines: Vec<&str> = text.lines().collect();
     let [.., head, plain, recycling, same] = lines[..] else { panic!("{text}") };
@@ -199,7 +199,7 @@ fn a_comparison_shows_both_and_says_that_the_text_is_the_same() {
 }
 
 #[test]
-fn a_snapshot_is_carried_to_the_next_run() {
+fn a_snapshot_is_loaded_by_the_next_run() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("matrix.snapshot");
     let snapshot = format!("drafter.snapshot={}", file.display());
@@ -233,11 +233,11 @@ fn a_warm_drafter_needs_fewer_steps_for_the_same_text() {
         assert!(said.contains(" rows, after "), "{said}");
         let snapshot = format!("drafter.snapshot={}", file.display());
         let arguments = ["-n", "12", "--json", "--drafter", drafter, "-s", SIZE];
-        let cold = json(&mut france(&arguments));
+        let empty = json(&mut france(&arguments));
         let started = json(france(&arguments).args(["-s", &snapshot]));
-        assert_eq!(cold["tokens"], started["tokens"]);
+        assert_eq!(empty["tokens"], started["tokens"]);
         let steps = |report| number(report, "/stats/steps");
-        assert!(steps(&started) < steps(&cold), "{drafter}: {} of {}", steps(&started), steps(&cold));
+        assert!(steps(&started) < steps(&empty), "{drafter}: {} of {}", steps(&started), steps(&empty));
         // Carried on, it knows the answer already.
         let again = stdout(&mut warm(&[]));
         assert_ne!(said, again, "fewer steps");
@@ -249,7 +249,7 @@ fn a_warm_drafter_needs_fewer_steps_for_the_same_text() {
 }
 
 #[test]
-fn a_matrix_of_the_vocabulary_drafts_in_a_first_answer() {
+fn a_matrix_from_the_vocabulary_drafts_in_the_first_answer() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("matrix");
     let warm = |more: &[&str]| {
@@ -273,10 +273,10 @@ fn a_matrix_of_the_vocabulary_drafts_in_a_first_answer() {
                 .args(more),
         )
     };
-    let (cold, started) = (story(&[]), story(&["-s", &snapshot]));
-    assert_eq!(cold["tokens"], started["tokens"]);
+    let (empty, started) = (story(&[]), story(&["-s", &snapshot]));
+    assert_eq!(empty["tokens"], started["tokens"]);
     let steps = |report| number(report, "/stats/steps");
-    assert!(steps(&started) < steps(&cold), "{} of {}", steps(&started), steps(&cold));
+    assert!(steps(&started) < steps(&empty), "{} of {}", steps(&started), steps(&empty));
 
     let error = fail(&mut warm(&[]), 2);
     assert!(error.contains("--prompts <FILE>|--vocabulary"), "{error}");
@@ -308,7 +308,7 @@ fn an_answer_that_is_in_the_users_texts_takes_fewer_steps() {
 }
 
 #[test]
-fn a_closed_pipe_is_quiet() {
+fn a_closed_pipe_is_not_an_error() {
     let mut child = run(&["--raw", "--prompt", "Once upon a time", "-n", "200"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -334,7 +334,7 @@ fn a_full_disk_is_a_failure() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_the_text_after_the_step_at_hand() {
+fn ctrl_c_ends_the_text_after_the_current_step() {
     let mut child = run(&["--raw", "--prompt", "Once upon a time", "-n", "400"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

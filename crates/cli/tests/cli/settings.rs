@@ -73,7 +73,7 @@ fn wrong_flags_and_variables_are_named() {
 }
 
 #[test]
-fn every_ready_file_is_sound() {
+fn every_configuration_file_is_valid() {
     assert!(model().is_file(), "what the ready files name");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let mut checked = 0;

@@ -28,10 +28,10 @@ fn trace_in(file: &Path) -> Value {
 
 /// The ids of the answer.
 fn output(trace: &Value) -> Vec<u64> {
-    let mut tokens = vec![trace["prompt"]["drawn"].as_u64().unwrap()];
+    let mut tokens = vec![trace["prompt"]["sampled"].as_u64().unwrap()];
     for step in trace["steps"].as_array().unwrap() {
         let emitted = step["emitted"].as_u64().unwrap() as usize;
-        tokens.extend(&numbers(step, "/drawn")[..emitted]);
+        tokens.extend(&numbers(step, "/sampled")[..emitted]);
     }
     tokens
 }
@@ -54,7 +54,7 @@ fn a_page_shows_the_steps_of_the_text_that_run_gives() {
         assert_eq!(output(&trace), numbers(&expected, "/tokens"), "{drafter}");
         assert_eq!(
             trace["steps"].as_array().unwrap().len(),
-            numbers(&expected, "/stats/accept_lengths").len()
+            numbers(&expected, "/stats/tokens_by_step").len()
         );
         assert_eq!(trace["about"]["drafter"], drafter);
         assert_eq!(names(folder.path()), ["page.html"]);
@@ -62,7 +62,7 @@ fn a_page_shows_the_steps_of_the_text_that_run_gives() {
 }
 
 #[test]
-fn a_page_is_named_trace_html_unless_said_otherwise() {
+fn a_page_is_named_trace_html_by_default() {
     let folder = tempfile::tempdir().unwrap();
     let model = fs::canonicalize(model()).unwrap();
     let mut command = upcycle();
@@ -72,7 +72,7 @@ fn a_page_is_named_trace_html_unless_said_otherwise() {
 }
 
 #[test]
-fn a_snapshot_is_read_and_left_as_it_is() {
+fn a_snapshot_is_read_but_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("matrix.snapshot");
     let out = folder.path().join("page.html");
@@ -82,11 +82,11 @@ fn a_snapshot_is_read_and_left_as_it_is() {
         stdout(trace(&STORY).args(settings).arg("--out").arg(&out));
         trace_in(&out)["steps"].as_array().unwrap().len()
     };
-    let cold = page(&settings);
+    let empty = page(&settings);
     assert!(!file.exists());
     json(run(&STORY).args(settings).arg("--json"));
     let kept = fs::read(&file).unwrap();
-    assert!(page(&settings) < cold, "what the run learned is known to the trace");
+    assert!(page(&settings) < empty, "what the run learned is known to the trace");
     assert_eq!(fs::read(&file).unwrap(), kept);
 }
 
@@ -108,7 +108,7 @@ fn where_no_page_can_be_written_nothing_is_loaded() {
 }
 
 #[test]
-fn a_page_that_was_there_stays_where_nothing_is_decoded() {
+fn an_existing_page_stays_if_nothing_is_decoded() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");
     fs::write(&page, "before").unwrap();
@@ -123,7 +123,7 @@ fn a_page_that_was_there_stays_where_nothing_is_decoded() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_is_followed_and_a_page_may_be_read_by_all() {
+fn links_are_followed_and_pages_are_readable_by_all() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let folder = tempfile::tempdir().unwrap();
     let (page, link) = (folder.path().join("page.html"), folder.path().join("link.html"));
@@ -138,7 +138,7 @@ fn a_link_is_followed_and_a_page_may_be_read_by_all() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_writes_the_page_of_what_there_is() {
+fn ctrl_c_writes_the_page_of_the_steps_so_far() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");
     // It listens once the model is loaded; the log says when it decodes.

@@ -1,44 +1,48 @@
-//! Horizontal bars with intervals, under the names of their setups.
+//! Horizontal bar charts with intervals, grouped by setup.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use crate::report::ReportError;
-use crate::report::numbers::ratio;
+use super::canvas::{
+    Area, DrawResult, Panel, SUBPIXELS, WIDTH, drawable, font, panel, shortened, stroke, tick, units,
+};
+use super::color::{ChartColor, GRID, QUIET, TEXT};
+use crate::report::error::ReportError;
 use crate::results::Estimate;
 
-use super::ink::{GRID, QUIET, TEXT};
-use super::{Area, Drawn, Ink, Panel, WIDTH, drawable, font, panel, shortened, stroke, units};
-
-/// Pixels: a bar with its gap, the bar itself, a section's name, the room left and right of the bars and above them,
-/// and the axis below.
+// Sizes in pixels.
+/// A bar with its gap.
 const ROW: i32 = 19;
+/// A bar.
 const BAR: f64 = 11.0;
+/// The name of a setup.
 const SECTION: i32 = 24;
+// Margins.
 const LEFT: i32 = 118;
 const RIGHT: i32 = 42;
 const TOP: i32 = 2;
+/// The axis below the bars.
 const AXIS: i32 = 24;
 
 /// A bar chart.
 pub(crate) struct Bars<'a> {
     pub(crate) title: &'a str,
     pub(crate) bars: Vec<Bar<'a>>,
-    /// Where the axis ends; [`limit`](Self::limit) of all panels that are compared.
+    /// The end of the axis: [`limit`](Self::limit) of all panels with the same scale.
     pub(crate) limit: f64,
-    /// Whether a line stands at 1.
+    /// Whether to draw a line at 1.
     pub(crate) one: bool,
     pub(crate) form: fn(f64) -> String,
 }
 
-/// One bar, or only the name of those that follow.
+/// One bar, or the heading of the following bars.
 pub(crate) enum Bar<'a> {
     Section(&'a str),
-    Of { name: String, ink: Ink, estimate: Estimate },
+    Of { name: String, color: ChartColor, estimate: Estimate },
 }
 
 impl Bars<'_> {
-    /// The end of an axis for these figures: all bars fit, and the intervals that are not far longer.
+    /// The end of an axis for these bars: all bars fit, and intervals unless they are much longer.
     pub(crate) fn limit<'b>(bars: impl Iterator<Item = &'b Bar<'b>>, least: f64) -> f64 {
         let (mut value, mut high) = (least, least);
         for bar in bars {
@@ -50,7 +54,7 @@ impl Bars<'_> {
         1.03 * high.min(1.5 * value)
     }
 
-    /// Draws it.
+    /// Draws the chart.
     ///
     /// # Errors
     /// [`ReportError::Chart`].
@@ -60,7 +64,7 @@ impl Bars<'_> {
         panel(self.title, &self.label(), TOP + height + AXIS, |area| self.paint(area, height))
     }
 
-    fn paint(&self, area: &Area<'_>, height: i32) -> Drawn {
+    fn paint(&self, area: &Area<'_>, height: i32) -> DrawResult {
         let mut chart = ChartBuilder::on(area)
             .margin_top(units(TOP))
             .margin_left(units(LEFT))
@@ -89,22 +93,22 @@ impl Bars<'_> {
                     let style = TextStyle { font: style.font.style(FontStyle::Bold), ..style };
                     area.draw(&Text::new(shortened(name, 18), place, style))?;
                 }
-                Bar::Of { name, ink, estimate } => {
+                Bar::Of { name, color, estimate } => {
                     let middle = f64::from(top) + f64::from(ROW) / 2.0;
                     top += ROW;
-                    let row = units(TOP) + (middle * f64::from(super::FINE)) as i32;
+                    let row = units(TOP) + (middle * f64::from(SUBPIXELS)) as i32;
                     let style = font(12.0, TEXT, HPos::Right);
                     area.draw(&Text::new(shortened(name, 18), (units(LEFT - 7), row), style.clone()))?;
                     area.draw(&Text::new((self.form)(estimate.value), (units(WIDTH - 2), row), style))?;
                     let clipped = |value| drawable(value).map(|value| value.min(self.limit));
                     let Some(value) = clipped(estimate.value) else { continue };
                     let corners = [(0.0, BAR / 2.0 - middle), (value, -BAR / 2.0 - middle)];
-                    chart.draw_series([Rectangle::new(corners, ink.color().filled())])?;
+                    chart.draw_series([Rectangle::new(corners, color.rgb().filled())])?;
                     let (Some(low), Some(high)) = (clipped(estimate.low), clipped(estimate.high)) else {
                         continue;
                     };
                     let mut lines = vec![vec![(low, -middle), (high, -middle)]];
-                    // One that goes on beyond the axis has no end to mark.
+                    // An interval beyond the axis has no end mark.
                     let ends = [low, high].into_iter().filter(|&end| end < self.limit);
                     lines.extend(ends.map(|x| vec![(x, 3.0 - middle), (x, -3.0 - middle)]));
                     let whiskers = lines.into_iter().map(|line| PathElement::new(line, stroke(TEXT, 1.2)));
@@ -133,10 +137,4 @@ impl Bars<'_> {
         }
         format!("{}: {}", self.title, parts.join("; "))
     }
-}
-
-/// An axis label with no more decimals than it needs.
-pub(crate) fn tick(value: f64) -> String {
-    let text = ratio(value);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

@@ -1,16 +1,14 @@
-//! Lines over a count, with intervals where there are some.
+//! Line charts over a count, with optional intervals.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use crate::report::ReportError;
+use super::canvas::{Area, DrawResult, Panel, WIDTH, drawable, font, panel, stroke, tick, units};
+use super::color::{ChartColor, GRID, QUIET, TEXT};
+use crate::report::error::ReportError;
 use crate::report::numbers::ratio;
 
-use super::bars::tick;
-use super::ink::{GRID, QUIET, TEXT};
-use super::{Area, Drawn, Ink, Panel, WIDTH, drawable, font, panel, stroke, units};
-
-/// Pixels: the whole, and the room around the lines.
+// Sizes in pixels: the chart and its margins.
 const HEIGHT: i32 = 220;
 const TOP: i32 = 26;
 const LEFT: i32 = 40;
@@ -20,33 +18,32 @@ const AXIS: i32 = 36;
 /// A line chart.
 pub(crate) struct Lines<'a> {
     pub(crate) title: &'a str,
-    /// What stands under the axis of counts.
-    pub(crate) across: &'static str,
-    /// What stands over the other axis.
-    pub(crate) up: &'static str,
+    /// The label of the horizontal axis.
+    pub(crate) x_label: &'static str,
+    /// The label of the vertical axis.
+    pub(crate) y_label: &'static str,
     pub(crate) scale: Scale,
-    /// The other axis goes from 0 to at least here.
+    /// The vertical axis ends here or higher.
     pub(crate) least: f64,
-    /// Whether a line stands at 1.
+    /// Whether to draw a line at 1.
     pub(crate) one: bool,
-    /// Values on the other axis.
+    /// Formats values on the vertical axis.
     pub(crate) form: fn(f64) -> String,
     pub(crate) lines: Vec<Line>,
 }
 
-/// How counts lie on their axis.
+/// The scale of the horizontal axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
     Linear,
-    /// Twice as many lie one unit further.
-    Doubling,
+    Logarithmic,
 }
 
 /// One line.
 pub(crate) struct Line {
     pub(crate) name: String,
-    pub(crate) ink: Ink,
-    /// Rising in `count`.
+    pub(crate) color: ChartColor,
+    /// Sorted by `count`.
     pub(crate) points: Vec<Point>,
 }
 
@@ -62,13 +59,13 @@ impl Scale {
     fn place(self, count: usize) -> f64 {
         match self {
             Self::Linear => count as f64,
-            Self::Doubling => (count.max(1) as f64).log2(),
+            Self::Logarithmic => (count.max(1) as f64).log2(),
         }
     }
 }
 
 impl Lines<'_> {
-    /// Draws it; points that are not numbers are left out.
+    /// Draws the chart without points that cannot be drawn.
     ///
     /// # Errors
     /// [`ReportError::Chart`].
@@ -76,18 +73,18 @@ impl Lines<'_> {
         panel(self.title, &self.label(), HEIGHT, |area| self.paint(area))
     }
 
-    fn paint(&self, area: &Area<'_>) -> Drawn {
+    fn paint(&self, area: &Area<'_>) -> DrawResult {
         let counts = self.counts();
         let first = counts.first().map_or(0.0, |&count| self.scale.place(count));
         let last = counts.last().map_or(1.0, |&count| self.scale.place(count));
-        let room = (0.06 * (last - first)).max(0.1);
+        let margin = (0.06 * (last - first)).max(0.1);
         let limit = self.limit();
         let mut chart = ChartBuilder::on(area)
             .margin_top(units(TOP))
             .margin_right(units(RIGHT))
             .x_label_area_size(units(AXIS))
             .y_label_area_size(units(LEFT))
-            .build_cartesian_2d(first - room..last + room, 0.0..limit)?;
+            .build_cartesian_2d(first - margin..last + margin, 0.0..limit)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -103,8 +100,8 @@ impl Lines<'_> {
 
         let quiet = |across| font(11.0, QUIET, across);
         let (bottom, ends) = (units(HEIGHT - AXIS), (units(LEFT), units(WIDTH - RIGHT)));
-        area.draw(&Text::new(self.up, (units(2), units(9)), quiet(HPos::Left)))?;
-        area.draw(&Text::new(self.across, (ends.1, bottom + units(28)), quiet(HPos::Right)))?;
+        area.draw(&Text::new(self.y_label, (units(2), units(9)), quiet(HPos::Left)))?;
+        area.draw(&Text::new(self.x_label, (ends.1, bottom + units(28)), quiet(HPos::Right)))?;
         let mut free = i32::MIN;
         for count in counts {
             let (x, _) = chart.backend_coord(&(self.scale.place(count), 0.0));
@@ -118,19 +115,19 @@ impl Lines<'_> {
         }
 
         if self.one {
-            let line = vec![(first - room, 1.0), (last + room, 1.0)];
+            let line = vec![(first - margin, 1.0), (last + margin, 1.0)];
             chart.draw_series([PathElement::new(line, stroke(TEXT, 1.2))])?;
         }
         for (place, line) in self.lines.iter().enumerate() {
-            // Intervals at one count stand beside each other.
+            // Intervals at the same count are drawn side by side.
             let middle = self.lines.len().saturating_sub(1) as f64 / 2.0;
             let aside = if self.has_intervals() { 0.15 * (place as f64 - middle) } else { 0.0 };
-            let aside = room * aside.clamp(-0.9, 0.9);
+            let aside = margin * aside.clamp(-0.9, 0.9);
             let at = |point: &Point| self.scale.place(point.count) + aside;
             let points: Vec<_> = line.points.iter().filter_map(|p| Some((p, drawable(p.value)?))).collect();
             let path = points.iter().map(|(point, value)| (at(point), *value));
-            chart.draw_series(LineSeries::new(path, stroke(line.ink, 1.8)))?;
-            let color = line.ink.color();
+            chart.draw_series(LineSeries::new(path, stroke(line.color, 1.8)))?;
+            let color = line.color.rgb();
             for (point, value) in points {
                 let interval = point.interval.and_then(|(low, high)| drawable(low).zip(drawable(high)));
                 if let Some((low, high)) = interval {
@@ -141,7 +138,7 @@ impl Lines<'_> {
                         low,
                         value,
                         high,
-                        stroke(line.ink, 1.2).filled(),
+                        stroke(line.color, 1.2).filled(),
                         cap,
                     );
                     chart.draw_series([bar])?;
@@ -153,7 +150,7 @@ impl Lines<'_> {
         Ok(())
     }
 
-    /// The counts that points stand at, rising, each once.
+    /// The distinct counts of all points, sorted.
     fn counts(&self) -> Vec<usize> {
         let mut counts: Vec<usize> =
             self.lines.iter().flat_map(|line| &line.points).map(|point| point.count).collect();
@@ -182,7 +179,7 @@ impl Lines<'_> {
             format!("{}: {}", line.name, points.join(", "))
         };
         let lines: Vec<_> = self.lines.iter().map(line).collect();
-        format!("{} by {}, {}. {}", self.up, self.across, self.title, lines.join("; "))
+        format!("{} by {}, {}. {}", self.y_label, self.x_label, self.title, lines.join("; "))
     }
 }
 

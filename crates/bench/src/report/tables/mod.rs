@@ -1,4 +1,4 @@
-//! The tables of the page, which are those of the text and of the Markdown too.
+//! The tables of the page and of the text.
 
 mod answers;
 mod run;

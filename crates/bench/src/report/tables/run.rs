@@ -1,13 +1,13 @@
-//! What the run left out, and what it was made of.
+//! Absent arms, skipped prompts and models.
 
 use crate::report::table::{Cell, Column, Table};
 use crate::report::view::View;
 use crate::results::ArmState;
 
-/// Arms that are absent or failed, and why.
+/// Absent and failed arms.
 pub(crate) fn missing(view: &View<'_>) -> Table {
     let columns = vec![Column::words("arm"), Column::words("state"), Column::prose("why")];
-    let mut table = Table::new("Arms that are absent or failed", columns);
+    let mut table = Table::new("Absent and failed arms", columns);
     for arm in view.arms() {
         let (state, reason) = match &arm.arm.state {
             ArmState::Measured => continue,
@@ -19,17 +19,17 @@ pub(crate) fn missing(view: &View<'_>) -> Table {
     table
 }
 
-/// Prompts that were not asked, and why.
+/// Skipped prompts.
 pub(crate) fn skipped(view: &View<'_>) -> Table {
     let columns = vec![Column::words("prompt"), Column::words("group"), Column::prose("why")];
-    let mut table = Table::new("Prompts that were not asked", columns);
+    let mut table = Table::new("Skipped prompts", columns);
     for skipped in &view.results.skipped {
         table.row([&skipped.question, &skipped.group, &skipped.reason].map(Cell::new).into());
     }
     table
 }
 
-/// Each model file once.
+/// The model files.
 pub(crate) fn models(view: &View<'_>) -> Table {
     let columns = vec![Column::words("model"), Column::prose("SHA-256")];
     let mut table = Table::new("Models", columns);

@@ -1,13 +1,11 @@
-//! Where the tokens and the seconds of a step come from.
+//! Statistics of steps and the cost of passes.
 
 use crate::report::numbers::{change, factor, milliseconds, percent, ratio};
 use crate::report::table::{Cell, Column, Table};
-use crate::report::view::View;
-use crate::results::{Cost, Prediction, Steps};
+use crate::report::view::{ArmView, View};
+use crate::results::{Cost, Prediction, SourceCount, Steps};
 
-/// What each arm should earn by what its trees cost.
-///
-/// The three factors between quotient and measurement, and the gap in words, are columns only where `full` is set.
+/// The predicted and the measured speed-up of each arm. With `full`, also the factors between them and the explanation.
 pub(crate) fn predictions(view: &View<'_>, full: bool) -> Table {
     let mut columns = vec![Column::words("arm")];
     columns.extend(["n", "MAT(n)", "t(n+1)/t(1)", "quotient", "measured", "gap"].map(Column::number));
@@ -15,28 +13,20 @@ pub(crate) fn predictions(view: &View<'_>, full: bool) -> Table {
         columns.extend(["trees", "passes", "overhead"].map(Column::number));
         columns.push(Column::prose("why"));
     }
-    let mut table = Table::new("Prediction and measurement", columns).with_note(
-        "Quotient: tokens a step over what a pass of n + 1 rows costs in passes of one. The speed-up is exactly \
-         quotient x trees x passes x overhead: what trees that were not filled saved, how the passes went against \
-         the cost curve, and what was not a pass. Gaps above 5 % are explained.",
+    let table = Table::new("Prediction and measurement", columns).with_note(
+        "Quotient: tokens per step over the relative cost of a pass of n + 1 rows. The speed-up is exactly quotient x \
+         trees x passes x overhead: the gain from smaller trees, the cost of the passes against the cost curve, and \
+         the time outside passes. Gaps above 5 % are explained.",
     );
-    for setup in &view.setups {
-        let rows: Vec<_> =
-            setup.arms.iter().filter_map(|arm| Some((arm, arm.overall?.prediction.as_ref()?))).collect();
-        if rows.is_empty() {
-            continue;
-        }
-        table.section(setup.name);
-        for (arm, prediction) in rows {
-            let mut cells = vec![
-                Cell::new(arm.marked()),
-                Cell::new(prediction.nodes.map_or_else(|| "auto".to_owned(), |nodes| nodes.to_string())),
-            ];
-            cells.extend(predicted(prediction, full));
-            table.row(cells);
-        }
-    }
-    table
+    table.with_arms(view, |arm| {
+        let Some(prediction) = arm.overall.and_then(|overall| overall.prediction.as_ref()) else {
+            return Vec::new();
+        };
+        let nodes = prediction.nodes.map_or_else(|| "auto".to_owned(), |nodes| nodes.to_string());
+        let mut cells = vec![Cell::new(arm.marked()), Cell::new(nodes)];
+        cells.extend(predicted(prediction, full));
+        vec![cells]
+    })
 }
 
 fn predicted(prediction: &Prediction, full: bool) -> Vec<Cell> {
@@ -52,58 +42,44 @@ fn predicted(prediction: &Prediction, full: bool) -> Vec<Cell> {
     cells
 }
 
-/// What each source of each arm's drafter proposed.
+/// Draft nodes of each arm by source.
 pub(crate) fn sources(view: &View<'_>) -> Table {
     let mut columns = vec![Column::words("arm"), Column::words("source")];
     columns.extend(["proposed", "accepted", "accepted per node"].map(Column::number));
-    let mut table = Table::new("Drafts by source", columns)
-        .with_note("A node that several sources proposed counts for each of them.");
-    for setup in &view.setups {
-        let rows = setup.arms.iter().filter_map(|arm| Some((arm, arm.overall?.steps.as_ref()?)));
-        let rows: Vec<_> = rows.filter(|(_, steps)| !steps.sources.is_empty()).collect();
-        if rows.is_empty() {
-            continue;
-        }
-        table.section(setup.name);
-        for (arm, steps) in rows {
-            for (place, source) in steps.sources.iter().enumerate() {
-                table.row(vec![
-                    Cell::new(if place == 0 { arm.marked() } else { String::new() }),
+    Table::new("Drafts by source", columns)
+        .with_note("A node proposed by several sources counts for each of them.")
+        .with_arms(view, |arm| {
+            let sources = steps_of(arm).map(|steps| &*steps.sources).unwrap_or_default();
+            let row = |(index, source): (usize, &SourceCount)| {
+                vec![
+                    Cell::new(if index == 0 { arm.marked() } else { String::new() }),
                     Cell::new(&source.name),
                     Cell::new(source.drafted.to_string()),
                     Cell::new(source.accepted.to_string()),
                     Cell::new(factor(source.accepted as f64 / source.drafted as f64)),
-                ]);
-            }
-        }
-    }
-    table
+                ]
+            };
+            sources.iter().enumerate().map(row).collect()
+        })
 }
 
-/// Where each arm's decoding time goes.
+/// The decoding time of each arm by part.
 pub(crate) fn time(view: &View<'_>) -> Table {
     let mut columns = vec![Column::words("arm")];
-    columns.extend(
-        ["ms a step", "draft", "forward", "accept", "commit", "observe", "steps"].map(Column::number),
+    columns
+        .extend(["ms/step", "draft", "forward", "accept", "commit", "observe", "steps"].map(Column::number));
+    let table = Table::new("Time of a step", columns).with_note(
+        "Draft: growing the tree. Forward: the model's pass. Accept: choosing tokens and the accepted path. Commit: \
+         keeping the accepted path. Observe: learning of the drafter.",
     );
-    let mut table = Table::new("Time of a step", columns).with_note(
-        "Draft: growing the tree. Forward: the model's pass. Accept: choosing tokens and walking down the tree. \
-         Commit: keeping the accepted path. Observe: what the drafter learns.",
-    );
-    for setup in &view.setups {
-        let rows: Vec<_> =
-            setup.arms.iter().filter_map(|arm| Some((arm, arm.overall?.steps.as_ref()?))).collect();
-        if rows.is_empty() {
-            continue;
-        }
-        table.section(setup.name);
-        for (arm, steps) in rows {
-            let mut cells = vec![Cell::new(arm.marked())];
-            cells.extend(split(steps));
-            table.row(cells);
-        }
-    }
-    table
+    table.with_arms(view, |arm| {
+        let row = |steps| std::iter::once(Cell::new(arm.marked())).chain(split(steps)).collect();
+        steps_of(arm).map(row).into_iter().collect()
+    })
+}
+
+fn steps_of<'a>(arm: &ArmView<'a>) -> Option<&'a Steps> {
+    arm.overall?.steps.as_ref()
 }
 
 fn split(steps: &Steps) -> Vec<Cell> {
@@ -116,7 +92,7 @@ fn split(steps: &Steps) -> Vec<Cell> {
     cells
 }
 
-/// What a pass costs by its rows, each curve beside the others.
+/// The cost of passes by their rows, one column pair per curve.
 pub(crate) fn costs(view: &View<'_>) -> Table {
     let costs = &view.results.costs;
     let mut columns = vec![Column::number("rows")];
@@ -124,7 +100,7 @@ pub(crate) fn costs(view: &View<'_>) -> Table {
         columns.push(Column::number(format!("{}, {} cached: ms", cost.setup, cost.context)));
         columns.push(Column::number("t(n)/t(1)"));
     }
-    let mut table = Table::new("What a pass costs by its rows", columns)
+    let mut table = Table::new("Cost of a pass by its rows", columns)
         .with_note("Medians, measured in this run. A pass over n draft nodes has n + 1 rows.");
     let mut rows: Vec<usize> = costs.iter().flat_map(|cost| cost.rows.iter().copied()).collect();
     rows.sort_unstable();

@@ -1,8 +1,8 @@
 //! Results as a run could write them: an empty one, a small one, and one that has everything.
 
 use crate::results::{
-    Arm, ArmKind, ArmState, Build, Cost, Equality, EqualityCount, Estimate, Machine, MatrixState, Prediction,
-    Record, Results, SCHEMA, Settings, Skipped, SourceCount, Steps, Summary, TimeSplit,
+    Arm, ArmKind, ArmState, Build, Cost, Equality, EqualityCount, Estimate, InitialTables, Machine,
+    Prediction, Record, Results, SCHEMA, Settings, Skipped, SourceCount, Steps, Summary, TimeSplit,
 };
 
 /// What must be escaped wherever it stands.
@@ -28,7 +28,7 @@ pub(crate) fn empty() -> Results {
             rounds_done: 3,
             temperature: 0.0,
             seed: 0,
-            matrix: MatrixState::Cold,
+            tables: InitialTables::Empty,
         },
         arms: Vec::new(),
         skipped: Vec::new(),
@@ -107,7 +107,7 @@ pub(crate) fn rich() -> Results {
         group: "qa".to_owned(),
         reason: "the prompt has 2207 tokens, and 2048 fit".to_owned(),
     });
-    results.warnings.push("Others kept 0.07 processors busy; compare with care.".to_owned());
+    results.warnings.push("Other programs kept 0.07 processors busy; compare with care.".to_owned());
     results.warnings.push(format!("The processor slowed down in round 2 {HOSTILE}."));
     results
 }
@@ -150,7 +150,7 @@ pub(crate) fn add(
 ) {
     let index = results.arms.len();
     let plain = matches!(kind, ArmKind::Plain | ArmKind::PeerPlain);
-    let ours = matches!(kind, ArmKind::Plain | ArmKind::Draft);
+    let backend = matches!(kind, ArmKind::Plain | ArmKind::Draft);
     let baseline = results.arms.iter().position(|arm| arm.setup == setup).unwrap_or(index);
     let name = match nodes {
         _ if plain => format!("{setup} plain"),
@@ -162,8 +162,8 @@ pub(crate) fn add(
         kind,
         baseline,
         setup: setup.to_owned(),
-        engine: if ours { "cpu" } else { "llama.cpp" }.to_owned(),
-        engine_version: Some(if ours { "avx512-vnni" } else { "b6123" }.to_owned()),
+        engine: if backend { "cpu" } else { "llama.cpp" }.to_owned(),
+        engine_version: Some(if backend { "avx512-vnni" } else { "b6123" }.to_owned()),
         model: "SmolLM2-135M-Instruct.Q4_1.gguf".to_owned(),
         model_sha256: if setup.ends_with("f32") { "c4" } else { "a7" }.repeat(32),
         drafter: drafter.to_owned(),
@@ -172,7 +172,7 @@ pub(crate) fn add(
         config: format!("[backend]\nname = \"cpu\"\nthreads = 16\n\n[drafter]\nname = \"{drafter}\"\n"),
         state: ArmState::Measured,
     });
-    let speed = (if setup.ends_with("f32") { 24.0 } else { 118.0 }) * if ours { 1.0 } else { 1.12 };
+    let speed = (if setup.ends_with("f32") { 24.0 } else { 118.0 }) * if backend { 1.0 } else { 1.12 };
     let groups = results.settings.groups.clone();
     for (place, group) in groups.iter().enumerate() {
         results.records.push(Record {
@@ -186,8 +186,8 @@ pub(crate) fn add(
             prefill_seconds: 0.05,
             decode_tokens: 127,
             decode_seconds: 127.0 / (speed * speedup),
-            steps: ours.then(|| steps(nodes, drafter)),
-            peak_memory: ours.then_some(412 << 20),
+            steps: backend.then(|| steps(nodes, drafter)),
+            peak_memory: backend.then_some(412 << 20),
             equality: Equality::Exact,
         });
     }
@@ -202,7 +202,7 @@ pub(crate) fn add(
             high: value * (1.0 + 1.2 * part),
         };
         let part = if place == 0 { 0.04 } else { 0.09 };
-        let steps = ours.then(|| steps(nodes, drafter));
+        let steps = backend.then(|| steps(nodes, drafter));
         results.summaries.push(Summary {
             arm: index,
             group,
@@ -214,10 +214,10 @@ pub(crate) fn add(
             tokens_per_step: steps.as_ref().map(|steps| steps.emitted as f64 / steps.count as f64),
             nodes_per_step: steps.as_ref().map(|steps| steps.drafted as f64 / steps.count as f64),
             steps,
-            drafting_share: ours.then_some(if plain { 0.0 } else { 0.0123 }),
-            peak_memory: ours.then_some(412 << 20),
+            drafting_share: backend.then_some(if plain { 0.0 } else { 0.0123 }),
+            peak_memory: backend.then_some(412 << 20),
             equality: EqualityCount { exact: prompts, ..EqualityCount::default() },
-            prediction: (ours && !plain && place == 0)
+            prediction: (backend && !plain && place == 0)
                 .then(|| prediction(nodes.unwrap_or_default(), speedup)),
         });
     }

@@ -1,4 +1,4 @@
-//! What holds of any results, and of those of the fixtures.
+//! Tests of reports.
 
 mod fixture;
 mod laws;

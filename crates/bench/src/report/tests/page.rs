@@ -30,7 +30,7 @@ fn the_headline_is_the_best_sound_arm_of_each_setup() {
     let parsed_page = parsed(&page);
     let cards: Vec<_> = classed(parsed_page.root(), "card").into_iter().map(text).collect();
     assert_eq!(cards.len(), 3);
-    for said in ["cpu 1.52 × plain decoding", "mixed:4 , 95 % 1.46 to 1.59", "All 60 answers equal"] {
+    for said in ["cpu 1.52 × plain decoding", "mixed:4 , 95 % 1.46 to 1.59", "All 60 answers are equal"] {
         assert!(cards[0].contains(said), "{said}: {}", cards[0]);
     }
     assert!(cards[2].contains("llama.cpp another program 0.93"), "{}", cards[2]);
@@ -48,7 +48,7 @@ fn the_headline_is_the_best_sound_arm_of_each_setup() {
     let card = text(classed(parsed_page.root(), "card")[0]);
     assert!(card.contains("1.38 × plain decoding mixed:8"), "{card}");
     assert!(
-        card.contains("the fastest of 6 drafting arms that ran through without a wrong answer"),
+        card.contains("the fastest of 6 drafting arms measured completely and without a wrong answer"),
         "{card}"
     );
 }
@@ -147,9 +147,7 @@ fn what_speaks_of_no_arm_is_left_out_with_a_warning() {
     results.records[0].equality = Equality::Wrong { at: 0, reason: "stray".to_owned() };
     let page = page_of(&results);
     let page = parsed(&page);
-    assert!(
-        text(section(&page, "warnings")).contains("1 summary and 1 record speak of arms that are not listed")
-    );
+    assert!(text(section(&page, "warnings")).contains("1 summary and 1 record of unknown arms are left out"));
 }
 
 #[test]
@@ -159,7 +157,7 @@ fn the_page_names_all_that_a_reader_needs_to_repeat_the_run() {
     let page = parsed(&page);
     let method = text(section(&page, "method"));
     for said in [
-        "Each ratio is of two things measured in this run.",
+        "Each ratio compares two measurements of this run.",
         "AMD EPYC 9654",
         "avx512_vnni",
         "64.0 GiB",

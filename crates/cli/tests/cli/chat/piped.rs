@@ -54,7 +54,7 @@ fn the_first_answer_is_that_of_run() {
 }
 
 #[test]
-fn only_what_is_new_is_read() {
+fn only_new_tokens_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let save = format!("/save {}\n", kept(&folder).display());
     let lines = format!("Name three colours.\nAnd three animals.\n{save}/set stop [\"zzz\"]\nThank you.\n");
@@ -79,7 +79,7 @@ fn only_what_is_new_is_read() {
 }
 
 #[test]
-fn a_template_that_rewrites_what_was_said_is_read_from_there_on() {
+fn a_template_that_rewrites_earlier_messages_is_read_from_there() {
     let folder = tempfile::tempdir().unwrap();
     let template = folder.path().join("counting.jinja");
     // The first line changes with every turn; so nothing but what stands before the number can be kept.
@@ -108,7 +108,7 @@ fn the_template_is_told_what_is_set() {
 }
 
 #[test]
-fn commands_change_what_follows() {
+fn commands_affect_later_answers() {
     let folder = tempfile::tempdir().unwrap();
     let save = |name: &str| format!("/save {}\n", folder.path().join(name).display());
     let read = |name: &str| turns(&folder.path().join(name));
@@ -133,7 +133,7 @@ fn commands_change_what_follows() {
 }
 
 #[test]
-fn settings_and_instructions_are_shown() {
+fn settings_and_system_prompt_are_shown() {
     let lines = "/system\n/system Rhyme.\n/system\n/set seed 7\n/set\n/system -\n/system\n/help\n";
     let (said, _) = texts(&mut chat(&["-n", "16"]), lines);
     for expected in ["no instructions", "\nRhyme.\n", "[decode]", "seed = 7", "max_tokens = 16", "/retry"] {
@@ -142,7 +142,7 @@ fn settings_and_instructions_are_shown() {
 }
 
 #[test]
-fn a_script_learns_what_went_wrong() {
+fn errors_in_a_script_end_the_conversation() {
     let missing = tempfile::tempdir().unwrap().path().join("none");
     let missing = missing.display();
     for (lines, expected) in [
@@ -151,7 +151,7 @@ fn a_script_learns_what_went_wrong() {
         ("/stats\n".to_owned(), "nothing has been answered"),
         ("/save\n".to_owned(), "/save needs the name of a file"),
         (format!("/save {missing}/chat.json\n"), "cannot be written"),
-        (format!("/load {missing}\n"), "cannot be read"),
+        (format!("/load {missing}\n"), "cannot read"),
         ("/set temperature -1\n".to_owned(), "temperature"),
         ("/set temprature 1\n".to_owned(), "temperature"),
         ("/set template_variables.messages 1\n".to_owned(), "expected other names than messages"),

@@ -33,7 +33,7 @@ fn ctrl_c_ends_the_answer_and_ctrl_d_the_program() {
 }
 
 #[test]
-fn lines_are_edited_called_back_and_kept() {
+fn lines_are_edited_recalled_and_saved() {
     let terminal = Terminal::chat((40, 20), &[], &["-n", "4"]);
     terminal.says("/system Grüße, 世界! 🙂");
     terminal.ready();
@@ -81,7 +81,7 @@ fn what_is_pasted_is_one_message() {
 }
 
 #[test]
-fn a_narrow_window_a_long_line_and_another_size() {
+fn long_lines_and_resized_terminals_work() {
     let terminal = Terminal::chat((24, 12), &[], &["-n", "4"]);
     let long = "wörter und mehr ".repeat(40);
     terminal.types(&format!("/system {long}"));
@@ -119,7 +119,7 @@ fn drafted_tokens_are_shown_if_colours_are() {
 }
 
 #[test]
-fn a_full_context_is_told_and_left() {
+fn a_full_context_is_reported_and_reset_frees_it() {
     let terminal = Terminal::chat((80, 24), &[], &["-n", "4"]);
     let file = terminal.folder().join("long.json");
     let turn = serde_json::json!({ "user": "word ".repeat(9000), "assistant": "yes" });

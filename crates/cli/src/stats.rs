@@ -1,4 +1,4 @@
-//! What an answer took, for programs and for people.
+//! Statistics of an answer, as JSON and as text.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 use upcycle_core::{Reliability, Stats, TokenId};
 
-use crate::answer::{Answer, Chosen};
+use crate::answer::{Answer, BudgetStats};
 
-/// The object of `--json`: times in seconds.
+/// The JSON object of `--json`. Times are in seconds.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report<'a> {
+pub(crate) struct AnswerJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     question_id: Option<&'a Value>,
     text: &'a str,
@@ -20,54 +20,55 @@ pub(crate) struct Report<'a> {
     finish: &'static str,
     backend: &'a str,
     drafter: &'a str,
-    stats: Numbers<'a>,
+    stats: StatsJson<'a>,
 }
 
 #[derive(Debug, Serialize)]
-struct Numbers<'a> {
+struct StatsJson<'a> {
     steps: usize,
     drafted: usize,
+    accepted: usize,
     drafted_per_step: f64,
     tokens_per_step: f64,
-    accept_lengths: &'a [u32],
-    draft_sizes: &'a [u32],
+    tokens_by_step: &'a [u32],
+    drafted_by_step: &'a [u32],
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    sources: Vec<Source>,
+    sources: Vec<SourceStats>,
     tokens_per_second: f64,
     prefill_tokens_per_second: f64,
-    time: Seconds,
+    time: TimesJson,
     matrix_bytes: usize,
     matrix_rows: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    budget: Option<Sizes>,
+    budget: Option<BudgetJson>,
 }
 
-/// What one source of the drafter proposed.
+/// Draft nodes of one source.
 #[derive(Debug, Serialize)]
-struct Source {
+struct SourceStats {
     name: &'static str,
     drafted: u64,
     accepted: u64,
     accepted_per_node: f64,
 }
 
-/// How the sizes of drafts were chosen.
+/// Statistics of the automatic budget.
 #[derive(Debug, Serialize)]
-struct Sizes {
+struct BudgetJson {
     trials: f64,
-    reliability: Vec<Tenth>,
+    reliability: Vec<ReliabilityBin>,
 }
 
-/// Nodes of about the same chance.
+/// Nodes with about the same predicted acceptance rate.
 #[derive(Debug, Serialize)]
-struct Tenth {
+struct ReliabilityBin {
     tested: u64,
     predicted: f64,
     accepted: f64,
 }
 
 #[derive(Debug, Serialize)]
-struct Seconds {
+struct TimesJson {
     prefill: f64,
     draft: f64,
     forward: f64,
@@ -76,7 +77,7 @@ struct Seconds {
     observe: f64,
 }
 
-impl<'a> Report<'a> {
+impl<'a> AnswerJson<'a> {
     pub(crate) fn new(
         answer: &'a Answer,
         (backend, drafter): (&'a str, &'a str),
@@ -92,17 +93,18 @@ impl<'a> Report<'a> {
             finish: answer.finish.name(),
             backend,
             drafter,
-            stats: Numbers {
+            stats: StatsJson {
                 steps: stats.steps(),
                 drafted: stats.drafted,
+                accepted: stats.accepted,
                 drafted_per_step: stats.drafted_per_step(),
                 tokens_per_step: stats.tokens_per_step(),
-                accept_lengths: &stats.emitted,
-                draft_sizes: &stats.nodes,
+                tokens_by_step: &stats.emitted,
+                drafted_by_step: &stats.nodes,
                 sources: sources(answer),
                 tokens_per_second: stats.tokens_per_second(),
                 prefill_tokens_per_second: stats.prefill_tokens_per_second(),
-                time: Seconds {
+                time: TimesJson {
                     prefill: time.prefill.as_secs_f64(),
                     draft: time.draft.as_secs_f64(),
                     forward: time.forward.as_secs_f64(),
@@ -112,10 +114,10 @@ impl<'a> Report<'a> {
                 },
                 matrix_bytes: answer.footprint.bytes,
                 matrix_rows: answer.footprint.rows,
-                budget: answer.budget.as_ref().map(|budget| Sizes {
+                budget: answer.budget.as_ref().map(|budget| BudgetJson {
                     trials: budget.trials,
-                    reliability: tested(budget)
-                        .map(|&Reliability { tested, predicted, accepted }| Tenth {
+                    reliability: measured_bins(budget)
+                        .map(|&Reliability { tested, predicted, accepted }| ReliabilityBin {
                             tested,
                             predicted,
                             accepted,
@@ -127,10 +129,10 @@ impl<'a> Report<'a> {
     }
 }
 
-/// What each source proposed; nothing where there is one alone.
-fn sources(answer: &Answer) -> Vec<Source> {
+/// Draft nodes by source; empty if the drafter has one source.
+fn sources(answer: &Answer) -> Vec<SourceStats> {
     let counts = answer.stats.drafted_by_source.iter().zip(&answer.stats.accepted_by_source);
-    let source = |(&name, (&drafted, &accepted)): (&&'static str, _)| Source {
+    let source = |(&name, (&drafted, &accepted)): (&&'static str, _)| SourceStats {
         name,
         drafted,
         accepted,
@@ -139,20 +141,20 @@ fn sources(answer: &Answer) -> Vec<Source> {
     answer.sources.iter().zip(counts).map(source).collect()
 }
 
-/// The tenths in which any node was put to the test.
-fn tested(budget: &Chosen) -> impl Iterator<Item = &Reliability> {
-    budget.reliability.iter().filter(|tenth| tenth.tested > 0)
+/// The bins with at least one tested node.
+fn measured_bins(budget: &BudgetStats) -> impl Iterator<Item = &Reliability> {
+    budget.reliability.iter().filter(|bin| bin.tested > 0)
 }
 
 /// `--stats`.
-pub(crate) fn for_people(answer: &Answer, (backend, drafter): (&str, &str)) -> String {
+pub(crate) fn to_text(answer: &Answer, (backend, drafter): (&str, &str)) -> String {
     let stats = &answer.stats;
     let time = &stats.time;
     let mut text = format!(
         "backend {backend}, drafter {drafter}, finish {}\n\
          prompt   {} tokens, {:.1} tokens/s\n\
          answer   {} tokens in {} steps, {:.1} tokens/s\n\
-         accepted {:.3} tokens a step; {} nodes drafted ({:.2} a step), {} kept\n",
+         step     {:.3} tokens; {} nodes drafted ({:.2} a step), {} accepted\n",
         answer.finish,
         answer.prompt_tokens,
         stats.prefill_tokens_per_second(),
@@ -183,19 +185,19 @@ pub(crate) fn for_people(answer: &Answer, (backend, drafter): (&str, &str)) -> S
         .map(|source| format!("{} {}/{}", source.name, source.accepted, source.drafted))
         .collect();
     if !sources.is_empty() {
-        let _ = writeln!(text, "sources  {} (kept/drafted)", sources.join(", "));
+        let _ = writeln!(text, "sources  {} (accepted/drafted)", sources.join(", "));
     }
     if let Some(budget) = &answer.budget {
-        let tenths: Vec<String> = tested(budget)
-            .map(|tenth| format!("{:.2}->{:.2} ({})", tenth.predicted, tenth.accepted, tenth.tested))
+        let bins: Vec<String> = measured_bins(budget)
+            .map(|bin| format!("{:.2}->{:.2} ({})", bin.predicted, bin.accepted, bin.tested))
             .collect();
-        let _ = writeln!(text, "chances  {} (predicted->came true, of nodes tested)", tenths.join(", "));
+        let _ = writeln!(text, "accepted {} (predicted->observed rate, nodes tested)", bins.join(", "));
         let _ = writeln!(text, "trials   {:.1} % of the passes", 100.0 * budget.trials);
     }
     text
 }
 
-/// How many steps emitted how many tokens: `12 x 1, 7 x 2`.
+/// The number of steps by tokens emitted: `12 x 1, 7 x 2`.
 fn histogram(stats: &Stats) -> String {
     let counts = stats.histogram();
     let parts: Vec<String> = counts

@@ -1,14 +1,14 @@
-//! The picture of a cost curve, as a file of its own.
+//! A cost curve as an SVG file.
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, context};
 
-use super::ReportError;
+use super::error::ReportError;
 use super::figures;
 use super::numbers::one_line;
 use crate::results::Cost;
 
-const TEMPLATE: &str = include_str!("page/curve.svg");
+const TEMPLATE: &str = include_str!("page/cost.svg");
 
 pub(crate) fn render(costs: &[Cost], caption: &str) -> Result<String, ReportError> {
     let figure = figures::costs(costs)?;
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_sound_whatever_it_is_called() {
+    fn any_names_give_valid_svg() {
         let cost = |context| Cost {
             setup: "a < b & \"c\"".to_owned(),
             context,

@@ -1,20 +1,23 @@
-//! The flags of `upcycle bench`.
+//! The arguments of `upcycle bench`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use upcycle_bench::results::MatrixState;
+use upcycle_bench::results::InitialTables;
 
 const HELP: &str = "\
-An arm is a drafter on a configuration, or a peer: `plain`, `configured` (the configuration's own drafter), `paper`, \
-`recycling:8`, `recycling:16@TREE.toml`, `mixed:2`, `prompt-lookup:4`; `llama.cpp`, `llama.cpp:ngram-simple:3:4` \
-(n-grams of 3, drafts of 4). Plain decoding of each configuration is always measured, and every ratio is of two things of \
-one run.
+An arm is one thing to measure: a drafter on a configuration (`plain`, `configured`, `paper`, `recycling:8`, \
+`recycling:16@TREE.toml`, `mixed:2`, `prompt-lookup:4`) or a peer, another program (`llama.cpp`, \
+`llama.cpp:ngram-simple:3:4` for n-grams of 3 and drafts of 4). Plain decoding of each configuration is always measured. \
+Every ratio compares two arms of the same run.
 
-A run writes results.json, results.csv and report.html into its folder. Ctrl-C keeps what is measured; --resume goes on.
+Every drafted answer is compared with plain decoding's. The drafted text is the plain text, bit for bit, greedy and \
+sampled, on the own CPU kernels; the same up to near-ties within a stated rounding margin on ONNX Runtime, llama.cpp, \
+candle's tensors and GPUs. Any other difference is reported as WRONG.
 
-Exit codes: 0; 1 for a failure, and if an answer is neither plain decoding's nor explained by rounding; 2 for wrong usage \
-or configuration; 130 after Ctrl-C.";
+A run writes results.json and report.html into its folder. Ctrl-C keeps what is measured; --resume continues.
+
+Exit codes: 0 for success; 1 for a failure, and if an answer is WRONG; 2 for wrong usage or configuration; 130 after Ctrl-C.";
 
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, after_help = HELP)]
@@ -27,16 +30,13 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Time passes by their rows, and keep the curve that a budget reads
+    /// Time passes by their number of rows, and write the cost curve for automatic budgets
     Cost(Cost),
-    /// Make the report and the table of numbers anew from a run's results.json
+    /// Print the tables of a run, and write report.html again from its results.json
     Report {
-        /// The folder of the run
-        #[arg(value_hint = ValueHint::DirPath)]
-        folder: PathBuf,
-        /// Print the tables as Markdown instead
-        #[arg(long)]
-        markdown: bool,
+        /// The folder of the run, or its results.json
+        #[arg(value_hint = ValueHint::AnyPath)]
+        run: PathBuf,
     },
 }
 
@@ -45,45 +45,45 @@ pub(crate) enum BenchCommand {
 pub(crate) struct Measure {
     #[command(flatten)]
     pub(crate) setups: Setups,
-    /// A file of prompts, one JSON object a line: {"question_id": 1, "group": "code", "turns": ["…"]}; the built-in set
-    /// if none is given. The first turn of each is asked
+    /// A JSONL file of prompts: {"question_id": 1, "group": "code", "turns": ["…"]} on each line; default: the built-in
+    /// prompts. The first turn of each is answered
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) prompts: Option<PathBuf>,
-    /// Ask the first N prompts of each group only
+    /// Use only the first N prompts of each group
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) per_group: Option<usize>,
-    /// The most tokens of an answer
+    /// The most tokens per answer
     #[arg(short = 'n', long, value_name = "N", default_value = "128", value_parser = at_least_two)]
     pub(crate) max_tokens: usize,
-    /// What to measure, separated by commas
+    /// The arms to measure, separated by commas
     #[arg(long, value_name = "LIST")]
     pub(crate) arms: Option<String>,
-    /// How often to measure it
+    /// The number of rounds; each round measures every prompt with every arm
     #[arg(long, value_name = "R", default_value = "3", value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Sample at temperature 0.7 with a fixed seed, instead of decoding greedily
     #[arg(long)]
     pub(crate) sampling: bool,
-    /// What a drafter knows when a prompt begins: nothing; what the prompts before it in the round taught it (and its
-    /// snapshot, if drafter.snapshot names one); or what its snapshot holds
-    #[arg(long, value_enum, default_value_t = Matrix::Cold)]
-    pub(crate) matrix: Matrix,
-    /// llama.cpp's server, for peers; scripts/get-peers.sh builds one
+    /// The drafter's tables when a prompt begins: empty; carried from the previous prompts of the round (starting with
+    /// drafter.snapshot, if set); or the content of drafter.snapshot
+    #[arg(long, value_enum, default_value_t = Tables::Empty)]
+    pub(crate) tables: Tables,
+    /// llama.cpp's server for peers; scripts/get-peers.sh builds it
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) llama_server: Option<PathBuf>,
-    /// A model for peers; may be repeated; those of the configurations if none is given
+    /// A model for peers; may be repeated; default: the models of the configurations
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) peer_model: Vec<PathBuf>,
-    /// How many seconds to wait for a busy machine to become quiet before each round; then it is measured all the same,
-    /// with a warning
+    /// The most seconds to wait before each round while other programs are busy; after that the round starts with a
+    /// warning
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     pub(crate) wait: u64,
     /// The folder to write into [default: upcycle-bench]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
-    /// Go on with the run of this folder, as it was planned then
+    /// Continue the run in this folder with its original arguments
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = [
-        "config", "model", "set", "prompts", "per_group", "max_tokens", "arms", "rounds", "sampling", "matrix",
+        "config", "model", "set", "prompts", "per_group", "max_tokens", "arms", "rounds", "sampling", "tables",
         "llama_server", "peer_model", "wait", "out",
     ])]
     pub(crate) resume: Option<PathBuf>,
@@ -95,10 +95,10 @@ pub(crate) struct Setups {
     /// A configuration file (TOML); may be repeated
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Vec<PathBuf>,
-    /// The model, a GGUF file or an exported folder [key: model.path]
+    /// The model: a GGUF file or an exported folder [key: model.path]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) model: Option<String>,
-    /// Any key of the configuration, for all of them; may be repeated
+    /// Set a key of all configurations; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }
@@ -107,37 +107,37 @@ pub(crate) struct Setups {
 pub(crate) struct Cost {
     #[command(flatten)]
     pub(crate) setups: Setups,
-    /// Tokens cached while passes are timed, separated by commas
+    /// The numbers of cached tokens to time passes with, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64,256,1024", value_parser = at_least_one)]
     pub(crate) contexts: Vec<usize>,
-    /// Rows of the passes, separated by commas; a list from 1 to what the backend takes if none is given
+    /// The numbers of rows to time, separated by commas; default: a list from 1 to the most the backend accepts
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
     pub(crate) rows: Vec<usize>,
-    /// How often to time each
+    /// The number of timings of each
     #[arg(long, value_name = "R", default_value = "7", value_parser = at_least_one)]
     pub(crate) rounds: usize,
-    /// Print one JSON object: the machine, and rows and seconds of each configuration and context
+    /// Print a JSON object: the machine, and rows and seconds of each configuration and context
     #[arg(long)]
     pub(crate) json: bool,
-    /// The folder to write NAME.cost.toml and NAME.cost.svg of each configuration into
+    /// The folder for NAME.cost.toml and NAME.cost.svg of each configuration
     #[arg(short, long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
 }
 
-/// What a drafter knows when a prompt begins.
+/// The drafter's tables when a prompt begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Matrix {
-    Cold,
+pub(crate) enum Tables {
+    Empty,
     Carried,
     Snapshot,
 }
 
-impl From<Matrix> for MatrixState {
-    fn from(matrix: Matrix) -> Self {
-        match matrix {
-            Matrix::Cold => Self::Cold,
-            Matrix::Carried => Self::Carried,
-            Matrix::Snapshot => Self::Snapshot,
+impl From<Tables> for InitialTables {
+    fn from(tables: Tables) -> Self {
+        match tables {
+            Tables::Empty => Self::Empty,
+            Tables::Carried => Self::Carried,
+            Tables::Snapshot => Self::Snapshot,
         }
     }
 }
@@ -146,7 +146,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     at_least(1, text)
 }
 
-/// An answer of one token has no step to measure.
+/// An answer of one token has no decoding step to measure.
 fn at_least_two(text: &str) -> Result<usize, String> {
     at_least(2, text)
 }

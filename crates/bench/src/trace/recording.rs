@@ -1,4 +1,4 @@
-//! A drafter that lets others see what it was told.
+//! A drafter that records what it observes.
 
 use std::path::Path;
 
@@ -7,45 +7,45 @@ use upcycle_core::{
     SnapshotError, TopK, TreeInput,
 };
 
-use super::Ranked;
+use super::record::Ranked;
 
-/// Candidates of each row that a trace shows, where the vocabulary has that many.
+/// Candidates per row in a trace, if the vocabulary has that many.
 pub const SHOWN: usize = 8;
 
-/// A drafter, and what the model said of the last pass.
+/// A drafter, and the model's ranking of the last pass.
 ///
-/// It asks for at least [`SHOWN`] candidates of each row, and passes on what the drafter asks for: the drafter sees
-/// what it would see on its own.
+/// It requests at least [`SHOWN`] candidates per row, but passes on only those that the inner drafter requests. So the inner
+/// drafter sees the same as without recording.
 #[derive(Debug)]
-pub struct Recorded<D> {
+pub struct RecordingDrafter<D> {
     inner: D,
     last: Recording,
-    /// The rows as the drafter asks for them, where it asks for fewer candidates.
+    /// The rows with the fewer candidates that the inner drafter requests.
     narrow: TopK,
 }
 
-/// What the model ranked in a pass.
+/// The model's ranking in one pass.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recording {
-    /// The nodes whose rows were scored, rising.
+    /// The nodes with scored rows, in order.
     pub nodes: Vec<usize>,
-    /// Their candidates; logits to a thousandth.
+    /// Their candidates. Logits are rounded to a thousandth.
     pub ranked: Ranked,
 }
 
-impl<D: Drafter> Recorded<D> {
-    /// `inner`, watched.
+impl<D: Drafter> RecordingDrafter<D> {
+    /// Records what `inner` observes.
     pub fn new(inner: D) -> Self {
         let narrow = TopK::new(inner.k());
         Self { inner, last: Recording::default(), narrow }
     }
 
-    /// The drafter.
+    /// The inner drafter.
     pub fn inner(&self) -> &D {
         &self.inner
     }
 
-    /// What the model ranked in the last pass.
+    /// The model's ranking in the last pass.
     pub fn last(&self) -> &Recording {
         &self.last
     }
@@ -64,12 +64,12 @@ impl<D: Drafter> Recorded<D> {
     }
 }
 
-/// `x`, rounded to a thousandth: what is shown, in fewer digits.
+/// `x` rounded to a thousandth, to keep the page small.
 pub(super) fn thousandths(x: f32) -> f32 {
     ((f64::from(x) * 1000.0).round() / 1000.0) as f32
 }
 
-impl<D: Drafter> Drafter for Recorded<D> {
+impl<D: Drafter> Drafter for RecordingDrafter<D> {
     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
         self.inner.draft(context, tree);
     }
@@ -83,7 +83,7 @@ impl<D: Drafter> Drafter for Recorded<D> {
             Phase::Prefill => self.inner.prompt_rows(),
             Phase::Decode => RowSelection::All,
         };
-        // The rows hold the whole vocabulary where it is smaller than what is shown.
+        // The rows hold the whole vocabulary if it is smaller than `SHOWN`.
         self.narrow
             .restart(&[TreeInput { seq: outcome.seq, tree: outcome.tree, rows }], self.last.ranked.width);
         for (node, candidates) in outcome.scored() {

@@ -1,60 +1,64 @@
-//! Our own arms: a decoder for each, over the model of its setup.
+//! Arms on our backends: each has a decoder, and all arms of a setup share its model.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use upcycle::{AnyDrafter, Config, DrafterChoice, DrafterError, PAPER_80, Recycling, Tree};
 use upcycle_core::mixed::Corpus;
-use upcycle_core::{Decoder, Drafter, Sampling, Stats};
+use upcycle_core::{Decoder, Drafter, Stats};
 
-use super::{Lane, Measured, chain};
 use crate::arm::ArmSpec;
+use crate::error::{BenchError, error_chain};
 use crate::machine;
-use crate::results::{Arm, ArmKind, ArmState, MatrixState, SourceCount, Steps, TimeSplit};
-use crate::runner::BenchError;
-use crate::runner::answer::{self, Ask};
-use crate::runner::seat::Seat;
-use crate::runner::setup::Setup;
+use crate::results::{Arm, ArmKind, ArmState, InitialTables, SourceCount, Steps, TimeSplit};
+use crate::runner::answer::{self, DecodeSettings};
+use crate::runner::loaded_setup::LoadedSetup;
+use crate::runner::measured::MeasuredAnswer;
+use crate::runner::verifier_slot::VerifierSlot;
 
-/// One of our arms.
-pub(in crate::runner) struct Ours {
-    arm: String,
+/// An arm on one of our backends.
+pub(in crate::runner) struct BackendArm {
+    name: String,
+    /// Index of its setup.
     pub(super) setup: usize,
     config: Config,
-    /// Of the setup's texts, if an arm so far copies from them.
+    /// The setup's texts to copy from, if this arm or an earlier one uses them.
     corpus: Option<Arc<Corpus>>,
-    decoder: Decoder<Seat, AnyDrafter>,
+    decoder: Decoder<VerifierSlot, AnyDrafter>,
 }
 
-/// The arms of our own setups, and their decoders.
+/// The arms of all setups.
 pub(in crate::runner) fn arms(
     specs: &[ArmSpec],
-    setups: &[Setup],
-    matrix: MatrixState,
+    setups: &[LoadedSetup],
+    tables: InitialTables,
     backends: &[&str],
-) -> Result<(Vec<Arm>, Vec<Lane>), BenchError> {
-    let (mut arms, mut lanes): (Vec<Arm>, Vec<Lane>) = (Vec::new(), Vec::new());
+) -> Result<Vec<(Arm, BackendArm)>, BenchError> {
+    let mut arms: Vec<(Arm, BackendArm)> = Vec::new();
+    // Plain decoding comes first, because it is the baseline of the others.
+    let mut specs: Vec<&ArmSpec> = specs.iter().filter(|spec| !matches!(spec, ArmSpec::Peer(_))).collect();
+    specs.sort_by_key(|spec| **spec != ArmSpec::Plain);
     for (index, setup) in setups.iter().enumerate() {
-        let mut plain = None;
-        // All arms of a setup have its texts, which are read once.
-        let mut read: Option<Arc<Corpus>> = None;
-        let mut seen: Vec<Config> = Vec::new();
-        // The first is plain decoding, so that the others can name it.
-        let mut specs: Vec<&ArmSpec> =
-            specs.iter().filter(|spec| !matches!(spec, ArmSpec::Peer(_))).collect();
-        specs.sort_by_key(|spec| **spec != ArmSpec::Plain);
-        for spec in specs {
+        let baseline = arms.len();
+        // All arms of a setup share its texts, which are read once.
+        let mut corpus: Option<Arc<Corpus>> = None;
+        for spec in &specs {
             let config = spec.configure(&setup.layers, backends)?;
-            if seen.contains(&config) {
+            if arms[baseline..].iter().any(|(_, arm)| arm.config == config) {
                 continue;
             }
-            let name = format!("{} {}", setup.name, label(config.drafter()));
-            if matrix == MatrixState::Snapshot && !has_snapshot(config.drafter()) {
+            let drafter = config.drafter();
+            let name = format!("{} {}", setup.name, label(drafter));
+            if tables == InitialTables::Snapshot && !has_snapshot(drafter) {
                 return Err(BenchError::NoSnapshot { arm: name });
             }
-            let is_plain = *config.drafter() == DrafterChoice::None;
-            let baseline = *plain.get_or_insert(arms.len());
-            arms.push(Arm {
+            if drafter.texts().is_some() && corpus.is_none() {
+                let fault =
+                    |error| BenchError::Drafter { arm: name.clone(), source: DrafterError::from(error) };
+                corpus = setup.text.corpus(drafter, setup.limits.vocab).map_err(fault)?;
+            }
+            let is_plain = *drafter == DrafterChoice::None;
+            let arm = Arm {
                 name: name.clone(),
                 kind: if is_plain { ArmKind::Plain } else { ArmKind::Draft },
                 baseline,
@@ -63,32 +67,20 @@ pub(in crate::runner) fn arms(
                 engine_version: (!setup.kernels.is_empty()).then(|| setup.kernels.clone()),
                 model: setup.model.clone(),
                 model_sha256: setup.model_sha256.clone(),
-                drafter: config.drafter().name().to_owned(),
-                nodes: config.drafter().budget().nodes().filter(|_| !is_plain),
+                drafter: drafter.name().to_owned(),
+                nodes: drafter.budget().nodes().filter(|_| !is_plain),
                 threads: setup.threads,
                 config: config.to_toml().unwrap_or_else(|error| format!("# {error}")),
                 state: ArmState::Measured,
-            });
-            if config.drafter().texts().is_some() && read.is_none() {
-                let corpus = setup.text.corpus(config.drafter(), setup.limits.vocab);
-                let fault = |source: DrafterError| BenchError::Drafter { arm: name.clone(), source };
-                read = corpus.map_err(|error| fault(error.into()))?;
-            }
-            let decoder = decoder(&name, &config, read.as_ref(), setup, MatrixState::Cold)?;
-            lanes.push(Lane::Ours(Box::new(Ours {
-                arm: name,
-                setup: index,
-                config: config.clone(),
-                corpus: read.clone(),
-                decoder,
-            })));
-            seen.push(config);
+            };
+            let decoder = decoder(&name, &config, corpus.as_ref(), setup, InitialTables::Empty)?;
+            arms.push((arm, BackendArm { name, setup: index, config, corpus: corpus.clone(), decoder }));
         }
     }
-    Ok((arms, lanes))
+    Ok(arms)
 }
 
-/// What an arm of ours is called, by what it is and not by how it was asked for.
+/// The name of an arm within its setup. Arms with equal configurations have equal names, however they were written.
 fn label(choice: &DrafterChoice) -> String {
     match choice {
         DrafterChoice::None => "plain".to_owned(),
@@ -118,60 +110,53 @@ fn decoder(
     arm: &str,
     config: &Config,
     corpus: Option<&Arc<Corpus>>,
-    setup: &Setup,
-    matrix: MatrixState,
-) -> Result<Decoder<Seat, AnyDrafter>, BenchError> {
+    setup: &LoadedSetup,
+    tables: InitialTables,
+) -> Result<Decoder<VerifierSlot, AnyDrafter>, BenchError> {
     let (choice, vocab, costs) = (config.drafter(), setup.limits.vocab, setup.curve.as_ref());
-    let drafter = match matrix {
-        // Tables that are carried on begin with the snapshot, if one is configured, as those of `run` do.
-        MatrixState::Snapshot | MatrixState::Carried => {
+    let drafter = match tables {
+        // Carried tables start with the snapshot too, as in `upcycle run`.
+        InitialTables::Snapshot | InitialTables::Carried => {
             AnyDrafter::build(choice, vocab, &setup.text.tokenizer.fingerprint(), costs, corpus)
         }
-        MatrixState::Cold => AnyDrafter::cold(choice, vocab, costs, corpus),
+        InitialTables::Empty => AnyDrafter::cold(choice, vocab, costs, corpus),
     };
     let fault = |source: DrafterError| BenchError::Drafter { arm: arm.to_owned(), source };
-    let decoder = Decoder::new(Seat::empty(setup.limits.clone()), drafter.map_err(fault)?);
+    let decoder = Decoder::new(VerifierSlot::empty(setup.limits.clone()), drafter.map_err(fault)?);
     Ok(choice.budget().apply(decoder, setup.curve.clone()))
 }
 
-impl Ours {
-    /// Makes the decoder anew, with what `matrix` says that it knows when a prompt begins.
-    pub(super) fn restart(&mut self, setups: &[Setup], matrix: MatrixState) -> Result<(), BenchError> {
+impl BackendArm {
+    /// Makes a new decoder whose drafter starts with `tables`.
+    pub(super) fn restart(
+        &mut self,
+        setups: &[LoadedSetup],
+        tables: InitialTables,
+    ) -> Result<(), BenchError> {
         let corpus = self.corpus.as_ref();
-        self.decoder = decoder(&self.arm, &self.config, corpus, &setups[self.setup], matrix)?;
+        self.decoder = decoder(&self.name, &self.config, corpus, &setups[self.setup], tables)?;
         Ok(())
     }
 
     pub(super) fn answer(
         &mut self,
-        setups: &mut [Setup],
+        setups: &mut [LoadedSetup],
         prompt: usize,
-        max_tokens: usize,
-        sampling: Sampling,
+        settings: DecodeSettings,
         interrupted: &dyn Fn() -> bool,
-    ) -> Result<Option<Measured>, String> {
-        let others: u64 = setups
-            .iter()
-            .enumerate()
-            .filter(|&(index, _)| index != self.setup)
-            .map(|(_, setup)| setup.memory)
-            .sum();
+    ) -> Result<Option<MeasuredAnswer>, String> {
+        let all_memory: u64 = setups.iter().map(|setup| setup.memory).sum();
         let setup = &mut setups[self.setup];
+        let other_models = all_memory - setup.memory;
         let Some(verifier) = setup.verifier.take() else { return Err("its model is gone".to_owned()) };
-        self.decoder.verifier_mut().sit(verifier);
+        self.decoder.verifier_mut().put(verifier);
         machine::reset_peak_memory(None);
-        let ask = Ask {
-            prompt: &setup.prompts[prompt],
-            end_of_sequence: setup.text.tokenizer.eos_ids(),
-            max_tokens,
-            sampling,
-        };
-        let answered = answer::answer(&mut self.decoder, ask, interrupted);
-        let peak_memory = machine::peak_memory(None).map(|peak| peak.saturating_sub(others));
-        setup.verifier = self.decoder.verifier_mut().rise();
-        let Some(answer) = answered.map_err(|error| chain(&error))? else { return Ok(None) };
+        let answered = answer::answer(&mut self.decoder, setup.request(prompt, settings), interrupted);
+        let peak_memory = machine::peak_memory(None).map(|peak| peak.saturating_sub(other_models));
+        setup.verifier = self.decoder.verifier_mut().take();
+        let Some(answer) = answered.map_err(|error| error_chain(&error))? else { return Ok(None) };
         let stats = &answer.stats;
-        Ok(Some(Measured {
+        Ok(Some(MeasuredAnswer {
             prompt_tokens: stats.prefilled,
             prefill_seconds: stats.time.prefill.as_secs_f64(),
             decode_tokens: stats.emitted.iter().map(|&n| n as usize).sum(),
@@ -180,7 +165,7 @@ impl Ours {
             peak_memory,
             prompt_rows: self.decoder.drafter().prompt_rows(),
             tokens: answer.tokens,
-            tape: answer.tape,
+            recorded_trees: answer.recorded_trees,
         }))
     }
 

@@ -1,27 +1,27 @@
-//! Which parts of an answer's text were drafted.
+//! Tracks which parts of an answer's text were drafted.
 
 use std::collections::VecDeque;
 
 use crate::failure::Failure;
 
-/// Text that comes from tokens of one kind.
+/// A piece of text whose tokens were all drafted, or all not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece<'a> {
+pub(crate) struct TextPiece<'a> {
     pub(crate) text: &'a str,
-    /// Drafted and accepted, so that it cost no pass of its own.
+    /// Whether the text comes from accepted draft tokens.
     pub(crate) drafted: bool,
 }
 
-/// Where the text that is still held back comes from: text goes in token by token and comes out when it is clear that no
-/// stop string begins in it.
+/// The drafted and undrafted spans of text that is held back. Text enters token by token and leaves once no stop string can
+/// begin in it.
 #[derive(Debug, Default)]
-pub(crate) struct Origins {
-    /// Bytes, and whether they were drafted; neighbours differ.
+pub(crate) struct DraftSpans {
+    /// Lengths in bytes, and whether the bytes were drafted. Neighbours differ in that.
     held: VecDeque<(usize, bool)>,
 }
 
-impl Origins {
-    /// The next `len` bytes are a token's.
+impl DraftSpans {
+    /// Adds the `len` bytes of a token.
     pub(crate) fn push(&mut self, len: usize, drafted: bool) {
         match self.held.back_mut() {
             _ if len == 0 => {}
@@ -30,11 +30,11 @@ impl Origins {
         }
     }
 
-    /// Hands out the next bytes that went in, whose text is `shown`, kind by kind.
+    /// Passes `shown`, the oldest held text, to `show`, split by span.
     pub(crate) fn pieces(
         &mut self,
         mut shown: &str,
-        show: &mut dyn FnMut(Piece<'_>) -> Result<(), Failure>,
+        show: &mut dyn FnMut(TextPiece<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         while !shown.is_empty() {
             let (held, drafted) = self.held.pop_front().unwrap_or((shown.len(), false));
@@ -45,7 +45,7 @@ impl Origins {
                 self.held.push_front((held - text.len(), drafted));
             }
             shown = rest;
-            show(Piece { text, drafted })?;
+            show(TextPiece { text, drafted })?;
         }
         Ok(())
     }
@@ -56,19 +56,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_comes_out_as_it_went_in_whenever_it_comes_out() {
+    fn spans_survive_any_cut_of_the_text() {
         let tokens = [("one", false), (" two", true), ("", true), (" three", true), (" vier é", false)];
         let whole: String = tokens.iter().map(|(text, _)| *text).collect();
         for cut in (0..=whole.len()).filter(|&cut| whole.is_char_boundary(cut)) {
-            let mut origins = Origins::default();
-            tokens.iter().for_each(|(text, drafted)| origins.push(text.len(), *drafted));
+            let mut spans = DraftSpans::default();
+            tokens.iter().for_each(|(text, drafted)| spans.push(text.len(), *drafted));
             let mut kinds = Vec::new();
-            let mut show = |piece: Piece<'_>| {
+            let mut show = |piece: TextPiece<'_>| {
                 kinds.extend(piece.text.bytes().map(|_| piece.drafted));
                 Ok(())
             };
-            origins.pieces(&whole[..cut], &mut show).unwrap();
-            origins.pieces(&whole[cut..], &mut show).unwrap();
+            spans.pieces(&whole[..cut], &mut show).unwrap();
+            spans.pieces(&whole[cut..], &mut show).unwrap();
             let expected: Vec<bool> =
                 tokens.iter().flat_map(|(text, drafted)| text.bytes().map(|_| *drafted)).collect();
             assert_eq!(kinds, expected, "cut at {cut}");

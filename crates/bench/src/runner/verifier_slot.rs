@@ -1,36 +1,36 @@
-//! A verifier that goes from decoder to decoder: all arms of a setup share one loaded model, each with a decoder of its
-//! own, since what a decoder learns must stay with its arm.
+//! Lends one verifier to several decoders. All arms of a setup share one loaded model, but each has its own decoder,
+//! because what a decoder learns must stay with its arm.
 
 use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 
-/// A place for a verifier. While nobody sits there, every call but `limits` fails.
-pub(super) struct Seat {
+/// Holds a verifier while its decoder works. When empty, every call except `limits` and `close` fails.
+pub(super) struct VerifierSlot {
     verifier: Option<Box<dyn Verifier>>,
     limits: Limits,
 }
 
-impl Seat {
-    /// An empty one, with the limits of the verifier that will sit there.
+impl VerifierSlot {
+    /// An empty slot, with the limits of its future verifier.
     pub(super) fn empty(limits: Limits) -> Self {
         Self { verifier: None, limits }
     }
 
-    pub(super) fn sit(&mut self, verifier: Box<dyn Verifier>) {
+    pub(super) fn put(&mut self, verifier: Box<dyn Verifier>) {
         self.verifier = Some(verifier);
     }
 
-    pub(super) fn rise(&mut self) -> Option<Box<dyn Verifier>> {
+    pub(super) fn take(&mut self) -> Option<Box<dyn Verifier>> {
         self.verifier.take()
     }
 
     fn get(&mut self) -> Result<&mut Box<dyn Verifier>, VerifyError> {
-        self.verifier.as_mut().ok_or_else(|| {
-            VerifyError::backend("benchmark", "find its model", "another arm holds the model at this moment")
-        })
+        self.verifier
+            .as_mut()
+            .ok_or_else(|| VerifyError::backend("benchmark", "use its model", "another arm uses the model"))
     }
 }
 
-impl Verifier for Seat {
+impl Verifier for VerifierSlot {
     fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -42,8 +42,8 @@ impl Verifier for Seat {
             verifier.close(seq);
         }
     }
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.get()?.forward(steps, top)
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.get()?.forward(inputs, top)
     }
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
         self.get()?.logits(row)

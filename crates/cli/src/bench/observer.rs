@@ -1,23 +1,23 @@
-//! A bar with the time left, on standard error where it is a terminal.
+//! Shows the progress of a run on standard error.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use upcycle::Progress;
-use upcycle_bench::runner::Watch;
+use upcycle_bench::runner::RunObserver;
 
 use crate::interrupt;
-use crate::prompts::eprintln_quiet;
+use crate::output::print_status;
 
-/// Looks on while a run is measured.
+/// A progress bar with the remaining time.
 #[derive(Debug)]
-pub(super) struct Watching(ProgressBar);
+pub(super) struct TerminalObserver(ProgressBar);
 
 const MEASURING: &str = "{bar:24} {pos}/{len} answers, {eta} left: {wide_msg}";
 const LOADING: &str = "{bar:24} {percent:>3} % {wide_msg}";
 const PREPARING: &str = "{spinner} {wide_msg}";
 
-impl Watching {
+impl TerminalObserver {
     pub(super) fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.enable_steady_tick(Duration::from_secs(1));
@@ -31,7 +31,7 @@ impl Watching {
     }
 }
 
-impl Watch for Watching {
+impl RunObserver for TerminalObserver {
     fn interrupted(&self) -> bool {
         interrupt::requested()
     }
@@ -57,17 +57,17 @@ impl Watch for Watching {
         self.0.set_message(arm.to_owned());
     }
 
-    fn say(&mut self, what: &str) {
-        // A bar that is hidden prints nothing.
+    fn notify(&mut self, message: &str) {
+        // A hidden bar prints nothing.
         if self.0.is_hidden() {
-            eprintln_quiet(what);
+            print_status(message);
         } else {
-            self.0.println(what);
+            self.0.println(message);
         }
     }
 }
 
-impl Drop for Watching {
+impl Drop for TerminalObserver {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

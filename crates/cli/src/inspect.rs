@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Bar;
 
-/// What a model file holds.
+/// The content of a model file.
 #[derive(Debug, Serialize)]
 struct Model {
     path: String,
@@ -21,14 +21,14 @@ struct Model {
     gguf_version: u32,
     file_bytes: u64,
     parameters: u64,
-    /// Sizes under their GGUF names, such as `block_count`.
+    /// Sizes by their GGUF names, such as `block_count`.
     sizes: BTreeMap<&'static str, u64>,
     /// Tensors by type.
     types: BTreeMap<&'static str, Tensors>,
     tokenizer: Option<Tokenizer>,
-    /// Why the tokenizer or the template cannot be used.
+    /// Why the tokenizer or the chat template cannot be used.
     text_error: Option<String>,
-    /// The chat template's source.
+    /// The source of the chat template.
     template: Option<String>,
     backends: Vec<Backend>,
 }
@@ -48,7 +48,7 @@ struct Tokenizer {
     fingerprint: String,
 }
 
-/// What a backend makes of the model.
+/// Whether a backend loads the model.
 #[derive(Debug, Serialize)]
 struct Backend {
     name: String,
@@ -60,7 +60,7 @@ struct Backend {
     context: Option<usize>,
 }
 
-/// Sizes that are shown, of those that the metadata holds under the architecture's name.
+/// The metadata keys to show, without the architecture's name.
 const SIZES: [&str; 6] = [
     "block_count",
     "embedding_length",
@@ -75,14 +75,14 @@ pub(crate) fn inspect(path: &Path, json: bool, output: &mut Output) -> Result<()
     let path = &*local_model(path, &mut |progress| bar.set(progress))?;
     drop(bar);
     if !path.is_file() {
-        let what = if path.is_dir() { "is a folder; name a GGUF file" } else { "is not there" };
+        let what = if path.is_dir() { "is a folder; name a GGUF file" } else { "does not exist" };
         return Err(Failure::usage(format!("{} {what}", path.display())));
     }
     let gguf = Gguf::open(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     let registry = Registry::builtin();
     let config = Layers::new().load(&registry.names())?;
     let model = Model::read(path, &gguf, &registry, &config);
-    if json { output.json(&model) } else { output.text(&model.for_people()) }
+    if json { output.json(&model) } else { output.text(&model.to_text()) }
 }
 
 impl Model {
@@ -123,7 +123,7 @@ impl Model {
         }
     }
 
-    fn for_people(&self) -> String {
+    fn to_text(&self) -> String {
         let text = |text: &Option<String>| text.as_deref().unwrap_or("?").to_owned();
         let mut lines = vec![
             (
@@ -148,7 +148,7 @@ impl Model {
             (None, Some(source)) => {
                 lines.push(("template", format!("{} characters", source.chars().count())));
             }
-            (None, None) => lines.push(("template", "none: give --raw, or set model.template".to_owned())),
+            (None, None) => lines.push(("template", "none; use --raw or set model.template".to_owned())),
         }
         for backend in &self.backends {
             let state = match (&backend.reason, backend.verifies, backend.context) {
@@ -163,7 +163,7 @@ impl Model {
     }
 }
 
-/// Loads the model into every backend that can be built: nothing else tells for certain.
+/// Loads the model with every backend. Nothing else shows for certain that it loads.
 fn backends(source: Source<'_>, registry: &Registry) -> Vec<Backend> {
     let mut backends = Vec::new();
     for info in registry.info() {
@@ -191,7 +191,7 @@ fn backends(source: Source<'_>, registry: &Registry) -> Vec<Backend> {
     backends
 }
 
-/// An error with its causes, in one line.
+/// An error and its causes on one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
