@@ -1,20 +1,19 @@
-//! The smallest backend there is: one attention layer over made-up weights, with a cache. `docs/adding-a-backend.md`
-//! quotes it.
+//! The smallest backend: one attention layer over made-up weights, with a cache. `docs/adding-a-backend.md` quotes it.
 
 use upcycle_core::tree_masks::{AncestorSets, positions};
 use upcycle_core::{
-    Commit, Limits, NodeId, Row, SeqId, Support, TokenId, TopK, TreeInput, Verifier, VerifyError,
-    check_commits,
+    Commit, Limits, NodeId, Row, SeqId, SequenceTable, Support, TokenId, TopK, TreeInput, Verifier,
+    VerifyError,
 };
 use upcycle_testkit::Subject;
 
 const VOCAB: usize = 50;
 const WIDTH: usize = 8;
 
-/// What the cache keeps of a token, as key and as value.
+/// The cached row of a token: its key, which is its value too.
 type Key = [f32; WIDTH];
 
-/// One layer: a token's key is its embedding turned by its position, and the head is the embedding again.
+/// One layer. A token's key is its embedding rotated by its position, and the head is the embedding again.
 struct Model {
     embedding: Vec<Key>,
 }
@@ -55,25 +54,19 @@ fn dot(a: &Key, b: &Key) -> f32 {
 
 struct Minimal {
     model: Model,
-    limits: Limits,
-    open: Vec<Sequence>,
-    opened: u64,
-    /// The rows that the last forward was asked for, in full.
-    rows: Vec<(Row, Vec<f32>)>,
+    sequences: SequenceTable<Keys>,
+    /// The logits of the rows that the last forward was asked for.
+    logits: Vec<Vec<f32>>,
     sets: AncestorSets,
     positions: Vec<u32>,
 }
 
-struct Sequence {
-    seq: SeqId,
-    keys: Vec<Key>,
-    pending: Option<Pending>,
-}
-
-/// A tree that was scored and is not committed.
-struct Pending {
-    keys: Vec<Key>,
-    parents: Vec<u32>,
+/// The cache of a sequence.
+#[derive(Default)]
+struct Keys {
+    committed: Vec<Key>,
+    /// The keys of the tree that waits for a commit.
+    pending: Vec<Key>,
 }
 
 impl Minimal {
@@ -88,107 +81,72 @@ impl Minimal {
         };
         Self {
             model: Model::new(scale),
-            limits,
-            open: Vec::new(),
-            opened: 0,
-            rows: Vec::new(),
+            sequences: SequenceTable::new(limits),
+            logits: Vec::new(),
             sets: AncestorSets::default(),
             positions: Vec::new(),
         }
-    }
-
-    fn find(&self, seq: SeqId) -> Option<&Sequence> {
-        self.open.iter().find(|sequence| sequence.seq == seq)
-    }
-
-    fn find_mut(&mut self, seq: SeqId) -> Option<&mut Sequence> {
-        self.open.iter_mut().find(|sequence| sequence.seq == seq)
     }
 }
 
 impl Verifier for Minimal {
     fn limits(&self) -> &Limits {
-        &self.limits
+        self.sequences.limits()
     }
 
     fn open(&mut self) -> Result<SeqId, VerifyError> {
-        if self.open.len() == self.limits.max_seqs {
-            return Err(VerifyError::TooManySequences { max: self.limits.max_seqs });
-        }
-        let seq = SeqId::new(self.opened);
-        self.opened += 1;
-        self.open.push(Sequence { seq, keys: Vec::new(), pending: None });
-        Ok(seq)
+        self.sequences.open(Keys::default())
     }
 
     fn close(&mut self, seq: SeqId) {
-        self.open.retain(|sequence| sequence.seq != seq);
+        self.sequences.close(seq);
     }
 
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.limits.check_inputs(steps, |seq| self.find(seq).map(|sequence| sequence.keys.len()))?;
-        let (mut passes, mut rows) = (Vec::new(), Vec::new());
-        for (index, step) in steps.iter().enumerate() {
-            // Not `find`: the views below are other fields of `self`.
-            let found = self.open.iter().find(|sequence| sequence.seq == step.seq);
-            let committed = &found.ok_or(VerifyError::UnknownSequence { seq: step.seq })?.keys;
-            self.sets.rebuild(step.tree);
-            positions(step.tree, committed.len(), &mut self.positions);
-            let keys: Vec<Key> = step
-                .tree
-                .tokens()
-                .iter()
-                .zip(&self.positions)
-                .map(|(&token, &at)| self.model.key(token, at))
-                .collect();
-            for node in step.rows.nodes(step.tree.len()) {
-                // Parents stand before their children, so node order is the order of positions along a path.
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.sequences.begin(inputs)?;
+        self.logits.clear();
+        let mut new_keys = Vec::new();
+        for input in inputs {
+            let committed = &self.sequences.get(input.seq)?.state.committed;
+            self.sets.rebuild(input.tree);
+            positions(input.tree, committed.len(), &mut self.positions);
+            let tokens = input.tree.tokens().iter().zip(&self.positions);
+            let keys: Vec<Key> = tokens.map(|(&token, &at)| self.model.key(token, at)).collect();
+            for node in input.rows.nodes(input.tree.len()) {
+                // Parents come before their children, so node order is the order of positions along a path.
                 let path = (0..=node).filter(|&a| self.sets.contains(NodeId::new(node), NodeId::new(a)));
                 let seen = committed.iter().chain(path.map(|a| &keys[a]));
-                rows.push((Row { input: index, node }, self.model.logits(&keys[node], seen)));
+                self.logits.push(self.model.logits(&keys[node], seen));
             }
-            passes.push(Pending { keys, parents: step.tree.parents().to_vec() });
+            new_keys.push(keys);
         }
-        top.restart(steps, self.limits.vocab);
-        for (row, logits) in &rows {
-            top.rank(*row, logits)?;
+        top.restart(inputs, VOCAB);
+        for (row, logits) in self.sequences.rows().iter().zip(&self.logits) {
+            top.rank(row, logits)?;
         }
-        for (step, pending) in steps.iter().zip(passes) {
-            if let Some(sequence) = self.find_mut(step.seq) {
-                sequence.pending = Some(pending);
-            }
+        for (input, keys) in inputs.iter().zip(new_keys) {
+            self.sequences.get_mut(input.seq)?.state.pending = keys;
         }
-        self.rows = rows;
+        self.sequences.finish(inputs);
         Ok(())
     }
 
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
-        let found = self.rows.iter().find(|(other, _)| *other == row);
-        found.map(|(_, logits)| &logits[..]).ok_or(VerifyError::NoSuchRow { row })
+        Ok(&self.logits[self.sequences.row_index(row)?])
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        check_commits(commits, |seq| {
-            let sequence = self.find(seq).ok_or(VerifyError::UnknownSequence { seq })?;
-            Ok(&sequence.pending.as_ref().ok_or(VerifyError::NothingToCommit { seq })?.parents)
-        })?;
-        for commit in commits {
-            let Some(sequence) = self.find_mut(commit.seq) else { continue };
-            let Some(pending) = sequence.pending.take() else { continue };
-            sequence.keys.extend(commit.path.iter().map(|node| pending.keys[node.index()]));
-        }
-        Ok(())
+        self.sequences.commit(commits, |keys, kept| {
+            keys.committed.extend(kept.path.iter().map(|node| keys.pending[node.index()]));
+            Ok(())
+        })
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
-        let sequence = self.find_mut(seq).ok_or(VerifyError::UnknownSequence { seq })?;
-        let committed = sequence.keys.len();
-        if len > committed {
-            return Err(VerifyError::TruncateBeyond { seq, committed, len });
-        }
-        sequence.keys.truncate(len);
-        sequence.pending = None;
-        Ok(())
+        self.sequences.truncate(seq, len, |sequence| {
+            sequence.state.committed.truncate(len);
+            Ok(())
+        })
     }
 }
 
@@ -198,7 +156,7 @@ upcycle_testkit::conformance! {
     exempt: [],
 }
 
-/// Each block of code of the page stands in this file, line by line, whatever its indentation.
+/// Each code block of the page occurs in this file, line by line, with any indentation.
 #[test]
 fn the_page_quotes_this_file() {
     let lines = |text: &'static str| text.lines().map(str::trim).filter(|line| !line.is_empty());

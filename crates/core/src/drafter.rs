@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::accept::AcceptedPath;
+use crate::input::RowSelection;
 use crate::snapshot::{Fingerprint, SnapshotError};
 use crate::token::{Row, SeqId, TokenId};
-use crate::top::RowSelection;
 use crate::top::{Candidates, TopK};
 use crate::tree::{DraftTree, NodeId};
 

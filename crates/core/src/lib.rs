@@ -34,6 +34,7 @@ pub mod cost;
 pub mod decoder;
 pub mod drafter;
 pub mod gumbel;
+pub mod input;
 pub mod margin;
 pub mod matrix;
 pub mod mixed;
@@ -59,6 +60,7 @@ pub use clock::{Clock, SystemClock};
 pub use cost::{CostCurve, CostError};
 pub use decoder::{DecodeError, Decoder, Generation, StepError, StepFailure};
 pub use drafter::{Context, Drafter, Footprint, NullDrafter, Outcome, Phase};
+pub use input::{RowLayout, RowSelection, TreeInput};
 pub use margin::Margin;
 pub use matrix::{AdjacencyMatrix, MatrixError};
 pub use mixed::MixedDrafter;
@@ -70,7 +72,9 @@ pub use snapshot::{Fingerprint, SnapshotError};
 pub use stats::{Stats, Times};
 pub use template::{TemplateError, TemplateNode, TreeTemplate};
 pub use token::{Row, SeqId, TokenId};
-pub use top::{Candidates, RowSelection, TopK};
+pub use top::{Candidates, TopK};
 pub use tree::{DraftTree, NodeId};
 pub use tree_limits::{Shape, TreeFull, TreeLimits};
-pub use verifier::{Commit, Limits, Support, TreeInput, Verifier, VerifyError, check_commits, check_path};
+pub use verifier::{
+    AcceptedRows, Commit, Limits, Sequence, SequenceTable, Support, Verifier, VerifyError, check_commits,
+};

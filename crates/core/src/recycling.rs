@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::drafter::{Context, Drafter, Footprint, Outcome, Phase};
+use crate::input::RowSelection;
 use crate::matrix::AdjacencyMatrix;
 use crate::snapshot::{Fingerprint, SnapshotError};
 use crate::template::TreeTemplate;
 use crate::token::TokenId;
-use crate::top::RowSelection;
 use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::TreeLimits;
 

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
-use crate::{Row, TokenId, TreeInput, VerifyError};
+use crate::input::{RowLayout, TreeInput};
+use crate::token::{Row, TokenId};
+use crate::verifier::error::VerifyError;
 
 /// The k best candidates of every row that a [`forward`](crate::Verifier::forward) was asked for.
 ///
-/// The caller makes one with the k that it wants; the backend lays it out for its steps with
+/// The caller makes one with the k that it wants; the backend lays it out for its inputs with
 /// [`restart`](Self::restart) and fills every row, best first: by falling logit, equal logits by rising id.
 /// Nothing is freed between passes.
 #[derive(Clone, Debug)]
@@ -17,53 +19,7 @@ pub struct TopK {
     ids: Vec<TokenId>,
     logits: Vec<f32>,
     sums: Vec<f32>,
-    /// For each step: its first row here, the rows of its tree, and which of them are wanted.
-    steps: Vec<(usize, usize, RowSelection)>,
-}
-
-/// Which rows of a step get candidates (and can be read in full).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowSelection {
-    /// Every node.
-    All,
-    /// The last node alone.
-    Last,
-    /// The last node and every `n`-th before it: `len - 1`, `len - 1 - n`, … (0 counts as 1).
-    Every(usize),
-}
-
-impl RowSelection {
-    /// How many of `len` rows are wanted.
-    #[must_use]
-    pub fn count(self, len: usize) -> usize {
-        match self {
-            RowSelection::All => len,
-            RowSelection::Last => len.min(1),
-            RowSelection::Every(stride) => len.div_ceil(stride.max(1)),
-        }
-    }
-
-    /// The wanted ones of `len` rows, in rising order.
-    pub fn nodes(self, len: usize) -> impl ExactSizeIterator<Item = usize> {
-        let stride = self.stride(len);
-        let count = self.count(len);
-        (0..count).map(move |i| len - 1 - (count - 1 - i) * stride)
-    }
-
-    fn stride(self, len: usize) -> usize {
-        match self {
-            RowSelection::All => 1,
-            RowSelection::Last => len.max(1),
-            RowSelection::Every(stride) => stride.max(1),
-        }
-    }
-
-    /// The place of `node` among the wanted ones of `len` rows.
-    fn place(self, node: usize, len: usize) -> Option<usize> {
-        let behind = len.checked_sub(1)?.checked_sub(node)?;
-        let stride = self.stride(len);
-        (behind.is_multiple_of(stride)).then(|| self.count(len) - 1 - behind / stride)
-    }
+    layout: RowLayout,
 }
 
 /// One row's candidates, best first.
@@ -88,7 +44,7 @@ impl TopK {
             ids: Vec::new(),
             logits: Vec::new(),
             sums: Vec::new(),
-            steps: Vec::new(),
+            layout: RowLayout::default(),
         }
     }
 
@@ -111,15 +67,11 @@ impl TopK {
         self.log_sum_exp
     }
 
-    /// For backends: lays out the rows of `steps` for a model of `vocab` tokens, all of them empty.
-    pub fn restart(&mut self, steps: &[TreeInput<'_>], vocab: usize) {
+    /// For backends: lays out the rows of `inputs` for a model of `vocab` tokens, all of them empty.
+    pub fn restart(&mut self, inputs: &[TreeInput<'_>], vocab: usize) {
         self.width = self.wanted.min(vocab);
-        self.steps.clear();
-        let mut rows = 0;
-        for step in steps {
-            self.steps.push((rows, step.tree.len(), step.rows));
-            rows += step.rows.count(step.tree.len());
-        }
+        self.layout.restart(inputs);
+        let rows = self.layout.len();
         self.ids.clear();
         self.ids.resize(rows * self.width, 0);
         self.logits.clear();
@@ -128,29 +80,21 @@ impl TopK {
         self.sums.resize(if self.log_sum_exp { rows } else { 0 }, f32::NEG_INFINITY);
     }
 
-    /// The rows of all steps together: what a backend runs its head on, in order of step, then node.
+    /// The rows of all inputs together, on which a backend runs its head, by input, then by node.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.ids.len().checked_div(self.width).unwrap_or(0)
+        self.layout.len()
     }
 
-    /// The steps laid out.
-    #[must_use]
-    pub fn steps(&self) -> usize {
-        self.steps.len()
+    /// The nodes of `input` that were asked for, rising. Empty for an unknown input.
+    pub fn nodes(&self, input: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
+        self.layout.nodes(input)
     }
 
-    /// The nodes of `step` that are wanted, rising; none for a step that was not there.
-    pub fn nodes(&self, step: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
-        let (_, len, rows) = self.steps.get(step).copied().unwrap_or((0, 0, RowSelection::All));
-        rows.nodes(len)
-    }
-
-    /// The index among all [`rows`](Self::rows) of `row`; none if it was not asked for.
+    /// The index among all [`rows`](Self::rows) of `row`, or none if it was not asked for.
     #[must_use]
     pub fn index(&self, row: Row) -> Option<usize> {
-        let &(first, len, rows) = self.steps.get(row.input)?;
-        Some(first + rows.place(row.node, len)?)
+        self.layout.index(row)
     }
 
     /// The candidates of `row`; none if it was not asked for.
@@ -295,7 +239,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{DraftTree, SeqId};
+    use crate::input::RowSelection;
+    use crate::token::SeqId;
+    use crate::tree::DraftTree;
 
     fn naive(logits: &[f32], k: usize) -> Vec<TokenId> {
         let mut ids: Vec<TokenId> = (0..logits.len() as TokenId).collect();
@@ -327,10 +273,10 @@ mod tests {
         ) {
             let vocab = logits.len();
             let (row, tree) = (Row { input: 0, node: 0 }, DraftTree::chain(&[0]));
-            let steps = [TreeInput { seq: SeqId::new(0), tree: &tree, rows: RowSelection::All }];
+            let inputs = [TreeInput { seq: SeqId::new(0), tree: &tree, rows: RowSelection::All }];
             let [mut own, mut handed] = [TopK::new(k), TopK::new(k)];
-            own.restart(&steps, vocab);
-            handed.restart(&steps, vocab);
+            own.restart(&inputs, vocab);
+            handed.restart(&inputs, vocab);
             own.rank(row, &logits)?;
             let expected = own.get(row).expect("it was asked for");
             let (mut ids, mut best) = (expected.ids.to_vec(), expected.logits.to_vec());
@@ -362,18 +308,6 @@ mod tests {
             let mut logits = vec![1.0; len];
             logits[at.index(len)] = bad;
             prop_assert!(!select(&logits, &mut [0; 1], &mut [0.0; 1]));
-        }
-
-        #[test]
-        fn rows_count_place_and_nodes_agree(len in 1_usize..200, stride in 0_usize..70) {
-            for rows in [RowSelection::All, RowSelection::Last, RowSelection::Every(stride)] {
-                let nodes: Vec<usize> = rows.nodes(len).collect();
-                prop_assert_eq!(nodes.len(), rows.count(len));
-                prop_assert_eq!(nodes.last(), Some(&(len - 1)));
-                for node in 0..len {
-                    prop_assert_eq!(rows.place(node, len), nodes.iter().position(|&n| n == node));
-                }
-            }
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use std::ops::ControlFlow;
 
+use crate::input::{RowSelection, TreeInput};
 use crate::matrix::AdjacencyMatrix;
 use crate::token::{Row, SeqId, TokenId};
-use crate::top::RowSelection;
 use crate::top::TopK;
 use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::TreeLimits;
-use crate::verifier::{Commit, TreeInput, Verifier, VerifyError};
+use crate::verifier::{Commit, Verifier, VerifyError};
 
 /// Tokens per pass at most: enough for the full speed of any engine. The logits of a pass then take 25 MB with a vocabulary
 /// of 49k.

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use upcycle_core::{
-    Commit, Limits, Row, RowSelection, SeqId, Support, TokenId, TopK, TreeInput, Verifier, VerifyError,
-    check_commits,
+    Commit, Limits, NodeId, Row, SeqId, SequenceTable, Support, TokenId, TopK, TreeInput, Verifier,
+    VerifyError,
 };
 
 use crate::attention::{Attention, Seen, ancestors};
@@ -48,12 +48,9 @@ pub enum Failure {
 pub struct NaiveVerifier {
     seed: u64,
     predictability: f32,
-    limits: Limits,
     attention: Attention,
-    sequences: Vec<Sequence>,
-    opened: u64,
-    /// Of the last forward: each step's rows asked for, and the state behind each of its nodes.
-    passes: Vec<(RowSelection, usize)>,
+    sequences: SequenceTable<Tokens>,
+    /// The states after the rows that the last forward was asked for, in their order.
     states: Vec<State>,
     seen: Vec<Seen>,
     row: Vec<f32>,
@@ -63,14 +60,12 @@ pub struct NaiveVerifier {
     reads: usize,
 }
 
+/// The tokens of a sequence.
 #[derive(Clone, Debug)]
-struct Sequence {
-    seq: SeqId,
-    tokens: Vec<TokenId>,
-    /// The tree of the last forward, until it is committed or dropped.
-    drafted: Vec<TokenId>,
-    parents: Vec<u32>,
-    scored: bool,
+struct Tokens {
+    committed: Vec<TokenId>,
+    /// Those of the tree of the last forward.
+    pending: Vec<TokenId>,
 }
 
 /// All that a row's logits depend on.
@@ -97,11 +92,8 @@ impl NaiveVerifier {
         Self {
             seed: mix(seed),
             predictability: 0.8,
-            limits,
             attention: ancestors,
-            sequences: Vec::new(),
-            opened: 0,
-            passes: Vec::new(),
+            sequences: SequenceTable::new(limits),
             states: Vec::new(),
             seen: Vec::new(),
             row: Vec::new(),
@@ -123,37 +115,36 @@ impl NaiveVerifier {
     /// Other limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.sequences = SequenceTable::new(limits);
         self
     }
 
     /// Another context, in tokens.
     #[must_use]
-    pub fn with_max_context(mut self, tokens: usize) -> Self {
-        self.limits.max_context = tokens;
-        self
+    pub fn with_max_context(self, tokens: usize) -> Self {
+        let limits = Limits { max_context: tokens, ..self.limits().clone() };
+        self.with_limits(limits)
     }
 
     /// Another limit of rows (and leaves) of a pass.
     #[must_use]
-    pub fn with_max_rows(mut self, rows: usize) -> Self {
-        self.limits.max_rows = rows;
-        self.limits.max_leaves = rows;
-        self
+    pub fn with_max_rows(self, rows: usize) -> Self {
+        let limits = Limits { max_rows: rows, max_leaves: rows, ..self.limits().clone() };
+        self.with_limits(limits)
     }
 
     /// Another limit of open sequences.
     #[must_use]
-    pub fn with_max_seqs(mut self, sequences: usize) -> Self {
-        self.limits.max_seqs = sequences;
-        self
+    pub fn with_max_seqs(self, sequences: usize) -> Self {
+        let limits = Limits { max_seqs: sequences, ..self.limits().clone() };
+        self.with_limits(limits)
     }
 
     /// Other trees.
     #[must_use]
-    pub fn with_support(mut self, support: Support) -> Self {
-        self.limits.support = support;
-        self
+    pub fn with_support(self, support: Support) -> Self {
+        let limits = Limits { support, ..self.limits().clone() };
+        self.with_limits(limits)
     }
 
     /// Another mask, to break it: see [`broken`](crate::broken).
@@ -179,7 +170,7 @@ impl NaiveVerifier {
     /// The committed tokens of a sequence; none if it is not open.
     #[must_use]
     pub fn committed(&self, seq: SeqId) -> Option<&[TokenId]> {
-        self.sequences.iter().find(|sequence| sequence.seq == seq).map(|sequence| &sequence.tokens[..])
+        self.sequences.get(seq).ok().map(|sequence| &sequence.state.committed[..])
     }
 
     /// The logits, `[vocab]`, after the whole of `tokens`: what every law comes down to. Empty tokens give empty
@@ -205,7 +196,7 @@ impl NaiveVerifier {
         let share = self.predictability;
         row.clear();
         row.extend(
-            (0..self.limits.vocab as u64).map(|token| {
+            (0..self.limits().vocab as u64).map(|token| {
                 share * tail(mix(bigram ^ token)) + (1.0 - share) * tail(mix(state.path ^ token))
             }),
         );
@@ -218,46 +209,34 @@ impl NaiveVerifier {
         self.failures.contains(&(failure, call))
     }
 
-    fn place(&self, seq: SeqId) -> Result<usize, VerifyError> {
-        let found = self.sequences.iter().position(|sequence| sequence.seq == seq);
-        found.ok_or(VerifyError::UnknownSequence { seq })
-    }
-
-    /// Scores every node of `steps` into `states`; changes no sequence.
-    fn score(&mut self, steps: &[TreeInput<'_>], poisoned: bool) {
-        for (index, step) in steps.iter().enumerate() {
-            let prefix = self.committed(step.seq).unwrap_or_default();
+    /// Writes the state after each row that is asked for to `states`. Changes no sequence.
+    fn score(&mut self, inputs: &[TreeInput<'_>], poisoned: bool) {
+        self.states.clear();
+        for (index, input) in inputs.iter().enumerate() {
+            let prefix = self.committed(input.seq).unwrap_or_default();
             let seen = (0..).zip(prefix).map(|(position, &token)| Seen { position, token });
             let (start, prefix_len) = (self.fold(self.seed, seen), prefix.len());
-            for node in step.tree.nodes() {
+            for node in input.rows.nodes(input.tree.len()) {
                 let mut seen = std::mem::take(&mut self.seen);
                 seen.clear();
-                (self.attention)(step.tree, node, prefix_len, &mut seen);
+                (self.attention)(input.tree, NodeId::new(node), prefix_len, &mut seen);
                 let path = self.fold(start, seen.iter().copied());
                 self.seen = seen;
-                let is_last = index + 1 == steps.len() && node.index() + 1 == step.tree.len();
-                let last = step.tree.tokens()[node.index()];
+                let is_last = index + 1 == inputs.len() && node + 1 == input.tree.len();
+                let last = input.tree.tokens()[node];
                 self.states.push(State { path, last, poisoned: poisoned && is_last });
             }
-            self.passes.push((step.rows, step.tree.len()));
         }
     }
 
     fn rank(&mut self, top: &mut TopK) -> Result<(), VerifyError> {
-        let mut row = std::mem::take(&mut self.row);
-        let mut result = Ok(());
-        let mut first = 0;
-        'steps: for (step, &(_, len)) in self.passes.iter().enumerate() {
-            for node in top.nodes(step) {
-                self.fill(self.states[first + node], &mut row);
-                result = top.rank(Row { input: step, node }, &row);
-                if result.is_err() {
-                    break 'steps;
-                }
-            }
-            first += len;
-        }
-        self.row = row;
+        let mut logits = std::mem::take(&mut self.row);
+        let mut ranked = self.sequences.rows().iter().zip(&self.states).map(|(row, &state)| {
+            self.fill(state, &mut logits);
+            top.rank(row, &logits)
+        });
+        let result = ranked.find(Result::is_err).unwrap_or(Ok(()));
+        self.row = logits;
         result
     }
 }
@@ -271,56 +250,35 @@ fn tail(bits: u64) -> f32 {
 
 impl Verifier for NaiveVerifier {
     fn limits(&self) -> &Limits {
-        &self.limits
+        self.sequences.limits()
     }
 
     fn open(&mut self) -> Result<SeqId, VerifyError> {
-        if self.sequences.len() >= self.limits.max_seqs {
-            return Err(VerifyError::TooManySequences { max: self.limits.max_seqs });
-        }
-        let seq = SeqId::new(self.opened);
-        self.opened += 1;
         // All at once, so that a commit never allocates.
-        let tokens = Vec::with_capacity(self.limits.max_context.min(1 << 16));
-        self.sequences.push(Sequence {
-            seq,
-            tokens,
-            drafted: Vec::new(),
-            parents: Vec::new(),
-            scored: false,
-        });
-        Ok(seq)
+        let committed = Vec::with_capacity(self.limits().max_context.min(1 << 16));
+        self.sequences.open(Tokens { committed, pending: Vec::new() })
     }
 
     fn close(&mut self, seq: SeqId) {
-        self.sequences.retain(|sequence| sequence.seq != seq);
+        self.sequences.close(seq);
     }
 
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let call = self.forwards;
         self.forwards += 1;
-        self.passes.clear();
-        self.states.clear();
-        self.limits.check_inputs(steps, |seq| self.committed(seq).map(<[TokenId]>::len))?;
+        self.sequences.begin(inputs)?;
         if self.is_due(Failure::Forward, call) {
             return Err(VerifyError::backend("naive", "run a pass", Told));
         }
-        self.score(steps, self.is_due(Failure::NotFinite, call));
-        top.restart(steps, self.limits.vocab);
-        if let Err(error) = self.rank(top) {
-            self.passes.clear();
-            self.states.clear();
-            return Err(error);
+        self.score(inputs, self.is_due(Failure::NotFinite, call));
+        top.restart(inputs, self.limits().vocab);
+        self.rank(top)?;
+        for input in inputs {
+            let pending = &mut self.sequences.get_mut(input.seq)?.state.pending;
+            pending.clear();
+            pending.extend_from_slice(input.tree.tokens());
         }
-        for step in steps {
-            let place = self.place(step.seq)?;
-            let sequence = &mut self.sequences[place];
-            sequence.drafted.clear();
-            sequence.drafted.extend_from_slice(step.tree.tokens());
-            sequence.parents.clear();
-            sequence.parents.extend_from_slice(step.tree.parents());
-            sequence.scored = true;
-        }
+        self.sequences.finish(inputs);
         Ok(())
     }
 
@@ -330,47 +288,31 @@ impl Verifier for NaiveVerifier {
         if self.is_due(Failure::Logits, call) {
             return Err(VerifyError::backend("naive", "read a row", Told));
         }
-        let missing = VerifyError::NoSuchRow { row };
-        let Some(&(rows, len)) = self.passes.get(row.input) else { return Err(missing) };
-        if !rows.nodes(len).any(|node| node == row.node) {
-            return Err(missing);
-        }
-        let first: usize = self.passes[..row.input].iter().map(|&(_, len)| len).sum();
-        let mut out = std::mem::take(&mut self.row);
-        self.fill(self.states[first + row.node], &mut out);
-        self.row = out;
+        let index = self.sequences.row_index(row)?;
+        let mut logits = std::mem::take(&mut self.row);
+        self.fill(self.states[index], &mut logits);
+        self.row = logits;
         Ok(&self.row)
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         let call = self.commits;
         self.commits += 1;
-        check_commits(commits, |seq| {
-            let sequence = &self.sequences[self.place(seq)?];
-            if sequence.scored { Ok(&sequence.parents) } else { Err(VerifyError::NothingToCommit { seq }) }
-        })?;
-        if self.is_due(Failure::Commit, call) {
-            return Err(VerifyError::backend("naive", "commit", Told));
-        }
-        for commit in commits {
-            let place = self.place(commit.seq)?;
-            let Sequence { tokens, drafted, scored, .. } = &mut self.sequences[place];
-            tokens.extend(commit.path.iter().map(|node| drafted[node.index()]));
-            *scored = false;
-        }
-        Ok(())
+        let fails = self.is_due(Failure::Commit, call);
+        self.sequences.commit(commits, |Tokens { committed, pending }, kept| {
+            if fails {
+                return Err(VerifyError::backend("naive", "commit", Told));
+            }
+            committed.extend(kept.path.iter().map(|node| pending[node.index()]));
+            Ok(())
+        })
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
-        let place = self.place(seq)?;
-        let sequence = &mut self.sequences[place];
-        let committed = sequence.tokens.len();
-        if len > committed {
-            return Err(VerifyError::TruncateBeyond { seq, committed, len });
-        }
-        sequence.tokens.truncate(len);
-        sequence.scored = false;
-        Ok(())
+        self.sequences.truncate(seq, len, |sequence| {
+            sequence.state.committed.truncate(len);
+            Ok(())
+        })
     }
 }
 

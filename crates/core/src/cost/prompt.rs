@@ -2,8 +2,9 @@
 
 use crate::clock::Clock;
 use crate::cost::timing::{chain, median_after_first, read};
-use crate::top::{RowSelection, TopK};
-use crate::verifier::{TreeInput, Verifier, VerifyError};
+use crate::input::{RowSelection, TreeInput};
+use crate::top::TopK;
+use crate::verifier::{Verifier, VerifyError};
 
 /// Rows of the timed chunk.
 const ROWS: usize = 64;

@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use crate::clock::Clock;
+use crate::input::{RowSelection, TreeInput};
 use crate::token::{SeqId, TokenId};
-use crate::top::{RowSelection, TopK};
+use crate::top::TopK;
 use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::{Shape, TreeLimits};
-use crate::verifier::{Commit, TreeInput, Verifier, VerifyError};
+use crate::verifier::{Commit, Verifier, VerifyError};
 
 /// Candidates ranked for each row, as many as the paper's drafter learns from.
 const K: usize = 8;

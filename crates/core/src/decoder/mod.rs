@@ -16,12 +16,13 @@ use crate::budget::{AutoBudget, CandidateNode};
 use crate::calibration::Calibration;
 use crate::clock::{Clock, SystemClock};
 use crate::drafter::Drafter;
+use crate::input::TreeInput;
 use crate::session::{DroppedSequences, Request, Session};
 use crate::stats::Stats;
 use crate::token::{SeqId, TokenId};
 use crate::top::TopK;
 use crate::tree_limits::{Shape, TreeLimits};
-use crate::verifier::{Commit, TreeInput, Verifier};
+use crate::verifier::{Commit, Verifier};
 
 use active::ActiveSession;
 pub use error::{DecodeError, StepError, StepFailure};

@@ -8,9 +8,9 @@ use super::error::{DecodeError, StepError, StepFailure};
 use super::{Budget, Decoder};
 use crate::budget::PassTiming;
 use crate::drafter::{Drafter, Outcome, Phase};
+use crate::input::{RowSelection, TreeInput};
 use crate::session::{Session, StepOutcome};
-use crate::top::RowSelection;
-use crate::verifier::{Commit, TreeInput, Verifier, VerifyError};
+use crate::verifier::{Commit, Verifier, VerifyError};
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Advances every session that is not finished, in one forward pass: by a chunk of its prompt or by a draft.

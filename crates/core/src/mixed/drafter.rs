@@ -5,13 +5,13 @@ use std::collections::BinaryHeap;
 use std::path::Path;
 
 use crate::drafter::{Context, Drafter, Footprint, Outcome, Phase};
+use crate::input::RowSelection;
 use crate::matrix::AdjacencyMatrix;
 use crate::mixed::mixer::{MergedCandidates, Mixer};
 use crate::mixed::row_bins::WIDTH;
 use crate::mixed::source::{CandidateSource, MAX_SOURCES, PredictionContext, Proposals, WINDOW};
 use crate::snapshot::{Fingerprint, SnapshotError};
 use crate::token::{SeqId, TokenId};
-use crate::top::RowSelection;
 use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::TreeFull;
 

@@ -1,28 +1,29 @@
-//! Why a verifier refused or failed.
+//! Errors of a verifier.
 
 use std::borrow::Cow;
 use std::error::Error;
 
-use crate::{NodeId, Row, SeqId, TokenId};
+use crate::token::{Row, SeqId, TokenId};
+use crate::tree::NodeId;
 
-/// Why a verifier refused or failed. Every sequence is as it was before the call.
+/// Why a verifier refused a call or failed. Every sequence is as it was before the call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The id is closed or was never given.
+    /// The id is closed, or was never given out.
     #[error("{seq} is not open; open one and use the id that it returns")]
     UnknownSequence {
         /// The id that was used.
         seq: SeqId,
     },
-    /// No more sequences can be open at once.
+    /// The limit of open sequences is reached.
     #[error("{max} sequences are open, and no more fit; close one first")]
     TooManySequences {
         /// The limit.
         max: usize,
     },
-    /// The same sequence stands twice in one call.
-    #[error("{seq} stands twice in one call; give each sequence one tree (or path) a call")]
+    /// The same sequence occurs twice in one call.
+    #[error("{seq} occurs twice in one call; pass one tree (or path) for each sequence")]
     TwiceInOnePass {
         /// The sequence.
         seq: SeqId,
@@ -30,7 +31,7 @@ pub enum VerifyError {
     /// The pass has too many rows.
     #[error("{found} rows in one pass, but at most {max} fit; draft smaller trees or shorter prefill chunks")]
     TooManyRows {
-        /// The rows up to the step at which the limit was passed.
+        /// The rows up to the input that exceeds the limit.
         found: usize,
         /// The limit.
         max: usize,
@@ -38,7 +39,7 @@ pub enum VerifyError {
     /// The pass has too many leaves.
     #[error("{found} leaves in one pass, but at most {max} fit; draft narrower trees")]
     TooManyLeaves {
-        /// The leaves up to the step at which the limit was passed.
+        /// The leaves up to the input that exceeds the limit.
         found: usize,
         /// The limit.
         max: usize,
@@ -48,7 +49,7 @@ pub enum VerifyError {
     ContextFull {
         /// Tokens already committed.
         committed: usize,
-        /// Rows of the step.
+        /// Rows of the tree.
         rows: usize,
         /// The limit.
         max: usize,
@@ -56,10 +57,10 @@ pub enum VerifyError {
     /// The backend cannot verify a tree with two leaves.
     #[error("this backend verifies chains only ({reason}); draft without branches")]
     UnsupportedTree {
-        /// What stands in the way.
+        /// Why it cannot.
         reason: String,
     },
-    /// A token that the vocabulary lacks.
+    /// The token is not in the vocabulary.
     #[error("token {token} is outside the vocabulary of {vocab}")]
     TokenOutOfRange {
         /// The token.
@@ -67,10 +68,10 @@ pub enum VerifyError {
         /// The size of the vocabulary.
         vocab: usize,
     },
-    /// The path to commit is not a path of the tree that was scored.
+    /// The path to commit is not a path in the tree that was scored.
     #[error(
         "{node} at depth {depth} of the path of {seq} does not continue it (the tree has {rows} nodes); \
-         give the root, then a child of each node before it"
+         pass the root first, then a child of the node before"
     )]
     NotAPath {
         /// The sequence.
@@ -82,20 +83,20 @@ pub enum VerifyError {
         /// The nodes of the tree that was scored.
         rows: usize,
     },
-    /// No forward is open for commitment.
+    /// The sequence had no forward since its last commit or truncation.
     #[error("{seq} has no scored rows to commit; run a forward first")]
     NothingToCommit {
         /// The sequence.
         seq: SeqId,
     },
-    /// A truncation to more tokens than there are.
+    /// The length to truncate to exceeds the committed tokens.
     #[error("{seq} holds {committed} tokens and cannot be truncated to {len}")]
     TruncateBeyond {
         /// The sequence.
         seq: SeqId,
         /// The tokens committed.
         committed: usize,
-        /// The length asked for.
+        /// The requested length.
         len: usize,
     },
     /// The model's output is NaN or infinite.
@@ -112,31 +113,31 @@ pub enum VerifyError {
         /// The row.
         row: Row,
     },
-    /// Candidates that a device has ranked stand in another order than [`TopK`](crate::TopK) has, or are too few or too many.
+    /// Candidates that a device ranked are out of order, too few or too many (see [`TopK`](crate::TopK)).
     #[error(
-        "the candidates of {row} are not its best ones in order; expected falling logits, equal ones by rising id, as many as \
-         were asked for"
+        "the candidates of {row} are out of order or of the wrong number; expected falling logits, ties by rising id, \
+         and as many candidates as were asked for"
     )]
     NotRanked {
         /// The row.
         row: Row,
     },
-    /// A row of logits of another width than the vocabulary.
-    #[error("a row of {found} logits where the vocabulary has {expected}")]
+    /// The row of logits is narrower than the vocabulary.
+    #[error("expected a row of {expected} logits, one for each token of the vocabulary, but got {found}")]
     WrongVocab {
         /// The size of the vocabulary.
         expected: usize,
         /// The width of the row.
         found: usize,
     },
-    /// The engine below failed.
+    /// The engine failed.
     #[error("{backend} failed to {doing}")]
     Backend {
         /// The backend's name.
         backend: Cow<'static, str>,
-        /// What it was doing.
+        /// What it was asked to do.
         doing: &'static str,
-        /// What the engine said.
+        /// The engine's own error.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },

@@ -1,7 +1,9 @@
-//! What a backend can take, and the check of what it is given.
+//! What a backend can take, and the check of a pass against it.
 
-use super::{TreeInput, VerifyError};
-use crate::{SeqId, Shape, TreeLimits};
+use super::error::VerifyError;
+use crate::input::TreeInput;
+use crate::token::SeqId;
+use crate::tree_limits::{Shape, TreeLimits};
 
 /// Which trees a backend can verify, and why not more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,12 +12,12 @@ pub enum Support {
     Tree,
     /// One path at a time.
     Chain {
-        /// What stands in the way of trees.
+        /// Why it cannot verify trees.
         reason: String,
     },
-    /// The root alone, and chains that are committed whole (prefill); a partial rollback is impossible.
+    /// Only the root, and chains that are committed whole (prefill), because nothing can be rolled back in part.
     Plain {
-        /// What stands in the way of drafts.
+        /// Why it cannot verify drafts.
         reason: String,
     },
 }
@@ -31,7 +33,7 @@ impl Support {
         }
     }
 
-    /// Why nothing richer is supported.
+    /// Why no richer shape is supported.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -46,7 +48,7 @@ impl Support {
 pub struct Limits {
     /// Tokens in the vocabulary: the width of a row of logits.
     pub vocab: usize,
-    /// Committed tokens and rows of the pass together, of one sequence.
+    /// Committed tokens and rows of the pass together, for one sequence.
     pub max_context: usize,
     /// Rows of one pass, over all its sequences.
     pub max_rows: usize,
@@ -59,9 +61,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What may be drafted for of one of `sequences` sequences that share a pass, `committed` tokens of it committed.
-    ///
-    /// Every sequence of a pass may fill its limits and the pass is still within these limits.
+    /// What may be drafted for a sequence with `committed` tokens when `sequences` sequences share the pass. The pass stays
+    /// within the limits even if each of them drafts all that it may.
     #[must_use]
     pub fn tree_limits(&self, committed: usize, sequences: usize) -> TreeLimits {
         let sequences = sequences.max(1);
@@ -75,45 +76,46 @@ impl Limits {
         }
     }
 
-    /// Checks the steps of a pass: what every backend does first, so that all refuse the same things in the same
-    /// words and change nothing. `committed` gives an open sequence's committed tokens.
+    /// Checks the inputs of a pass. Every backend does this first (by [`SequenceTable::begin`](crate::SequenceTable::begin)),
+    /// so that all of them refuse the same inputs with the same errors, before anything changes. `committed` returns the
+    /// committed tokens of an open sequence.
     ///
-    /// A backend that supports less than trees still takes chains: a prefill chunk is one.
+    /// Chains pass whatever the [`Support`], because a prefill chunk is one.
     ///
     /// # Errors
-    /// The first [`VerifyError`] in order of the steps.
+    /// [`VerifyError`] for the first input that is refused.
     pub fn check_inputs(
         &self,
-        steps: &[TreeInput<'_>],
+        inputs: &[TreeInput<'_>],
         committed: impl Fn(SeqId) -> Option<usize>,
     ) -> Result<(), VerifyError> {
         let (mut rows, mut leaves) = (0, 0);
-        for (index, step) in steps.iter().enumerate() {
-            let committed = committed(step.seq).ok_or(VerifyError::UnknownSequence { seq: step.seq })?;
-            if steps[..index].iter().any(|other| other.seq == step.seq) {
-                return Err(VerifyError::TwiceInOnePass { seq: step.seq });
+        for (index, input) in inputs.iter().enumerate() {
+            let committed = committed(input.seq).ok_or(VerifyError::UnknownSequence { seq: input.seq })?;
+            if inputs[..index].iter().any(|other| other.seq == input.seq) {
+                return Err(VerifyError::TwiceInOnePass { seq: input.seq });
             }
-            rows += step.tree.len();
+            rows += input.tree.len();
             if rows > self.max_rows {
                 return Err(VerifyError::TooManyRows { found: rows, max: self.max_rows });
             }
-            leaves += step.tree.leaves();
+            leaves += input.tree.leaves();
             if leaves > self.max_leaves {
                 return Err(VerifyError::TooManyLeaves { found: leaves, max: self.max_leaves });
             }
-            if committed + step.tree.len() > self.max_context {
+            if committed + input.tree.len() > self.max_context {
                 return Err(VerifyError::ContextFull {
                     committed,
-                    rows: step.tree.len(),
+                    rows: input.tree.len(),
                     max: self.max_context,
                 });
             }
-            if step.tree.shape() == Shape::Tree && self.support.shape() != Shape::Tree {
+            if input.tree.shape() == Shape::Tree && self.support.shape() != Shape::Tree {
                 return Err(VerifyError::UnsupportedTree {
                     reason: self.support.reason().unwrap_or_default().to_owned(),
                 });
             }
-            if let Some(&token) = step.tree.tokens().iter().find(|&&token| token as usize >= self.vocab) {
+            if let Some(&token) = input.tree.tokens().iter().find(|&&token| token as usize >= self.vocab) {
                 return Err(VerifyError::TokenOutOfRange { token, vocab: self.vocab });
             }
         }

@@ -1,88 +1,67 @@
-//! The contract of a backend: score trees, keep paths.
+//! The contract of a backend: it scores trees and keeps paths.
 
-mod error;
+mod commit;
+pub(crate) mod error;
 mod limits;
-mod paths;
+mod sequences;
 
+pub use commit::{Commit, check_commits};
 pub use error::VerifyError;
 pub use limits::{Limits, Support};
-pub use paths::{check_commits, check_path};
+pub use sequences::{AcceptedRows, Sequence, SequenceTable};
 
-use crate::{DraftTree, NodeId, Row, RowSelection, SeqId, TopK};
-
-/// One sequence's part of a forward pass: a tree that grows from the end of what is committed.
-///
-/// A prefill chunk is a chain ([`DraftTree::chain`]).
-#[derive(Clone, Copy, Debug)]
-pub struct TreeInput<'a> {
-    /// The sequence; it stands at most once in a pass.
-    pub seq: SeqId,
-    /// The tree; node `i` stands at position `committed + depth(i)` and attends to everything committed, its
-    /// ancestors and itself.
-    pub tree: &'a DraftTree,
-    /// The rows that get candidates.
-    pub rows: RowSelection,
-}
-
-/// What to keep of a sequence's last forward.
-#[derive(Clone, Copy, Debug)]
-pub struct Commit<'a> {
-    /// The sequence; it stands at most once among the commits.
-    pub seq: SeqId,
-    /// A path from the root (inclusive) downwards; each node is a child of the one before it. An empty path keeps
-    /// nothing.
-    pub path: &'a [NodeId],
-}
+use crate::input::TreeInput;
+use crate::token::{Row, SeqId};
+use crate::top::TopK;
 
 /// A backend: it runs a model over trees and keeps the KV of accepted paths. It never samples.
 ///
-/// Object-safe. The laws that every verifier keeps are functions of the crate `upcycle-testkit`; its `conformance!`
-/// macro runs them all.
+/// The next `forward`, `truncate` or `close` of a sequence drops those of its rows that were not committed.
 ///
-/// Rows of a forward that are not committed are dropped by the next `forward`, `truncate` or `close` of their
-/// sequence.
+/// The trait is object-safe. Most of its bookkeeping is the same for every backend:
+/// [`SequenceTable`](crate::SequenceTable) does it. The laws that every verifier obeys are functions in the crate
+/// `upcycle-testkit`, and its macro `conformance!` turns them into tests.
 pub trait Verifier: Send {
-    /// What it can take. Does not change while the verifier lives.
+    /// What it can take. Never changes.
     fn limits(&self) -> &Limits;
 
-    /// The most that a logit may change when its row is scored beside other rows than in plain decoding: 0 where the
-    /// arithmetic of a row does not depend on its neighbours. Texts are held to it ([`crate::margin`]), so a backend whose
-    /// passes round differently by their size has to say so here.
+    /// The most that a logit may differ from plain decoding because of the other rows in its pass. 0 if the arithmetic
+    /// of a row does not depend on its neighbours. A backend that rounds differently in passes of different sizes must
+    /// state it here: texts are compared within this margin ([`crate::margin`]).
     fn row_tolerance(&self) -> f32 {
         0.0
     }
 
-    /// What computes, in a few words for reports: kernels, instruction set, version. Empty where there is nothing to
-    /// tell.
+    /// The engine in a few words, for reports: kernels, instruction set, version. May be empty.
     fn engine(&self) -> String {
         String::new()
     }
 
-    /// Threads of a pass, where the backend knows.
+    /// The threads of a pass, if the backend knows.
     fn threads(&self) -> Option<usize> {
         None
     }
 
-    /// Opens an empty sequence, under an id that was never given before.
+    /// Opens an empty sequence, under an id that was never given out before.
     ///
     /// # Errors
-    /// [`VerifyError::TooManySequences`] at the limit; [`VerifyError::Backend`] if memory cannot be had.
+    /// [`VerifyError::TooManySequences`] at the limit; [`VerifyError::Backend`] if there is no memory for it.
     fn open(&mut self) -> Result<SeqId, VerifyError>;
 
-    /// Closes a sequence and frees what it held; its id is dead. An unknown id is ignored.
+    /// Closes a sequence and frees what it held. Its id becomes invalid for good. An unknown id is ignored.
     fn close(&mut self, seq: SeqId);
 
-    /// One device pass over the trees of all `steps`. Fills `top` with the k best candidates of the rows asked for.
-    /// No steps is a pass that does nothing.
+    /// Scores the trees of all `inputs` in one pass, and fills `top` with the k best candidates of the rows asked for.
+    /// A pass without inputs does nothing.
     ///
     /// # Errors
     /// Whatever [`Limits::check_inputs`] refuses; [`VerifyError::NotFinite`] for a row with a NaN or an infinity;
-    /// [`VerifyError::Backend`] for a failure of the engine. After an error every sequence is as it was, and
-    /// `top` holds nothing of use.
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError>;
+    /// [`VerifyError::Backend`] if the engine fails. After an error every sequence is as it was, and the contents of
+    /// `top` are meaningless.
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError>;
 
-    /// The full logits, `[vocab]`, of a row that the last forward was asked for. Asked for only when sampling
-    /// needs it; valid until the next `forward`.
+    /// The full logits, `[vocab]`, of a row that the last forward was asked for, until the next `forward`. The decoder
+    /// reads them only if sampling needs them.
     ///
     /// # Errors
     /// [`VerifyError::NoSuchRow`] for a row that was not asked for; [`VerifyError::Backend`].
@@ -103,7 +82,7 @@ pub trait Verifier: Send {
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError>;
 }
 
-/// A verifier behind a pointer is one too: owned, or lent.
+/// Boxes and mutable references of verifiers are verifiers.
 macro_rules! forward {
     ($($pointer:ty),+) => {$(
         impl<V: Verifier + ?Sized> Verifier for $pointer {
@@ -125,8 +104,8 @@ macro_rules! forward {
             fn close(&mut self, seq: SeqId) {
                 (**self).close(seq);
             }
-            fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-                (**self).forward(steps, top)
+            fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+                (**self).forward(inputs, top)
             }
             fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
                 (**self).logits(row)

@@ -1,0 +1,313 @@
+//! The bookkeeping of open sequences that every backend needs.
+
+use super::commit::{Commit, check_commits};
+use super::error::VerifyError;
+use super::limits::Limits;
+use crate::input::{RowLayout, TreeInput};
+use crate::token::{Row, SeqId};
+use crate::tree::NodeId;
+
+/// The open sequences of a backend, each with the backend's own state `S` (for example its KV cache).
+///
+/// The table gives out ids, counts committed tokens, keeps the trees that wait for a commit, and refuses whatever the
+/// contract of [`Verifier`](crate::Verifier) refuses. A backend that uses it implements only the arithmetic:
+///
+/// - `forward` calls [`begin`](Self::begin), computes, and calls [`finish`](Self::finish) once nothing can fail any
+///   more. If it returns early, every sequence still has the tree that waited before.
+/// - `logits` finds its row with [`row_index`](Self::row_index).
+/// - `commit` and `truncate` pass a closure that changes the state. The table checks first and counts last.
+///
+/// Lookups are linear in the number of open sequences, which is small. Nothing is allocated once the trees of a
+/// sequence have reached their largest size.
+///
+/// ```
+/// use upcycle_core::{Commit, DraftTree, Limits, NodeId, RowSelection, SequenceTable, Support, TreeInput};
+///
+/// let limits = Limits {
+///     vocab: 10, max_context: 100, max_rows: 8, max_leaves: 8, max_seqs: 2, support: Support::Tree,
+/// };
+/// // The state of a sequence: its committed tokens, and those of the tree that waits.
+/// let mut sequences: SequenceTable<(Vec<u32>, Vec<u32>)> = SequenceTable::new(limits);
+/// let seq = sequences.open((Vec::new(), Vec::new()))?;
+///
+/// let tree = DraftTree::chain(&[7, 8, 9]);
+/// let inputs = [TreeInput { seq, tree: &tree, rows: RowSelection::All }];
+/// sequences.begin(&inputs)?;
+/// sequences.get_mut(seq)?.state.1 = tree.tokens().to_vec(); // here a backend runs its model
+/// sequences.finish(&inputs);
+///
+/// let path = [NodeId::ROOT, NodeId::new(1)];
+/// sequences.commit(&[Commit { seq, path: &path }], |(tokens, scored), kept| {
+///     tokens.extend(kept.path.iter().map(|node| scored[node.index()]));
+///     Ok(())
+/// })?;
+/// assert_eq!(sequences.get(seq)?.committed(), 2);
+/// assert_eq!(sequences.get(seq)?.state.0, [7, 8]);
+/// # Ok::<(), upcycle_core::VerifyError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SequenceTable<S> {
+    limits: Limits,
+    open: Vec<Sequence<S>>,
+    next_id: u64,
+    /// The rows of the pass begun last; readable once it is finished.
+    rows: RowLayout,
+    finished: bool,
+}
+
+/// An open sequence of a [`SequenceTable`].
+#[derive(Clone, Debug)]
+pub struct Sequence<S> {
+    id: SeqId,
+    committed: usize,
+    pending: Pending,
+    /// What the backend keeps for this sequence.
+    pub state: S,
+}
+
+/// The tree that waits for a commit. Its buffer is reused.
+#[derive(Clone, Debug, Default)]
+struct Pending {
+    exists: bool,
+    first_slot: usize,
+    parents: Vec<u32>,
+}
+
+/// The part of a pending tree that a commit keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptedRows<'a> {
+    /// The sequence.
+    pub seq: SeqId,
+    /// Tokens committed before.
+    pub committed: usize,
+    /// The accepted nodes, from the root down; node `i` becomes committed token `committed + i`.
+    pub path: &'a [NodeId],
+    /// The slot of the tree's root; see [`Sequence::free_slot`].
+    pub first_slot: usize,
+}
+
+impl AcceptedRows<'_> {
+    /// For caches with slots: from which slot to which each accepted row has to move, in rising order. No row moves to
+    /// a higher slot, so rows can be moved one after the other in place.
+    pub fn moves(&self) -> impl Iterator<Item = (usize, usize)> {
+        let Self { committed, first_slot, .. } = *self;
+        self.path.iter().enumerate().map(move |(depth, node)| (first_slot + node.index(), committed + depth))
+    }
+}
+
+impl<S> Sequence<S> {
+    /// The sequence's id.
+    #[must_use]
+    pub fn id(&self) -> SeqId {
+        self.id
+    }
+
+    /// The committed tokens.
+    #[must_use]
+    pub fn committed(&self) -> usize {
+        self.committed
+    }
+
+    /// The parents of the tree that waits for a commit, `[rows]`, or none if no tree waits.
+    #[must_use]
+    pub fn pending_parents(&self) -> Option<&[u32]> {
+        self.pending.exists.then_some(&self.pending.parents[..])
+    }
+
+    /// The rows of the tree that waits for a commit; 0 if none waits.
+    #[must_use]
+    pub fn pending_rows(&self) -> usize {
+        self.pending_parents().map_or(0, <[u32]>::len)
+    }
+
+    /// For caches with slots, where committed token `i` lies in slot `i`: the slot for the root of a tree of `rows`
+    /// rows, whose node `i` goes `i` slots further. It is the first slot after everything committed, unless the tree
+    /// would overwrite the one that waits for a commit, which has to survive a failed pass.
+    #[must_use]
+    pub fn free_slot(&self, rows: usize) -> usize {
+        let Pending { exists, first_slot, ref parents } = self.pending;
+        if exists && self.committed + rows > first_slot { first_slot + parents.len() } else { self.committed }
+    }
+
+    /// For caches with slots: one past the last slot that is committed or pending.
+    #[must_use]
+    pub fn occupied_slots(&self) -> usize {
+        let pending_end =
+            if self.pending.exists { self.pending.first_slot + self.pending.parents.len() } else { 0 };
+        self.committed.max(pending_end)
+    }
+
+    /// Drops the tree that waits for a commit.
+    pub fn drop_pending(&mut self) {
+        self.pending.exists = false;
+    }
+}
+
+impl<S> SequenceTable<S> {
+    /// A table without sequences.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, open: Vec::new(), next_id: 0, rows: RowLayout::default(), finished: false }
+    }
+
+    /// The backend's limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Refuses if no further sequence can be opened. [`open`](Self::open) checks this too; call it where making the
+    /// state takes something that would have to be given back.
+    ///
+    /// # Errors
+    /// [`VerifyError::TooManySequences`].
+    pub fn check_open(&self) -> Result<(), VerifyError> {
+        let max = self.limits.max_seqs;
+        if self.open.len() < max { Ok(()) } else { Err(VerifyError::TooManySequences { max }) }
+    }
+
+    /// Opens an empty sequence, under an id that was never given out before.
+    ///
+    /// # Errors
+    /// [`VerifyError::TooManySequences`].
+    pub fn open(&mut self, state: S) -> Result<SeqId, VerifyError> {
+        self.check_open()?;
+        let id = SeqId::new(self.next_id);
+        self.next_id += 1;
+        self.open.push(Sequence { id, committed: 0, pending: Pending::default(), state });
+        Ok(id)
+    }
+
+    /// Closes a sequence and returns its state; none if it is not open.
+    pub fn close(&mut self, seq: SeqId) -> Option<S> {
+        let index = self.index(seq).ok()?;
+        Some(self.open.remove(index).state)
+    }
+
+    /// The index of an open sequence among those of [`iter`](Self::iter). Closing another one may change it.
+    ///
+    /// # Errors
+    /// [`VerifyError::UnknownSequence`].
+    pub fn index(&self, seq: SeqId) -> Result<usize, VerifyError> {
+        let index = self.open.iter().position(|sequence| sequence.id == seq);
+        index.ok_or(VerifyError::UnknownSequence { seq })
+    }
+
+    /// An open sequence.
+    ///
+    /// # Errors
+    /// [`VerifyError::UnknownSequence`].
+    pub fn get(&self, seq: SeqId) -> Result<&Sequence<S>, VerifyError> {
+        Ok(&self.open[self.index(seq)?])
+    }
+
+    /// An open sequence, to change its state.
+    ///
+    /// # Errors
+    /// [`VerifyError::UnknownSequence`].
+    pub fn get_mut(&mut self, seq: SeqId) -> Result<&mut Sequence<S>, VerifyError> {
+        let index = self.index(seq)?;
+        Ok(&mut self.open[index])
+    }
+
+    /// The open sequences, in the order in which they were opened.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Sequence<S>> {
+        self.open.iter()
+    }
+
+    /// The open sequences, to change their states.
+    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = &mut Sequence<S>> {
+        self.open.iter_mut()
+    }
+
+    /// Begins a pass: checks its inputs, and forgets the rows of the pass before. Trees that wait for a commit stay.
+    ///
+    /// # Errors
+    /// What [`Limits::check_inputs`] refuses.
+    pub fn begin(&mut self, inputs: &[TreeInput<'_>]) -> Result<(), VerifyError> {
+        self.finished = false;
+        let committed = |seq| self.get(seq).ok().map(Sequence::committed);
+        self.limits.check_inputs(inputs, committed)?;
+        self.rows.restart(inputs);
+        Ok(())
+    }
+
+    /// The rows that the pass begun last was asked for, in the order of its logits.
+    #[must_use]
+    pub fn rows(&self) -> &RowLayout {
+        &self.rows
+    }
+
+    /// Finishes the pass that was begun with these `inputs`: its trees wait for a commit, in place of those before, and
+    /// its rows can be read.
+    pub fn finish(&mut self, inputs: &[TreeInput<'_>]) {
+        for input in inputs {
+            let Ok(sequence) = self.get_mut(input.seq) else { continue };
+            let first_slot = sequence.free_slot(input.tree.len());
+            let pending = &mut sequence.pending;
+            pending.parents.clear();
+            pending.parents.extend_from_slice(input.tree.parents());
+            (pending.exists, pending.first_slot) = (true, first_slot);
+        }
+        self.finished = true;
+    }
+
+    /// The index of `row` in the logits `[rows, vocab]` of the last pass.
+    ///
+    /// # Errors
+    /// [`VerifyError::NoSuchRow`] if it was not asked for, or if the pass failed.
+    pub fn row_index(&self, row: Row) -> Result<usize, VerifyError> {
+        let index = self.rows.index(row).filter(|_| self.finished);
+        index.ok_or(VerifyError::NoSuchRow { row })
+    }
+
+    /// Commits paths. Checks all of them, then calls `keep` for each, then counts what was kept and drops the trees.
+    ///
+    /// If `keep` fails, no count changes and every tree still waits. A `keep` that can fail should therefore leave the
+    /// pending rows where they are, so that the commit can be repeated.
+    ///
+    /// # Errors
+    /// What [`check_commits`] refuses, before any call of `keep`; the error of `keep`.
+    pub fn commit(
+        &mut self,
+        commits: &[Commit<'_>],
+        mut keep: impl FnMut(&mut S, AcceptedRows<'_>) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        check_commits(commits, |seq| {
+            self.get(seq)?.pending_parents().ok_or(VerifyError::NothingToCommit { seq })
+        })?;
+        for &Commit { seq, path } in commits {
+            let Sequence { committed, pending, state, .. } = self.get_mut(seq)?;
+            let kept = AcceptedRows { seq, committed: *committed, path, first_slot: pending.first_slot };
+            keep(state, kept)?;
+        }
+        for &Commit { seq, path } in commits {
+            let sequence = self.get_mut(seq)?;
+            sequence.committed += path.len();
+            sequence.drop_pending();
+        }
+        Ok(())
+    }
+
+    /// Rolls a sequence back to its first `len` tokens and drops its pending tree, after `forget` has changed the
+    /// state. If `forget` fails, the counts stay.
+    ///
+    /// # Errors
+    /// [`VerifyError::UnknownSequence`], [`VerifyError::TruncateBeyond`]; the error of `forget`.
+    pub fn truncate(
+        &mut self,
+        seq: SeqId,
+        len: usize,
+        forget: impl FnOnce(&mut Sequence<S>) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        let sequence = self.get_mut(seq)?;
+        let committed = sequence.committed;
+        if len > committed {
+            return Err(VerifyError::TruncateBeyond { seq, committed, len });
+        }
+        forget(sequence)?;
+        sequence.committed = len;
+        sequence.drop_pending();
+        Ok(())
+    }
+}
