@@ -1,12 +1,11 @@
-//! What a step of this backend costs beside the runtime alone: seconds, what ranking the logits takes of them, and bytes copied, at
-//! several contexts.
+//! The cost of a step compared with the runtime alone, at several contexts: seconds, the share of ranking the logits, and bytes copied.
 //!
 //! ```text
 //! cargo run --release --package upcycle-ort --example step_cost -- EXPORTED [LIBRARY]
 //! ```
 //!
 //! The runtime alone is the same session with the same inputs, made once and bound. Both take turns, so that a slow moment of the
-//! machine falls on both; medians are printed.
+//! machine affects both. The example prints medians.
 
 use std::env;
 use std::error::Error;
@@ -71,7 +70,7 @@ fn measure() -> Result<(), Box<dyn Error>> {
                 copied = verifier.copied_bytes() - before;
                 let rank = rank(&mut verifier, rows, &mut top)?;
                 verifier.truncate(seq, context)?;
-                // The first of each warms up.
+                // The first run of each warms up.
                 if round > 0 {
                     runtime.push(spent);
                     steps.push(step);
@@ -91,12 +90,12 @@ fn measure() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Some tokens.
+/// Arbitrary tokens.
 fn tokens(from: usize, len: usize, vocab: usize) -> Vec<TokenId> {
     (from..from + len).map(|at| ((at * 7919 + 13) % vocab) as TokenId).collect()
 }
 
-/// Goes on until `context` tokens are committed.
+/// Commits tokens until there are `context`.
 fn prefill(verifier: &mut OrtVerifier, seq: SeqId, context: usize) -> Result<(), VerifyError> {
     let committed = verifier.committed(seq).unwrap_or(0);
     for chunk in tokens(committed, context - committed, verifier.limits().vocab).chunks(256) {
@@ -114,7 +113,7 @@ fn step(verifier: &mut OrtVerifier, seq: SeqId, tree: &DraftTree, top: &mut TopK
     verifier.commit(&[Commit { seq, path: &[NodeId::ROOT] }])
 }
 
-/// Ranks the rows of the last pass once more; the seconds.
+/// Ranks the rows of the last pass again. Returns the seconds.
 fn rank(verifier: &mut OrtVerifier, rows: usize, top: &mut TopK) -> Result<f64, VerifyError> {
     let start = Instant::now();
     for node in 0..rows {
@@ -124,7 +123,7 @@ fn rank(verifier: &mut OrtVerifier, rows: usize, top: &mut TopK) -> Result<f64, 
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// The inputs of a pass over `tree` behind some past, and places for all outputs, in the memory of the host.
+/// The inputs of a pass over `tree` after a past, and buffers for all outputs, in host memory.
 fn bind(session: &mut Session, context: usize, tree: &DraftTree) -> Result<IoBinding, Box<dyn Error>> {
     let rows = tree.len();
     let mut binding = session.create_binding()?;
@@ -141,7 +140,7 @@ fn bind(session: &mut Session, context: usize, tree: &DraftTree) -> Result<IoBin
     for input in session.inputs().iter().filter(|input| input.name().starts_with("past.")) {
         let shape = input.dtype().tensor_shape().ok_or("a past that is no tensor")?;
         let shape = [context, shape[1] as usize, shape[2] as usize];
-        // Not zeros: the system would show one page of them in all places, which costs no memory traffic.
+        // Not zeros: the system would map one zero page everywhere, without memory traffic.
         let numbers = (0..shape.iter().product()).map(|at: usize| (at % 61) as f32 / 61.0 - 0.5).collect();
         let past = Tensor::from_array((shape, Vec::<f32>::into_boxed_slice(numbers)))?;
         binding.bind_input(input.name(), &past)?;

@@ -1,4 +1,4 @@
-//! Why a library, a graph or a model cannot be used.
+//! Errors of the library, of a graph and of loading a model.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,35 +6,38 @@ use std::path::PathBuf;
 use upcycle_onnx::schema::DecodeError;
 use upcycle_onnx::standard::RewriteError;
 
-use crate::library::{NEEDED, SETUP};
+/// The oldest supported version of ONNX Runtime.
+pub const NEEDED: &str = "1.24";
+/// The command that fetches it.
+pub const SETUP: &str = "./scripts/setup-ort.sh";
 
 /// Why ONNX Runtime cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LibraryError {
-    /// It is nowhere.
+    /// It was not found.
     #[error(
-        "ONNX Runtime {NEEDED} or newer is needed, and none was found (looked for {tried}); run `{SETUP}`, or name the \
-         library in backend.ort.library or ORT_DYLIB_PATH"
+        "cannot find ONNX Runtime {NEEDED} or newer (tried {tried}); run `{SETUP}`, or set backend.ort.library or \
+         ORT_DYLIB_PATH to the library"
     )]
     NotFound {
-        /// Where it was looked for, as a list.
+        /// The places searched, as a list.
         tried: String,
     },
-    /// It was named, and is not there or is not ONNX Runtime.
+    /// The named file does not exist or is not ONNX Runtime.
     #[error(
-        "{path} cannot be used as ONNX Runtime: {reason}; {NEEDED} or newer is needed: run `{SETUP}`",
+        "cannot use {path} as ONNX Runtime: {reason}; expected version {NEEDED} or newer: run `{SETUP}`",
         path = path.display()
     )]
     Unusable {
         /// The library.
         path: PathBuf,
-        /// What the loader said.
+        /// The loader's message.
         reason: String,
     },
     /// It is too old.
     #[error(
-        "{path} is ONNX Runtime {found}; {NEEDED} or newer is needed: run `{SETUP}`",
+        "{path} is ONNX Runtime {found}; expected version {NEEDED} or newer: run `{SETUP}`",
         path = path.display()
     )]
     TooOld {
@@ -43,15 +46,15 @@ pub enum LibraryError {
         /// Its version.
         found: String,
     },
-    /// Another one is loaded already.
+    /// The process has loaded another one.
     #[error(
-        "ONNX Runtime is loaded from {loaded} already, and a process has one only; use that, or another process for {asked}",
+        "this process has loaded ONNX Runtime from {loaded} and can load only one; use that one, or another process for {asked}",
         loaded = loaded.display(), asked = asked.display()
     )]
     Another {
-        /// The library that is loaded.
+        /// The loaded library.
         loaded: PathBuf,
-        /// The library that was asked for.
+        /// The requested library.
         asked: PathBuf,
     },
 }
@@ -66,14 +69,14 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the model {path}: {source}; check that the path is right and readable", path = path.display())]
     File {
-        /// The path that was tried.
+        /// The path.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A GGUF file.
+    /// The file is a GGUF file.
     #[error(
-        "{path} is a GGUF file, and ONNX Runtime reads ONNX graphs; export it first: `upcycle export {path} --to DIR`, \
+        "{path} is a GGUF file, but ONNX Runtime reads ONNX graphs; export it first: `upcycle export {path} --to DIR`, \
          then set `model.path` to DIR",
         path = path.display()
     )]
@@ -81,10 +84,9 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
-    /// A file of 2 GiB or more, which no protobuf can have.
+    /// The file exceeds the limit of a protobuf, which is 2 GiB.
     #[error(
-        "{path} has {bytes} bytes, and a protobuf holds less than 2 GiB; export the model with its weights in a file beside the \
-         graph",
+        "{path} has {bytes} bytes, but a protobuf holds less than 2 GiB; export the model with its weights in a separate file",
         path = path.display()
     )]
     TooLarge {
@@ -93,62 +95,62 @@ pub enum LoadError {
         /// Its size.
         bytes: u64,
     },
-    /// Not a protobuf of an ONNX model.
+    /// The file is not a protobuf of an ONNX model.
     #[error("{path} is not an ONNX model; expected a protobuf with a graph", path = path.display())]
     NotOnnx {
         /// The file.
         path: PathBuf,
-        /// What the reader said, if it is no protobuf at all.
+        /// The reader's error, if it is not a protobuf at all.
         #[source]
         source: Option<DecodeError>,
     },
-    /// A weight's file is missing or too short.
+    /// The file of a weight is missing or too short.
     #[error(
-        "tensor `{tensor}` stands in {path} at byte {offset}, {length} bytes long, and that file {found}; fetch or export the \
-         model again, with all files of its folder",
+        "tensor `{tensor}` should be {length} bytes at byte {offset} of {path}, but that file {found}; fetch or export the model \
+         again, with all files of its folder",
         path = path.display(),
-        found = found.map_or("is not there".to_owned(), |bytes| format!("has only {bytes}"))
+        found = found.map_or("does not exist".to_owned(), |bytes| format!("has only {bytes} bytes"))
     )]
     ExternalData {
         /// The tensor.
         tensor: String,
         /// The file.
         path: PathBuf,
-        /// Where the tensor starts.
+        /// The offset of the tensor.
         offset: u64,
-        /// Its bytes.
+        /// The length of the tensor.
         length: u64,
-        /// The bytes of the file, if it is there.
+        /// The length of the file, if it exists.
         found: Option<u64>,
     },
-    /// A vector of weights, of a norm or a bias, with a NaN or an infinity.
+    /// The weights of a norm or a bias contain a NaN or an infinity.
     #[error(
-        "tensor `{tensor}` holds a number that is not finite; the file is damaged: fetch or export the model again"
+        "tensor `{tensor}` contains a value that is not finite; the file is damaged: fetch or export the model again"
     )]
     NotFinite {
         /// The tensor.
         tensor: String,
     },
-    /// A graph that does not score trees.
-    #[error("the graph {path} cannot be run", path = path.display())]
+    /// The graph cannot score trees.
+    #[error("cannot run the graph {path}", path = path.display())]
     Graph {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: GraphError,
     },
-    /// A file beside the graph that cannot be read, or is no JSON.
-    #[error("{path} cannot be used: {reason}; fetch or export the model again, with all files of its folder", path = path.display())]
+    /// A file beside the graph cannot be read, or is not JSON.
+    #[error("cannot use {path}: {reason}; fetch or export the model again, with all files of its folder", path = path.display())]
     Settings {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A provider that the library lacks.
+    /// The library lacks a provider.
     #[error(
         "backend.ort.providers asks for `{provider}`, which this ONNX Runtime ({library}) lacks: it has {available}; \
-         {advice}, or set backend.ort.fallback = true to go on without it",
+         {advice}, or set backend.ort.fallback = true to skip it",
         library = library.display()
     )]
     ProviderAbsent {
@@ -156,35 +158,37 @@ pub enum LoadError {
         provider: &'static str,
         /// The library.
         library: PathBuf,
-        /// The providers that it has, as a list.
+        /// The providers of the library, as a list.
         available: String,
-        /// Where to get one that has it.
+        /// How to get a library with this provider.
         advice: &'static str,
     },
-    /// A provider that the library has and that does not start.
+    /// A provider failed to start.
     #[error(
-        "the provider `{provider}` does not start: {reason}; check its driver and libraries, or set backend.ort.fallback = \
-         true to go on without it"
+        "the provider `{provider}` failed to start: {reason}; check its driver and libraries, or set backend.ort.fallback = \
+         true to skip it"
     )]
     ProviderFailed {
         /// The provider.
         provider: &'static str,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's message.
         reason: String,
     },
-    /// Memory of a provider that cannot be had, or work on it that the provider refuses.
+    /// The provider's memory cannot be allocated or used.
     #[error(
-        "the provider `{provider}` runs the model, and its memory cannot be worked with: {reason}; check that the device has \
-         room and that the libraries of provider and runtime belong together"
+        "cannot use the memory of the provider `{provider}`: {reason}; check that the device has free memory and that the \
+         libraries of provider and runtime belong together"
     )]
     Device {
         /// The provider.
         provider: &'static str,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's message.
         reason: String,
     },
-    /// An option of a provider that takes none, or with a zero byte in it.
-    #[error("`{provider}.{key}`: the provider `{provider}` takes no such option here")]
+    /// The provider takes no options, or the option contains a zero byte.
+    #[error(
+        "the provider `{provider}` does not take the option `{key}`; remove it from `[backend.ort.{provider}]`"
+    )]
     ProviderOption {
         /// The provider.
         provider: &'static str,
@@ -198,12 +202,12 @@ pub enum LoadError {
         path: PathBuf,
         /// The operator sets of the graph, as a list.
         opsets: String,
-        /// What ONNX Runtime said.
+        /// ONNX Runtime's message.
         reason: String,
     },
 }
 
-/// Why a graph does not score trees.
+/// Why a graph cannot score trees.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GraphError {
@@ -216,10 +220,10 @@ pub enum GraphError {
         layout: &'static str,
         /// Its name.
         name: String,
-        /// Those that there are, as a list.
+        /// The ones that exist, as a list.
         found: String,
     },
-    /// An input or output that the layout does not have.
+    /// The layout has no such input or output.
     #[error("the {kind} `{name}` is not part of {layout}; write a graph with `upcycle export`")]
     Unknown {
         /// `input` or `output`.
@@ -229,62 +233,61 @@ pub enum GraphError {
         /// Its name.
         name: String,
     },
-    /// A standard export that cannot be made to score anything here.
+    /// The graph is a standard export that cannot be rewritten.
     #[error(
         "this is a standard export, and it cannot be rewritten; write a graph with `upcycle export` instead"
     )]
     Standard(#[source] RewriteError),
-    /// A standard export whose folder does not say what the graph leaves out.
+    /// The graph is a standard export, and its folder does not state what the graph leaves out.
     #[error(
-        "the graph is a standard export and does not tell {what}: expected {expected} in the same folder, found {found}"
+        "the graph is a standard export and does not state {what}: expected {expected} in the same folder, found {found}"
     )]
     Unstated {
         /// What is missing.
         what: &'static str,
-        /// Where it is looked for.
+        /// Where it is expected.
         expected: &'static str,
-        /// What there is.
+        /// What was found.
         found: String,
     },
-    /// A graph without cached keys and values.
+    /// The graph has no cached keys and values.
     #[error(
-        "the graph has no outputs for keys and values (it has {found}), so that nothing of a pass could be kept; write one \
-         with `upcycle export`"
+        "the graph has no outputs for keys and values (it has {found}); write one that has them with `upcycle export`"
     )]
     NoCache {
-        /// The outputs that there are, as a list.
+        /// The outputs, as a list.
         found: String,
     },
-    /// A dimension that is fixed where it has to differ from pass to pass, or the other way round.
+    /// A dimension is fixed but has to vary, or varies but has to be fixed.
     #[error("`{name}` has the shape {found}; expected {expected}")]
     Shape {
         /// The input or output.
         name: String,
-        /// What would be right.
+        /// What is expected.
         expected: String,
         /// Its shape.
         found: String,
     },
-    /// Another type of elements.
+    /// The elements have the wrong type.
     #[error("`{name}` holds {found}; expected {expected}")]
     Element {
         /// The input or output.
         name: String,
-        /// What would be right.
+        /// What is expected.
         expected: String,
         /// Its type.
         found: String,
     },
-    /// A key of the metadata.
+    /// A metadata key is missing or wrong.
     #[error(
         "metadata key `{key}`: expected {expected}, found {found}; write the graph again with `upcycle export`"
     )]
     Metadata {
         /// The key.
         key: &'static str,
-        /// What would be right.
+        /// What is expected.
         expected: &'static str,
-        /// What there is.
+        /// What was found.
         found: String,
     },
 }

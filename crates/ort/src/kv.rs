@@ -1,32 +1,31 @@
-//! The keys and values that a sequence has committed.
+//! The committed keys and values of a sequence in host memory.
 
 use std::collections::TryReserveError;
 
-/// Rows that a cache has room for at first.
-const START: usize = 256;
+/// The capacity of a cache at first, in rows.
+const INITIAL_CAPACITY: usize = 256;
 
-/// Committed rows: for each layer and part one buffer, `[rows, kv_heads * head]`, whose prefix the runtime reads in place.
+/// A buffer for the keys and one for the values of each layer, `[rows, kv_heads * head]`. The runtime reads them in place.
 #[derive(Debug)]
 pub(crate) struct KvCache {
-    /// Keys and values of each layer.
     buffers: Vec<Vec<f32>>,
-    /// Numbers of a row.
+    /// The length of a row.
     row: usize,
     capacity: usize,
 }
 
 impl KvCache {
-    /// A cache without rows, for `buffers` buffers of rows of `row` numbers.
+    /// A cache of `buffers` empty buffers, whose rows have `row` elements.
     pub(crate) fn new(buffers: usize, row: usize) -> Self {
         Self { buffers: vec![Vec::new(); buffers], row, capacity: 0 }
     }
 
-    /// Makes room for `rows` rows; what is there stays. Room is doubled, so that few of the calls move anything.
+    /// Raises the capacity to `rows` rows. It at least doubles, so that few calls move anything.
     pub(crate) fn reserve(&mut self, rows: usize) -> Result<(), TryReserveError> {
         if rows <= self.capacity {
             return Ok(());
         }
-        let capacity = rows.max(2 * self.capacity).max(START);
+        let capacity = rows.max(2 * self.capacity).max(INITIAL_CAPACITY);
         for buffer in &mut self.buffers {
             buffer.try_reserve_exact(capacity * self.row - buffer.len())?;
         }
@@ -39,14 +38,14 @@ impl KvCache {
         &self.buffers[buffer][..rows * self.row]
     }
 
-    /// Forgets the rows from `rows` on.
+    /// Drops the rows from `rows` on.
     pub(crate) fn truncate(&mut self, rows: usize) {
         for buffer in &mut self.buffers {
             buffer.truncate(rows * self.row);
         }
     }
 
-    /// Adds row `from` of `rows`, `[n, kv_heads * head]`, to the end of a buffer; the bytes copied.
+    /// Appends row `from` of `rows`, `[n, kv_heads * head]`, to a buffer. Returns the number of bytes copied.
     pub(crate) fn push(&mut self, buffer: usize, rows: &[f32], from: usize) -> usize {
         let row = &rows[from * self.row..][..self.row];
         self.buffers[buffer].extend_from_slice(row);

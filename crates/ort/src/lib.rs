@@ -1,10 +1,11 @@
 //! The ONNX Runtime backend of Upcycle: draft trees on whatever ONNX Runtime runs on.
 //!
-//! [`Model::load`] opens a graph in the tree-ready layout of [`upcycle_onnx::layout`], as `upcycle export` writes it, or one that
-//! Optimum or `onnxruntime-genai` wrote, which is given that layout first ([`upcycle_onnx::standard`]). An [`OrtVerifier`] on top
-//! scores trees of any shape, or chains, where the graph has a mask that cannot be replaced: its limits say why. ONNX Runtime is loaded at run time, from a shared library that
-//! `scripts/setup-ort.sh` fetches ([`Options::library`] says where else it is looked for), so that nothing is linked and
-//! nothing downloaded to build this.
+//! [`Model::load`] opens a graph in the tree-ready layout of [`upcycle_onnx::layout`], as `upcycle export` writes it. It rewrites
+//! graphs of Optimum and `onnxruntime-genai` to that layout ([`upcycle_onnx::standard`]). An [`OrtVerifier`] scores trees with it,
+//! or only chains if the graph's mask cannot be replaced; its limits say why.
+//!
+//! ONNX Runtime is loaded at run time from a shared library, so this crate builds without it. `scripts/setup-ort.sh` fetches one;
+//! [`Options::library`] lists where else it is searched.
 //!
 //! ```no_run
 //! use upcycle_core::{Decoder, NullDrafter, Request};
@@ -19,27 +20,24 @@
 //! ```
 //!
 //! # What is copied
-//! The committed keys and values of a sequence stand in one buffer for each layer, whose prefix is the runtime's input as
-//! it stands. A pass writes its tokens, positions and the mask among its own rows; a commit copies the accepted rows from
-//! the runtime's outputs to the end of the buffers. Neither grows with the context
-//! ([`OrtVerifier::copied_bytes`] counts). A buffer that is full is doubled.
+//! A sequence has two buffers per layer, for its committed keys and values. The runtime reads them in place. A pass writes its
+//! tokens, its positions and a mask among its own rows. A commit copies the accepted rows from the runtime's outputs to the end of
+//! the buffers. Neither grows with the context ([`OrtVerifier::copied_bytes`] counts). A full buffer is doubled.
 //!
-//! On CUDA they stand in the memory of the device ([`Memory::Device`]), and so do the logits. The runtime writes the new rows
-//! behind the committed ones; a commit moves the accepted ones together where they are not in place, as those of a chain are.
-//! Logits are ranked there, and the candidates of each row come back; a whole row does when it is asked for, or when a tie
-//! leaves open which of its tokens are candidates.
+//! On CUDA the buffers and the logits are in the device's memory ([`Memory::Device`]). The runtime writes new rows after the
+//! committed ones. A commit moves accepted rows together; those of a chain are in place already. The device ranks the logits and
+//! returns the candidates of each row. It returns a whole row only on request, or if a tie leaves the candidates open.
 //!
 //! # Unsafe code
-//! It is in one module: views into memory of the device, and runs that read and write them in place.
+//! One module has it: views into the device's memory, and runs that read and write them in place.
 //!
 //! # Exactness
-//! The runtime's products choose their blocks by the number of rows, so that a row rounds differently beside others:
-//! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most, and texts are held to the
-//! margin rule.
+//! The runtime's matrix products choose their blocks by the number of rows, so a row rounds differently beside others.
+//! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most.
 //!
 //! # Limits
-//! Each sequence of a pass is a run of its own. On providers other than CUDA and those that work in the host's memory, keys and
-//! values live in the host's and travel with each pass.
+//! Each sequence of a pass is a separate run of the graph. Keys and values are in the host's memory for every provider but CUDA,
+//! and travel to providers with their own memory in each pass.
 #![deny(unsafe_code)]
 
 mod device;
@@ -53,10 +51,8 @@ mod options;
 mod providers;
 mod verifier;
 
-pub use error::{GraphError, LibraryError, LoadError};
-pub use library::{NEEDED, SETUP, providers};
-pub use memory::Memory;
+pub use error::{GraphError, LibraryError, LoadError, NEEDED, SETUP};
+pub use library::providers;
 pub use model::Model;
-pub use options::{GraphOptimization, Options};
-pub use providers::{Provider, ProviderOption};
+pub use options::{GraphOptimization, Memory, Options, Provider, ProviderOption};
 pub use verifier::OrtVerifier;

@@ -1,4 +1,4 @@
-//! ONNX Runtime's shared library: where it is looked for, and the one that a process has.
+//! ONNX Runtime's shared library: the search for it, and the one instance of a process.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,15 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use ort::LoadDynamicError;
 use ort::environment::Environment;
 
-use crate::providers::Provider;
-use crate::{LibraryError, Options};
+use crate::error::LibraryError;
+use crate::options::{Options, Provider};
 
-/// The oldest version that is used.
-pub const NEEDED: &str = "1.24";
-/// The command that fetches one.
-pub const SETUP: &str = "./scripts/setup-ort.sh";
-
-/// Where the project keeps it, below some folder above.
+/// The project's folder for it, relative to a searched folder.
 const CACHE: &str = ".cache/ort";
 
 /// The library of this process.
@@ -29,7 +24,7 @@ pub(crate) struct Runtime {
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {
-    /// The library that the options ask for, loaded once in a process.
+    /// The library that the options name. A process loads only one.
     pub(crate) fn get(options: &Options) -> Result<Self, LibraryError> {
         let mut loaded = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*loaded {
@@ -47,9 +42,9 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Name and version, as far as the library tells.
+    /// Name and version, as far as known.
     pub(crate) fn name(&self) -> String {
-        // The library says of which commit it was built; the script that fetched it notes the version.
+        // The library reports its commit. The script that fetches it writes the version to a file.
         let noted =
             self.path.parent().and_then(|folder| std::fs::read_to_string(folder.join("version")).ok());
         let commit = ort::info().split("git-commit-id=").nth(1).and_then(|rest| rest.split(',').next());
@@ -61,7 +56,7 @@ impl Runtime {
     }
 }
 
-/// The providers that the library has which would be used: `library`, if it is given.
+/// The providers that ONNX Runtime was built with. `library` overrides the search for it.
 ///
 /// # Errors
 /// [`LibraryError`].
@@ -71,8 +66,8 @@ pub fn providers(library: Option<&Path>) -> Result<Vec<Provider>, LibraryError> 
     Ok(Provider::ALL.iter().copied().filter(|provider| provider.is_available()).collect())
 }
 
-/// The library's file: the one that is named in the options, else in `variable`, else in the project's cache in one of
-/// `folders` or above, else what the system's loader finds.
+/// The file of the library: the one that the options name, else the one that `variable` names, else the one in the project's
+/// cache in one of `folders` or above, else a bare name for the system's loader.
 fn find(
     options: &Options,
     variable: Option<OsString>,
@@ -82,7 +77,7 @@ fn find(
     if let Some(path) = named {
         return match path.is_file() {
             true => Ok(path),
-            false => Err(LibraryError::Unusable { path, reason: "there is no such file".to_owned() }),
+            false => Err(LibraryError::Unusable { path, reason: "no such file".to_owned() }),
         };
     }
     let name = format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
@@ -102,14 +97,14 @@ fn find(
 
 fn load(path: PathBuf) -> Result<Runtime, LibraryError> {
     let unusable = |path: PathBuf, reason: String| LibraryError::Unusable { path, reason };
-    // A bare name is what is left to the system's loader.
+    // The system's loader searches for a bare name.
     let bare = path.parent() == Some(Path::new(""));
     let builder = ort::init_from(&path).map_err(|error| match error {
         LoadDynamicError::BadVersion { version_str, path } => {
             LibraryError::TooOld { path, found: version_str }
         }
         LoadDynamicError::Dlopen { .. } if bare => LibraryError::NotFound {
-            tried: format!("{CACHE} here and above, and {} where the system looks", path.display()),
+            tried: format!("{CACHE} here and above, and {} in the system's folders", path.display()),
         },
         other => unusable(path.clone(), other.to_string()),
     })?;
@@ -126,9 +121,10 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::error::{NEEDED, SETUP};
 
     #[test]
-    fn options_come_before_the_variable_before_the_cache_before_the_system() -> Result<(), std::io::Error> {
+    fn options_precede_the_variable_the_cache_and_the_system() -> Result<(), std::io::Error> {
         let folder = tempfile::tempdir()?;
         let name = format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
         let place = |part: &str| folder.path().join(part);
@@ -157,7 +153,7 @@ mod tests {
         let nowhere = find(&with(None, Provider::Cpu), None, PathBuf::from("/"));
         assert!(matches!(nowhere, Ok(path) if path == Path::new(&name)));
 
-        // What is named must be there: nothing else is taken in its place.
+        // A named file must exist; there is no fallback.
         for (library, variable) in [(Some("gone"), None), (None, Some("gone"))] {
             let error = find(&with(library, Provider::Cpu), variable, below.clone()).unwrap_err().to_string();
             assert!(error.contains("gone") && error.contains(NEEDED) && error.contains(SETUP), "{error}");

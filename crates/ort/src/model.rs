@@ -13,17 +13,17 @@ use tracing::{info_span, warn};
 use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS, Part};
 
 use crate::device::Device;
-use crate::graph::{Rounding, Source, TreeReady};
+use crate::error::LoadError;
+use crate::graph::{self, GraphSource, Rounding, TreeReady};
 use crate::library::Runtime;
-use crate::providers::{self, Provider};
-use crate::{LoadError, Memory, Options};
+use crate::options::{Memory, Options, Provider};
+use crate::providers;
 
-/// The runtime's key for the folder of the weights of a graph in memory.
+/// The runtime's key for the weights' folder of a graph that is loaded from memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
-/// A loaded model: the runtime's session over a tree-ready graph, to be shared by verifiers through an `Arc`.
-///
-/// Passes of verifiers that share a model wait for each other.
+/// A loaded model: a session of the runtime over a tree-ready graph. Verifiers share it through an `Arc`, and their passes wait
+/// for each other.
 pub struct Model {
     session: Mutex<Session>,
     pub(crate) graph: TreeReady,
@@ -33,13 +33,13 @@ pub struct Model {
     names: Names,
     threads: usize,
     provider: Provider,
-    /// What works on the provider's memory, once it is asked for.
+    /// The sessions that work on the provider's memory, made at first use.
     device: OnceLock<Device>,
     options: Options,
     runtime: Runtime,
 }
 
-/// Names of inputs and outputs as the runtime's C interface takes them.
+/// Names of inputs and outputs, for the runtime's C interface.
 #[derive(Debug)]
 pub(crate) struct Names {
     pub(crate) input_ids: CString,
@@ -48,14 +48,14 @@ pub(crate) struct Names {
     pub(crate) past_bias: CString,
     pub(crate) output_rows: CString,
     pub(crate) logits: CString,
-    /// By buffer, as those of the model.
+    /// By buffer, like those of the model.
     pub(crate) past: Vec<CString>,
     pub(crate) new: Vec<CString>,
 }
 
 impl Names {
     fn new(past: &[String], new: &[String]) -> Self {
-        // None of them has a zero in it.
+        // No name contains a zero byte.
         let name = |name: &str| CString::new(name).unwrap_or_default();
         let names = |all: &[String]| all.iter().map(|one| name(one)).collect();
         Self {
@@ -72,17 +72,17 @@ impl Names {
 }
 
 impl Model {
-    /// Loads the graph at `path`: a folder or the graph in it. It is tree-ready, as `upcycle export` writes it, or a standard
-    /// export of Optimum or `onnxruntime-genai`, which is rewritten ([`upcycle_onnx::standard`]). What was made of a standard
-    /// export is kept beside it, as `NAME.upcycle-HASH.onnx`, for the next time; where the folder cannot be written, in memory.
+    /// Loads the graph at `path`, a file or its folder. The graph is tree-ready, as `upcycle export` writes it, or a standard
+    /// export of Optimum or `onnxruntime-genai`, which is rewritten ([`upcycle_onnx::standard`]). The rewritten graph is saved
+    /// beside the original, as `NAME.upcycle-HASH.onnx`, for the next time. If the folder is read-only, it stays in memory.
     ///
     /// # Errors
-    /// [`LoadError`]. What can be said of the graph without the runtime is said first.
+    /// [`LoadError`]. The graph is checked before the runtime is loaded.
     pub fn load(path: &Path, options: &Options) -> Result<Arc<Self>, LoadError> {
         let _span = info_span!("load", path = %path.display()).entered();
-        let (graph, source) = TreeReady::read(path)?;
+        let (graph, source) = graph::read(path)?;
         if let Some(reason) = graph.support.reason() {
-            warn!("{} scores chains alone: {reason}", graph.path.display());
+            warn!("{} scores only chains: {reason}", graph.path.display());
         }
         let runtime = Runtime::get(options)?;
         let threads = options.intra_threads.or(available_parallelism().ok()).map_or(1, NonZeroUsize::get);
@@ -95,8 +95,8 @@ impl Model {
         let builder = configure(builder, options, threads).map_err(refused)?;
         let (mut builder, provider) = providers::register(builder, options, &runtime.path)?;
         let session = match source {
-            Source::File(file) => builder.commit_from_file(file).map_err(refused)?,
-            Source::Memory { bytes, folder } => {
+            GraphSource::File(file) => builder.commit_from_file(file).map_err(refused)?,
+            GraphSource::Memory { bytes, folder } => {
                 let folder = folder.to_string_lossy();
                 let builder = builder.with_config_entry(WEIGHTS_FOLDER, folder);
                 let mut builder = builder.map_err(|error| refused(error.into()))?;
@@ -119,13 +119,13 @@ impl Model {
             runtime,
         };
         if model.memory() == Memory::Device {
-            // Whatever is wrong with it is said now.
+            // Reports its errors now.
             model.device()?;
         }
         Ok(Arc::new(model))
     }
 
-    /// The memory that suits the provider.
+    /// The memory for this provider.
     pub(crate) fn memory(&self) -> Memory {
         match self.provider {
             Provider::Cuda => Memory::Device,
@@ -133,7 +133,7 @@ impl Model {
         }
     }
 
-    /// What works on the provider's memory.
+    /// The sessions that work on the provider's memory.
     pub(crate) fn device(&self) -> Result<&Device, LoadError> {
         if let Some(device) = self.device.get() {
             return Ok(device);
@@ -146,31 +146,31 @@ impl Model {
         &self.names
     }
 
-    /// The runtime's session, for what verifiers do not offer. A pass waits while it is locked.
+    /// The runtime's session, for direct use. Passes wait while it is locked.
     #[must_use]
     pub fn session(&self) -> &Mutex<Session> {
         &self.session
     }
 
-    /// Tokens in the vocabulary.
+    /// The size of the vocabulary.
     #[must_use]
     pub fn vocab(&self) -> usize {
         self.graph.vocab
     }
 
-    /// The longest context that the model was made for.
+    /// The model's longest context.
     #[must_use]
     pub fn max_context(&self) -> usize {
         self.graph.max_context
     }
 
-    /// Threads within a node.
+    /// The threads within a node.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// What runs the nodes that it can run.
+    /// The preferred provider. The CPU runs the nodes that it cannot run.
     #[must_use]
     pub fn provider(&self) -> Provider {
         self.provider
@@ -182,15 +182,14 @@ impl Model {
         format!("{}, {}", self.runtime.name(), self.provider.name())
     }
 
-    /// How far a logit may move when its row stands beside others.
+    /// The most that a logit may differ from plain decoding because of the other rows in its pass.
     ///
-    /// The most that was seen on 810 tokens of ten answers of a model with 135 M weights, in passes of 2, 9 and 81 rows on
-    /// AVX-512 with VNNI, was 1e-4, 1.9 and 3.3. Twice that for few bits, where one activation that rounds the other way moves
-    /// all that follows; ten times for `f32`, since longer sums round more and a fault moves logits by far more than 1e-3.
-    /// Half precision moved logits of tiny random models by up to 3e-3; what is stated has room for deeper ones, and was not
-    /// measured on any.
-    /// With TF32, which has to be asked for, products of `f32` round to eleven bits instead of 24: a hundred times as much is
-    /// stated, and not measured.
+    /// Measured on 810 tokens of ten answers of a model of 135 M weights, in passes of 2, 9 and 81 rows with AVX-512 VNNI: at
+    /// most 1e-4 for `f32`, 1.9 for int8 and 3.3 for int4. The values here are ten times that for `f32`, because longer sums
+    /// round more, and twice that for integers. With integers, one activation that rounds the other way changes all that
+    /// follows. A fault changes logits by far more than 1e-3.
+    /// Half precision: up to 3e-3 on tiny random models; not measured on deeper ones.
+    /// TF32, which is off by default, rounds factors to 11 bits instead of 24: a hundred times the value of `f32`, not measured.
     pub(crate) fn row_tolerance(&self) -> f32 {
         let tf32 = self.provider == Provider::Cuda
             && self.options.provider_option(Provider::Cuda, "use_tf32").is_some_and(|value| value != "0");

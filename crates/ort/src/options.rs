@@ -1,36 +1,33 @@
-//! The settings of the backend, under ONNX Runtime's own names.
+//! The options of the backend, under ONNX Runtime's own names.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use ort::session::builder::GraphOptimizationLevel;
 
-use crate::providers::{Provider, ProviderOption};
-
 /// How a model is loaded and run: the table `[backend.ort]` of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// ONNX Runtime's shared library. Where none is given, `ORT_DYLIB_PATH` names it, else it is that of
-    /// `.cache/ort` in the working directory, the folder of the program or one above them, else what the system's loader
-    /// finds.
+    /// ONNX Runtime's shared library. If none, the one that `ORT_DYLIB_PATH` names; else the one in `.cache/ort` in the working
+    /// directory, the folder of the program or a folder above them; else the one that the system's loader finds.
     pub library: Option<PathBuf>,
-    /// What runs the nodes, in order of preference. The CPU takes what is left.
+    /// The execution providers, in order of preference. The CPU runs the remaining nodes.
     pub providers: Vec<Provider>,
-    /// Options of providers, under their own names.
+    /// Options of the providers.
     pub provider_options: Vec<ProviderOption>,
-    /// Whether a provider that is absent or does not start is left out with a warning, instead of being an error.
+    /// Whether a provider that is absent or fails to start is skipped with a warning, instead of an error.
     pub fallback: bool,
-    /// Threads within a node; one for each core that the process may use if none.
+    /// Threads within a node; if none, one for each core that the process may use.
     pub intra_threads: Option<NonZeroUsize>,
-    /// Threads for nodes side by side; one if none, since the graph is a chain for the most part.
+    /// Threads for nodes in parallel; if none, one, because the graph is mostly a chain.
     pub inter_threads: Option<NonZeroUsize>,
-    /// How far the runtime rewrites the graph.
+    /// How much the runtime optimizes the graph.
     pub graph_optimization: GraphOptimization,
-    /// Whether memory is kept from pass to pass.
+    /// Whether the runtime keeps memory from pass to pass.
     pub arena: bool,
-    /// Whether idle threads spin for a while before they sleep.
+    /// Whether idle threads spin before they sleep.
     pub spinning: bool,
-    /// Where the runtime writes a trace of every node, with its own suffix. The file is complete when the model is dropped.
+    /// Where the runtime writes a trace of every node; it appends its own suffix. The file is complete when the model is dropped.
     pub profiling: Option<PathBuf>,
 }
 
@@ -52,24 +49,25 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The option of a provider that holds, the last that is given.
+    /// The value of an option of a provider. The last one given counts.
     pub(crate) fn provider_option(&self, provider: Provider, key: &str) -> Option<&str> {
-        let mut own = self.provider_options.iter().filter(|option| option.provider == provider);
-        own.rfind(|option| option.key == key).map(|option| &*option.value)
+        let mut options = self.provider_options.iter();
+        let option = options.rfind(|option| option.provider == provider && option.key == key);
+        option.map(|option| &*option.value)
     }
 }
 
-/// How far the runtime rewrites a graph.
+/// How much the runtime optimizes a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GraphOptimization {
     /// Not at all.
     Disable,
-    /// What is redundant is removed, and constants are computed.
+    /// It removes redundant nodes and computes constants.
     Basic,
-    /// Nodes are fused too.
+    /// It fuses nodes too.
     Extended,
-    /// Layouts are changed too.
+    /// It changes layouts too.
     All,
 }
 
@@ -82,4 +80,76 @@ impl GraphOptimization {
             GraphOptimization::All => GraphOptimizationLevel::All,
         }
     }
+}
+
+/// An execution provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Provider {
+    /// NVIDIA GPUs.
+    Cuda,
+    /// NVIDIA GPUs, with a compiled graph.
+    TensorRt,
+    /// AMD GPUs.
+    Rocm,
+    /// GPUs on Windows.
+    DirectMl,
+    /// Apple's processors.
+    CoreMl,
+    /// Intel's processors.
+    OpenVino,
+    /// The XNNPACK kernels on the CPU.
+    Xnnpack,
+    /// The runtime's own kernels on the CPU.
+    Cpu,
+}
+
+/// An option of a provider, under the provider's own name for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderOption {
+    /// The provider.
+    pub provider: Provider,
+    /// The name, such as `device_id`.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+impl Provider {
+    /// All providers.
+    pub const ALL: &[Provider] = &[
+        Provider::Cuda,
+        Provider::TensorRt,
+        Provider::Rocm,
+        Provider::DirectMl,
+        Provider::CoreMl,
+        Provider::OpenVino,
+        Provider::Xnnpack,
+        Provider::Cpu,
+    ];
+
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::Cuda => "cuda",
+            Provider::TensorRt => "tensorrt",
+            Provider::Rocm => "rocm",
+            Provider::DirectMl => "directml",
+            Provider::CoreMl => "coreml",
+            Provider::OpenVino => "openvino",
+            Provider::Xnnpack => "xnnpack",
+            Provider::Cpu => "cpu",
+        }
+    }
+}
+
+/// Where a verifier keeps keys, values and logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// In the host's memory. If the provider has its own, they travel with each pass.
+    Host,
+    /// In the provider's memory, where rows are moved and logits are ranked. It works for providers in the host's memory
+    /// too, but costs more there than [`Host`](Self::Host).
+    Device,
 }

@@ -1,4 +1,4 @@
-//! What runs the nodes of a graph.
+//! Registering execution providers with a session.
 
 use std::path::Path;
 
@@ -6,70 +6,11 @@ use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider,
 use ort::session::builder::SessionBuilder;
 use tracing::warn;
 
-use crate::{LoadError, Options};
-
-/// An execution provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Provider {
-    /// NVIDIA GPUs.
-    Cuda,
-    /// NVIDIA GPUs, compiled.
-    TensorRt,
-    /// AMD GPUs.
-    Rocm,
-    /// GPUs on Windows.
-    DirectMl,
-    /// Apple's processors.
-    CoreMl,
-    /// Intel's processors.
-    OpenVino,
-    /// The XNNPACK kernels on the CPU.
-    Xnnpack,
-    /// The runtime's own kernels on the CPU.
-    Cpu,
-}
-
-/// An option of a provider, under the provider's own name for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderOption {
-    /// Whose it is.
-    pub provider: Provider,
-    /// Its name, such as `device_id`.
-    pub key: String,
-    /// Its value.
-    pub value: String,
-}
+use crate::error::LoadError;
+use crate::options::{Options, Provider, ProviderOption};
 
 impl Provider {
-    /// All of them.
-    pub const ALL: &[Provider] = &[
-        Provider::Cuda,
-        Provider::TensorRt,
-        Provider::Rocm,
-        Provider::DirectMl,
-        Provider::CoreMl,
-        Provider::OpenVino,
-        Provider::Xnnpack,
-        Provider::Cpu,
-    ];
-
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Provider::Cuda => "cuda",
-            Provider::TensorRt => "tensorrt",
-            Provider::Rocm => "rocm",
-            Provider::DirectMl => "directml",
-            Provider::CoreMl => "coreml",
-            Provider::OpenVino => "openvino",
-            Provider::Xnnpack => "xnnpack",
-            Provider::Cpu => "cpu",
-        }
-    }
-
-    /// Whether the loaded library was built with it.
+    /// Whether the loaded library was built with this provider.
     pub(crate) fn is_available(self) -> bool {
         let available = match self {
             Provider::Cuda => ep::CUDA::is_available(),
@@ -84,17 +25,17 @@ impl Provider {
         available.unwrap_or(false)
     }
 
-    /// What the runtime is given for it.
+    /// The registration of this provider.
     fn dispatch(self, options: &Options) -> Result<ExecutionProviderDispatch, LoadError> {
         let mut own = options.provider_options.iter().filter(|option| option.provider == self);
-        // The runtime takes strings that end with a zero.
+        // The runtime takes strings that end with a zero byte.
         if let Some(option) =
             own.clone().find(|option| option.key.contains('\0') || option.value.contains('\0'))
         {
             return Err(LoadError::ProviderOption { provider: self.name(), key: option.key.clone() });
         }
         Ok(match self {
-            // Without TF32, which rounds what is multiplied to eleven bits: `f32` is to be `f32`, unless it is asked for.
+            // TF32 rounds factors to eleven bits. It is off by default, so that `f32` stays `f32`.
             Provider::Cuda => configured(ep::CUDA::default().with_tf32(false), own).build(),
             Provider::TensorRt => configured(ep::TensorRT::default(), own).build(),
             Provider::Rocm => configured(ep::ROCm::default(), own).build(),
@@ -130,10 +71,10 @@ fn configured<'a, E: ArbitrarilyConfigurableExecutionProvider>(
     options.fold(provider, |provider, option| provider.with_arbitrary_config(&option.key, &option.value))
 }
 
-/// The providers to use of those that are asked for, in their order.
+/// The requested providers that are available, in their order.
 ///
 /// # Errors
-/// The first that is not available, unless the options allow to go on without.
+/// [`LoadError::ProviderAbsent`] for the first that is not, unless the options allow to skip it.
 fn choose(
     options: &Options,
     library: &Path,
@@ -144,7 +85,7 @@ fn choose(
         if available(provider) {
             chosen.push(provider);
         } else if options.fallback {
-            warn!(provider = provider.name(), "this ONNX Runtime lacks the provider; going on without it");
+            warn!(provider = provider.name(), "this ONNX Runtime lacks the provider; it is skipped");
         } else {
             let all = Provider::ALL.iter().filter(|&&provider| available(provider));
             return Err(LoadError::ProviderAbsent {
@@ -161,7 +102,7 @@ fn choose(
     Ok(chosen)
 }
 
-/// Gives a session its providers; the first of them is returned, the CPU if there is none.
+/// Registers the providers with a session. Returns the first of them, or the CPU if there is none.
 pub(crate) fn register(
     mut builder: SessionBuilder,
     options: &Options,
@@ -170,7 +111,7 @@ pub(crate) fn register(
     let mut first = None;
     let mut chosen = choose(options, library, Provider::is_available)?;
     if !chosen.contains(&Provider::Cpu) {
-        // It takes what is left in any case; this is how its arena is set.
+        // It runs the remaining nodes in any case. Registering it sets its arena.
         chosen.push(Provider::Cpu);
     }
     for provider in chosen {
@@ -181,7 +122,7 @@ pub(crate) fn register(
                 builder
             }
             Err(error) if options.fallback => {
-                warn!(provider = provider.name(), %error, "the provider does not start; going on without it");
+                warn!(provider = provider.name(), %error, "the provider failed to start; it is skipped");
                 error.recover()
             }
             Err(error) => {
@@ -200,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn providers_are_taken_in_the_order_asked_for() {
+    fn providers_keep_the_requested_order() {
         let has = |provider| matches!(provider, Provider::Cuda | Provider::TensorRt | Provider::Cpu);
         for asked in [
             vec![Provider::TensorRt, Provider::Cuda, Provider::Cpu],
@@ -214,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_provider_is_an_error_unless_the_options_say_otherwise() {
+    fn an_absent_provider_is_an_error_unless_fallback_is_set() {
         let has = |provider| provider == Provider::Cpu;
         let mut options =
             Options { providers: vec![Provider::Cuda, Provider::Rocm, Provider::Cpu], ..Options::default() };

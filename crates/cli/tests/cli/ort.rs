@@ -92,7 +92,7 @@ fn graphs_of_other_exporters_draft_and_use_their_end_tokens() {
         // 3 is named by generation_config.json and genai_config.json alone.
         let end = tokens.iter().position(|token| [1, 3].contains(token));
         assert!(end.is_none_or(|end| end + 1 == tokens.len()) && !tokens.is_empty(), "{name}: {tokens:?}");
-        let chains = said.contains("scores chains alone") && said.contains("2 comparisons");
+        let chains = said.contains("scores only chains") && said.contains("2 comparisons");
         assert_eq!(chains, name == "optimum-mistral-window", "{said}");
     }
 }

@@ -1,4 +1,4 @@
-//! The little graphs that work on device memory, built in memory.
+//! The small graphs that work on device memory.
 
 use upcycle_onnx::layout::LOGITS;
 use upcycle_onnx::schema::{
@@ -9,7 +9,7 @@ use upcycle_onnx::schema::{
 /// The operator set of these graphs.
 const OPSET: i64 = 13;
 
-/// Copies numbers: `numbers [n]` to `copied [n]`.
+/// Copies `numbers [n]` to `copied [n]`.
 pub(crate) fn copy() -> Vec<u8> {
     let any = [None];
     model(Graph {
@@ -21,9 +21,9 @@ pub(crate) fn copy() -> Vec<u8> {
     })
 }
 
-/// Moves rows of a buffer: `buffer [rows, row]` with the rows `from [m]` put at `to [m, 1]` is `moved [rows, row]`.
+/// Moves rows: `moved [rows, row]` is `buffer [rows, row]` with the rows `from [m]` written to the rows `to [m, 1]`.
 ///
-/// All are read before the first is written. Where `moved` is `buffer`, the rest stays as it is and where it is.
+/// All rows are read before one is written. `moved` may be `buffer` itself.
 pub(crate) fn moves() -> Vec<u8> {
     let (rows, ids) = ([None, None], [None, Some(1)]);
     model(Graph {
@@ -42,11 +42,11 @@ pub(crate) fn moves() -> Vec<u8> {
     })
 }
 
-/// Ranks rows of logits: `logits [rows, vocab]` and `k [1]` give the `best [rows, k]` and their `ids [rows, k]`, and
-/// `faults [rows, 1]`, which is NaN where a logit is not finite.
+/// Ranks rows: from `logits [rows, vocab]` and `k [1]` to `best [rows, k]`, their `ids [rows, k]`, and `faults [rows, 1]`, which
+/// is NaN if a logit of the row is not finite.
 pub(crate) fn rank(vocab: usize) -> Vec<u8> {
     let vocab = vocab as i64;
-    // Zero times a finite number is zero, and NaN for all others, and a sum keeps a NaN.
+    // Zero times anything that is not finite is NaN, and a sum keeps a NaN.
     let zeros = Tensor {
         dims: vec![vocab, 1],
         element: Element::Float.into(),
@@ -91,7 +91,7 @@ fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Node {
     }
 }
 
-/// An input or output; none is a dimension that differs from run to run.
+/// An input or output. A dimension of none varies from run to run.
 fn value(name: &str, element: Element, dims: &[Option<i64>]) -> ValueInfo {
     let dims = dims.iter().map(|&size| Dimension { extent: size.map(Extent::Value) });
     let shape = Some(Shape { dims: dims.collect() });

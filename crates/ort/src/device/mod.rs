@@ -1,7 +1,7 @@
-//! Work on memory of the provider: sessions of their own for moving rows, ranking logits and copying them out.
+//! Work on the provider's memory: sessions that move rows, rank logits and copy them to the host.
 //!
-//! Each session has a stream of its own on the device. Every run ends by waiting for its stream, so that runs of different
-//! sessions see what those before them wrote; nothing here asks for less.
+//! Each session has its own stream on the device. Every run ends by waiting for its stream, so that later runs of other
+//! sessions see what it wrote.
 
 mod graphs;
 mod raw;
@@ -16,13 +16,14 @@ use ort::value::{DynValue, Tensor, TensorRef};
 use upcycle_core::TokenId;
 use upcycle_onnx::layout::LOGITS;
 
+use crate::error::LoadError;
 use crate::library::Runtime;
-use crate::providers::{self, Provider};
-use crate::{LoadError, Options};
+use crate::options::{Options, Provider};
+use crate::providers;
 
 pub(crate) use raw::{Block, Run, View};
 
-/// The sessions, over one provider.
+/// The sessions of one provider.
 #[derive(Debug)]
 pub(crate) struct Device {
     tools: Mutex<Tools>,
@@ -30,7 +31,7 @@ pub(crate) struct Device {
 
 #[derive(Debug)]
 struct Tools {
-    /// Of the provider's own memory.
+    /// Allocates the provider's own memory.
     allocator: Allocator,
     copy: Session,
     moves: Session,
@@ -46,22 +47,22 @@ pub(crate) struct Ranked {
     k: usize,
 }
 
-/// One of them.
+/// One ranked row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RankedRow<'a> {
     /// The highest logits, falling, `[k]`.
     pub(crate) best: &'a [f32],
-    /// Their ids, `[k]`; those of equal logits in any order.
+    /// Their ids, `[k]`. Equal logits are in any order.
     pub(crate) ids: &'a [i64],
     /// Whether every logit of the row is finite.
     pub(crate) finite: bool,
 }
 
 impl Device {
-    /// Sessions over `provider` for rows of `vocab` logits.
+    /// Makes the sessions, for rows of `vocab` logits.
     ///
     /// # Errors
-    /// The provider does not start once more, or refuses a graph.
+    /// [`LoadError::Device`] if the provider does not start again or refuses a graph.
     pub(crate) fn new(
         runtime: &Runtime,
         options: &Options,
@@ -70,7 +71,7 @@ impl Device {
     ) -> Result<Self, LoadError> {
         let refused =
             |error: ort::Error| LoadError::Device { provider: provider.name(), reason: error.to_string() };
-        // One thread: on a device they would have nothing to do.
+        // Threads would have nothing to do on a device.
         let options = Options {
             providers: vec![provider],
             fallback: false,
@@ -83,9 +84,9 @@ impl Device {
                 let builder = Session::builder(&runtime.environment)?
                     .with_intra_threads(1)?
                     .with_inter_threads(1)?
-                    // Lengths differ from run to run, and each pattern is kept.
+                    // Lengths vary, and the runtime would keep a pattern for each.
                     .with_memory_pattern(false)?
-                    // The graphs are as they are meant to be: a copy is one.
+                    // The optimizer would remove the copy.
                     .with_optimization_level(GraphOptimizationLevel::Disable)?;
                 Ok(builder)
             };
@@ -108,12 +109,12 @@ impl Device {
         self.tools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory for `len` numbers.
+    /// Allocates `len` elements.
     pub(crate) fn block(&self, len: usize) -> ort::Result<Block> {
         Block::new(&self.tools().allocator, len)
     }
 
-    /// Copies numbers from host memory, or from the device's, to a view of as many.
+    /// Copies a tensor in host or device memory to a view of the same length.
     pub(crate) fn copy(&self, numbers: &Tensor<f32>, to: &View<'_>) -> ort::Result<()> {
         let mut run = Run::default();
         run.input(c"numbers", numbers);
@@ -121,15 +122,14 @@ impl Device {
         run.run(&mut self.tools().copy)
     }
 
-    /// Copies numbers to host memory.
+    /// Copies a view to host memory.
     pub(crate) fn read(&self, numbers: &View<'_>) -> ort::Result<DynValue> {
         let mut tools = self.tools();
         let mut outputs = tools.copy.run(ort::inputs!["numbers" => numbers.tensor()])?;
         take(&mut outputs, "copied")
     }
 
-    /// Moves rows of a buffer, `[rows, row]`, in place: row `from[i]` to row `to[i]`. All are read before the first is
-    /// written.
+    /// Moves rows of a buffer, `[rows, row]`, in place: row `from[i]` to row `to[i]`. Reads all rows before it writes one.
     pub(crate) fn move_rows(&self, buffer: &View<'_>, from: &[i64], to: &[i64]) -> ort::Result<()> {
         let from = TensorRef::from_array_view(([from.len()], from))?;
         let to = TensorRef::from_array_view(([to.len(), 1], to))?;
@@ -157,8 +157,8 @@ impl Device {
 }
 
 impl RankedRow<'_> {
-    /// The `width` best in the order of candidates: by falling logit, equal logits by rising id. False where only the row
-    /// itself can tell them: an equal logit was left out, and which one is the device's choice.
+    /// Writes the `width` best to `pairs`, by falling logit, ties by rising id. False if a tie crosses the end: the device has
+    /// then left out candidates of its choice, and the whole row must be ranked.
     pub(crate) fn order(&self, width: usize, pairs: &mut Vec<(TokenId, f32)>) -> bool {
         let border = self.best.get(width.saturating_sub(1)..width + 1);
         if border.is_some_and(|border| border[0] == border[1]) {
@@ -166,7 +166,7 @@ impl RankedRow<'_> {
         }
         pairs.clear();
         pairs.extend(self.ids.iter().map(|&id| id as TokenId).zip(self.best.iter().copied()).take(width));
-        // Zeros of both signs are equal.
+        // 0 and -0 are equal.
         pairs.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0)));
         true
     }
@@ -182,21 +182,21 @@ impl Ranked {
         Ok(rows.map(|((best, ids), fault)| RankedRow { best, ids, finite: fault.is_finite() }))
     }
 
-    /// Bytes that came back.
+    /// The bytes returned from the device.
     pub(crate) fn bytes(rows: usize, k: usize) -> u64 {
         (rows * (12 * k + 4)) as u64
     }
 }
 
 fn take(outputs: &mut ort::session::SessionOutputs<'_>, name: &str) -> ort::Result<DynValue> {
-    outputs.remove(name).ok_or_else(|| ort::Error::new(format!("the graph gave no output `{name}`")))
+    outputs.remove(name).ok_or_else(|| ort::Error::new(format!("the graph returned no output `{name}`")))
 }
 
 /// The provider's own memory.
 fn memory(provider: Provider, options: &Options) -> ort::Result<MemoryInfo<'static>> {
     let (device, id) = match provider {
         Provider::Cuda => {
-            // One that is no number has been refused by the provider.
+            // The provider has refused any value that is not a number.
             let id = options.provider_option(provider, "device_id").and_then(|id| id.parse().ok());
             (AllocationDevice::CUDA, id.unwrap_or(0))
         }
@@ -216,7 +216,7 @@ mod tests {
         Device::new(&Runtime::get(&options)?, &options, Provider::Cpu, vocab)
     }
 
-    /// A block that holds these numbers.
+    /// A block with this content.
     fn filled(device: &Device, numbers: &[f32]) -> ort::Result<Block> {
         let block = device.block(numbers.len())?;
         let numbers = Tensor::from_array(([numbers.len()], numbers.to_vec()))?;
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_come_back_from_any_part_of_a_block_and_none_from_outside() -> Fallible {
+    fn a_view_reads_any_part_of_a_block_and_nothing_outside() -> Fallible {
         let device = device(4)?;
         let numbers: Vec<f32> = (0..40).map(|x| x as f32).collect();
         let block = filled(&device, &numbers)?;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_with_a_fault_is_found_wherever_the_fault_is() -> Fallible {
+    fn a_row_that_is_not_finite_is_found_wherever_the_fault_is() -> Fallible {
         let vocab = 70;
         let device = device(vocab)?;
         let faults = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tie_is_put_in_order_unless_it_crosses_the_border() {
+    fn a_tie_is_ordered_unless_it_crosses_the_end() {
         let mut pairs = Vec::new();
         let row = RankedRow { best: &[3.0, 2.0, 2.0, 2.0, 1.0], ids: &[4, 9, 7, 8, 1], finite: true };
         assert!(row.order(4, &mut pairs));
@@ -274,7 +274,7 @@ mod tests {
         assert!(row.order(1, &mut pairs));
         assert_eq!(pairs, [(4, 3.0)]);
         assert!(!row.order(2, &mut pairs) && !row.order(3, &mut pairs));
-        // A vocabulary of five leaves nothing out.
+        // A vocabulary of five has no further tokens.
         assert!(row.order(5, &mut pairs) && pairs.len() == 5);
         let zeros = RankedRow { best: &[0.0, -0.0], ids: &[6, 5], finite: true };
         assert!(zeros.order(2, &mut pairs));

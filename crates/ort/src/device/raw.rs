@@ -1,7 +1,7 @@
-//! All that is unsafe in this crate: views into device memory, and runs that read and write them in place.
+//! All unsafe code of this crate: views into device memory, and runs that read and write them in place.
 //!
-//! The safe binding copies a borrowed input before it binds it (`IoBinding::bind_input`), and has no outputs in a part of an
-//! allocation; both are what keeps the cached keys and values where they are.
+//! The safe binding copies a borrowed input before it binds it (`IoBinding::bind_input`), and cannot write an output into a part
+//! of an allocation. The cache needs both to stay in place.
 #![expect(
     unsafe_code,
     reason = "pointers into device memory, and a run of the C interface with outputs in them"
@@ -17,9 +17,9 @@ use ort::session::Session;
 use ort::sys::OrtValue;
 use ort::value::{Shape, Tensor, TensorRefMut, Value, ValueTypeMarker};
 
-/// Memory of a provider for numbers in `f32`; freed when it goes. What it holds at first is undefined.
+/// An allocation of `f32` in a provider's memory. Its content is undefined at first.
 ///
-/// Nothing here dereferences it: the runtime alone reads and writes it, between the start and the end of a run.
+/// Only the runtime reads and writes it, during a run. Nothing here dereferences it.
 #[derive(Debug)]
 pub(crate) struct Block {
     tensor: Tensor<f32>,
@@ -31,36 +31,37 @@ pub(crate) struct Block {
 pub(crate) struct View<'a>(TensorRefMut<'a, f32>);
 
 impl Block {
-    /// A block for `len` numbers.
+    /// Allocates `len` elements.
     ///
     /// # Errors
-    /// The device has no room.
+    /// The device is out of memory.
     pub(crate) fn new(allocator: &Allocator, len: usize) -> ort::Result<Self> {
         Ok(Self { tensor: Tensor::new(allocator, [len])?, len })
     }
 
-    /// Numbers.
+    /// The number of elements.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// The tensor of this shape from number `offset` on.
+    /// A tensor of this shape that starts at element `offset`.
     ///
     /// # Errors
-    /// It does not lie within the block.
+    /// It exceeds the block.
     pub(crate) fn view(&self, offset: usize, shape: &[usize]) -> ort::Result<View<'_>> {
         let len = shape.iter().try_fold(1_usize, |len, &size| len.checked_mul(size));
         let end = len.and_then(|len| len.checked_add(offset)).filter(|&end| end <= self.len);
         if end.is_none() {
-            let message = format!("{shape:?} from {offset} on does not lie within {} numbers", self.len);
+            let message =
+                format!("a view of shape {shape:?} at {offset} exceeds a block of {} elements", self.len);
             return Err(ort::Error::new(message));
         }
         let shape: Shape = shape.iter().map(|&size| size as i64).collect();
         let start = self.tensor.data_ptr().cast_mut().cast::<f32>();
-        // SAFETY: `offset` is within the allocation that starts at `start`, as was just seen.
+        // SAFETY: `offset` is within the allocation that starts at `start`, as checked above.
         let data = unsafe { start.add(offset) };
-        // SAFETY: the memory is that which the tensor's own description names, all of the view lies within it, and the
-        // lifetime of the view keeps the block from being freed.
+        // SAFETY: the memory is the one that the tensor's description names, the view lies within it, and the lifetime of the
+        // view keeps the block alive.
         let tensor =
             unsafe { TensorRefMut::from_raw(self.tensor.memory_info().to_owned(), data.cast(), shape) }?;
         Ok(View(tensor))
@@ -85,26 +86,26 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Feeds a value; one that is where the session wants it is read in place.
+    /// Adds an input. The runtime reads it in place if it is in the session's memory.
     pub(crate) fn input<T: ValueTypeMarker + ?Sized>(&mut self, name: &'a CStr, value: &'a Value<T>) {
         self.input_names.push(name.as_ptr());
         self.inputs.push(value.ptr());
     }
 
-    /// Has an output written into a view. It may be that of an input, for a node that works in place.
+    /// Adds an output, written into a view. It may be the view of an input if the node works in place.
     pub(crate) fn output(&mut self, name: &'a CStr, view: &'a View<'_>) {
         self.output_names.push(name.as_ptr());
         self.outputs.push(view.0.ptr().cast_mut());
     }
 
-    /// Runs the session. At the end its stream is idle, so that what was written can be read by another session.
+    /// Runs the session. Its stream is idle at the end, so that another session can read the outputs.
     ///
     /// # Errors
-    /// What the runtime says, a shape that differs from a view's among it.
+    /// The runtime's error, for example an output whose shape is not that of its view.
     pub(crate) fn run(mut self, session: &mut Session) -> ort::Result<()> {
-        // SAFETY: names and values are alive (`'a`), as many of each as is said; the session is borrowed alone, as a run
-        // needs it. Outputs are views of blocks, which nothing on this side of the runtime refers to by reference. No
-        // options are the default ones, with which a run ends by waiting for its stream.
+        // SAFETY: names and values are alive (`'a`), and their numbers are those passed. The session is borrowed exclusively, as
+        // a run requires. Outputs are views of blocks, to which no Rust reference points. A null pointer for the options means
+        // the default ones, with which a run waits for its stream.
         let status = unsafe {
             (ort::api().Run)(
                 session.ptr().cast_mut(),
@@ -117,7 +118,7 @@ impl<'a> Run<'a> {
                 self.outputs.as_mut_ptr(),
             )
         };
-        // SAFETY: the status is the run's own, and given up to the error.
+        // SAFETY: the status is that of the run, and the error takes it over.
         unsafe { ort::Error::result_from_status(status) }
     }
 }

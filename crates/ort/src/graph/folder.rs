@@ -1,4 +1,4 @@
-//! What the files beside a standard export say of it.
+//! The settings files beside a standard export.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use upcycle_onnx::layout::MODEL_FILE;
 
-use crate::{GraphError, LoadError};
+use crate::error::{GraphError, LoadError};
 
-/// The settings of `onnxruntime-genai`, and those of `transformers`, which Optimum keeps.
+/// The settings of `onnxruntime-genai`, and those of `transformers`, which Optimum copies.
 const GENAI: &str = "genai_config.json";
 const TRANSFORMERS: &str = "config.json";
 
@@ -24,7 +24,7 @@ pub(super) struct Folder {
 pub(super) fn graph_in(folder: &Path) -> PathBuf {
     let named = read(&folder.join(GENAI)).ok().flatten();
     let name = named.as_ref().and_then(|genai| genai.pointer("/model/decoder/filename")?.as_str());
-    // A name, and not a path that leads elsewhere.
+    // Only a file name, not a path to another folder.
     let name = name.filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name));
     folder.join(name.unwrap_or(MODEL_FILE))
 }
@@ -52,15 +52,16 @@ impl Folder {
         of(&self.genai, genai).or_else(|| of(&self.transformers, transformers))?.try_into().ok()
     }
 
-    fn stated(
+    fn require(
         &self,
         what: &'static str,
         expected: &'static str,
         size: Option<usize>,
     ) -> Result<usize, GraphError> {
         let files = [(GENAI, &self.genai), (TRANSFORMERS, &self.transformers)];
-        let there: Vec<_> = files.iter().filter(|(_, file)| file.is_some()).map(|(name, _)| *name).collect();
-        let found = match &there[..] {
+        let present: Vec<_> =
+            files.iter().filter(|(_, file)| file.is_some()).map(|(name, _)| *name).collect();
+        let found = match &present[..] {
             [] => "neither file".to_owned(),
             names => format!("no such number in {}", names.join(" and ")),
         };
@@ -71,7 +72,7 @@ impl Folder {
     pub(super) fn max_context(&self) -> Result<usize, GraphError> {
         let expected =
             "`model.context_length` of genai_config.json or `max_position_embeddings` of config.json";
-        self.stated(
+        self.require(
             "its longest context",
             expected,
             self.size("/model/context_length", "/max_position_embeddings"),
@@ -81,6 +82,6 @@ impl Folder {
     /// The width of a head.
     pub(super) fn head(&self) -> Result<usize, GraphError> {
         let expected = "`model.decoder.head_size` of genai_config.json or `head_dim` of config.json";
-        self.stated("the width of a head", expected, self.size("/model/decoder/head_size", "/head_dim"))
+        self.require("the width of a head", expected, self.size("/model/decoder/head_size", "/head_dim"))
     }
 }

@@ -1,4 +1,4 @@
-//! Standard exports made tree-ready, and the files that they are kept in.
+//! Rewritten standard exports, and the files that they are saved in.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,40 +11,42 @@ use tracing::info;
 use upcycle_onnx::schema::{Message, Model};
 use upcycle_onnx::standard::{Interface, rewrite};
 
+use super::file::{GraphSource, PROTOBUF_LIMIT, graph_of};
 use super::folder::Folder;
-use super::{PROTOBUF_LIMIT, Source, TreeReady, standard, the_graph};
-use crate::{GraphError, LoadError};
+use super::standard;
+use super::tree_ready::TreeReady;
+use crate::error::{GraphError, LoadError};
 
-/// Raised whenever a graph is rewritten otherwise than before.
+/// Raised whenever the rewriting changes.
 const VERSION: u8 = 1;
 
-/// The tree-ready form of the standard export at `path`, which holds `bytes`: from the file beside it, if that was made of the
-/// same, else made anew and put there.
-pub(super) fn open(path: &Path, bytes: Vec<u8>, model: Model) -> Result<(TreeReady, Source), LoadError> {
+/// The tree-ready form of the standard export at `path`, which contains `bytes`. Reads it from the saved file if that was made
+/// of the same bytes; else rewrites the export and saves the result.
+pub(super) fn open(path: &Path, bytes: Vec<u8>, model: Model) -> Result<(TreeReady, GraphSource), LoadError> {
     let refused = |source: GraphError| LoadError::Graph { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new(""));
     let settings = Folder::read(folder)?;
-    let interface = standard::interface(the_graph(path, &model)?, &settings).map_err(refused)?;
-    let kept = place(path, &bytes, &interface);
+    let interface = standard::interface(graph_of(path, &model)?, &settings).map_err(refused)?;
+    let saved = saved_path(path, &bytes, &interface);
     drop(bytes);
-    if let Some(mut ready) = read(&kept) {
+    if let Some(mut ready) = read(&saved) {
         path.clone_into(&mut ready.path);
-        return Ok((ready, Source::File(kept)));
+        return Ok((ready, GraphSource::File(saved)));
     }
     let (model, _) = rewrite(model, &interface).map_err(|source| refused(GraphError::Standard(source)))?;
-    let ready = TreeReady::recognise(path, &model)?;
+    let ready = TreeReady::recognize(path, &model)?;
     let bytes = model.encode_to_vec();
     drop(model);
     if bytes.len() as u64 > PROTOBUF_LIMIT {
         return Err(LoadError::TooLarge { path: path.to_owned(), bytes: bytes.len() as u64 });
     }
-    match keep(path, &kept, &bytes) {
-        Ok(()) => Ok((ready, Source::File(kept))),
+    match save(path, &saved, &bytes) {
+        Ok(()) => Ok((ready, GraphSource::File(saved))),
         Err(error) => {
-            info!("{} is not kept for the next time: {error}", kept.display());
+            info!("{} is not saved for the next time: {error}", saved.display());
             Ok((
                 ready,
-                Source::Memory {
+                GraphSource::Memory {
                     bytes,
                     folder: fs::canonicalize(folder_or_here(folder)).unwrap_or_default(),
                 },
@@ -57,13 +59,13 @@ fn folder_or_here(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
-/// Where the rewritten graph is kept: in the same folder, so that files of weights are found from there, under a name that tells
-/// what it was made of.
-fn place(path: &Path, bytes: &[u8], interface: &Interface) -> PathBuf {
+/// The file for the rewritten graph. It is in the same folder, so that the runtime finds the files of weights, and its name
+/// contains a hash of the original.
+fn saved_path(path: &Path, bytes: &[u8], interface: &Interface) -> PathBuf {
     let mut hash = Sha256::new();
     hash.update([VERSION]);
     hash.update(env!("CARGO_PKG_VERSION"));
-    // What the files beside the graph say is part of it.
+    // The settings beside the graph influence the result.
     hash.update(format!("{interface:?}"));
     hash.update(bytes);
     let digest = hash.finalize();
@@ -76,18 +78,19 @@ fn place(path: &Path, bytes: &[u8], interface: &Interface) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A graph that was kept, if it is whole.
-fn read(kept: &Path) -> Option<TreeReady> {
-    let model = Model::decode(&fs::read(kept).ok()?[..]).ok()?;
-    TreeReady::recognise(kept, &model).ok()
+/// A saved graph, if it is complete.
+fn read(saved: &Path) -> Option<TreeReady> {
+    let model = Model::decode(&fs::read(saved).ok()?[..]).ok()?;
+    TreeReady::recognize(saved, &model).ok()
 }
 
-/// Writes it aside and renames it, so that nobody finds a part of it. Whoever may read the original may read it.
-fn keep(original: &Path, kept: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = NamedTempFile::new_in(folder_or_here(kept.parent().unwrap_or(Path::new(""))))?;
+/// Saves a graph with the permissions of the original. Writes a temporary file and renames it, so that nobody reads a part of
+/// it.
+fn save(original: &Path, saved: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = NamedTempFile::new_in(folder_or_here(saved.parent().unwrap_or(Path::new(""))))?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(fs::metadata(original)?.permissions())?;
     file.as_file().sync_all()?;
-    file.persist(kept)?;
+    file.persist(saved)?;
     Ok(())
 }

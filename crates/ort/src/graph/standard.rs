@@ -1,4 +1,4 @@
-//! Standard exports: what their inputs and outputs say.
+//! The interface of standard exports, read from their inputs and outputs.
 
 use upcycle_onnx::layout::{INPUT_IDS, LOGITS, POSITION_IDS, Part};
 use upcycle_onnx::schema::{Element, Graph, ValueInfo};
@@ -6,18 +6,18 @@ use upcycle_onnx::standard::{ATTENTION_MASK, Interface, past_name, present_name}
 
 use super::folder::Folder;
 use super::values::{MAX_WIDTH, check, dims, element, find, has, names, shown, size};
-use crate::GraphError;
+use crate::error::GraphError;
 
-/// The layout as errors call it.
+/// The name of the layout in errors.
 const LAYOUT: &str = "a standard export";
 
-/// The input by which a standard export of a language model is known.
+/// The input that marks a standard export of a language model.
 pub(super) fn marker(graph: &Graph) -> Option<&str> {
     let standard = |name: &str| name == ATTENTION_MASK || name.starts_with("past_key_values.");
     graph.inputs.iter().find(|input| standard(&input.name)).map(|input| &*input.name)
 }
 
-/// Reads inputs and outputs. What they leave out is looked for in the folder.
+/// Reads the interface. The folder's settings fill in what the graph leaves out.
 pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<Interface, GraphError> {
     let layers = (0..).take_while(|&layer| has(&graph.inputs, &past_name(Part::Key, layer))).count();
     let presents = graph.outputs.iter().filter(|output| output.name.starts_with("present")).count();
@@ -34,22 +34,22 @@ pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<Interface, Gra
     }
     let logits = output(LOGITS)?;
     let vocab = size(logits, 3, 2)?;
-    check(logits, number(logits)?, &[None, None, Some(vocab)])?;
+    check(logits, float_type(logits)?, &[None, None, Some(vocab)])?;
     let first = input(&past_name(Part::Key, 0))?;
     let kv_heads = size(first, 4, 1)?;
     let named = dims(first).get(3).is_some_and(Option::is_none);
     let head = if named { folder.head()? } else { size(first, 4, 3)? };
     if kv_heads.checked_mul(head).is_none_or(|row| row > MAX_WIDTH) {
-        let (name, expected) = (first.name.clone(), format!("rows of at most {MAX_WIDTH} numbers"));
+        let (name, expected) = (first.name.clone(), format!("rows of at most {MAX_WIDTH} elements"));
         return Err(GraphError::Shape { name, expected, found: shown(&dims(first)) });
     }
-    let cache = number(first)?;
+    let cache = float_type(first)?;
     for (layer, part) in (0..layers).flat_map(|layer| Part::ALL.map(|part| (layer, part))) {
         let rows = [None, Some(kv_heads), None, (!named).then_some(head)];
         check(input(&past_name(part, layer))?, cache, &rows)?;
         check(output(&present_name(part, layer))?, cache, &rows)?;
     }
-    // What is left over would not be fed.
+    // An unknown input would have no value.
     let known = |name: &str| {
         let cached = |layer| Part::ALL.iter().any(|&part| past_name(part, layer) == name);
         [INPUT_IDS, ATTENTION_MASK, POSITION_IDS].contains(&name) || (0..layers).any(cached)
@@ -62,8 +62,8 @@ pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<Interface, Gra
     Ok(Interface { layers, kv_heads, head, vocab, cache, positions, max_context })
 }
 
-/// The type of a value, if it is `f32` or half precision.
-fn number(value: &ValueInfo) -> Result<Element, GraphError> {
+/// The element type of a value, which must be `f32` or half precision.
+fn float_type(value: &ValueInfo) -> Result<Element, GraphError> {
     match element(value) {
         found @ (Element::Float | Element::Float16) => Ok(found),
         found => Err(GraphError::Element {

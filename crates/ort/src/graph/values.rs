@@ -1,10 +1,10 @@
-//! What inputs and outputs of a graph say.
+//! Types and shapes of a graph's inputs and outputs.
 
 use upcycle_onnx::schema::{Element, Extent, Model, ValueInfo};
 
-use crate::GraphError;
+use crate::error::GraphError;
 
-/// The widest row of logits, keys or values that is believed.
+/// The widest plausible row of logits, keys or values.
 pub(super) const MAX_WIDTH: usize = 1 << 24;
 
 pub(super) fn has(values: &[ValueInfo], name: &str) -> bool {
@@ -30,7 +30,7 @@ pub(super) fn find<'a>(
     })
 }
 
-/// The dimensions of a value: a size, or none where it differs from pass to pass.
+/// The dimensions of a value. None is a dimension that varies from pass to pass.
 pub(super) fn dims(value: &ValueInfo) -> Vec<Option<i64>> {
     let tensor = value.kind.as_ref().and_then(|kind| kind.tensor.as_ref());
     let shape = tensor.and_then(|tensor| tensor.shape.as_ref());
@@ -47,7 +47,7 @@ pub(super) fn shown(dims: &[Option<i64>]) -> String {
     format!("[{}]", dims.collect::<Vec<_>>().join(", "))
 }
 
-/// A fixed dimension of a value of this rank.
+/// The size of a fixed dimension of a value, which must have this rank.
 pub(super) fn size(value: &ValueInfo, rank: usize, index: usize) -> Result<usize, GraphError> {
     let dims = dims(value);
     let size = dims.get(index).copied().flatten().filter(|&size| size > 0 && dims.len() == rank);
@@ -60,13 +60,13 @@ pub(super) fn size(value: &ValueInfo, rank: usize, index: usize) -> Result<usize
     })
 }
 
-/// The type of a value's elements.
+/// The element type of a value.
 pub(super) fn element(value: &ValueInfo) -> Element {
     let found = value.kind.as_ref().and_then(|kind| kind.tensor.as_ref()).map_or(0, |tensor| tensor.element);
     Element::try_from(found).unwrap_or(Element::Undefined)
 }
 
-/// Checks type and shape; none stands for a dimension that differs from pass to pass.
+/// Checks type and shape. None is a dimension that varies from pass to pass.
 pub(super) fn check(
     value: &ValueInfo,
     expected_element: Element,

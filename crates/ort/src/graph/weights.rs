@@ -1,4 +1,4 @@
-//! The weights of a graph, before the runtime sees them: that their bytes are there, and that small ones are numbers.
+//! Checks of a graph's weights: that their bytes exist, and that small ones are finite.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -6,23 +6,23 @@ use std::path::{Path, PathBuf};
 
 use upcycle_onnx::schema::{Element, Graph, Tensor};
 
-use crate::LoadError;
+use crate::error::LoadError;
 
-/// The longest vector whose numbers are looked at: weights of norms and biases are shorter. (Products that round activations
-/// to eight bits lose a NaN that comes out of a norm, so that nothing behind it would tell.)
-const LOOKED_AT: usize = 1 << 16;
+/// The longest vector whose elements are checked. Norms and biases are shorter. A matrix product that rounds activations to eight
+/// bits turns a NaN from a norm into a finite value, so nothing after it would show the fault.
+const MAX_CHECKED: usize = 1 << 16;
 
-/// Sees whether the bytes of all weights are there, and whether all numbers of small vectors are finite. A single number may
-/// be infinite: masks are made of such.
+/// Checks that the bytes of all weights exist, and that small vectors are finite. A scalar may be infinite, because masks use
+/// such constants.
 pub(super) fn check(folder: &Path, graph: &Graph) -> Result<(), LoadError> {
     for tensor in &graph.initializers {
-        let place = Place::of(folder, tensor);
-        if let Some(place) = &place {
-            place.check(tensor)?;
+        let external = ExternalData::of(folder, tensor);
+        if let Some(external) = &external {
+            external.check(tensor)?;
         }
         if let &[len] = &tensor.dims[..]
-            && let Some(len) = usize::try_from(len).ok().filter(|len| (2..=LOOKED_AT).contains(len))
-            && !is_finite(tensor, place.as_ref(), len)?
+            && let Some(len) = usize::try_from(len).ok().filter(|len| (2..=MAX_CHECKED).contains(len))
+            && !is_finite(tensor, external.as_ref(), len)?
         {
             return Err(LoadError::NotFinite { tensor: tensor.name.clone() });
         }
@@ -30,14 +30,14 @@ pub(super) fn check(folder: &Path, graph: &Graph) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Where a weight stands outside of the graph.
-struct Place {
+/// Where a weight lies outside of the graph.
+struct ExternalData {
     path: PathBuf,
     offset: u64,
     length: u64,
 }
 
-impl Place {
+impl ExternalData {
     fn of(folder: &Path, tensor: &Tensor) -> Option<Self> {
         if tensor.location != Tensor::EXTERNAL {
             return None;
@@ -59,7 +59,7 @@ impl Place {
         Err(LoadError::ExternalData { tensor, path, offset: *offset, length: *length, found })
     }
 
-    /// The first bytes of the weight, `len` or what there is.
+    /// The first `len` bytes of the weight, or fewer if it is shorter.
     fn read(&self, len: usize) -> Result<Vec<u8>, LoadError> {
         let read = || -> io::Result<Vec<u8>> {
             let mut file = File::open(&self.path)?;
@@ -72,14 +72,14 @@ impl Place {
     }
 }
 
-/// Whether all of `len` numbers are finite; those that are no floats are.
-fn is_finite(tensor: &Tensor, place: Option<&Place>, len: usize) -> Result<bool, LoadError> {
+/// Whether all of `len` elements are finite. True for types that are not floats.
+fn is_finite(tensor: &Tensor, external: Option<&ExternalData>, len: usize) -> Result<bool, LoadError> {
     let size = match Element::try_from(tensor.element) {
         Ok(Element::Float) => 4,
         Ok(Element::Float16) => 2,
         _ => return Ok(true),
     };
-    let read = place.map(|place| place.read(size * len)).transpose()?;
+    let read = external.map(|external| external.read(size * len)).transpose()?;
     let bytes = read.as_ref().unwrap_or(&tensor.raw);
     let half = |bits: u16| bits & 0x7c00 != 0x7c00;
     Ok(match size {

@@ -1,89 +1,93 @@
-//! Keys, values and logits in the memory of the host.
+//! Keys, values and logits in the host's memory.
 
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, TensorRef};
-use upcycle_core::{NodeId, Row, SeqId, TopK, VerifyError};
+use upcycle_core::{AcceptedRows, RowLayout, SeqId, Sequence, TopK, VerifyError};
 use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
 
-use super::{Inputs, Keep, Memory, NAME, failed};
-use crate::Model;
+use super::inputs::PassInputs;
+use super::store::{KvStore, failed};
 use crate::kv::KvCache;
+use crate::model::Model;
+use crate::options::Memory;
 
-/// Caches in the host's memory; the runtime reads them in place, and new rows stay in its outputs until they are kept.
+/// Caches in the host's memory. The runtime reads them in place, and new rows stay in its outputs until a commit.
 #[derive(Debug)]
 pub(crate) struct HostMemory {
     model: Arc<Model>,
-    caches: Vec<Cached>,
-    /// Zeros as long as the longest past: every committed row counts.
-    counts: Vec<f32>,
-    /// Keys or values of the row that stands in for an empty past.
-    stand_in: Vec<f32>,
-    /// The logits of each pass, `[rows, vocab]`, behind the number of rows of those before it.
+    caches: Vec<HostCache>,
+    /// Zeros as long as the longest past: no committed row is masked.
+    past_bias: Vec<f32>,
+    /// Keys or values of the masked row that the runtime is given in place of an empty past.
+    placeholder: Vec<f32>,
+    /// The logits of each pass, `[rows, vocab]`, with the index of its first row.
     logits: Vec<(usize, DynValue)>,
     rows: usize,
-    copied: u64,
+    copied_bytes: u64,
 }
 
 #[derive(Debug)]
-struct Cached {
+struct HostCache {
     seq: SeqId,
-    cache: KvCache,
-    /// Keys and values as the runtime gave them, by buffer, `[rows, kv_heads, head]`: of the last pass, and of the rows that
-    /// wait for a commit.
-    aside: Option<Vec<DynValue>>,
-    waiting: Option<Vec<DynValue>>,
+    committed: KvCache,
+    /// Keys and values as the runtime returned them, by buffer, `[rows, kv_heads, head]`: those of the last pass, and those
+    /// that wait for a commit.
+    new: Vec<DynValue>,
+    pending: Vec<DynValue>,
 }
 
 impl HostMemory {
     pub(crate) fn new(model: Arc<Model>) -> Self {
-        let stand_in = vec![0.0; model.graph.row()];
-        let (caches, logits) = (Vec::new(), Vec::new());
-        Self { model, caches, counts: Vec::new(), stand_in, logits, rows: 0, copied: 0 }
+        let placeholder = vec![0.0; model.graph.row()];
+        let (caches, past_bias, logits) = (Vec::new(), Vec::new(), Vec::new());
+        Self { model, caches, past_bias, placeholder, logits, rows: 0, copied_bytes: 0 }
     }
 
-    fn cached(&mut self, seq: SeqId) -> Result<&mut Cached, VerifyError> {
-        self.caches.iter_mut().find(|cached| cached.seq == seq).ok_or(VerifyError::UnknownSequence { seq })
+    fn cache(&mut self, seq: SeqId) -> Option<&mut HostCache> {
+        self.caches.iter_mut().find(|cache| cache.seq == seq)
     }
 
-    /// Runs the graph; the logits, and keys and values by buffer.
+    /// Runs the graph. Returns the logits, and the new keys and values by buffer.
     fn run(
         model: &Model,
-        inputs: &Inputs,
+        inputs: &PassInputs,
         past: Option<(&KvCache, &[f32])>,
-        stand_in: &[f32],
+        placeholder: &[f32],
     ) -> ort::Result<(DynValue, Vec<DynValue>)> {
         let (kv_heads, head) = (model.graph.kv_heads, model.graph.head);
         let bias = past.map_or(&[f32::NEG_INFINITY][..], |(_, bias)| bias);
         let committed = bias.len();
-        let [tokens, positions, wanted] = inputs.whole()?;
+        let [tokens, positions, output_rows] = inputs.integer_tensors()?;
         let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = vec![
             (INPUT_IDS.into(), tokens.into()),
             (POSITION_IDS.into(), positions.into()),
-            (ATTN_BIAS.into(), inputs.bias()?.into()),
+            (ATTN_BIAS.into(), inputs.mask_tensor()?.into()),
             (PAST_BIAS.into(), TensorRef::from_array_view(([committed], bias))?.into()),
-            (OUTPUT_ROWS.into(), wanted.into()),
+            (OUTPUT_ROWS.into(), output_rows.into()),
         ];
         for (buffer, name) in model.past.iter().enumerate() {
-            let rows = past.map_or(stand_in, |(cache, _)| cache.prefix(buffer, committed));
+            let rows = past.map_or(placeholder, |(cache, _)| cache.prefix(buffer, committed));
             let view = TensorRef::from_array_view(([committed, kv_heads, head], rows))?;
             values.push((name.into(), view.into()));
         }
         let mut session = model.session().lock().unwrap_or_else(PoisonError::into_inner);
         let mut outputs = session.run(values)?;
         let mut take = |name: &str| {
-            outputs.remove(name).ok_or_else(|| ort::Error::new(format!("the graph gave no output `{name}`")))
+            outputs
+                .remove(name)
+                .ok_or_else(|| ort::Error::new(format!("the graph returned no output `{name}`")))
         };
         let new = model.new.iter().map(|name| take(name)).collect::<ort::Result<Vec<_>>>()?;
         let logits = take(LOGITS)?;
-        let expected = [(&logits, inputs.wanted() * model.vocab())];
+        let expected = [(&logits, inputs.output_rows() * model.vocab())];
         let rows = new.iter().map(|value| (value, inputs.rows() * kv_heads * head));
         for (value, len) in expected.into_iter().chain(rows) {
             let found = value.try_extract_tensor::<f32>()?.1.len();
             if found != len {
-                let message = format!("an output has {found} numbers where {len} were expected");
+                let message = format!("expected an output of {len} numbers, found {found}");
                 return Err(ort::Error::new(message));
             }
         }
@@ -91,24 +95,24 @@ impl HostMemory {
     }
 }
 
-/// The numbers of an output.
+/// The elements of an output.
 fn numbers(value: &DynValue) -> Result<&[f32], VerifyError> {
     let tensor = value.try_extract_tensor::<f32>();
     tensor.map(|(_, numbers)| numbers).map_err(failed("read an output"))
 }
 
-impl Keep for HostMemory {
+impl KvStore for HostMemory {
     fn memory(&self) -> Memory {
         Memory::Host
     }
 
     fn open(&mut self, seq: SeqId) {
-        let cache = KvCache::new(self.model.past.len(), self.stand_in.len());
-        self.caches.push(Cached { seq, cache, aside: None, waiting: None });
+        let committed = KvCache::new(self.model.past.len(), self.placeholder.len());
+        self.caches.push(HostCache { seq, committed, new: Vec::new(), pending: Vec::new() });
     }
 
     fn close(&mut self, seq: SeqId) {
-        self.caches.retain(|cached| cached.seq != seq);
+        self.caches.retain(|cache| cache.seq != seq);
     }
 
     fn begin(&mut self, _rows: usize) -> Result<(), VerifyError> {
@@ -117,40 +121,42 @@ impl Keep for HostMemory {
         Ok(())
     }
 
-    fn pass(&mut self, seq: SeqId, committed: usize, inputs: &Inputs) -> Result<(), VerifyError> {
-        if self.counts.len() < committed {
-            self.counts.resize(committed.next_power_of_two(), 0.0);
+    fn pass(&mut self, sequence: &Sequence<()>, inputs: &PassInputs) -> Result<(), VerifyError> {
+        let (seq, committed) = (sequence.id(), sequence.committed());
+        if self.past_bias.len() < committed {
+            self.past_bias.resize(committed.next_power_of_two(), 0.0);
         }
-        let Self { model, caches, counts, stand_in, .. } = self;
-        let cached = caches.iter_mut().find(|cached| cached.seq == seq);
-        let cached = cached.ok_or(VerifyError::UnknownSequence { seq })?;
-        // Before the pass, so that a commit cannot fail for want of memory.
-        let room = cached.cache.reserve(committed + inputs.rows());
-        room.map_err(|source| VerifyError::backend(NAME, "make room for keys and values", source))?;
-        let past = (committed > 0).then_some((&cached.cache, &counts[..committed]));
-        let run = Self::run(model, inputs, past, stand_in);
+        let Self { model, caches, past_bias, placeholder, .. } = self;
+        let cache = caches.iter_mut().find(|cache| cache.seq == seq);
+        let cache = cache.ok_or(VerifyError::UnknownSequence { seq })?;
+        // Before the pass, so that a commit cannot run out of memory.
+        let reserved = cache.committed.reserve(committed + inputs.rows());
+        reserved
+            .map_err(|source| VerifyError::backend("ort", "reserve memory for keys and values", source))?;
+        let past = (committed > 0).then_some((&cache.committed, &past_bias[..committed]));
+        let run = Self::run(model, inputs, past, placeholder);
         let (logits, new) = run.map_err(failed("run the graph"))?;
-        cached.aside = Some(new);
+        cache.new = new;
         self.logits.push((self.rows, logits));
-        self.rows += inputs.wanted();
-        self.copied += inputs.bytes();
+        self.rows += inputs.output_rows();
+        self.copied_bytes += inputs.bytes();
         Ok(())
     }
 
-    fn rank(&mut self, scored: &[Row], top: &mut TopK) -> Result<(), VerifyError> {
+    fn rank(&mut self, rows: &RowLayout, top: &mut TopK) -> Result<(), VerifyError> {
         let vocab = self.model.vocab();
-        for (first, logits) in &self.logits {
-            let rows = numbers(logits)?.chunks_exact(vocab);
-            for (&place, row) in scored[*first..].iter().zip(rows) {
-                top.rank(place, row)?;
+        let mut rows = rows.iter();
+        for (_, logits) in &self.logits {
+            for (logits, row) in numbers(logits)?.chunks_exact(vocab).zip(rows.by_ref()) {
+                top.rank(row, logits)?;
             }
         }
         Ok(())
     }
 
-    fn settle(&mut self, seq: SeqId) {
-        if let Ok(cached) = self.cached(seq) {
-            cached.waiting = cached.aside.take();
+    fn finish(&mut self, seq: SeqId) {
+        if let Some(cache) = self.cache(seq) {
+            cache.pending = std::mem::take(&mut cache.new);
         }
     }
 
@@ -161,28 +167,33 @@ impl Keep for HostMemory {
         Ok(&numbers(logits)?[(index - first) * vocab..][..vocab])
     }
 
-    fn keep(&mut self, seq: SeqId, _committed: usize, path: &[NodeId]) -> Result<(), VerifyError> {
-        let cached = self.cached(seq)?;
-        let waiting = cached.waiting.take().unwrap_or_default();
-        let rows = waiting.iter().map(numbers).collect::<Result<Vec<_>, _>>()?;
-        let mut copied = 0;
-        for (buffer, rows) in rows.into_iter().enumerate() {
-            for node in path {
-                copied += cached.cache.push(buffer, rows, node.index()) as u64;
+    fn keep(&mut self, rows: AcceptedRows<'_>) -> Result<(), VerifyError> {
+        let Some(cache) = self.caches.iter_mut().find(|cache| cache.seq == rows.seq) else { return Ok(()) };
+        // An attempt that failed at another sequence may have left rows.
+        cache.committed.truncate(rows.committed);
+        let pending = cache.pending.iter().map(numbers).collect::<Result<Vec<_>, _>>()?;
+        for (buffer, pending) in pending.into_iter().enumerate() {
+            for node in rows.path {
+                self.copied_bytes += cache.committed.push(buffer, pending, node.index()) as u64;
             }
         }
-        self.copied += copied;
         Ok(())
     }
 
-    fn truncate(&mut self, seq: SeqId, rows: usize) {
-        if let Ok(cached) = self.cached(seq) {
-            cached.cache.truncate(rows);
-            cached.waiting = None;
+    fn drop_pending(&mut self, seq: SeqId) {
+        if let Some(cache) = self.cache(seq) {
+            cache.pending.clear();
         }
     }
 
-    fn copied(&self) -> u64 {
-        self.copied
+    fn truncate(&mut self, seq: SeqId, len: usize) {
+        if let Some(cache) = self.cache(seq) {
+            cache.committed.truncate(len);
+            cache.pending.clear();
+        }
+    }
+
+    fn copied_bytes(&self) -> u64 {
+        self.copied_bytes
     }
 }

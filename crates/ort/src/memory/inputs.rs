@@ -3,63 +3,63 @@
 use ort::value::TensorRef;
 use upcycle_core::{DraftTree, tree_masks};
 
-/// Tokens, positions, mask and wanted rows of a pass.
+/// Tokens, positions, mask and output rows of a pass.
 #[derive(Debug, Default)]
-pub(crate) struct Inputs {
+pub(crate) struct PassInputs {
     tokens: Vec<i64>,
-    depths: Vec<u32>,
+    positions_u32: Vec<u32>,
     positions: Vec<i64>,
-    /// `[rows, rows]`
-    bias: Vec<f32>,
-    /// The nodes that pass the head.
-    wanted: Vec<i64>,
+    /// Among the rows of the pass, `[rows, rows]`.
+    mask: Vec<f32>,
+    /// The nodes whose logits are computed.
+    output_rows: Vec<i64>,
 }
 
-impl Inputs {
-    /// Lays out a tree behind `committed` tokens.
+impl PassInputs {
+    /// Lays out a tree after `committed` tokens; the logits of `output_rows` are computed.
     pub(crate) fn lay_out(
         &mut self,
         tree: &DraftTree,
         committed: usize,
-        wanted: impl Iterator<Item = usize>,
+        output_rows: impl Iterator<Item = usize>,
     ) {
-        let Self { tokens, depths, positions, bias, wanted: nodes } = self;
-        tokens.clear();
-        tokens.extend(tree.tokens().iter().map(|&token| i64::from(token)));
-        tree_masks::positions(tree, committed, depths);
-        positions.clear();
-        positions.extend(depths.iter().map(|&position| i64::from(position)));
-        tree_masks::additive_mask(tree, 0, bias);
-        nodes.clear();
-        nodes.extend(wanted.map(|node| node as i64));
+        self.tokens.clear();
+        self.tokens.extend(tree.tokens().iter().map(|&token| i64::from(token)));
+        tree_masks::positions(tree, committed, &mut self.positions_u32);
+        self.positions.clear();
+        self.positions.extend(self.positions_u32.iter().map(|&position| i64::from(position)));
+        tree_masks::additive_mask(tree, 0, &mut self.mask);
+        self.output_rows.clear();
+        self.output_rows.extend(output_rows.map(|node| node as i64));
     }
 
-    /// Rows of the pass.
+    /// The rows of the pass.
     pub(crate) fn rows(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Rows that pass the head.
-    pub(crate) fn wanted(&self) -> usize {
-        self.wanted.len()
+    /// The rows whose logits are computed.
+    pub(crate) fn output_rows(&self) -> usize {
+        self.output_rows.len()
     }
 
-    /// Bytes of all.
+    /// The size of all inputs together.
     pub(crate) fn bytes(&self) -> u64 {
-        (8 * (self.tokens.len() + self.positions.len() + self.wanted.len()) + 4 * self.bias.len()) as u64
+        let integers = self.tokens.len() + self.positions.len() + self.output_rows.len();
+        (8 * integers + 4 * self.mask.len()) as u64
     }
 
-    /// Tokens, positions and wanted rows as tensors.
-    pub(crate) fn whole(&self) -> ort::Result<[TensorRef<'_, i64>; 3]> {
+    /// Tokens, positions and output rows as tensors.
+    pub(crate) fn integer_tensors(&self) -> ort::Result<[TensorRef<'_, i64>; 3]> {
         fn vector(values: &[i64]) -> ort::Result<TensorRef<'_, i64>> {
             TensorRef::from_array_view(([values.len()], values))
         }
-        Ok([vector(&self.tokens)?, vector(&self.positions)?, vector(&self.wanted)?])
+        Ok([vector(&self.tokens)?, vector(&self.positions)?, vector(&self.output_rows)?])
     }
 
-    /// The mask as a tensor.
-    pub(crate) fn bias(&self) -> ort::Result<TensorRef<'_, f32>> {
+    /// The mask as a tensor, `[rows, rows]`.
+    pub(crate) fn mask_tensor(&self) -> ort::Result<TensorRef<'_, f32>> {
         let rows = self.rows();
-        TensorRef::from_array_view(([rows, rows], &self.bias[..]))
+        TensorRef::from_array_view(([rows, rows], &self.mask[..]))
     }
 }

@@ -1,4 +1,4 @@
-//! What a step copies.
+//! The bytes that a step copies.
 
 use upcycle_core::{Commit, DraftTree, NodeId, RowSelection, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_onnx::export::Weights;
@@ -6,7 +6,7 @@ use upcycle_ort::{Memory, OrtVerifier};
 
 use crate::support::{Export, Tiny, load, step, tree, verifier};
 
-/// What a step copies behind 0, 100 and 2000 tokens.
+/// The bytes that a step copies after 0, 100 and 2000 tokens.
 fn copied(mut verifier: OrtVerifier) -> Result<[u64; 3], VerifyError> {
     let seq = verifier.open()?;
     let tree = tree();
@@ -29,10 +29,10 @@ fn copied(mut verifier: OrtVerifier) -> Result<[u64; 3], VerifyError> {
     Ok(copied)
 }
 
-/// As the method's documentation has it, for 5 rows, all wanted, 3 accepted of which the first 2 are in place, 2 layers,
-/// 2 heads of 16, and 4 candidates.
+/// The formula of `copied_bytes` for 5 rows, all asked for, 3 accepted of which the first 2 are in place, 2 layers, 2 heads of 16,
+/// and 4 candidates.
 #[test]
-fn what_a_step_copies_does_not_grow_with_the_context() -> Result<(), VerifyError> {
+fn copied_bytes_do_not_grow_with_the_context() -> Result<(), VerifyError> {
     let tiny = Tiny { context: 2100, ..Tiny::default() };
     let model = load(&tiny.export(Weights::F32).path);
     let (pass, row) = (16 * 5 + 8 * 5 + 4 * 25, 8 * 2 * 2 * 16);

@@ -1,4 +1,4 @@
-//! Numbers that are not finite, in weights or on the way: an error, however weights are held.
+//! Values that are not finite, in weights or activations, are an error for every type of weights.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ fn tiny() -> Tiny {
 }
 
 #[test]
-fn a_vector_of_weights_that_is_not_finite_is_refused_by_its_name() {
+fn a_vector_of_weights_that_is_not_finite_is_refused_with_its_name() {
     for weights in Weights::ALL {
         for name in ["output_norm.weight", "blk.1.ffn_norm.weight"] {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -29,7 +29,7 @@ fn a_vector_of_weights_that_is_not_finite_is_refused_by_its_name() {
     }
 }
 
-/// Scores a text with token 2 in its middle.
+/// Scores a text that contains token 2.
 fn score(model: &Arc<Model>, memory: Memory, text: &[u32]) -> Result<(), VerifyError> {
     let mut verifier = verifier(model, memory);
     let seq = verifier.open()?;
@@ -37,8 +37,7 @@ fn score(model: &Arc<Model>, memory: Memory, text: &[u32]) -> Result<(), VerifyE
     verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(3))
 }
 
-/// A matrix is too large to be looked at: what it does to a row is found when the row is scored, and other rows are not
-/// touched by it.
+/// Matrices are too large to be checked. Scoring a row reports its fault, and other rows are not affected.
 #[test]
 fn a_row_that_is_not_finite_is_an_error_of_the_pass() {
     for weights in Weights::ALL {
@@ -60,7 +59,7 @@ fn a_row_that_is_not_finite_is_an_error_of_the_pass() {
     }
 }
 
-/// Finite weights whose products are not.
+/// The weights are finite, but their products overflow.
 #[test]
 fn products_that_overflow_are_an_error_of_the_pass() {
     for weights in [Weights::F32, Weights::Int8, Weights::Int4] {

@@ -1,4 +1,4 @@
-//! The backend on ONNX Runtime's library, which `scripts/setup-ort.sh` fetches: laws, texts, what is copied, refusals.
+//! The ONNX Runtime backend, with the library that `scripts/setup-ort.sh` fetches: laws, texts, copied bytes, refusals.
 
 mod copies;
 mod finite;

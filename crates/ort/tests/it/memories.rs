@@ -1,5 +1,4 @@
-//! The host's memory and the provider's, step by step beside each other: whatever is done, both say the same; on the CPU, to
-//! the bit.
+//! Host memory and device memory give the same results for any calls; on the CPU, bit for bit.
 
 use std::sync::Arc;
 
@@ -12,9 +11,9 @@ use upcycle_ort::{Memory, Model, OrtVerifier, Provider};
 
 use crate::support::{Export, Folder, Tiny, load, overwrite, verifier};
 
-/// A token whose embedding is so large that its normal is zero: all logits behind it are equal.
+/// A token whose embedding is so large that its normalized row is zero. All logits after it are equal.
 const LEVEL: u32 = 1;
-/// A token whose embedding is not a number: no pass with it goes well.
+/// A token whose embedding is NaN. Every pass with it fails.
 const POISON: u32 = 2;
 
 /// A model with such tokens.
@@ -32,7 +31,7 @@ struct Scored {
     best: Vec<f32>,
     log_sum_exp: Option<f32>,
     logits: Vec<f32>,
-    /// How far a logit may be from the other's: a GPU's libraries choose their kernels by where an operand stands.
+    /// How far a logit may be from the other's. A GPU's libraries choose kernels by the alignment of an operand.
     tolerance: f32,
 }
 
@@ -54,7 +53,7 @@ impl PartialEq for Scored {
     }
 }
 
-/// Two verifiers of one model that are told the same.
+/// Two verifiers of one model that get the same calls.
 struct Pair {
     both: [OrtVerifier; 2],
     vocab: u32,
@@ -66,7 +65,7 @@ impl Pair {
         Self { both, vocab: model.vocab() as u32 }
     }
 
-    /// Has both do the same, and sees that they answer the same.
+    /// Makes the same call to both, and compares their results.
     fn same<T: PartialEq + std::fmt::Debug>(
         &mut self,
         mut call: impl FnMut(&mut OrtVerifier) -> Result<T, VerifyError>,
@@ -77,7 +76,7 @@ impl Pair {
         host.ok()
     }
 
-    /// Scores trees; whether it went well.
+    /// Scores trees. Returns whether both succeeded.
     fn forward(&mut self, steps: &[TreeInput<'_>], k: usize, sums: bool) -> bool {
         let new = || if sums { TopK::new(k).with_log_sum_exp() } else { TopK::new(k) };
         let exact = self.both[0].model().provider() == Provider::Cpu;
@@ -106,7 +105,7 @@ impl Pair {
     }
 }
 
-/// A tree of up to `most` nodes; a chain now and then.
+/// A tree of up to `most` nodes; sometimes a chain.
 fn grown(random: &mut Rng, vocab: u32, most: usize) -> DraftTree {
     let mut token = || match random.usize(..10) {
         0 => LEVEL,
@@ -121,13 +120,13 @@ fn grown(random: &mut Rng, vocab: u32, most: usize) -> DraftTree {
     tree.restart(tokens[0], TreeLimits::UNBOUNDED);
     for &token in &tokens[1..nodes] {
         let parent = NodeId::new(random.usize(..tree.len()));
-        // A sibling that is there is given back.
+        // An existing sibling is returned.
         let _ = tree.push(parent, token, None);
     }
     tree
 }
 
-/// A path from the root to some node.
+/// A path from the root to a random node.
 fn path(random: &mut Rng, tree: &DraftTree) -> Vec<NodeId> {
     let mut path = vec![NodeId::new(random.usize(..tree.len()))];
     while let Some(&node) = path.last().filter(|&&node| node != NodeId::ROOT) {
@@ -138,7 +137,7 @@ fn path(random: &mut Rng, tree: &DraftTree) -> Vec<NodeId> {
 }
 
 #[test]
-fn both_memories_say_the_same_whatever_is_done() {
+fn both_memories_agree_after_any_calls() {
     let folder = exported();
     let model = load(&folder.path);
     for seed in 0..4 {
@@ -151,7 +150,7 @@ fn both_memories_say_the_same_whatever_is_done() {
             if open.len() < 3 && random.usize(..8) == 0 || open.is_empty() {
                 open.extend(pair.same(OrtVerifier::open));
             }
-            // Long ones now and then, so that caches grow, while rows wait too.
+            // Sometimes long ones, so that caches grow, also while rows are pending.
             let most = if random.usize(..6) == 0 { 90 } else { 12 };
             let trees: Vec<DraftTree> = open.iter().map(|_| grown(&mut random, vocab, most)).collect();
             let steps: Vec<TreeInput<'_>> = open
@@ -166,7 +165,7 @@ fn both_memories_say_the_same_whatever_is_done() {
             let k = 1 + random.usize(..9);
             let sums = random.usize(..4) == 0;
             let scored = pair.forward(&steps, k, sums);
-            // Another pass over the rows that wait: one that is given up, and one that fails.
+            // Another pass while rows are pending: one that is not committed, and one that fails.
             let again = random.usize(..4);
             if scored && again == 0 {
                 let poisoned = DraftTree::chain(&[5, POISON, 6]);
@@ -201,7 +200,7 @@ fn both_memories_say_the_same_whatever_is_done() {
 }
 
 #[test]
-fn rows_that_wait_survive_a_pass_that_makes_room_and_fails() {
+fn pending_rows_survive_a_pass_that_grows_the_cache_and_fails() {
     let folder = exported();
     let mut pair = Pair::new(&load(&folder.path));
     let seq = pair.same(OrtVerifier::open).expect("room for one");
@@ -213,7 +212,7 @@ fn rows_that_wait_survive_a_pass_that_makes_room_and_fails() {
     let path: Vec<NodeId> = tree.nodes().collect();
     pair.same(|verifier| verifier.commit(&[Commit { seq, path: &path }])).expect("rows wait");
     assert!(pair.forward(&[step(&DraftTree::chain(&[11]))], 3, false));
-    // Nor does a commit find any twice.
+    // A second commit finds no rows.
     pair.same(|verifier| verifier.truncate(seq, 3)).expect("more are committed");
     assert_eq!(pair.same(|verifier| verifier.commit(&[Commit { seq, path: &path }])), None);
 }

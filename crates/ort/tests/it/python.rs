@@ -1,4 +1,4 @@
-//! The exported graph in the hands of others: ONNX's own checker, and Python's onnxruntime on the same tokens.
+//! The exported graph in other programs: ONNX's checker, and Python's onnxruntime on the same tokens.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +25,7 @@ fn last(model: &Arc<Model>, text: &[u32]) -> Vec<f32> {
     verifier.logits(Row { input: 0, node: text.len() - 1 }).expect("asked for").to_vec()
 }
 
-/// Compares a folder's logits with Python's; `tolerance` is what a sum in another order may move.
+/// Compares a folder's logits with Python's. `tolerance` allows for another order of sums.
 fn compare(folder: &Folder, texts: &[Vec<u32>], tolerance: f32) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let tokens = folder.path.join("tokens.json");
@@ -73,7 +73,7 @@ fn tiny_models_pass_the_checker_and_score_the_same_in_python() {
     }
 }
 
-/// Rotation by halves, scaled; shards; and a window, whose positions the graph counts itself.
+/// Covers rotation by halves, scaling, shards, and a window whose positions the graph counts by itself.
 #[test]
 fn models_from_safetensors_pass_the_checker_and_score_the_same_in_python() {
     let tiny = |architecture| Tiny { architecture, ..Tiny::default() };

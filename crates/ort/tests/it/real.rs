@@ -1,4 +1,4 @@
-//! The real model, exported: laws, the reference's texts, what rounding does to logits.
+//! The real model, exported: laws, the reference's texts, rounding.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -33,7 +33,7 @@ static F32: Shared = LazyLock::new(|| real(Weights::F32));
 static INT8: Shared = LazyLock::new(|| real(Weights::Int8));
 static INT4: Shared = LazyLock::new(|| real(Weights::Int4));
 
-/// Ordinary words, and sizes that a debug build can bear, at the tolerance that the backend states.
+/// Common tokens, and sizes that suit a debug build, at the backend's stated tolerance.
 fn within(shared: &'static Shared, memory: Memory) -> Subject {
     let model = Arc::clone(&shared.model);
     let stated = OrtVerifier::new(Arc::clone(&model)).row_tolerance();
@@ -102,7 +102,7 @@ fn greedy_texts_in_f32_equal_those_of_another_engine() -> Fallible<()> {
     Ok(())
 }
 
-/// Decodes with the paper's tree; where the text parts from the plain one, the row that the token was drawn from.
+/// Decodes with the paper's tree. If the text differs from the plain one, returns the row that the token was sampled from.
 fn parting(
     model: &Arc<Model>,
     sampling: Sampling,
@@ -127,7 +127,7 @@ fn parting(
     Ok(None)
 }
 
-/// The first `len` tokens of plain decoding, and the row that the last of them was drawn from.
+/// The first `len` tokens of plain decoding, and the row that the last of them was sampled from.
 fn plainly(
     model: &Arc<Model>,
     sampling: Sampling,
@@ -147,7 +147,7 @@ fn plainly(
 }
 
 #[test]
-fn texts_with_trees_are_plain_ones_or_within_the_margin() -> Fallible<()> {
+fn drafted_texts_equal_plain_ones_or_are_within_the_margin() -> Fallible<()> {
     let model = &F32.model;
     let cap = OrtVerifier::new(Arc::clone(model)).row_tolerance();
     let warm = SamplingConfig { temperature: 0.8, seed: 3, ..SamplingConfig::default() };
@@ -169,7 +169,7 @@ fn texts_with_trees_are_plain_ones_or_within_the_margin() -> Fallible<()> {
     Ok(())
 }
 
-/// The logits behind each token of a text in chunks of `n` rows, `[tokens * vocab]`.
+/// The logits after each token of a text, scored in chunks of `n` rows, `[tokens * vocab]`.
 fn in_chunks(model: &Arc<Model>, text: &[TokenId], n: usize) -> Fallible<Vec<f32>> {
     let mut verifier = OrtVerifier::new(Arc::clone(model));
     let mut logits = Vec::new();
@@ -187,7 +187,7 @@ fn in_chunks(model: &Arc<Model>, text: &[TokenId], n: usize) -> Fallible<Vec<f32
 }
 
 #[test]
-fn logits_move_with_the_rows_of_a_pass_by_less_than_the_backend_states() -> Fallible<()> {
+fn logits_differ_between_chunk_sizes_by_less_than_the_stated_tolerance() -> Fallible<()> {
     let texts: Vec<_> =
         references().iter().take(2).map(|text| [&text.prompt[..], &text.output].concat()).collect();
     for (name, shared) in [("f32", &F32), ("int8", &INT8), ("int4", &INT4)] {

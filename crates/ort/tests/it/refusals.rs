@@ -1,4 +1,4 @@
-//! Graphs and folders that cannot be run: each gives an error that says what was looked for and what was found.
+//! Graphs and folders that are refused. Each error says what was expected and what was found.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn refusal(path: &Path) -> LoadError {
     }
 }
 
-/// The refusal of the tiny model with its graph changed.
+/// The error for the tiny model with a changed graph.
 fn changed(change: impl FnOnce(&mut Onnx)) -> LoadError {
     let folder = exported();
     let path = folder.path.join(MODEL_FILE);
@@ -50,7 +50,7 @@ fn first_dimension(model: &mut Onnx, name: &str, size: i64) {
 }
 
 #[test]
-fn a_folder_and_the_graph_in_it_are_the_same_model() {
+fn a_folder_and_its_graph_are_the_same_model() {
     let folder = exported();
     for path in [folder.path.clone(), folder.path.join(MODEL_FILE)] {
         let model = load(&path);
@@ -61,7 +61,7 @@ fn a_folder_and_the_graph_in_it_are_the_same_model() {
 }
 
 #[test]
-fn files_that_are_no_graphs() {
+fn files_that_are_not_graphs_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str, bytes: &[u8]| -> PathBuf {
         let path = folder.path().join(name);
@@ -86,7 +86,7 @@ fn files_that_are_no_graphs() {
 fn a_protobuf_of_two_gibibytes_is_refused_before_it_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(MODEL_FILE);
-    // Sparse: it takes no room.
+    // Sparse, so it takes no disk space.
     fs::File::create(&path).and_then(|file| file.set_len(1 << 31)).expect("to write");
     assert!(matches!(refusal(&path), LoadError::TooLarge { bytes: 2_147_483_648, .. }));
 }
@@ -164,7 +164,7 @@ fn an_operator_that_the_runtime_lacks() {
 }
 
 #[test]
-fn a_provider_that_is_absent_is_an_error_and_never_passed_over_in_silence() {
+fn an_absent_provider_is_an_error_and_never_skipped_silently() {
     let folder = exported();
     let mut wanted = Options { providers: vec![Provider::Cuda, Provider::Cpu], ..options() };
     if upcycle_ort::providers(None).is_ok_and(|providers| providers.contains(&Provider::Cuda)) {
@@ -188,7 +188,7 @@ fn another_library_than_the_loaded_one_is_an_error() {
 }
 
 #[test]
-fn every_optimization_level_and_switch_gives_a_model_that_runs() {
+fn a_model_runs_at_every_optimization_level_and_switch() {
     use upcycle_ort::GraphOptimization::{All, Basic, Disable, Extended};
     let folder = exported();
     for graph_optimization in [Disable, Basic, Extended, All] {

@@ -1,4 +1,4 @@
-//! Models from folders of safetensors: the same as from GGUF files, and as `transformers` computes them.
+//! Models from folders of safetensors equal those from GGUF files, and agree with `transformers`.
 
 use std::fs;
 use std::sync::{Arc, LazyLock};
@@ -17,7 +17,7 @@ fn tiny(architecture: &'static str) -> Tiny {
     Tiny { architecture, ..Tiny::default() }
 }
 
-/// Heads that are wider than the width by their number.
+/// Heads whose total width exceeds the model's width.
 fn wide(tiny: &Tiny) -> Tiny {
     Tiny { head: Some(32), ..tiny.clone() }
 }
@@ -31,8 +31,8 @@ fn read(folder: &Folder, name: &str) -> Vec<u8> {
     fs::read(folder.path.join(name)).expect("written")
 }
 
-/// Qwen's tensors are the same in both formats, so that the graphs are, to the byte. llama's queries and keys are permuted,
-/// which changes the order of sums alone; where activations are rounded to eight bits that can flip one.
+/// Qwen's tensors are the same in both formats, so the graphs are equal byte for byte. Llama's queries and keys are permuted, which
+/// changes only the order of sums. With activations of eight bits, that can change one.
 #[test]
 fn both_formats_give_the_same_graph_or_the_same_logits() {
     for weights in Weights::ALL {
@@ -66,9 +66,9 @@ fn shards_are_one_model() {
     }
 }
 
-/// Half precision is half precision: weights that a folder has in `F16` are neither widened nor rounded again.
+/// `F16` weights of a folder are neither widened nor rounded again.
 #[test]
-fn what_a_folder_has_in_half_precision_is_taken_over() {
+fn half_precision_weights_are_copied() {
     let tiny = tiny("qwen2");
     let [kept, widened] =
         [Weights::F16, Weights::F32].map(|weights| tiny.export_folder(GgmlType::F16, false, weights));
@@ -92,7 +92,7 @@ fn logits_are_those_of_transformers() {
     }
 }
 
-/// A model, and the same with a row of weights that overflows.
+/// A model, and the same model with a row of weights that overflows.
 type Shared = LazyLock<[(Folder, Arc<Model>); 2]>;
 
 fn shared(tiny: &Tiny) -> [(Folder, Arc<Model>); 2] {
@@ -111,7 +111,7 @@ fn within(models: &'static Shared, memory: Memory) -> Subject {
         .tolerance(Tolerance::Within(stated))
 }
 
-/// A window that is shorter than the laws' prefix, from the second layer on; and one of all layers.
+/// A window shorter than the laws' prefix, from the second layer on; and a window of all layers.
 static WINDOW: Shared = LazyLock::new(|| shared(&Tiny { window: Some((6, 1)), ..tiny("qwen2") }));
 static MISTRAL: Shared = LazyLock::new(|| shared(&Tiny { window: Some((5, 0)), ..tiny("mistral") }));
 static LLAMA3: Shared = LazyLock::new(|| shared(&Tiny { scaling: Scaling::Llama3, ..tiny("llama") }));

@@ -15,7 +15,7 @@ use upcycle_onnx::schema::{Message, Model as Onnx};
 use upcycle_ort::{Memory, Model, Options, OrtVerifier, Provider};
 pub(crate) use upcycle_testkit::tiny::{Tiny, step, tree, write};
 
-/// On the CPU, unless `UPCYCLE_TEST_ORT_PROVIDER` is `cuda`, as `scripts/check-cuda.sh` has it.
+/// The CPU's provider, unless `UPCYCLE_TEST_ORT_PROVIDER` is `cuda`, as `scripts/check-cuda.sh` sets it.
 pub(crate) fn options() -> Options {
     let providers = match std::env::var("UPCYCLE_TEST_ORT_PROVIDER").as_deref() {
         Ok("cuda") => vec![Provider::Cuda, Provider::Cpu],
@@ -25,7 +25,7 @@ pub(crate) fn options() -> Options {
     Options { intra_threads: 2.try_into().ok(), spinning: false, providers, ..Options::default() }
 }
 
-/// A folder that is deleted when it goes, with a model in it.
+/// A temporary folder with a model.
 pub(crate) struct Folder {
     _parent: TempDir,
     pub(crate) path: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) fn exported(model: &Path, weights: Weights) -> Folder {
     Folder { _parent: parent, path }
 }
 
-/// Overwrites a part of a weight of an exported graph, from its byte `start` on.
+/// Overwrites bytes of a weight of an exported graph, from `start` on.
 pub(crate) fn overwrite(folder: &Folder, weight: &str, start: usize, bytes: &[u8]) {
     let graph = fs::read(folder.path.join(MODEL_FILE)).expect("written");
     let graph = Onnx::decode(&graph[..]).ok().and_then(|model| model.graph).expect("a graph");
@@ -60,7 +60,7 @@ pub(crate) fn load(folder: &Path) -> Arc<Model> {
     Model::load(folder, &options()).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
-/// A verifier in one memory or the other. That of the CPU is the host's, worked with by the same code as a GPU's.
+/// A verifier in one memory or the other. On the CPU, device memory is host memory, used by the same code as a GPU's.
 pub(crate) fn verifier(model: &Arc<Model>, memory: Memory) -> OrtVerifier {
     let verifier = OrtVerifier::with_memory(Arc::clone(model), memory);
     verifier.unwrap_or_else(|error| panic!("{}", chain(&error)))
@@ -72,7 +72,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// A tiny model that is exported as it is written.
+/// A tiny model that can be exported.
 pub(crate) trait Export {
     /// From a GGUF file.
     fn export(&self, weights: Weights) -> Folder;
@@ -94,7 +94,7 @@ impl Export for Tiny {
     }
 }
 
-/// A verifier with less context than its model, so that the end of it can be walked up to.
+/// A verifier with a shorter context than its model, so that tests can reach its end.
 pub(crate) struct Short {
     inner: OrtVerifier,
     limits: Limits,

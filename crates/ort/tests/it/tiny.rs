@@ -10,7 +10,7 @@ use upcycle_testkit::{Subject, Tolerance};
 
 use crate::support::{Export, Folder, Tiny, load, overwrite, verifier};
 
-/// A model, and the same with a row of weights that overflows.
+/// A model, and the same model with a row of weights that overflows.
 struct Models {
     _folders: [Folder; 2],
     sound: Arc<Model>,
@@ -22,7 +22,7 @@ type Shared = LazyLock<Models>;
 fn pair(tiny: &Tiny, weights: Weights) -> Models {
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
     let folders = match weights {
-        // It has no number so large, and the exporter refuses to make it an infinity.
+        // The type cannot hold the value, and the exporter refuses to write an infinity.
         Weights::F16 => [(); 2].map(|()| tiny.export(weights)),
         _ => [tiny, &poisoned].map(|tiny| tiny.export(weights)),
     };
@@ -33,8 +33,7 @@ fn pair(tiny: &Tiny, weights: Weights) -> Models {
     Models { _folders: folders, sound, poisoned }
 }
 
-/// At the tolerance that the backend states, which is far above what these models show: a planted fault moves their logits
-/// by more still.
+/// At the backend's stated tolerance. These models differ by far less, and a planted fault changes their logits by more.
 fn within(models: &'static Shared, memory: Memory) -> Subject {
     let stated = verifier(&models.sound, memory).row_tolerance();
     Subject::new(move || verifier(&models.sound, memory))
@@ -53,7 +52,7 @@ macro_rules! laws {
     )*};
 }
 
-/// The same models with everything in the memory of the provider.
+/// The same models in the provider's memory.
 macro_rules! laws_on_device {
     ($($name:ident: $models:ident;)*) => {$(
         upcycle_testkit::conformance! {
@@ -64,7 +63,7 @@ macro_rules! laws_on_device {
     )*};
 }
 
-/// An output matrix of its own, more query heads to a KV head, a part of the head that does not turn.
+/// A separate output matrix, several query heads per KV head, and a part of the head that is not rotated.
 fn odd() -> Tiny {
     Tiny { width: 96, heads: 6, kv_heads: 2, vocab: 77, rotated: Some(8), untied: true, ..Tiny::default() }
 }

@@ -1,4 +1,4 @@
-//! The rewritten graph that is kept beside the original.
+//! The rewritten graph, saved beside the original.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn runs(folder: &Path) -> Result<(), VerifyError> {
 }
 
 #[test]
-fn it_is_made_once_and_read_again() -> Result<(), VerifyError> {
+fn it_is_written_once_and_read_again() -> Result<(), VerifyError> {
     let folder = copied("genai-llama-int4");
     let before = fs::read_dir(folder.path()).expect("the folder").count();
     runs(folder.path())?;
@@ -38,7 +38,7 @@ fn it_is_made_once_and_read_again() -> Result<(), VerifyError> {
 }
 
 #[test]
-fn a_broken_one_is_made_anew() -> Result<(), VerifyError> {
+fn a_damaged_one_is_written_again() -> Result<(), VerifyError> {
     let folder = copied("optimum-llama");
     runs(folder.path())?;
     let kept = made(folder.path()).remove(0);
@@ -62,7 +62,7 @@ fn another_graph_and_other_settings_have_another_name() -> Result<(), VerifyErro
     assert_eq!(load(folder.path()).max_context(), 80);
     assert_eq!(made(folder.path()).len(), 2);
     let graph = folder.path().join(MODEL_FILE);
-    // A field that nothing reads: the graph is the same, and the file is another.
+    // A field that nothing reads. The graph stays the same, but the file differs.
     let mut bytes = fs::read(&graph).expect("the graph");
     bytes.extend([0x28, 7]);
     fs::write(&graph, bytes).expect("to write");
@@ -71,9 +71,9 @@ fn another_graph_and_other_settings_have_another_name() -> Result<(), VerifyErro
     Ok(())
 }
 
-/// Whoever runs the tests may write anywhere. So the place is taken.
+/// The user of the tests may have every permission, so a folder blocks the file's name.
 #[test]
-fn where_it_cannot_be_kept_it_runs_from_memory_and_finds_its_weights() -> Result<(), VerifyError> {
+fn without_a_place_to_save_it_runs_from_memory_and_finds_its_weights() -> Result<(), VerifyError> {
     for name in ["genai-llama-fp32", "optimum-llama"] {
         let folder = copied(name);
         runs(folder.path())?;

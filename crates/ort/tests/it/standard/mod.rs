@@ -1,4 +1,4 @@
-//! Graphs as Optimum and onnxruntime-genai write them: `tests/fixtures/standard`, and the script there that made them.
+//! Graphs as Optimum and onnxruntime-genai write them, from `tests/fixtures/standard` and the script there.
 
 mod kept;
 mod laws;
@@ -16,8 +16,8 @@ use upcycle_ort::Model;
 
 use crate::support::load;
 
-/// The fixtures that run, and how far their logits may be from each other's in passes of other shapes, and from those that the
-/// original graph gave.
+/// The fixtures that run. The numbers are how far their logits may differ between passes of different shapes, and from the original
+/// graph.
 const TREES: [(&str, f32); 14] = [
     ("genai-llama-cuda-fp16", HALF),
     ("genai-llama-dml-fp16", HALF),
@@ -35,19 +35,19 @@ const TREES: [(&str, f32); 14] = [
     // Its window is cut out in `windowless`.
     ("optimum-mistral-window", FLOAT),
 ];
-/// Seen: 1e-5, 3e-3, and 7e-3 where an activation rounds to the other of two bytes. Logits are up to 8.
+/// Measured: 1e-5, 3e-3, and 7e-3 where an activation rounds the other way. Logits are up to 8.
 const FLOAT: f32 = 5e-5;
 const HALF: f32 = 1e-2;
 const BITS: f32 = 5e-2;
 
-/// The one that scores chains alone.
+/// The fixture that scores only chains.
 const WINDOW: &str = "optimum-mistral-window";
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/standard").join(name)
 }
 
-/// A copy of a fixture, so that what is made of it is made beside the copy.
+/// A copy of a fixture, so that the rewritten graph is saved beside the copy.
 fn copied(name: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for entry in fs::read_dir(fixture(name)).expect("the fixture") {
@@ -57,7 +57,7 @@ fn copied(name: &str) -> TempDir {
     folder
 }
 
-/// A copy with its graph changed.
+/// A copy with a changed graph.
 fn changed(name: &str, change: impl FnOnce(&mut Graph)) -> TempDir {
     let folder = copied(name);
     let path = folder.path().join("model.onnx");
@@ -73,8 +73,8 @@ fn loaded(name: &str) -> (TempDir, Arc<Model>) {
     (folder, model)
 }
 
-/// The model with weights of its last norm so large that products overflow or, since activations that are rounded to bytes are
-/// numbers whatever they were, with a scale of its head that is not a number.
+/// The model with a last norm so large that products overflow. With activations of eight bits, which are always finite, a scale of the
+/// head is NaN instead.
 fn poisoned(name: &str) -> (TempDir, Arc<Model>) {
     const SCALES: &str = "lm_head.MatMul.weight_scales";
     let mut place = None;

@@ -1,4 +1,4 @@
-//! Standard exports that cannot be run: each gives an error that says what was looked for and what was found.
+//! Standard exports that are refused. Each error says what was expected and what was found.
 
 use std::fs;
 
@@ -48,7 +48,7 @@ fn an_export_without_keys_and_values() {
 }
 
 #[test]
-fn an_export_with_logits_of_the_last_row_alone() {
+fn an_export_with_logits_of_only_the_last_row() {
     let error = graph_error(&copied("genai-llama-pruned"));
     assert!(matches!(&error, GraphError::Shape { name, .. } if name == "logits"), "{error}");
     assert!(error.to_string().contains("[any, 1, 48]"), "{error}");
@@ -98,7 +98,7 @@ fn an_export_of_another_type() {
 }
 
 #[test]
-fn a_folder_that_does_not_say_how_long_a_context_may_be() {
+fn a_folder_that_does_not_state_the_longest_context() {
     for (name, file) in [("genai-llama-fp32", "genai_config.json"), ("optimum-llama", "config.json")] {
         let folder = copied(name);
         let path = folder.path().join(file);
@@ -153,7 +153,7 @@ fn a_graph_that_is_cut_short_anywhere() {
 }
 
 #[test]
-fn attention_that_is_not_known() {
+fn an_unknown_attention_operator() {
     let error = rewrite_error("genai-llama-fp32", |graph| {
         let mut nodes = graph.nodes.iter_mut();
         nodes.find(|node| node.operator == "GroupQueryAttention").expect("attention").operator =

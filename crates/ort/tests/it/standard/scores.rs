@@ -1,4 +1,4 @@
-//! What standard exports score, and that it is what the original graphs say.
+//! Standard exports score what the original graphs do.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use upcycle_ort::{Memory, OrtVerifier};
 use super::{FLOAT, TREES, WINDOW, changed, copied, fixture, loaded};
 use crate::support::{load, step, tree, verifier};
 
-/// Tokens, and the logits behind each of them, `[tokens, vocab]`, of the graph before it was rewritten.
+/// Tokens, and the logits after each of them, `[tokens, vocab]`, from the graph before the rewriting.
 fn noted(name: &str) -> (Vec<u32>, Vec<Vec<f32>>) {
     let text = fs::read_to_string(fixture(name).join("expected.json")).expect("the logits");
     let json: Value = serde_json::from_str(&text).expect("JSON");
@@ -32,13 +32,13 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Scores a tree; the logits of all of its rows.
+/// Scores a tree. Returns the logits of all rows.
 fn score(verifier: &mut OrtVerifier, seq: SeqId, tree: &DraftTree) -> Result<Vec<Vec<f32>>, VerifyError> {
     verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut TopK::new(1))?;
     tree.nodes().map(|node| Ok(verifier.logits(Row { input: 0, node: node.index() })?.to_vec())).collect()
 }
 
-/// The logits behind each token, read in passes of `chunk`.
+/// The logits after each token, scored in chunks of `chunk`.
 fn read(verifier: &mut OrtVerifier, tokens: &[u32], chunk: usize) -> Result<Vec<Vec<f32>>, VerifyError> {
     let seq = verifier.open()?;
     let mut all = Vec::new();
@@ -53,7 +53,7 @@ fn read(verifier: &mut OrtVerifier, tokens: &[u32], chunk: usize) -> Result<Vec<
 }
 
 #[test]
-fn logits_are_those_of_the_graph_as_it_was_exported() -> Result<(), VerifyError> {
+fn logits_are_those_of_the_original_graph() -> Result<(), VerifyError> {
     for (name, tolerance) in TREES {
         let (_folder, model) = loaded(name);
         let mut verifier = verifier(&model, Memory::Host);
@@ -68,7 +68,7 @@ fn logits_are_those_of_the_graph_as_it_was_exported() -> Result<(), VerifyError>
     Ok(())
 }
 
-/// Siblings with children of their own, tokens that stand twice, a long branch.
+/// A tree of siblings with children, repeated tokens and a long branch.
 fn bushy() -> DraftTree {
     let mut tree = DraftTree::new();
     tree.restart(11, TreeLimits::UNBOUNDED);
@@ -82,14 +82,14 @@ fn bushy() -> DraftTree {
 }
 
 #[test]
-fn a_row_of_a_tree_is_what_its_path_is_token_by_token() -> Result<(), VerifyError> {
+fn a_row_of_a_tree_equals_its_path_token_by_token() -> Result<(), VerifyError> {
     let tree = bushy();
     for (name, tolerance) in TREES.into_iter().filter(|&(name, _)| name != WINDOW) {
         let (_folder, model) = loaded(name);
         let mut verifier = verifier(&model, Memory::Host);
         let prefix = &noted(name).0;
         let mut worst = 0.0_f32;
-        // With nothing before it, too.
+        // Without a prefix, too.
         for prefix in [&prefix[..], &[]] {
             let seq = verifier.open()?;
             if !prefix.is_empty() {
@@ -119,7 +119,7 @@ fn a_row_of_a_tree_is_what_its_path_is_token_by_token() -> Result<(), VerifyErro
 }
 
 #[test]
-fn a_window_in_plain_operators_leaves_chains_and_says_why() -> Result<(), VerifyError> {
+fn a_window_in_plain_operators_leaves_only_chains_with_a_reason() -> Result<(), VerifyError> {
     let (_folder, model) = loaded(WINDOW);
     let mut verifier = verifier(&model, Memory::Host);
     let reason = verifier.limits().support.reason().expect("no trees").to_owned();
@@ -132,7 +132,7 @@ fn a_window_in_plain_operators_leaves_chains_and_says_why() -> Result<(), Verify
     Ok(())
 }
 
-/// The same graph with an attribute of its attention set.
+/// The same graph with another attribute of its attention.
 fn with_attribute(name: &str, attribute: &Attribute) -> tempfile::TempDir {
     changed(name, |graph| {
         for node in graph.nodes.iter_mut().filter(|node| node.operator == "GroupQueryAttention") {
@@ -143,14 +143,14 @@ fn with_attribute(name: &str, attribute: &Attribute) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_window_of_grouped_attention_leaves_chains_and_says_why() -> Result<(), VerifyError> {
+fn a_window_of_grouped_attention_leaves_only_chains_with_a_reason() -> Result<(), VerifyError> {
     let window =
         Attribute { name: "local_window_size".into(), int: 6, kind: Attribute::INT, ..Attribute::default() };
     let folder = with_attribute("genai-llama-fp32", &window);
     let mut verifier = verifier(&load(folder.path()), Memory::Host);
     let reason = verifier.limits().support.reason().expect("no trees").to_owned();
     assert!(reason.contains("last 6 rows") && reason.contains("GroupQueryAttention"), "{reason}");
-    // It is a window: what is six rows back does not count any more, whatever the passes.
+    // It is a window: the row six back no longer counts, whatever the passes.
     let (tokens, noted) = noted("genai-llama-fp32");
     let rows = [tokens.len(), 1, 7].map(|chunk| read(&mut verifier, &tokens, chunk));
     let [whole, single, chunks] = rows;
@@ -162,11 +162,11 @@ fn a_window_of_grouped_attention_leaves_chains_and_says_why() -> Result<(), Veri
     Ok(())
 }
 
-/// An operator that is kept and fed the mask, and the same written out, are one.
+/// An operator that gets the mask agrees with the same operator written out.
 #[test]
-fn attention_that_is_kept_and_attention_that_is_written_out_agree() -> Result<(), VerifyError> {
+fn a_kept_attention_operator_and_a_written_out_one_agree() -> Result<(), VerifyError> {
     let (_folder, out) = loaded("genai-llama-fp32");
-    // So large that it changes nothing, and not zero, so that the operator is kept.
+    // So large that it changes nothing, but not zero, so that the operator is kept.
     let cap =
         Attribute { name: "softcap".into(), float: 1e6, kind: Attribute::FLOAT, ..Attribute::default() };
     let folder = with_attribute("genai-llama-fp32", &cap);
@@ -197,9 +197,9 @@ fn attention_that_is_kept_and_attention_that_is_written_out_agree() -> Result<()
     Ok(())
 }
 
-/// As for graphs of our own: 16 n + 8 m + 4 n² for a pass and 8 layers kv_heads head for an accepted row.
+/// As for our own graphs: 16 n + 8 m + 4 n² for a pass, and 8 layers kv_heads head for an accepted row.
 #[test]
-fn what_a_step_copies_does_not_grow_with_the_context() -> Result<(), VerifyError> {
+fn copied_bytes_do_not_grow_with_the_context() -> Result<(), VerifyError> {
     for name in ["genai-llama-fp32", "genai-llama-dml-fp16", "optimum-llama"] {
         let (_folder, model) = loaded(name);
         let mut verifier = verifier(&model, Memory::Host);
@@ -222,7 +222,7 @@ fn what_a_step_copies_does_not_grow_with_the_context() -> Result<(), VerifyError
 }
 
 #[test]
-fn the_graph_of_a_folder_is_the_one_that_its_settings_name() {
+fn a_folders_settings_name_its_graph() {
     let folder = copied("genai-llama-int4");
     fs::rename(folder.path().join(MODEL_FILE), folder.path().join("decoder.onnx")).expect("to rename");
     let settings = folder.path().join("genai_config.json");
