@@ -142,8 +142,8 @@ fn main() -> Result<(), Failure> {
     let ours = [
         ("tree", defaults.clone()),
         ("chain", defaults.clone()),
-        ("tree-exact", Options { exact: true, ..defaults.clone() }),
-        ("chain-exact", Options { exact: true, ..defaults.clone() }),
+        ("tree-row-invariant", Options { row_invariant: true, ..defaults.clone() }),
+        ("chain-row-invariant", Options { row_invariant: true, ..defaults.clone() }),
         ("tree-no-flash", Options { flash_attn: FlashAttention::Off, ..defaults.clone() }),
         ("tree-1-thread", Options { threads: 1.try_into().ok(), ..defaults.clone() }),
         ("tree-256-ids", Options { n_seq_max: 256, ..defaults.clone() }),

@@ -1,22 +1,22 @@
-//! The cells of one sequence where trees are scored: an id for what is committed, and one for each leaf of a tree.
+//! The cells of a sequence whose trees are scored: one id carries the committed rows, and each leaf of a tree has an id.
 
 use upcycle_core::tree_masks::LeafPaths;
 use upcycle_core::{DraftTree, NodeId};
 
-use crate::PassError;
 use crate::context::Context;
-use crate::ids::Ids;
+use crate::error::PassError;
+use crate::seq_ids::SeqIds;
 
-/// A sequence's ids.
+/// The ids of a sequence.
 #[derive(Debug)]
 pub(crate) struct Branches {
-    /// Carries what is committed, and nothing else.
+    /// Carries the committed rows and nothing else.
     main: i32,
-    /// Carry a part of what is committed, and nothing else.
+    /// Carry some of the committed rows and nothing else.
     spare: Vec<Leaf>,
-    /// Carry all that is committed, and a path of the tree that waits for a commit.
+    /// Carry the committed rows, and a path of the tree that waits for a commit.
     pending: Vec<Leaf>,
-    /// The same of a tree that is being scored.
+    /// Carry the committed rows, and a path of the tree that is being scored.
     pass: Vec<Leaf>,
 }
 
@@ -24,9 +24,9 @@ pub(crate) struct Branches {
 #[derive(Clone, Debug)]
 struct Leaf {
     id: i32,
-    /// It carries the committed rows below this position.
+    /// It carries the committed rows before this position.
     synced: usize,
-    /// The path of which it carries the rows; empty for a spare one.
+    /// It carries the rows of this path; empty for a spare id.
     path: Vec<NodeId>,
 }
 
@@ -35,98 +35,98 @@ impl Branches {
         Self { main, spare: Vec::new(), pending: Vec::new(), pass: Vec::new() }
     }
 
-    /// Ids that could be given to another sequence.
-    pub(crate) fn spare(&self) -> usize {
+    /// The number of ids that another sequence could have.
+    pub(crate) fn spare_ids(&self) -> usize {
         self.spare.len()
     }
 
-    /// Ids of the tree that waits for a commit.
-    pub(crate) fn waiting(&self) -> usize {
+    /// The number of ids of the tree that waits for a commit.
+    pub(crate) fn pending_ids(&self) -> usize {
         self.pending.len()
     }
 
-    /// Gives one of them up.
-    pub(crate) fn give_up(&mut self, context: &mut Context, ids: &mut Ids) -> Result<bool, PassError> {
+    /// Releases a spare id. False if there is none.
+    pub(crate) fn release_spare(
+        &mut self,
+        context: &mut Context,
+        ids: &mut SeqIds,
+    ) -> Result<bool, PassError> {
         let Some(leaf) = self.spare.pop() else { return Ok(false) };
         context.drop_from(leaf.id, 0)?;
-        ids.give_back(leaf.id);
+        ids.release(leaf.id);
         Ok(true)
     }
 
-    /// Takes an id for each path of a tree behind `committed` rows, and writes the ids of each node to `of_node`. The caller has
-    /// seen to it that there are enough.
-    pub(crate) fn begin(
+    /// Takes an id for each path of a tree after `committed` rows, and writes the ids of each node to `ids_of_node`. There must
+    /// be enough ids.
+    pub(crate) fn begin_pass(
         &mut self,
         context: &mut Context,
-        ids: &mut Ids,
+        ids: &mut SeqIds,
         (tree, paths): (&DraftTree, &LeafPaths),
         committed: usize,
-        of_node: &mut Vec<Vec<i32>>,
+        ids_of_node: &mut Vec<Vec<i32>>,
     ) -> Result<(), PassError> {
-        of_node.resize_with(of_node.len().max(tree.len()), Vec::new);
-        of_node[..tree.len()].iter_mut().for_each(Vec::clear);
-        // Those that carry the most need the least.
+        ids_of_node.resize_with(ids_of_node.len().max(tree.len()), Vec::new);
+        ids_of_node[..tree.len()].iter_mut().for_each(Vec::clear);
+        // The ids that carry most rows come last, and are taken first.
         self.spare.sort_unstable_by_key(|leaf| leaf.synced);
         for path in paths.iter() {
             let mut leaf = match self.spare.pop() {
                 Some(leaf) => leaf,
-                None => Leaf {
-                    id: ids.take().ok_or(PassError::IdsUsedUp { ids: ids.all() })?,
-                    synced: 0,
-                    path: Vec::new(),
-                },
+                None => Leaf { id: ids.take()?, synced: 0, path: Vec::new() },
             };
             context.share(self.main, leaf.id, leaf.synced, committed);
             leaf.synced = committed;
             leaf.path.clear();
             leaf.path.extend_from_slice(path);
             for node in path {
-                of_node[node.index()].push(leaf.id);
+                ids_of_node[node.index()].push(leaf.id);
             }
             self.pass.push(leaf);
         }
         Ok(())
     }
 
-    /// The pass failed: its rows go.
-    pub(crate) fn abandon(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
-        retire(context, &mut self.pass, &mut self.spare, committed, 0)
+    /// Frees the rows of a pass that failed.
+    pub(crate) fn discard_pass(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
+        drop_rows(context, &mut self.pass, &mut self.spare, committed)
     }
 
-    /// Of the pass, which succeeded, the first `rows` rows behind `committed` others stand above the tree: they are kept.
-    pub(crate) fn keep(&mut self, context: &mut Context, committed: usize, rows: usize) {
+    /// Commits the first `rows` rows of a pass that succeeded. They precede the tree and follow `committed` rows.
+    pub(crate) fn commit_prefix(&mut self, context: &mut Context, committed: usize, rows: usize) {
         if let Some(leaf) = self.pass.first() {
             context.share(leaf.id, self.main, committed, committed + rows);
         }
         self.pass.iter_mut().for_each(|leaf| leaf.synced = committed + rows);
     }
 
-    /// The pass succeeded: its rows wait for a commit, and those that waited go.
-    pub(crate) fn succeed(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
+    /// Makes the rows of a pass that succeeded the pending ones, and frees those that were pending.
+    pub(crate) fn finish_pass(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
         self.drop_pending(context, committed)?;
         std::mem::swap(&mut self.pending, &mut self.pass);
         Ok(())
     }
 
-    /// The rows that wait for a commit go.
+    /// Frees the rows that wait for a commit.
     pub(crate) fn drop_pending(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
-        retire(context, &mut self.pending, &mut self.spare, committed, 0)
+        drop_rows(context, &mut self.pending, &mut self.spare, committed)
     }
 
-    /// Keeps the rows of `path`, which has been checked, behind `committed` others.
+    /// Appends the pending rows of `path` to `committed` rows.
     pub(crate) fn commit(
         &mut self,
         context: &mut Context,
         path: &[NodeId],
         committed: usize,
     ) -> Result<(), PassError> {
-        let whole = self.pending.iter().find(|leaf| shared(&leaf.path, path) == path.len());
+        let whole = self.pending.iter().find(|leaf| common_prefix(&leaf.path, path) == path.len());
         if let Some(leaf) = whole {
             context.share(leaf.id, self.main, committed, committed + path.len());
         }
-        // A leaf keeps what it has of the path, so that the next pass need not give it again.
+        // A leaf keeps its rows of the path, so that the next pass need not share them again.
         while let Some(mut leaf) = self.pending.pop() {
-            let kept = shared(&leaf.path, path);
+            let kept = common_prefix(&leaf.path, path);
             if kept < leaf.path.len() {
                 context.drop_from(leaf.id, committed + kept)?;
             }
@@ -137,7 +137,7 @@ impl Branches {
         Ok(())
     }
 
-    /// Forgets what is committed from `len` on, and what waits.
+    /// Frees the committed rows from `len` on, and those that wait for a commit.
     pub(crate) fn truncate(
         &mut self,
         context: &mut Context,
@@ -154,35 +154,34 @@ impl Branches {
     }
 
     /// Frees all cells and ids.
-    pub(crate) fn close(mut self, context: &mut Context, ids: &mut Ids) -> Result<(), PassError> {
+    pub(crate) fn close(mut self, context: &mut Context, ids: &mut SeqIds) -> Result<(), PassError> {
         context.drop_from(self.main, 0)?;
-        ids.give_back(self.main);
+        ids.release(self.main);
         for leaf in self.spare.drain(..).chain(self.pending.drain(..)).chain(self.pass.drain(..)) {
             context.drop_from(leaf.id, 0)?;
-            ids.give_back(leaf.id);
+            ids.release(leaf.id);
         }
         Ok(())
     }
 }
 
-/// Takes the rows from `committed + kept` on from `leaves`, which become spare.
-fn retire(
+/// Takes all rows after `committed` ones from `leaves`, which become spare.
+fn drop_rows(
     context: &mut Context,
     leaves: &mut Vec<Leaf>,
     spare: &mut Vec<Leaf>,
     committed: usize,
-    kept: usize,
 ) -> Result<(), PassError> {
     while let Some(mut leaf) = leaves.pop() {
-        context.drop_from(leaf.id, committed + kept)?;
-        leaf.synced = committed + kept;
+        context.drop_from(leaf.id, committed)?;
+        leaf.synced = committed;
         leaf.path.clear();
         spare.push(leaf);
     }
     Ok(())
 }
 
-/// Nodes that two paths from the root share.
-fn shared(a: &[NodeId], b: &[NodeId]) -> usize {
+/// The number of nodes that two paths from the root share.
+fn common_prefix(a: &[NodeId], b: &[NodeId]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

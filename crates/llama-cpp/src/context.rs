@@ -1,4 +1,4 @@
-//! One llama.cpp context: a batch to fill, a pass over it, and the bits of its cells.
+//! A llama.cpp context: its batch, passes over it, and which sequence ids its cells carry.
 
 use std::sync::Arc;
 
@@ -6,16 +6,17 @@ use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use upcycle_core::TokenId;
 
+use crate::error::PassError;
 use crate::native::{OwnedContext, listen};
-use crate::{Model, PassError};
 
 /// A context and its batch.
 ///
-/// llama.cpp stops the process on an empty batch, on one of more rows than `n_batch` and on a sequence id out of range. The
-/// first two are refused here, and ids come from [`Ids`](crate::ids::Ids) alone.
+/// llama.cpp aborts the process on an empty batch, on a batch of more than `n_batch` rows, and on a sequence id out of range.
+/// This type refuses the first two; ids come from [`SeqIds`](crate::seq_ids::SeqIds) alone.
 #[derive(Debug)]
 pub(crate) struct Context {
     inner: OwnedContext,
@@ -23,47 +24,42 @@ pub(crate) struct Context {
     rows: usize,
     wanted: usize,
     max_rows: usize,
-    /// An id that no sequence has, for a row that makes a pass one of two rows.
-    beside: Option<i32>,
+    /// An id that no sequence has, for a second row beside a single one.
+    padding_id: Option<i32>,
 }
 
 impl Context {
-    /// A context whose batch has rows of up to `ids` ids. With `beside`, an id that nobody has, no pass has a single row, nor a
-    /// single one whose logits are wanted.
+    /// A context whose rows can have up to `ids` ids. With `padding_id`, no pass has a single row, or a single row of logits.
     ///
     /// # Errors
-    /// What llama.cpp says.
+    /// The reason that llama.cpp logs.
     pub(crate) fn new(
-        model: Arc<Model>,
+        model: Arc<LlamaModel>,
         backend: &LlamaBackend,
         params: LlamaContextParams,
         ids: u16,
-        beside: Option<i32>,
+        padding_id: Option<i32>,
     ) -> Result<Self, String> {
         let (made, reason) = listen(|| OwnedContext::new(model, backend, params));
         let inner = made.map_err(|_| reason)?;
         let n_batch = inner.n_batch() as usize;
         let batch = LlamaBatch::new(n_batch, i32::from(ids));
-        let max_rows = n_batch.saturating_sub(beside.iter().len());
-        Ok(Self { inner, batch, rows: 0, wanted: 0, max_rows, beside })
+        let max_rows = n_batch.saturating_sub(padding_id.iter().len());
+        Ok(Self { inner, batch, rows: 0, wanted: 0, max_rows, padding_id })
     }
 
     pub(crate) fn inner(&mut self) -> &mut OwnedContext {
         &mut self.inner
     }
 
-    pub(crate) fn model(&self) -> &Arc<Model> {
-        self.inner.model()
-    }
-
-    /// Rows of a pass at most.
+    /// The most rows of a pass.
     pub(crate) fn max_rows(&self) -> usize {
         self.max_rows
     }
 
     /// Cells of the cache.
     pub(crate) fn cells(&self) -> usize {
-        (self.inner.n_ctx() as usize).saturating_sub(self.beside.iter().len())
+        (self.inner.n_ctx() as usize).saturating_sub(self.padding_id.iter().len())
     }
 
     /// Empties the batch.
@@ -77,8 +73,8 @@ impl Context {
         self.rows
     }
 
-    /// Scores what is in the batch, of which no logits are wanted, if `rows` more do not fit.
-    pub(crate) fn make_room(&mut self, rows: usize) -> Result<(), PassError> {
+    /// Scores the batch and empties it, if `rows` more rows do not fit. No row in it may want logits.
+    pub(crate) fn flush_unless_fits(&mut self, rows: usize) -> Result<(), PassError> {
         if self.rows + rows > self.max_rows {
             self.decode()?;
             self.clear();
@@ -86,40 +82,40 @@ impl Context {
         Ok(())
     }
 
-    /// Adds a row to the batch; `wanted` is whether its logits are.
+    /// Adds a row to the batch. `wants_logits` is whether its logits will be read.
     pub(crate) fn push(
         &mut self,
         token: TokenId,
         position: usize,
         ids: &[i32],
-        wanted: bool,
+        wants_logits: bool,
     ) -> Result<(), PassError> {
         let refused = |reason: &str| PassError::Decode { code: -1, reason: reason.to_owned() };
         let (Ok(token), Ok(position)) = (i32::try_from(token), i32::try_from(position)) else {
-            return Err(refused("a token or position beyond 31 bits"));
+            return Err(refused("a token or position does not fit in 31 bits"));
         };
-        let added = self.batch.add(LlamaToken(token), position, ids, wanted);
-        added.map_err(|_| refused("more rows than a batch holds"))?;
+        let added = self.batch.add(LlamaToken(token), position, ids, wants_logits);
+        added.map_err(|_| refused("the batch is full"))?;
         self.rows += 1;
-        self.wanted += usize::from(wanted);
+        self.wanted += usize::from(wants_logits);
         Ok(())
     }
 
     /// Scores the batch.
     ///
     /// # Errors
-    /// [`PassError::Decode`]; rows may have been added to the cache all the same.
+    /// [`PassError::Decode`]. Rows may be in the cache all the same.
     pub(crate) fn decode(&mut self) -> Result<(), PassError> {
         if self.rows == 0 {
             return Ok(());
         }
-        let beside = self.beside.filter(|_| self.rows == 1 || self.wanted == 1);
-        if let Some(id) = beside {
+        let padding_id = self.padding_id.filter(|_| self.rows == 1 || self.wanted == 1);
+        if let Some(id) = padding_id {
             self.push(0, 0, &[id], true)?;
         }
         let Self { inner, batch, .. } = self;
         let (result, reason) = listen(|| inner.decode(batch));
-        if let Some(id) = beside {
+        if let Some(id) = padding_id {
             self.drop_from(id, 0)?;
         }
         result.map_err(|error| {
@@ -132,33 +128,33 @@ impl Context {
         })
     }
 
-    /// The logits of a row of the last batch that wanted them, `[vocab]`.
+    /// The logits, `[vocab]`, of a row of the last batch that wants them.
     pub(crate) fn logits(&self, row: usize) -> &[f32] {
         self.inner.get_logits_ith(i32::try_from(row).unwrap_or(i32::MAX))
     }
 
-    /// Gives the cells of `from` at positions `start..end` to `to` as well.
+    /// Adds id `to` to the cells of id `from` at positions `start..end`.
     pub(crate) fn share(&mut self, from: i32, to: i32, start: usize, end: usize) {
         if start < end {
             let (start, end) = (position(start), position(end));
-            // It fails on positions beyond 31 bits alone.
+            // Fails only for positions that do not fit in 31 bits.
             let _ = self.inner.kv_cache_seq_cp(from, to, start, end);
         }
     }
 
-    /// Takes the cells at `start` and behind from `id`.
+    /// Removes `id` from its cells at position `start` and later. A cell without ids is free.
     ///
     /// # Errors
-    /// [`PassError::Decode`] for a model that cannot give up a part; nothing has changed then.
+    /// [`PassError::Decode`] for a model that cannot be rolled back in part. Nothing has changed then.
     pub(crate) fn drop_from(&mut self, id: i32, start: usize) -> Result<(), PassError> {
         self.inner.kv_cache_seq_rm(id, position(start), None).map_err(|error| PassError::Decode {
             code: 0,
-            reason: format!("the cache gives up no part of a sequence: {error}"),
+            reason: format!("the cache cannot drop a part of a sequence: {error}"),
         })
     }
 }
 
-/// A position as llama.cpp takes it. Contexts are far shorter than 31 bits.
+/// A position as llama.cpp's type. Contexts are far shorter than 2^31.
 fn position(at: usize) -> Option<u32> {
     Some(u32::try_from(at).unwrap_or(i32::MAX as u32))
 }

@@ -1,34 +1,50 @@
-//! A model's file, or files, before llama.cpp sees them.
+//! Opening a model's file or files: by our reader first, then by llama.cpp.
 
 use std::path::Path;
 
+use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use upcycle_checkpoint::gguf::{GgufError, Parts};
 
-use crate::native::library;
-use crate::{LoadError, vocabulary};
+use crate::error::LoadError;
+use crate::native::{Library, library, listen};
 
-/// The headers of a model that is whole, or whose first part is given.
+/// Reads the headers of a model, given its file or its first part.
 ///
 /// # Errors
 /// [`LoadError::MissingPart`], [`LoadError::Gguf`].
 pub(crate) fn open(path: &Path) -> Result<Parts, LoadError> {
     Parts::open(path).map_err(|error| match error {
         GgufError::Part { path: part, count, source } if matches!(*source, GgufError::Open { .. }) => {
-            let (path, reason) = (path.to_owned(), reason(path));
-            LoadError::MissingPart { path, part, count, reason }
+            LoadError::MissingPart { path: path.to_owned(), part, count, reason: reason(path) }
         }
         source => LoadError::Gguf { path: path.to_owned(), source },
     })
 }
 
-/// What llama.cpp says to a model of which a part is missing.
+/// llama.cpp's reason to refuse a model with a missing part.
 fn reason(path: &Path) -> String {
     let params = LlamaModelParams::default().with_vocab_only(true);
-    let loaded = library().and_then(|library| vocabulary::load(library, path, &params));
+    let loaded = library().and_then(|library| load(library, path, &params));
     match loaded {
         Err(LoadError::Model { reason, .. }) => reason,
         Err(error) => error.to_string(),
-        Ok(_) => "it found the part a moment later".to_owned(),
+        Ok(_) => "llama.cpp found the part a moment later".to_owned(),
     }
+}
+
+/// Loads a file that [`open`] has accepted.
+///
+/// # Errors
+/// [`LoadError::Path`], [`LoadError::Model`].
+pub(crate) fn load(
+    library: &Library,
+    path: &Path,
+    params: &LlamaModelParams,
+) -> Result<LlamaModel, LoadError> {
+    if path.to_str().is_none_or(|path| path.contains('\0')) {
+        return Err(LoadError::Path { path: path.to_owned() });
+    }
+    let (loaded, reason) = listen(|| LlamaModel::load_from_file(&library.backend, path, params));
+    loaded.map_err(|_| LoadError::Model { path: path.to_owned(), reason })
 }

@@ -1,7 +1,7 @@
 //! The llama.cpp backend of Upcycle: draft trees on every architecture, quantization and device that llama.cpp runs.
 //!
-//! [`Model::load`] opens a GGUF file, a [`LlamaVerifier`] on top scores trees. llama.cpp is built from source with this crate
-//! (cmake, a C++ compiler and libclang are needed) and linked into the program.
+//! [`Model::load`] opens a GGUF file, and a [`LlamaVerifier`] scores trees with it. This crate builds llama.cpp from source and
+//! links it into the program, which needs cmake, a C++ compiler and libclang.
 //!
 //! ```no_run
 //! use upcycle_core::{Decoder, NullDrafter, Request};
@@ -16,39 +16,39 @@
 //! ```
 //!
 //! # How a tree is scored
-//! llama.cpp keeps one cache of cells for all sequences, and a cell may belong to many: sequence ids are bits. Each leaf of a
-//! tree gets an id, a node carries the ids of all leaves below it, and a row attends to the cells that share an id with it and
-//! do not stand behind it: its ancestors and the prefix. One `decode` scores the tree; a commit gives the accepted rows to the
-//! sequence's own id and takes the leaves' ids from all others. No key or value is copied.
+//! llama.cpp keeps one cache of cells for all sequences. A cell can belong to many sequences: their ids are bits. Each leaf of a
+//! tree gets an id, and a node carries the ids of all leaves below it. A row attends to the cells that share an id with it and
+//! are at or before its position: its ancestors and the prefix. So one `decode` scores the tree. A commit adds the sequence's own
+//! id to the accepted rows and removes the leaves' ids from all others. No key or value is copied.
 //!
-//! The leaves' ids keep what is committed from step to step, so that a step writes bits for the new rows alone, not for the
-//! whole prefix once for each leaf.
+//! The leaves' ids keep the committed rows from step to step. A step therefore writes ids only for its new rows, not for the
+//! whole prefix once per leaf.
 //!
 //! # Limits
-//! llama.cpp has a fixed number of sequence ids ([`Options::n_seq_max`], 64 unless set, at most 256): a quarter of them are for
+//! llama.cpp has a fixed number of sequence ids ([`Options::n_seq_max`], by default 64, at most 256). A quarter of them are for
 //! open sequences, the others for the leaves of a pass. All sequences share the cells of the context (`n_ctx`). Models whose
 //! state cannot be rolled back in part are verified without drafts: see [`Model::support`].
 //!
 //! # Exactness
-//! llama.cpp's products round by the number of rows, so that a row rounds differently beside others:
-//! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most, and texts are held to the
-//! margin rule.
-//! With [`Options::exact`] a row has the bits of plain decoding instead.
+//! llama.cpp chooses its kernels by the number of rows, so a row rounds differently beside others.
+//! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most. With
+//! [`Options::row_invariant`] a row is bit for bit that of plain decoding.
 
+mod batch_order;
 mod branches;
+mod cells;
 mod context;
 mod error;
-mod exact;
 mod file;
-mod ids;
+mod header;
 mod model;
 mod native;
 mod options;
-mod order;
 mod replay;
-mod room;
+mod reserve;
 mod rounding;
-mod sequence;
+mod row_invariance;
+mod seq_ids;
 mod support;
 mod verifier;
 mod vocabulary;

@@ -1,56 +1,56 @@
-//! The settings of the backend, under llama.cpp's own names.
+//! The options of the backend, under llama.cpp's own names.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 /// How a model is loaded and run: the table `[backend.llama-cpp]` of a configuration file.
 ///
-/// llama.cpp's `tensor_split` is missing, because the binding has no way to set it: weights are spread over GPUs by their
-/// free memory.
+/// llama.cpp's `tensor_split` is missing because the binding cannot set it. Several GPUs share the weights by their free memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Layers on the GPU; as many as fit if none. More than 0 needs a build for a GPU.
+    /// Layers on the GPU; as many as fit if none. Any number above 0 needs a build for a GPU.
     pub n_gpu_layers: Option<u32>,
-    /// The GPU that holds what is not split.
+    /// The GPU for everything that is not split.
     pub main_gpu: u32,
-    /// How the model is spread over several GPUs.
+    /// How several GPUs share the model.
     pub split_mode: SplitMode,
-    /// Threads of a pass with one row; one for each core that the process may use if none.
+    /// Threads of a pass of one row; if none, one for each core that the process may use.
     pub threads: Option<NonZeroUsize>,
-    /// Threads of a pass with more rows; as `threads` if none.
+    /// Threads of a pass of more rows; `threads` if none.
     pub threads_batch: Option<NonZeroUsize>,
-    /// Whether attention is computed in one fused step.
+    /// Whether attention is computed by one fused kernel.
     pub flash_attn: FlashAttention,
-    /// Whether every row has the bits that it has in plain decoding with this option, so that texts are equal and not only
-    /// within rounding. It takes flash attention, values cached as `bf16` unless they or the keys are `q8_0`, weights as they are
-    /// in the file, and one open sequence at a time; where accepted rows lie out of order they are scored again, and a model with matrices in
-    /// 16 or 32 bits scores a second row beside each single one. Loading checks that it holds.
-    pub exact: bool,
+    /// Whether every row is bit for bit that of plain decoding with this option, so that texts are equal, not only up to
+    /// rounding. Loading a verifier checks that it holds. Its cost:
+    /// - flash attention, weights that are not repacked, and only one open sequence;
+    /// - values cached as `bf16`, unless keys or values are `q8_0`;
+    /// - accepted rows whose cells are out of order are scored again;
+    /// - models with matrices of 16 or 32 bits score a second row beside each single one.
+    pub row_invariant: bool,
     /// The type of cached keys.
     pub cache_type_k: CacheType,
     /// The type of cached values; a quantized one needs flash attention.
     pub cache_type_v: CacheType,
-    /// Whether the file is mapped into memory.
+    /// Whether the file is memory-mapped.
     pub mmap: bool,
     /// Whether the weights are locked in memory.
     pub mlock: bool,
-    /// Cells of the cache: the longest context, and what all open sequences share. The model's own context, at most 8192, if
-    /// none.
+    /// Cells of the cache. All open sequences share them, and none can be longer. If none, the model's context, at most 8192.
     pub n_ctx: Option<NonZeroU32>,
-    /// Rows of a pass at most.
+    /// The most rows of a pass.
     pub n_batch: NonZeroU32,
-    /// Rows that the engine computes at once; at most `n_batch`.
+    /// The rows that llama.cpp computes at once; at most `n_batch`.
     pub n_ubatch: NonZeroU32,
-    /// Sequence ids, 4 to 256: a quarter for open sequences, the others for leaves of trees. Each makes every pass a little
-    /// dearer.
+    /// Sequence ids, 4 to 256: a quarter for open sequences, the others for leaves of trees. Each one costs a little time in
+    /// every pass.
     pub n_seq_max: u16,
-    /// How positions are scaled; as the file says if none.
+    /// How positions are scaled; as the file states if none.
     pub rope_scaling: Option<RopeScaling>,
     /// The base of the rotation's frequencies; the file's if none.
     pub rope_freq_base: Option<f32>,
     /// The factor of the rotation's frequencies; the file's if none.
     pub rope_freq_scale: Option<f32>,
-    /// An adapter that is applied to the weights. One, because the binding replaces one by the next.
+    /// An adapter for the weights. Only one, because the binding replaces the previous one.
     pub lora: Option<Lora>,
 }
 
@@ -63,7 +63,7 @@ impl Default for Options {
             threads: None,
             threads_batch: None,
             flash_attn: FlashAttention::Auto,
-            exact: false,
+            row_invariant: false,
             cache_type_k: CacheType::F16,
             cache_type_v: CacheType::F16,
             mmap: true,
@@ -87,27 +87,27 @@ const DEFAULT_ROWS: NonZeroU32 = NonZeroU32::new(512).unwrap();
 pub struct Lora {
     /// The GGUF file.
     pub path: PathBuf,
-    /// By how much its effect is multiplied.
+    /// The factor for its effect.
     pub scale: f32,
 }
 
-/// How a model is spread over several GPUs.
+/// How several GPUs share a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SplitMode {
-    /// Not at all: one GPU.
+    /// One GPU holds all of it.
     None,
-    /// Layers and their cache.
+    /// By layers, with their cache.
     Layer,
-    /// Rows of matrices too, where the device can.
+    /// By rows of matrices too, if the device supports it.
     Row,
 }
 
-/// Whether attention is computed in one fused step.
+/// Whether attention is computed by one fused kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlashAttention {
-    /// Where the device can.
+    /// If the device supports it.
     Auto,
     /// Always.
     On,
@@ -119,21 +119,21 @@ pub enum FlashAttention {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheType {
-    /// 4 bytes a number.
+    /// 4 bytes per element.
     F32,
-    /// 2 bytes a number.
+    /// 2 bytes per element.
     F16,
-    /// 34 bytes for 32 numbers.
+    /// 34 bytes per 32 elements.
     Q8_0,
 }
 
 impl CacheType {
-    /// Bytes of `numbers` numbers.
-    pub(crate) fn bytes(self, numbers: u64) -> u64 {
+    /// The size of `elements` elements.
+    pub(crate) fn bytes(self, elements: u64) -> u64 {
         match self {
-            CacheType::F32 => numbers.saturating_mul(4),
-            CacheType::F16 => numbers.saturating_mul(2),
-            CacheType::Q8_0 => numbers.div_ceil(32).saturating_mul(34),
+            CacheType::F32 => elements.saturating_mul(4),
+            CacheType::F16 => elements.saturating_mul(2),
+            CacheType::Q8_0 => elements.div_ceil(32).saturating_mul(34),
         }
     }
 }
@@ -144,7 +144,7 @@ impl CacheType {
 pub enum RopeScaling {
     /// Not at all.
     None,
-    /// All frequencies alike.
+    /// All frequencies by the same factor.
     Linear,
     /// YaRN.
     Yarn,

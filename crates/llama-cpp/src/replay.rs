@@ -1,19 +1,19 @@
-//! The state of one sequence where it cannot be rolled back in part: the cache is a memo of a list of tokens, and is filled anew
-//! when it is of other ones.
+//! A sequence whose state cannot be rolled back in part. Its cache is filled again whenever it does not hold the committed
+//! tokens.
 
 use upcycle_core::TokenId;
 
-use crate::PassError;
 use crate::context::Context;
+use crate::error::PassError;
 
-/// A sequence's id and tokens.
+/// The id and the tokens of a sequence.
 #[derive(Debug)]
 pub(crate) struct Replay {
     id: i32,
     committed: Vec<TokenId>,
-    /// Tokens that are scored and wait for a commit.
+    /// The tokens that wait for a commit.
     pending: Vec<TokenId>,
-    /// The tokens in the cache are the first so many of `committed` and then `pending`; none if they are others.
+    /// The cache holds this many tokens of `committed` followed by `pending`; none if it holds others.
     cached: Option<usize>,
 }
 
@@ -26,14 +26,9 @@ impl Replay {
         self.id
     }
 
-    /// Whether the cache has to be filled anew before a pass.
-    fn stale(&self) -> bool {
-        self.cached != Some(self.committed.len())
-    }
-
-    /// Makes the cache hold exactly what is committed. What waits for a commit stays as a list.
+    /// Makes the cache hold exactly the committed tokens. The pending tokens stay in their list.
     pub(crate) fn refresh(&mut self, context: &mut Context) -> Result<(), PassError> {
-        if !self.stale() {
+        if self.cached == Some(self.committed.len()) {
             return Ok(());
         }
         self.cached = None;
@@ -50,19 +45,19 @@ impl Replay {
         Ok(())
     }
 
-    /// A pass is about to add rows to the cache, or has failed: what it holds is not known.
-    pub(crate) fn unknown(&mut self) {
+    /// Marks the content of the cache as unknown: a pass is about to add rows, or has failed.
+    pub(crate) fn invalidate(&mut self) {
         self.cached = None;
     }
 
-    /// The pass succeeded: its tokens wait for a commit.
-    pub(crate) fn succeed(&mut self, tokens: &[TokenId]) {
+    /// Makes the tokens of a pass that succeeded the pending ones.
+    pub(crate) fn finish_pass(&mut self, tokens: &[TokenId]) {
         self.pending.clear();
         self.pending.extend_from_slice(tokens);
         self.cached = Some(self.committed.len() + tokens.len());
     }
 
-    /// Keeps the first `len` of the tokens that wait.
+    /// Commits the first `len` pending tokens.
     pub(crate) fn commit(&mut self, len: usize) {
         self.committed.extend(self.pending.drain(..).take(len));
     }

@@ -1,15 +1,15 @@
-//! How far a logit moves with the rows beside it.
+//! How much a logit depends on the other rows of its pass.
 
 use upcycle_checkpoint::gguf::{GgmlType, Parts};
 
-/// What the matrices of a model are stored as: the coarsest type decides.
+/// The coarsest type among the matrices of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rounding {
-    /// All in `f32`.
+    /// All are `f32`.
     Float,
-    /// Some in 16 bits.
+    /// Some have 16 bits.
     Half,
-    /// Some in fewer.
+    /// Some have fewer bits.
     Quantized,
 }
 
@@ -24,10 +24,10 @@ impl Rounding {
         each.max().unwrap_or(Rounding::Float)
     }
 
-    /// The most that a logit may move.
+    /// The most that a logit may differ from plain decoding.
     ///
-    /// Seen on a model with 135 M weights on AVX-512 with VNNI, in passes of 2 to 81 rows and after commits: 2.4 with quantized
-    /// weights, where one activation that rounds the other way moves all that follows, 0.07 in 16 bits and 0.02 in `f32`.
+    /// Measured on a model of 135 M weights with AVX-512 VNNI, in passes of 2 to 81 rows and after commits: 2.4 with quantized
+    /// weights, where one activation that rounds the other way changes all that follows; 0.07 with 16 bits; 0.02 with `f32`.
     pub(crate) fn row_tolerance(self) -> f32 {
         match self {
             Rounding::Float => 0.05,
@@ -37,8 +37,8 @@ impl Rounding {
     }
 }
 
-/// Whether some matrix is stored as numbers, of which llama.cpp has other kernels for one row than for two and more.
-pub(crate) fn float_products(parts: &Parts) -> bool {
+/// Whether some matrix is of a float type. For those, llama.cpp has other kernels for one row than for more.
+pub(crate) fn has_float_matrices(parts: &Parts) -> bool {
     let mut matrices = parts.tensors().filter(|tensor| tensor.shape.len() > 1);
     matrices.any(|tensor| matches!(tensor.dtype, GgmlType::F32 | GgmlType::F16 | GgmlType::Bf16))
 }

@@ -1,31 +1,31 @@
-//! Which trees a model can be verified with, from what its file says.
+//! Which trees can be verified with a model, according to its file.
 
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::Support;
 
-/// How a model remembers a text, which decides on what can be taken back of it.
+/// How a model remembers a text. This decides what can be rolled back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelKind {
-    /// Keys and values of every position: any tree, and any rollback.
+    /// By keys and values of every position. Any tree and any rollback is possible.
     Attention,
-    /// Some layers see a window of the last positions alone, and llama.cpp reuses the cells behind it.
+    /// Some layers see only a window of the last positions, and llama.cpp reuses the cells before it.
     SlidingWindow,
-    /// A state that each token overwrites.
+    /// By a state that each token overwrites.
     Recurrent,
-    /// Some layers attend, others have a state.
+    /// Some layers attend to keys and values, others have a state.
     Hybrid,
-    /// It does not predict the next token of a text.
+    /// The model does not predict the next token of a text.
     NotGenerative {
         /// What it does instead.
         what: &'static str,
     },
 }
 
-/// Architectures of llama.cpp 0.6 with a state alone.
+/// Architectures of llama.cpp 0.6 with only a state.
 const RECURRENT: &[&str] = &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"];
 
-/// Those with layers of both kinds.
+/// Architectures with layers of both kinds.
 const HYBRID: &[&str] = &[
     "jamba",
     "falcon-h1",
@@ -47,7 +47,7 @@ const HYBRID: &[&str] = &[
     "minimax-01",
 ];
 
-/// Those with a window, unless their file says that it is 0.
+/// Architectures with a sliding window, unless their file states that it is 0.
 const SLIDING: &[&str] = &[
     "afmoe",
     "cohere2",
@@ -74,7 +74,7 @@ const SLIDING: &[&str] = &[
     "step35",
 ];
 
-/// Those whose files may name a window that llama.cpp does not apply.
+/// Architectures whose files may state a window that llama.cpp does not apply.
 const WINDOW_IGNORED: &[&str] = &[
     "llama",
     "mistral3",
@@ -88,7 +88,7 @@ const WINDOW_IGNORED: &[&str] = &[
     "starcoder2",
 ];
 
-/// Those that are no decoders of text.
+/// Architectures that do not continue texts.
 const NOT_GENERATIVE: &[(&[&str], &str)] = &[
     (&["t5", "t5encoder"], "encodes a text before it answers"),
     (&["dream", "llada", "llada-moe", "rnd1"], "fills in a text in no fixed order (diffusion)"),
@@ -113,7 +113,7 @@ const NOT_GENERATIVE: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// How the model of this file remembers a text.
+/// How the model in this file remembers a text.
 ///
 /// ```
 /// use upcycle_checkpoint::gguf::{Gguf, write::GgufWriter};
@@ -140,10 +140,9 @@ pub fn kind_of(gguf: &Gguf) -> ModelKind {
         return ModelKind::Hybrid;
     }
     let key = format!("{architecture}.attention.sliding_window");
-    // A key of another type, such as a list, still says that there are windows.
+    // A value of another type, such as a list, means that there are windows too.
     let window = gguf.get(&key).map(|value| value.as_integer() != Some(0));
     match window {
-        // An architecture of a newer llama.cpp: where its file names a window, there is one.
         None => {
             if is(SLIDING) {
                 ModelKind::SlidingWindow
@@ -151,20 +150,21 @@ pub fn kind_of(gguf: &Gguf) -> ModelKind {
                 ModelKind::Attention
             }
         }
+        // Architectures that are not listed here count as well.
         Some(true) if !is(WINDOW_IGNORED) => ModelKind::SlidingWindow,
         Some(_) => ModelKind::Attention,
     }
 }
 
 impl ModelKind {
-    /// The trees that can be verified.
+    /// Which trees can be verified.
     #[must_use]
     pub fn support(&self) -> Support {
         let plain = |reason: &str| Support::Plain { reason: reason.to_owned() };
         match self {
             ModelKind::Attention => Support::Tree,
             ModelKind::SlidingWindow => plain(
-                "its layers with a sliding window give up cells that a rollback would need, in this version of llama.cpp",
+                "its layers with a sliding window reuse cells that a rollback would need, in this version of llama.cpp",
             ),
             ModelKind::Recurrent => {
                 plain("its state is overwritten by each token, and cannot be rolled back in part")

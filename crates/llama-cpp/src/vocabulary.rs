@@ -1,4 +1,4 @@
-//! llama.cpp's own tokenizer, for vocabularies of every kind that it knows.
+//! llama.cpp's own tokenizer, which knows more kinds of vocabulary than ours.
 
 use std::fmt;
 use std::path::Path;
@@ -8,8 +8,9 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use upcycle_core::TokenId;
 
-use crate::native::{library, listen};
-use crate::{LoadError, file};
+use crate::error::LoadError;
+use crate::file;
+use crate::native::library;
 
 /// The vocabulary of a GGUF file, without its weights.
 pub struct Vocabulary {
@@ -19,31 +20,31 @@ pub struct Vocabulary {
 /// A token of a [`Vocabulary`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// As the vocabulary writes it.
+    /// The token as the vocabulary spells it.
     pub name: String,
-    /// What it contributes to the text: nothing for a control token.
+    /// The bytes that it adds to a text; none for a control token.
     pub bytes: Vec<u8>,
 }
 
 impl Vocabulary {
-    /// Reads the vocabulary of a GGUF file, or of the first part of a model in several.
+    /// Reads the vocabulary of a GGUF file. For a model in several files, `path` is the first part.
     ///
     /// # Errors
     /// [`LoadError::Gguf`], [`LoadError::MissingPart`], [`LoadError::Path`], [`LoadError::Processor`], [`LoadError::Model`].
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         let parts = file::open(path)?;
-        // llama.cpp ends the process where such a vocabulary is asked for a token.
+        // llama.cpp aborts the process if such a vocabulary is asked for a token.
         if matches!(parts.first().get_string("tokenizer.ggml.model"), Ok(None | Some("no_vocab" | "none"))) {
-            let reason = "it holds no vocabulary".to_owned();
+            let reason = "the file holds no vocabulary".to_owned();
             return Err(LoadError::Model { path: path.to_owned(), reason });
         }
         let library = library()?;
         let params = LlamaModelParams::default().with_vocab_only(true);
-        Ok(Self { llama: load(library, path, &params)? })
+        Ok(Self { llama: file::load(library, path, &params)? })
     }
 
-    /// The tokens of a text, as the text stands; `specials` is whether text that looks like a special token is that token. None
-    /// for a text of 2 GiB or more.
+    /// The tokens of a text, unchanged. `specials` is whether the name of a special token in the text becomes that token. None for
+    /// a text of 2 GiB or more.
     #[must_use]
     pub fn tokenize(&self, text: &str, specials: bool) -> Option<Vec<TokenId>> {
         i32::try_from(text.len()).ok()?;
@@ -51,7 +52,7 @@ impl Vocabulary {
         tokens.into_iter().map(id).collect()
     }
 
-    /// The tokens, in id order.
+    /// All tokens, in the order of their ids.
     #[must_use]
     pub fn pieces(&self) -> Vec<Piece> {
         let vocab = self.llama.vocab();
@@ -62,14 +63,14 @@ impl Vocabulary {
         vocab.tokens().map(piece).collect()
     }
 
-    /// The token that begins a text, and whether prompts are to begin with it.
+    /// The token that begins a text, and whether prompts should begin with it.
     #[must_use]
     pub fn bos(&self) -> (Option<TokenId>, bool) {
         let vocab = self.llama.vocab();
         (id(vocab.bos()), vocab.should_add_bos())
     }
 
-    /// The tokens after which generation is over, that which ends a text first.
+    /// The tokens that end a generation. The one that ends a text comes first.
     #[must_use]
     pub fn ends(&self) -> Vec<TokenId> {
         let vocab = self.llama.vocab();
@@ -79,22 +80,9 @@ impl Vocabulary {
     }
 }
 
-/// The id of a token; llama.cpp has -1 for none.
+/// The id of a token; none for llama.cpp's -1.
 fn id(token: LlamaToken) -> Option<TokenId> {
     TokenId::try_from(token.0).ok()
-}
-
-/// Loads a file that our reader has found sound.
-pub(crate) fn load(
-    library: &crate::native::Library,
-    path: &Path,
-    params: &LlamaModelParams,
-) -> Result<LlamaModel, LoadError> {
-    if path.to_str().is_none_or(|path| path.contains('\0')) {
-        return Err(LoadError::Path { path: path.to_owned() });
-    }
-    let (loaded, reason) = listen(|| LlamaModel::load_from_file(&library.backend, path, params));
-    loaded.map_err(|_| LoadError::Model { path: path.to_owned(), reason })
 }
 
 impl fmt::Debug for Vocabulary {

@@ -84,7 +84,7 @@ fn options(choice: &LlamaCppChoice) -> Options {
             FlashAttention::On => upcycle_llama_cpp::FlashAttention::On,
             FlashAttention::Off => upcycle_llama_cpp::FlashAttention::Off,
         },
-        exact: choice.exact,
+        row_invariant: choice.exact,
         cache_type_k: cache_type(choice.cache_type_k),
         cache_type_v: cache_type(choice.cache_type_v),
         mmap: choice.mmap,

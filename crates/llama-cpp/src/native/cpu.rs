@@ -1,4 +1,4 @@
-//! What llama.cpp was compiled for, beside what this processor has.
+//! The instruction sets that llama.cpp was compiled for, and those that this processor has.
 
 use std::ffi::c_int;
 
@@ -14,7 +14,7 @@ pub(crate) struct Feature {
     pub(crate) detected: bool,
 }
 
-/// Those that decide on speed.
+/// The instruction sets that matter for speed.
 pub(crate) fn features() -> Vec<Feature> {
     let feature = |name, compiled: unsafe extern "C" fn() -> c_int, detected| {
         // SAFETY: it returns a constant of the build.
@@ -50,7 +50,7 @@ pub(crate) fn features() -> Vec<Feature> {
     }
 }
 
-/// The names of those that `which` picks, as a list.
+/// The names of the features that `which` selects, as a list.
 pub(crate) fn list(features: &[Feature], which: impl Fn(&Feature) -> bool) -> String {
     features.iter().filter(|feature| which(feature)).map(|feature| feature.name).collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! llama.cpp's log: into `tracing`, a level quieter than it says, and into the errors of this crate.
+//! llama.cpp's log. It goes to `tracing`, one level lower, and its errors go into the errors of this crate.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
@@ -8,7 +8,7 @@ use llama_cpp_sys_2::{
     GGML_LOG_LEVEL_WARN, ggml_log_level,
 };
 
-/// What a thread is about to say, and what it has said while somebody listened.
+/// The unfinished line of a thread, and the errors that it logged during [`listen`].
 #[derive(Default)]
 struct Lines {
     level: ggml_log_level,
@@ -20,7 +20,7 @@ thread_local! {
     static LINES: RefCell<Lines> = RefCell::default();
 }
 
-/// Runs `call`, and gives the errors that llama.cpp logged meanwhile on this thread, joined, along with its result.
+/// Runs `call`. Returns its result, and the errors that llama.cpp logged meanwhile on this thread, joined.
 pub(crate) fn listen<T>(call: impl FnOnce() -> T) -> (T, String) {
     LINES.with_borrow_mut(|lines| lines.errors = Some(Vec::new()));
     let result = call();
@@ -34,14 +34,14 @@ pub(super) fn install() {
     unsafe { llama_cpp_sys_2::llama_log_set(Some(receive), std::ptr::null_mut()) };
 }
 
-/// Called by llama.cpp with a part of a line, a line or several, on any thread.
+/// llama.cpp calls this with a part of a line, a line or several, on any thread.
 unsafe extern "C" fn receive(level: ggml_log_level, text: *const c_char, _: *mut c_void) {
     if text.is_null() {
         return;
     }
     // SAFETY: llama.cpp passes a string that ends in a zero byte and stays during the call.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    // A thread that is ending, or a subscriber that comes back here, is not worth a panic in a C function.
+    // Ignores an ending thread, and a subscriber that logs here again: a C function must not panic.
     let _ = LINES.try_with(|lines| {
         if let Ok(mut lines) = lines.try_borrow_mut() {
             lines.push(level, &text);
@@ -62,7 +62,7 @@ impl Lines {
         }
     }
 
-    /// The line is complete.
+    /// Logs the complete line.
     fn end(&mut self) {
         let line = std::mem::take(&mut self.line);
         let line = line.trim();
@@ -71,9 +71,9 @@ impl Lines {
         }
         match (self.level, &mut self.errors) {
             (GGML_LOG_LEVEL_ERROR, Some(errors)) => {
-                // "function: what went wrong"
-                let told = line.split_once(": ").filter(|(name, _)| !name.contains(' '));
-                errors.push(told.map_or(line, |(_, told)| told).to_owned());
+                // The format is "function: message".
+                let named = line.split_once(": ").filter(|(function, _)| !function.contains(' '));
+                errors.push(named.map_or(line, |(_, message)| message).to_owned());
                 tracing::debug!(target: "llama.cpp", "{line}");
             }
             (GGML_LOG_LEVEL_ERROR, None) => tracing::warn!(target: "llama.cpp", "{line}"),
@@ -89,7 +89,7 @@ impl Lines {
 mod tests {
     use super::*;
 
-    /// Says `parts` as llama.cpp would.
+    /// Logs `parts` as llama.cpp does.
     fn say(parts: &[(ggml_log_level, &CStr)]) {
         for (level, text) in parts {
             // SAFETY: the text is a C string.
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_heard_without_the_name_of_the_function_and_nothing_else_is() {
+    fn listen_returns_only_errors_and_without_the_function_names() {
         let ((), heard) = listen(|| {
             say(&[
                 (GGML_LOG_LEVEL_INFO, c"all is well\n"),

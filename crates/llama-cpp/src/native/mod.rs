@@ -1,8 +1,8 @@
-//! What the safe binding leaves open, and all that is unsafe here: a context that keeps its model alive, the log, and what the
+//! All unsafe code of this crate, for what the safe binding lacks: a context that keeps its model alive, the log, and what the
 //! library was compiled for.
 #![expect(
     unsafe_code,
-    reason = "a borrow that an Arc outlives, and calls into llama.cpp that the binding lacks"
+    reason = "a context that owns the model it borrows, and calls into llama.cpp that the binding lacks"
 )]
 
 mod cpu;
@@ -19,20 +19,20 @@ use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 
-use crate::{LoadError, Model};
+use crate::error::LoadError;
 pub(crate) use log::listen;
 
-/// llama.cpp, started once and never ended: other parts of the program may use it too.
+/// llama.cpp, initialized once and never shut down, because other parts of the program may use it too.
 pub(crate) struct Library {
     pub(crate) backend: LlamaBackend,
-    /// Its version, and the instruction sets that it uses.
+    /// The version, and the instruction sets in use.
     pub(crate) name: String,
 }
 
-/// Starts llama.cpp, or finds it started.
+/// llama.cpp, initialized by the first call.
 ///
 /// # Errors
-/// [`LoadError::Processor`], instead of the signal that an unknown instruction is.
+/// [`LoadError::Processor`], where an unknown instruction would end the process.
 pub(crate) fn library() -> Result<&'static Library, LoadError> {
     static LIBRARY: LazyLock<Result<Library, String>> = LazyLock::new(start);
     LIBRARY.as_ref().map_err(|missing| LoadError::Processor { missing: missing.clone() })
@@ -45,7 +45,7 @@ fn start() -> Result<Library, String> {
         return Err(missing);
     }
     log::install();
-    // If the program has started it itself, it is there already, and this value stands for that.
+    // Fails only if the program has initialized llama.cpp by itself.
     let backend = LlamaBackend::init().unwrap_or(LlamaBackend {});
     let used = cpu::list(&features, |feature| feature.compiled);
     let unused = cpu::list(&features, |feature| feature.detected && !feature.compiled);
@@ -53,15 +53,15 @@ fn start() -> Result<Library, String> {
     tracing::info!(used, unused, "started {name}");
     if features.iter().any(|feature| feature.name == "AVX2" && feature.detected && !feature.compiled) {
         tracing::warn!(
-            "this build of llama.cpp does not use AVX2, which this processor has: it is several times slower than it could be; \
-             build it with `eval \"$(scripts/llama-cpp-flags.sh)\"` first"
+            "this build of llama.cpp does not use AVX2, which this processor has, and is several times slower for it; build it \
+             with `eval \"$(scripts/llama-cpp-flags.sh)\"` first"
         );
     }
     Ok(Library { backend, name })
 }
 
 fn version() -> String {
-    // SAFETY: a constant string of the library.
+    // SAFETY: it returns a constant string of the library.
     let version = unsafe { llama_cpp_sys_2::llama_version() };
     if version.is_null() {
         return String::new();
@@ -70,7 +70,7 @@ fn version() -> String {
     unsafe { CStr::from_ptr(version) }.to_string_lossy().into_owned()
 }
 
-/// The devices that llama.cpp can run on here.
+/// The devices that llama.cpp can use on this machine.
 ///
 /// # Errors
 /// [`LoadError::Processor`].
@@ -80,38 +80,34 @@ pub fn devices() -> Result<Vec<String>, LoadError> {
     Ok(devices.into_iter().map(|device| device.name.to_lowercase()).collect())
 }
 
-/// A context and the model that it borrows from.
+/// A context, and the model that it borrows.
 ///
-/// The order of the fields is the order in which they are dropped.
+/// The context is the first field, so that it is dropped first.
 pub(crate) struct OwnedContext {
     context: LlamaContext<'static>,
-    model: Arc<Model>,
+    _model: Arc<LlamaModel>,
 }
 
 impl OwnedContext {
     /// A context over `model`.
     ///
     /// # Errors
-    /// If llama.cpp refuses; it says why in its log.
+    /// If llama.cpp refuses. Its log says why.
     pub(crate) fn new(
-        model: Arc<Model>,
+        model: Arc<LlamaModel>,
         backend: &LlamaBackend,
         params: LlamaContextParams,
     ) -> Result<Self, LlamaContextLoadError> {
-        // llama.cpp writes to the model while it makes a context, so that two must not be made at once.
+        // llama.cpp writes to the model while it makes a context, so only one may be made at a time.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let llama: *const LlamaModel = &raw const model.llama;
-        // SAFETY: the model lies in the `Arc`, which does not move it, is never lent mutably once shared, and lives in the same
-        // value as the context, which is dropped before it. The lifetime does not leave this type: `Deref` lends the context
-        // for as long as `self` is borrowed, and none of its methods gives the model's lifetime out.
-        let llama: &'static LlamaModel = unsafe { &*llama };
+        let borrowed: *const LlamaModel = Arc::as_ptr(&model);
+        // SAFETY: the `Arc` does not move the model, lends it only shared, and lives in the same value as the context, which is
+        // dropped first. The lifetime does not leave this type: `Deref` lends the context for as long as `self` is borrowed,
+        // and no method of the context returns the model's lifetime.
+        let borrowed: &'static LlamaModel = unsafe { &*borrowed };
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let context = llama.new_context(backend, params)?;
-        Ok(Self { context, model })
-    }
-
-    pub(crate) fn model(&self) -> &Arc<Model> {
-        &self.model
+        let context = borrowed.new_context(backend, params)?;
+        Ok(Self { context, _model: model })
     }
 }
 

@@ -9,7 +9,7 @@ use upcycle_checkpoint::gguf::{GgmlType, Gguf};
 
 use crate::support::real_model;
 
-/// The real model with all its matrices in `dtype`, made once and kept among the tests' files.
+/// The real model with all matrices in `dtype`, made once and saved among the tests' files.
 pub(crate) fn real_as(dtype: GgmlType) -> PathBuf {
     let source = real_model();
     let to = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("SmolLM2-135M-Instruct.{dtype}.gguf"));
@@ -31,7 +31,7 @@ pub(crate) fn real_as(dtype: GgmlType) -> PathBuf {
             _ => writer.tensor(&tensor.name, dtype, &tensor.shape, pack(&unpack(data, tensor.dtype), dtype)),
         };
     }
-    // Whole or not at all, whoever else makes it.
+    // Atomic, because another test may make it at the same time.
     let mut file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a file");
     writer.write_to(&mut file).expect("to write");
     file.persist(&to).expect("to move");
@@ -42,7 +42,7 @@ fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
-/// The numbers in blocks of 32, for the types that the real model has.
+/// Decodes blocks of 32, for the types of the real model.
 fn unpack(data: &[u8], dtype: GgmlType) -> Vec<f32> {
     match dtype {
         GgmlType::Q8_0 => data

@@ -1,5 +1,4 @@
-//! Law 8 where the cells of the context or the ids of leaves run out: an error changes nothing, and all goes on as if the pass
-//! had not been asked for.
+//! Law 8 when the cells of the context or the ids of leaves run out: an error changes nothing, as if there had been no pass.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,7 +11,7 @@ use upcycle_testkit::tiny::{Tiny, write};
 
 use crate::support::{apart, load, logits, options, verifier};
 
-/// Cells of the context: what llama.cpp rounds any smaller one up to.
+/// The cells of the context. llama.cpp rounds smaller contexts up to this.
 const CELLS: usize = 256;
 const VOCAB: u32 = 96;
 
@@ -22,7 +21,7 @@ static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| {
     load(write(&Tiny { context: CELLS, ..Tiny::default() }.writer(None)).path(), &options)
 });
 
-/// A root with `leaves` children of other tokens.
+/// A root with `leaves` children of different tokens.
 fn star(root: TokenId, leaves: u32) -> DraftTree {
     let mut tree = DraftTree::new();
     tree.restart(root, TreeLimits::UNBOUNDED);
@@ -62,8 +61,8 @@ fn fill(verifier: &mut LlamaVerifier, seq: SeqId, tokens: &[TokenId]) {
     verifier.commit(&[Commit { seq, path: &path }]).expect("it waits");
 }
 
-/// A verifier that is asked for passes that do not fit, beside a twin that is not: the same bits, and those of a session that is
-/// fresh within what rounding does.
+/// Compares a verifier that gets passes that do not fit with a twin that does not get them: bit for bit the same. A new session
+/// agrees up to rounding.
 #[test]
 fn a_tree_that_does_not_fit_the_last_cells_changes_nothing() {
     let mut pair = [verifier(&MODEL), verifier(&MODEL)];
@@ -86,7 +85,7 @@ fn a_tree_that_does_not_fit_the_last_cells_changes_nothing() {
         let error = refused(score(asked, &steps));
         assert!(matches!(error, Some(PassError::CellsUsedUp { cells: CELLS, .. })), "{error:?}");
     }
-    // What waited can still be committed, and both go on alike up to the last cell.
+    // The pending tree can still be committed, and both continue alike up to the last cell.
     let path = [NodeId::ROOT, NodeId::new(3)];
     asked.commit(&[Commit { seq: long, path: &path }]).expect("it waits still");
     twin.commit(&[Commit { seq: twin_long, path: &path }]).expect("it waits");
@@ -101,7 +100,7 @@ fn a_tree_that_does_not_fit_the_last_cells_changes_nothing() {
 }
 
 #[test]
-fn a_tree_that_finds_no_ids_changes_nothing() {
+fn a_tree_without_enough_ids_changes_nothing() {
     let mut pair = [verifier(&MODEL), verifier(&MODEL)];
     let open = pair.each_mut().map(|verifier| [verifier.open(), verifier.open()].map(|id| id.expect("room")));
     for (verifier, [first, second]) in pair.iter_mut().zip(&open) {
@@ -112,7 +111,7 @@ fn a_tree_that_finds_no_ids_changes_nothing() {
     }
     let [asked, twin] = &mut pair;
     let [[first, second], [twin_first, twin_second]] = open;
-    // With what waits in it gone, the sequence would have 8 ids.
+    // Without its pending tree, the sequence would have 8 ids.
     for leaves in [9, 12] {
         assert_eq!(
             refused(score(asked, &[(second, &star(10, leaves))])),
@@ -127,10 +126,10 @@ fn a_tree_that_finds_no_ids_changes_nothing() {
     assert_eq!(commit(asked, [first, second]), commit(twin, [twin_first, twin_second]));
 }
 
-/// Whatever is asked for in whatever order, with most cells and ids taken: a pass fits or is refused by name, and each sequence
-/// stays what was committed to it.
+/// Random calls with most cells and ids taken: a pass fits or is refused with the right error, and each sequence keeps its
+/// committed tokens.
 #[test]
-fn sequences_on_the_brink_stay_what_was_committed() {
+fn sequences_near_the_limits_keep_their_committed_tokens() {
     let (mut fitted, mut no_cells, mut no_ids) = (0, 0, 0);
     for seed in 0..12 {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -189,7 +188,7 @@ fn sequences_on_the_brink_stay_what_was_committed() {
             let expected: Vec<_> = sequences.iter().map(|(_, tokens, _)| Some(tokens.len())).collect();
             assert_eq!(known, expected, "seed {seed}");
         }
-        // Room for one row of each.
+        // Frees cells for one row of each.
         let longest = sequences.iter().max_by_key(|(_, tokens, _)| tokens.len()).map(|(seq, ..)| *seq);
         let gone = longest.expect("there are four");
         verifier.close(gone);

@@ -1,4 +1,4 @@
-//! Which trees a model can be verified with, as its metadata say.
+//! Which trees can be verified with a model, according to its metadata.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn architecture(name: &str) -> (&'static str, Value) {
 }
 
 #[test]
-fn what_can_be_verified_is_told_by_the_metadata() {
+fn the_metadata_decide_what_can_be_verified() {
     let kind = |name| kind_of(&header(&[architecture(name)]));
     for name in ["llama", "qwen3", "phi3", "olmo2x", ""] {
         assert_eq!(kind(name), ModelKind::Attention, "{name}");
@@ -78,7 +78,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// An architecture of each kind, one that nobody knows, or no name at all.
+/// An architecture of each kind, an unknown one, or none.
 fn name() -> impl Strategy<Value = Value> {
     let known: Vec<&str> = [RECURRENT, HYBRID, SLIDING, &["llama", "qwen2", "bert", "t5"]].concat();
     prop_oneof![
@@ -89,8 +89,8 @@ fn name() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Whatever else a file says, in whatever types: a model with a state is never verified with trees, one with a window only
-    /// if its file says that there is none, and whoever gets no tree is told why.
+    /// For any other metadata of any type: a model with a state never verifies trees, a model with a window only if its file states
+    /// that there is none, and a refusal of trees has a reason.
     #[test]
     fn no_metadata_gives_a_tree_to_a_model_that_cannot_be_rolled_back(
         name in name(),

@@ -52,7 +52,7 @@ fn merged(tiny: &Tiny, scale: f32) -> NamedTempFile {
 }
 
 #[test]
-fn an_adapter_has_the_effect_of_its_product_added_to_the_weights() {
+fn an_adapter_equals_its_product_added_to_the_weights() {
     let tiny = Tiny::default();
     let (file, adapter) = (write(&tiny.writer(None)), adapter(&tiny));
     let text = [3, 14, 15, 92, 65, 35];
@@ -71,7 +71,7 @@ fn an_adapter_has_the_effect_of_its_product_added_to_the_weights() {
 }
 
 #[test]
-fn adapters_that_cannot_be_applied() {
+fn adapters_that_do_not_fit_are_refused() {
     let tiny = Tiny::default();
     let file = write(&tiny.writer(None));
     let refused = |path: &std::path::Path, scale| {

@@ -10,7 +10,7 @@ use upcycle_testkit::tiny::{Tiny, write};
 
 use crate::support::{chain, load, logits, options, refusal, verifier};
 
-/// A tiny model in `count` files of a folder of its own.
+/// A tiny model in `count` files, in a new folder.
 fn parts(tiny: &Tiny, count: u16) -> (TempDir, Vec<PathBuf>) {
     let folder = tempfile::tempdir().expect("a folder");
     let name = |number| folder.path().join(format!("tiny-{number:05}-of-{count:05}.gguf"));
@@ -22,12 +22,12 @@ fn parts(tiny: &Tiny, count: u16) -> (TempDir, Vec<PathBuf>) {
 }
 
 #[test]
-fn a_model_in_parts_is_the_model() {
+fn a_model_in_parts_equals_the_whole_model() {
     let tiny = Tiny { untied: true, ..Tiny::default() };
     let text = [3, 14, 15, 92, 65, 35];
     let score = |path: &Path| logits(&mut verifier(&load(path, &options(64))), &text);
     let whole = score(write(&tiny.writer(None)).path());
-    // The last one has parts without tensors.
+    // The last of these has parts without tensors.
     for count in [1, 2, 3, 40] {
         let (_folder, paths) = parts(&tiny, count);
         assert_eq!(score(&paths[0]), whole, "{count} parts");
@@ -37,7 +37,7 @@ fn a_model_in_parts_is_the_model() {
 }
 
 #[test]
-fn a_missing_part_is_named_with_what_llama_cpp_says() {
+fn a_missing_part_is_named_with_the_reason_of_llama_cpp() {
     let (_folder, paths) = parts(&Tiny::default(), 3);
     fs::remove_file(&paths[1]).expect("it is there");
     let vocabulary = Vocabulary::load(&paths[0]).expect_err("a part is missing");

@@ -1,4 +1,4 @@
-//! What cannot be loaded or scored: each gives an error of its own, and the process goes on.
+//! Models, options and passes that are refused, each with its own error.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use upcycle_testkit::tiny::{Tiny, write};
 use crate::support::{chain, load, options, refusal, verifier};
 
 #[test]
-fn files_that_are_no_models() {
+fn files_that_are_not_models_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let missing = refusal(&folder.path().join("no.gguf"), &options(64));
     assert!(matches!(missing, LoadError::Gguf { source: GgufError::Open { .. }, .. }), "{missing:?}");
@@ -44,7 +44,7 @@ fn models_that_llama_cpp_refuses_are_refused_with_its_reason() {
 }
 
 #[test]
-fn options_that_cannot_be_had() {
+fn options_that_do_not_work_here_are_refused() {
     let file = write(&Tiny::default().writer(None));
     let error = refusal(file.path(), &Options { n_gpu_layers: Some(1), ..options(64) });
     assert!(
@@ -65,7 +65,7 @@ fn options_that_cannot_be_had() {
     assert!(matches!(refusal(file.path(), &larger), LoadError::Options { .. }));
     let off = Options { cache_type_v: CacheType::Q8_0, flash_attn: FlashAttention::Off, ..options(64) };
     assert!(matches!(refusal(file.path(), &off), LoadError::Options { .. }));
-    // Heads of 16 are no whole blocks of 32.
+    // A head of 16 is not a multiple of the block of 32.
     let blocks = Options { cache_type_k: CacheType::Q8_0, ..options(64) };
     let error = refusal(file.path(), &blocks);
     assert!(
@@ -97,14 +97,14 @@ fn pass_error(result: Result<(), VerifyError>) -> PassError {
     }
 }
 
-/// llama.cpp has no cells left: an error before the pass, and what was committed or waits is as it was.
+/// Without free cells a pass is refused, and committed and pending rows stay.
 #[test]
 fn sequences_that_fill_all_cells() -> Result<(), VerifyError> {
     let model = load(write(&Tiny::default().writer(None)).path(), &options(160));
     let mut verifier = verifier(&model);
     let chain = DraftTree::chain(&[7; 120]);
     let path: Vec<NodeId> = chain.nodes().collect();
-    // The context of 160 is 256 cells in llama.cpp, since it rounds up.
+    // llama.cpp rounds the context of 160 up to 256 cells.
     let open: Vec<SeqId> = (0..3).map(|_| verifier.open()).collect::<Result<_, _>>()?;
     for &seq in &open[..2] {
         score(&mut verifier, seq, &chain)?;
@@ -114,7 +114,7 @@ fn sequences_that_fill_all_cells() -> Result<(), VerifyError> {
     score(&mut verifier, open[2], &waits)?;
     let error = pass_error(score(&mut verifier, open[0], &DraftTree::chain(&[5; 7])));
     assert_eq!(error, PassError::CellsUsedUp { used: 250, rows: 7, cells: 256 });
-    // What waits in the sequence itself may go, for it would go with the pass anyway.
+    // The sequence's own pending tree may go, because the pass replaces it anyway.
     score(&mut verifier, open[2], &DraftTree::chain(&[4; 16]))?;
     verifier.commit(&[Commit { seq: open[2], path: &path[..16] }])?;
     let error = pass_error(score(&mut verifier, open[2], &DraftTree::chain(&[1])));
@@ -123,9 +123,9 @@ fn sequences_that_fill_all_cells() -> Result<(), VerifyError> {
     score(&mut verifier, open[2], &star(20))
 }
 
-/// A sequence id beyond llama.cpp's 256 would end the process.
+/// More than llama.cpp's 256 sequence ids would abort the process.
 #[test]
-fn passes_that_wait_hold_their_ids() -> Result<(), VerifyError> {
+fn pending_trees_hold_their_ids() -> Result<(), VerifyError> {
     let tiny = Tiny { vocab: 300, ..Tiny::default() };
     let model = load(
         write(&tiny.writer(None)).path(),
@@ -135,13 +135,13 @@ fn passes_that_wait_hold_their_ids() -> Result<(), VerifyError> {
     let (first, second) = (verifier.open()?, verifier.open()?);
     assert_eq!(verifier.limits().max_leaves, 192);
     score(&mut verifier, first, &star(192))?;
-    // 256 ids, less two of the sequences and 192 of the leaves that wait.
+    // 256 ids, minus two of the sequences and 192 of the pending leaves.
     let error = pass_error(score(&mut verifier, second, &star(63)));
     assert_eq!(error, PassError::IdsUsedUp { ids: 256 });
     score(&mut verifier, second, &star(62))?;
     let more = verifier.open();
     assert_eq!(pass_error(more.map(drop)), PassError::IdsUsedUp { ids: 256 });
-    // What waits survives, and its ids are taken over from sequence to sequence.
+    // The pending trees survive, and their ids move from sequence to sequence.
     verifier.commit(&[Commit { seq: first, path: &[NodeId::ROOT, NodeId::new(9)] }])?;
     for _ in 0..3 {
         score(&mut verifier, second, &star(192))?;

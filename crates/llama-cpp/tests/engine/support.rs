@@ -1,4 +1,4 @@
-//! Models to run, and how they are loaded.
+//! Loading of models.
 
 use std::error::Error;
 use std::path::Path;
@@ -8,7 +8,7 @@ use upcycle_core::{DraftTree, Row, RowSelection, TokenId, TopK, TreeInput, Verif
 use upcycle_llama_cpp::{LlamaVerifier, LoadError, Model, Options};
 pub(crate) use upcycle_testkit::real_model;
 
-/// Two threads, and a context that can be walked up to.
+/// Two threads, and a small context.
 pub(crate) fn options(n_ctx: u32) -> Options {
     Options {
         threads: 2.try_into().ok(),
@@ -44,7 +44,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The logits behind each token of a text, `[tokens * vocab]`.
+/// The logits after each token of a text, `[tokens * vocab]`.
 pub(crate) fn logits(verifier: &mut dyn Verifier, text: &[TokenId]) -> Vec<f32> {
     let seq = verifier.open().expect("room for one");
     let tree = DraftTree::chain(text);
@@ -58,7 +58,7 @@ pub(crate) fn logits(verifier: &mut dyn Verifier, text: &[TokenId]) -> Vec<f32> 
     logits
 }
 
-/// The largest difference of two rows of numbers.
+/// The largest difference of two rows.
 pub(crate) fn apart(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)

@@ -1,4 +1,4 @@
-//! The laws on tiny models with random weights: those whose cells can be rolled back, and those that are filled anew.
+//! The laws on tiny models with random weights: some whose cells can be rolled back, and some whose cache is filled again.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +11,7 @@ use upcycle_testkit::{Subject, Tolerance};
 
 use crate::support::{load, options, verifier};
 
-/// A model, and the same with a row of weights that overflows.
+/// A model, and the same model with a row of weights that overflows.
 type Pair = LazyLock<[Arc<Model>; 2]>;
 
 fn pair(tiny: &Tiny) -> [Arc<Model>; 2] {
@@ -25,7 +25,7 @@ fn pair(tiny: &Tiny) -> [Arc<Model>; 2] {
     })
 }
 
-/// At the tolerance that the backend states.
+/// At the backend's stated tolerance.
 fn within(pair: &'static Pair) -> Subject {
     let [sound, poisoned] = [&pair[0], &pair[1]];
     let stated = verifier(sound).row_tolerance();
@@ -49,7 +49,7 @@ macro_rules! laws {
     )*};
 }
 
-/// An output matrix of its own, more query heads to a KV head.
+/// A separate output matrix, and several query heads per KV head.
 fn odd() -> Tiny {
     Tiny { width: 96, heads: 6, kv_heads: 2, vocab: 77, untied: true, ..Tiny::default() }
 }
@@ -63,7 +63,7 @@ laws! {
     recurrent, MAMBA, Plain: [false, true].map(|poisoned| load(write(&mamba(poisoned)).path(), &options(160)));
 }
 
-/// A tiny Mamba model: a state, and no attention.
+/// A tiny Mamba model: a state without attention.
 fn mamba(poisoned: bool) -> GgufWriter {
     const VOCAB: u32 = 96;
     let (width, inner, state, conv, rank) = (64, 128, 8, 4, 4);

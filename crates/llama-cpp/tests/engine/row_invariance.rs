@@ -1,4 +1,4 @@
-//! `exact`: rows of trees have the bits of plain decoding, on the real model in three types and on tiny ones.
+//! `row_invariant`: rows of trees equal those of plain decoding bit for bit, on the real model in three types and on tiny ones.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,16 +17,17 @@ use crate::support::{load, options, real_model, refusal, verifier};
 
 type Shared = LazyLock<Arc<Model>>;
 
-fn exact(n_ctx: u32) -> Options {
-    Options { exact: true, threads: 1.try_into().ok(), ..options(n_ctx) }
+fn row_invariant(n_ctx: u32) -> Options {
+    Options { row_invariant: true, threads: 1.try_into().ok(), ..options(n_ctx) }
 }
 
-static Q4_1: Shared = LazyLock::new(|| load(&real_model(), &exact(800)));
-static Q8_0: Shared = LazyLock::new(|| load(&real_as(GgmlType::Q8_0), &exact(800)));
-static F16: Shared = LazyLock::new(|| load(&real_as(GgmlType::F16), &exact(800)));
+static Q4_1: Shared = LazyLock::new(|| load(&real_model(), &row_invariant(800)));
+static Q8_0: Shared = LazyLock::new(|| load(&real_as(GgmlType::Q8_0), &row_invariant(800)));
+static F16: Shared = LazyLock::new(|| load(&real_as(GgmlType::F16), &row_invariant(800)));
 static TINY: LazyLock<[Arc<Model>; 2]> = LazyLock::new(|| {
-    [None, Some("blk.0.ffn_up.weight")]
-        .map(|poisoned| load(write(&Tiny { poisoned, ..Tiny::default() }.writer(None)).path(), &exact(160)))
+    [None, Some("blk.0.ffn_up.weight")].map(|poisoned| {
+        load(write(&Tiny { poisoned, ..Tiny::default() }.writer(None)).path(), &row_invariant(160))
+    })
 });
 
 upcycle_testkit::conformance! {
@@ -35,7 +36,7 @@ upcycle_testkit::conformance! {
     exempt: [],
 }
 
-/// The logits behind each row of a pass.
+/// The logits of each row of a pass.
 fn score(verifier: &mut LlamaVerifier, seq: SeqId, tree: &DraftTree) -> Result<Vec<Vec<f32>>, VerifyError> {
     verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut TopK::new(1))?;
     (0..tree.len()).map(|node| Ok(verifier.logits(Row { input: 0, node })?.to_vec())).collect()
@@ -46,7 +47,7 @@ fn best(logits: &[f32]) -> TokenId {
     best.map_or(0, |(token, _)| token as TokenId)
 }
 
-/// A text that the model continues row by row, `len` tokens behind `prompt`, and the logits behind each of those.
+/// Continues `prompt` by `len` tokens, row by row. Returns the text and the logits of the rows from the end of the prompt on.
 fn plain(model: &Arc<Model>, prompt: &[TokenId], len: usize) -> (Vec<TokenId>, Vec<Vec<f32>>) {
     let mut verifier = verifier(model);
     let seq = verifier.open().expect("room for one");
@@ -66,7 +67,7 @@ fn plain(model: &Arc<Model>, prompt: &[TokenId], len: usize) -> (Vec<TokenId>, V
     (text, rows)
 }
 
-/// A tree that holds the next tokens of a text among others, in an order that is the generator's, and their path.
+/// A tree with the next tokens of a text among others, in random order, and their path.
 fn tree(rng: &mut Rng, next: &[TokenId]) -> (DraftTree, Vec<NodeId>) {
     let mut tree = DraftTree::new();
     tree.restart(next[0], TreeLimits::UNBOUNDED);
@@ -77,10 +78,12 @@ fn tree(rng: &mut Rng, next: &[TokenId]) -> (DraftTree, Vec<NodeId>) {
             let parent = path[path.len() - 1];
             let token = next[path.len()];
             let there = tree.child(parent, token);
-            path.push(there.unwrap_or_else(|| tree.push(parent, token, None).expect("there is room")));
+            path.push(
+                there.unwrap_or_else(|| tree.push(parent, token, None).expect("the tree has no limits")),
+            );
         } else {
             let parent = NodeId::new(rng.usize(..tree.len()));
-            // A token that the text hardly has here.
+            // A token that is unlikely to be the text's.
             let _ = tree.push(parent, 40_000 + rng.u32(..9_000), None);
         }
     }
@@ -91,10 +94,10 @@ fn bits(rows: &[f32]) -> Vec<u32> {
     rows.iter().map(|logit| logit.to_bits()).collect()
 }
 
-/// Twenty prompts: whatever trees the continuation is scored in, and whatever of them is kept, each row has the bits that it
-/// has in plain decoding. One prompt is longer than 512 tokens, from where on llama.cpp has another attention for one row.
+/// Twenty prompts, with random trees and commits. One prompt is longer than 512 tokens, where llama.cpp changes its attention for
+/// a single row.
 #[test]
-fn rows_of_trees_have_the_bits_of_plain_decoding() {
+fn rows_of_trees_equal_plain_decoding_bit_for_bit() {
     for (name, model) in [("Q4_1", &Q4_1), ("Q8_0", &Q8_0), ("F16", &F16)] {
         assert_eq!(verifier(model).row_tolerance(), 0.0);
         let (mut rows, mut rejected) = (0, 0);
@@ -105,7 +108,7 @@ fn rows_of_trees_have_the_bits_of_plain_decoding() {
             let (text, plain) = plain(model, &prompt, 10);
             let mut verifier = verifier(model);
             let seq = verifier.open().expect("room for one");
-            // All but the last token, in chunks of any size.
+            // All but the last token of the prompt, in random chunks.
             let mut at = 0;
             while at + 1 < len {
                 let chunk = rng.usize(1..=100).min(len - 1 - at);
@@ -137,29 +140,31 @@ fn rows_of_trees_have_the_bits_of_plain_decoding() {
                 at += path.len();
             }
         }
-        println!("{name}: {rows} rows have the bits of plain decoding, beside {rejected} that were rejected");
+        println!(
+            "{name}: {rows} accepted rows are bit for bit those of plain decoding, beside {rejected} rejected ones"
+        );
     }
 }
 
 #[test]
-fn what_exact_does_not_go_with() {
+fn row_invariance_refuses_what_it_excludes() {
     let file = write(&Tiny::default().writer(None));
-    let off = Options { flash_attn: FlashAttention::Off, ..exact(64) };
+    let off = Options { flash_attn: FlashAttention::Off, ..row_invariant(64) };
     assert!(matches!(refusal(file.path(), &off), LoadError::Options { .. }));
-    // Whichever float types are asked for.
+    // Any float types are accepted.
     for (cache_type_k, cache_type_v) in [(CacheType::F32, CacheType::F32), (CacheType::F32, CacheType::F16)] {
-        let model = load(file.path(), &Options { cache_type_k, cache_type_v, ..exact(64) });
+        let model = load(file.path(), &Options { cache_type_k, cache_type_v, ..row_invariant(64) });
         assert_eq!(verifier(&model).row_tolerance(), 0.0);
     }
-    let mut verifier = verifier(&load(file.path(), &exact(64)));
+    let mut verifier = verifier(&load(file.path(), &row_invariant(64)));
     assert_eq!(verifier.limits().max_seqs, 1);
     verifier.open().expect("room for one");
     assert!(matches!(verifier.open(), Err(VerifyError::TooManySequences { max: 1 })));
 }
 
-/// Passes of every size give the bits of single rows: no kernel is chosen by it.
+/// Passes of every size equal single rows bit for bit.
 #[test]
-fn no_number_of_rows_has_bits_of_its_own() {
+fn the_number_of_rows_does_not_matter() {
     let model = &TINY[0];
     let text: Vec<TokenId> = (0..128).map(|at| at * 7 % 96).collect();
     let mut alone = Vec::new();

@@ -1,40 +1,43 @@
-//! Whether rows really have the bits of plain decoding: tried at load, since other processors and devices have other kernels.
+//! A check at load that rows really are bit for bit those of plain decoding. Other processors and devices have other kernels.
 
 use upcycle_core::{
     Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeLimits, Verifier,
     VerifyError,
 };
 
-use crate::{LlamaVerifier, LoadError};
+use crate::error::LoadError;
 
 /// Rows that are compared.
 const ROWS: usize = 12;
 
-/// Scores a text row by row, and again in a tree with other rows between its own.
+/// Scores a text row by row, and again as a path of a tree that branches at each node.
 ///
 /// # Errors
-/// [`LoadError::NotExact`], [`LoadError::ExactCheck`].
-pub(crate) fn check(verifier: &mut LlamaVerifier) -> Result<(), LoadError> {
+/// [`LoadError::NotRowInvariant`], [`LoadError::RowInvarianceCheck`].
+pub(crate) fn check<V: Verifier>(verifier: &mut V) -> Result<(), LoadError> {
     let limits = verifier.limits();
     let rows = ROWS.min(limits.max_context).min(limits.max_rows / 2).min(limits.max_leaves);
     let text: Vec<TokenId> = (0..rows).map(|at| (at * 97 % limits.vocab) as TokenId).collect();
-    let alone = scored(verifier, &text, one_by_one)?;
-    let beside = scored(verifier, &text, in_a_tree)?;
-    for (row, (alone, beside)) in alone.iter().zip(&beside).enumerate() {
-        let apart = alone.iter().zip(beside).filter(|(a, b)| a.to_bits() != b.to_bits());
-        let most = apart.map(|(a, b)| (a - b).abs()).reduce(f32::max);
-        if let Some(difference) = most {
-            return Err(LoadError::NotExact { row, difference });
+    let plain = logits_in(verifier, &text, one_by_one)?;
+    let tree = logits_in(verifier, &text, in_a_tree)?;
+    for (row, (plain, tree)) in plain.iter().zip(&tree).enumerate() {
+        let different = plain.iter().zip(tree).filter(|(a, b)| a.to_bits() != b.to_bits());
+        if let Some(difference) = different.map(|(a, b)| (a - b).abs()).reduce(f32::max) {
+            return Err(LoadError::NotRowInvariant { row, difference });
         }
     }
     Ok(())
 }
 
-type Score = fn(&mut LlamaVerifier, SeqId, &[TokenId]) -> Result<Vec<Vec<f32>>, VerifyError>;
+type Score<V> = fn(&mut V, SeqId, &[TokenId]) -> Result<Vec<Vec<f32>>, VerifyError>;
 
-/// The logits of each row in a sequence of its own; none where they are not finite, since such a pass is an error anyway.
-fn scored(verifier: &mut LlamaVerifier, text: &[TokenId], score: Score) -> Result<Vec<Vec<f32>>, LoadError> {
-    let failed = |source| LoadError::ExactCheck { source: Box::new(source) };
+/// The logits of each row, `[rows][vocab]`, in a new sequence. Empty if they are not finite: every pass reports that anyway.
+fn logits_in<V: Verifier>(
+    verifier: &mut V,
+    text: &[TokenId],
+    score: Score<V>,
+) -> Result<Vec<Vec<f32>>, LoadError> {
+    let failed = |source| LoadError::RowInvarianceCheck { source: Box::new(source) };
     let seq = verifier.open().map_err(failed)?;
     let logits = score(verifier, seq, text);
     verifier.close(seq);
@@ -44,8 +47,8 @@ fn scored(verifier: &mut LlamaVerifier, text: &[TokenId], score: Score) -> Resul
     }
 }
 
-fn one_by_one(
-    verifier: &mut LlamaVerifier,
+fn one_by_one<V: Verifier>(
+    verifier: &mut V,
     seq: SeqId,
     text: &[TokenId],
 ) -> Result<Vec<Vec<f32>>, VerifyError> {
@@ -60,21 +63,19 @@ fn one_by_one(
 }
 
 /// The text as the last child of each node.
-fn in_a_tree(
-    verifier: &mut LlamaVerifier,
+fn in_a_tree<V: Verifier>(
+    verifier: &mut V,
     seq: SeqId,
     text: &[TokenId],
 ) -> Result<Vec<Vec<f32>>, VerifyError> {
+    let Some((&first, rest)) = text.split_first() else { return Ok(Vec::new()) };
     let mut tree = DraftTree::new();
-    let (Some(&first), rest) = (text.first(), text.get(1..).unwrap_or_default()) else {
-        return Ok(Vec::new());
-    };
     tree.restart(first, TreeLimits::UNBOUNDED);
     let mut path = vec![NodeId::ROOT];
     for &token in rest {
         let parent = path[path.len() - 1];
         let other = if token == 0 { 1 } else { 0 };
-        // There is room for any tree.
+        // Pushes never fail without limits.
         if let (Ok(_), Ok(node)) = (tree.push(parent, other, None), tree.push(parent, token, None)) {
             path.push(node);
         }
