@@ -1,7 +1,7 @@
 //! The forward pass over the rows of all sequences.
 
 use upcycle_checkpoint::gguf::Hyperparameters;
-use upcycle_kernels::{Activations, Fresh, KvCache, Matrix, Product, Rope, Sight, Store};
+use upcycle_kernels::{Activations, AttentionSpan, KvCache, Matmul, Matrix, NewKv, Rope, Store};
 
 use crate::batch::Batch;
 use crate::model::{Layer, Model};
@@ -47,7 +47,7 @@ pub(crate) fn forward(
     for (&token, row) in batch.tokens.iter().zip(scratch.stream.chunks_exact_mut(width)) {
         model.weights.embedding.gather(token as usize, row);
     }
-    scratch.rope.get_or_insert_with(|| model.rope.clone()).place(&batch.positions);
+    scratch.rope.get_or_insert_with(|| model.rope.clone()).set_positions(&batch.positions);
     scratch.queries.resize(rows * heads * head, 0.0);
     scratch.keys.resize(rows * kv_heads * head, 0.0);
     scratch.values.resize(rows * kv_heads * head, 0.0);
@@ -101,8 +101,8 @@ fn attention(
         repeat(key, keys);
         repeat(value, values);
     }
-    let product = |matrix, out| Product { matrix, out, store };
-    kernels.multiply(narrow, &mut [product(query, queries), product(key, keys), product(value, values)]);
+    let matmul = |matrix, out| Matmul { matrix, out, store };
+    kernels.multiply(narrow, &mut [matmul(query, queries), matmul(key, keys), matmul(value, values)]);
     if let Some([query, key]) = head_norms {
         kernels.rms_norm_heads(queries, query, epsilon);
         kernels.rms_norm_heads(keys, key, epsilon);
@@ -116,16 +116,16 @@ fn attention(
         caches[cache].write(index, slot, keys, values);
     }
     let window = hyperparameters.window(index);
-    let sights: Vec<Sight<'_, f32>> = (0..batch.tokens.len())
+    let spans: Vec<AttentionSpan<'_, f32>> = (0..batch.tokens.len())
         .map(|row| {
-            let (prefix, tail) = batch.visible(row);
-            let unseen = batch.outside_window(row, window);
-            Sight { cache: &*caches[batch.slots[row].0], prefix, tail, unseen }
+            let (prefix, new_rows) = batch.visible(row);
+            let skip = batch.outside_window(row, window);
+            AttentionSpan { cache: &*caches[batch.slots[row].0], prefix, new_rows, skip }
         })
         .collect();
-    let fresh = Fresh { keys, values };
-    kernels.attention_into(index, heads, queries, &sights, fresh, narrow, quantized(attention_output));
-    kernels.multiply(narrow, &mut [Product { matrix: attention_output, out: stream, store: Store::Add }]);
+    let new = NewKv { keys, values };
+    kernels.attention_into(index, heads, queries, &spans, new, narrow, quantized(attention_output));
+    kernels.multiply(narrow, &mut [Matmul { matrix: attention_output, out: stream, store: Store::Add }]);
 }
 
 /// Normalization, gate and up, SwiGLU, down, residual.
@@ -136,7 +136,7 @@ fn feed_forward(model: &Model, index: usize, scratch: &mut Scratch) {
     let quantize = quantized(gate) || quantized(up);
     kernels.rms_norm(stream, feed_forward_norm, hyperparameters.epsilon, narrow, quantize);
     kernels.swiglu(gate, up, narrow, wide, quantized(down));
-    kernels.multiply(wide, &mut [Product { matrix: down, out: stream, store: Store::Add }]);
+    kernels.multiply(wide, &mut [Matmul { matrix: down, out: stream, store: Store::Add }]);
 }
 
 /// The logits of the wanted rows, `[wanted, vocab]`.
@@ -160,7 +160,7 @@ fn compute_logits<'a>(
     let logits = &mut logits[..len];
     let (kernels, head) = (&model.kernels, &model.weights.output);
     kernels.rms_norm(rows, &model.weights.output_norm, epsilon, narrow, quantized(head));
-    kernels.multiply(narrow, &mut [Product { matrix: head, out: logits, store: Store::Set }]);
+    kernels.multiply(narrow, &mut [Matmul { matrix: head, out: logits, store: Store::Set }]);
     logits
 }
 

@@ -55,8 +55,8 @@ impl Model {
             gguf::RopeLayout::Interleaved => RopeLayout::Interleaved,
             gguf::RopeLayout::Halves => RopeLayout::Halves,
         };
-        let rope =
-            Rope::new(layout, weights.frequencies.clone()).scaled(source.model.rope_scaling.magnitude());
+        let rope = Rope::new(layout, weights.frequencies.clone())
+            .with_magnitude(source.model.rope_scaling.magnitude());
         Ok(Arc::new(Self { hyperparameters: source.model, kernels, rope, weights }))
     }
 }

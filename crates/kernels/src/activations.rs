@@ -1,14 +1,14 @@
-//! The rows that a product multiplies: quantized to int8 by blocks of 32, or kept as f32.
+//! Activations: rows that matrices multiply, quantized to int8 in blocks of 32, or kept as f32.
 
-use crate::Path;
+use crate::columns::Columns;
+use crate::isa::{Isa, KernelPath};
 use crate::lanes::{self, LANES};
-use crate::matrix::BLOCK;
-use crate::ops::Columns;
+use crate::layout::BLOCK;
 
-/// `n` activation rows of `cols` columns, kept in the form that the kernels read. Reused from product to product.
+/// Activation rows, `[n, cols]`, in the form that the kernels read. The memory is reused.
 ///
-/// Each block of 32 is quantized on its own: scale = max |x| / 127, quant = x / scale rounded to even. A block with a
-/// NaN or an infinity gets a NaN scale, so that whatever is computed from it is NaN and found.
+/// Each block of 32 is quantized on its own: scale = max |x| / 127, quant = x / scale rounded to even. A block with a NaN or an
+/// infinity gets a NaN scale, so every result computed from it is NaN and is found.
 #[derive(Clone, Debug, Default)]
 pub struct Activations {
     n: usize,
@@ -19,7 +19,7 @@ pub struct Activations {
     blocks: Vec<BlockMeta>,
 }
 
-/// What a product needs of a block of 32 activations besides its quants.
+/// What a matrix product needs of a block of 32 activations besides its quants.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub(crate) struct BlockMeta {
@@ -31,13 +31,13 @@ pub(crate) struct BlockMeta {
 }
 
 impl Activations {
-    /// Room for rows; allocates when first used.
+    /// No rows; memory is allocated at first use.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Makes room for `n` rows of `cols` columns; their contents are unspecified until written.
+    /// Resizes to `n` rows of `cols` columns, with unspecified contents.
     pub(crate) fn resize(&mut self, n: usize, cols: usize) {
         (self.n, self.cols, self.quantized) = (n, cols, false);
         self.floats.resize(n * cols, 0.0);
@@ -57,16 +57,16 @@ impl Activations {
         self.cols
     }
 
-    /// Whether the rows were quantized since they were written.
+    /// Whether the rows are quantized.
     #[must_use]
     pub fn is_quantized(&self) -> bool {
         self.quantized
     }
 
-    /// The rows apart, for several threads to write, and to quantize if `quantize`: the caller then quantizes all of them.
+    /// The rows for several threads to write. If `quantize`, the caller must also [finish](Rows::finish) all of them.
     ///
     /// # Panics
-    /// If they are to be quantized and the columns are no multiple of 32.
+    /// If `quantize` and the columns are not a multiple of 32.
     pub(crate) fn split(&mut self, quantize: bool) -> Rows<'_> {
         assert!(
             !quantize || self.cols.is_multiple_of(BLOCK),
@@ -96,7 +96,7 @@ impl Activations {
     }
 }
 
-/// Rows that several threads write and quantize at disjoint places.
+/// Activations that several threads write and quantize at disjoint places.
 pub(crate) struct Rows<'a> {
     quantize: bool,
     floats: Columns<'a>,
@@ -115,11 +115,11 @@ impl Rows<'_> {
         unsafe { self.floats.slice(row, column, count) }
     }
 
-    /// Quantizes `count` columns of row `row` from `column` on, both of whole blocks, where quantized rows are wanted.
+    /// Quantizes `count` columns of row `row` from `column` on, if the rows are to be quantized. Both are multiples of 32.
     ///
     /// # Safety
-    /// No other thread writes or quantizes these columns meanwhile.
-    pub(crate) unsafe fn finish(&self, path: Path, row: usize, column: usize, count: usize) {
+    /// No other thread writes or quantizes these columns at the same time.
+    pub(crate) unsafe fn finish(&self, path: KernelPath, row: usize, column: usize, count: usize) {
         if !self.quantize {
             return;
         }
@@ -133,12 +133,12 @@ impl Rows<'_> {
     }
 }
 
-/// Quantizes `x` by blocks of 32.
-fn quantize(path: Path, x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) {
+/// Quantizes `x` in blocks of 32.
+fn quantize(path: KernelPath, x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) {
     match path.isa() {
-        // SAFETY: a `Path` is only made for instructions that the processor has.
+        // SAFETY: a `KernelPath` proves that the processor has the instructions.
         #[cfg(target_arch = "x86_64")]
-        crate::Isa::Avx512Vnni => unsafe { avx512_blocks(x, quants, blocks) },
+        Isa::Avx512Vnni => unsafe { avx512_blocks(x, quants, blocks) },
         _ => {
             let each = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0).zip(blocks);
             each.for_each(|((x, quants), meta)| *meta = block(path, x, quants));
@@ -146,7 +146,7 @@ fn quantize(path: Path, x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) 
     }
 }
 
-/// [`avx512`] for each block: in one function, so that blocks overlap in the processor.
+/// [`avx512`] for each block, in one function, so that the processor overlaps blocks.
 ///
 /// # Safety
 /// The processor has AVX-512 F and BW.
@@ -160,15 +160,15 @@ unsafe fn avx512_blocks(x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) 
     }
 }
 
-/// What makes quants of numbers whose largest magnitude is `highest`.
+/// The factor from values to quants, for a block whose largest magnitude is `highest`.
 #[inline(always)]
 fn inverse_of(highest: f32) -> f32 {
     let inverse = if highest > 0.0 { 127.0 / highest } else { 0.0 };
-    // An inverse of a denormal overflows; such a block is as good as zero.
+    // The inverse of a denormal overflows; such a block is treated as zero.
     if inverse < f32::INFINITY { inverse } else { 0.0 }
 }
 
-/// `poison` is NaN where a number was not finite, else 0.
+/// `poison` is NaN if a value is not finite, otherwise 0.
 #[inline(always)]
 fn meta_of(highest: f32, poison: f32, sums: [i32; 2]) -> BlockMeta {
     let scale = highest / 127.0 + poison;
@@ -191,7 +191,7 @@ lanes::dispatch! {
         let mut sums = [0_i32; 2];
         let halves = x.as_chunks::<LANES>().0.iter().zip(quants.as_chunks_mut::<LANES>().0);
         for ((x, quants), sum) in halves.zip(&mut sums) {
-            // The sum with 1.5 * 2^23 leaves the rounded integer in the low bits.
+            // Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
             let rounded =
                 x.map(|x| i32::from(((x * inverse + 12_582_912.0).to_bits() as i32 - 0x4B40_0000) as i8));
             *quants = rounded.map(|quant| quant as i8);
@@ -201,7 +201,7 @@ lanes::dispatch! {
     }
 }
 
-/// The same with AVX-512, to the bit; of a block that is not finite only the scale, which is NaN.
+/// The same bits with AVX-512. If a value is not finite, only the scale is meaningful: it is NaN.
 ///
 /// # Safety
 /// The processor has AVX-512 F and BW.
@@ -213,7 +213,7 @@ unsafe fn avx512(x: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> BlockMeta {
 
     // SAFETY: both halves are 16 numbers.
     let (a, b) = unsafe { (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(LANES))) };
-    // A NaN or an infinity times 0 is NaN, which no sum loses.
+    // A NaN or an infinity times 0 is NaN, and a sum keeps a NaN.
     let zero = _mm512_setzero_ps();
     let poison = _mm512_add_ps(_mm512_mul_ps(a, zero), _mm512_mul_ps(b, zero));
     if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(poison, poison) != 0 {
@@ -222,7 +222,7 @@ unsafe fn avx512(x: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> BlockMeta {
     }
     let highest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
     let inverse = _mm512_set1_ps(inverse_of(highest));
-    // The conversion rounds to even, as the sum with 1.5 * 2^23 does.
+    // The conversion rounds to even, as adding 1.5 * 2^23 does.
     let (a, b) =
         (_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)), _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse)));
     // SAFETY: both halves are 16 bytes.

@@ -1,8 +1,8 @@
 //! Memory for weights, on large pages where the system has them.
 //!
-//! A pass reads all weights once, front to back. On pages of 4 KiB every page is a miss of the TLB and the end of a
-//! prefetcher's stream; on 2 MiB pages two cores of a Zen 4 read 32 GB/s instead of 26. A matrix is often smaller than such a
-//! page, so that the matrices of a model share chunks of memory.
+//! A pass reads all weights once, front to back. With pages of 4 KiB, each page misses the TLB and ends the prefetcher's stream. With
+//! pages of 2 MiB, two cores of a Zen 4 read 32 GB/s instead of 26. A matrix is often smaller than such a page, so the matrices of a
+//! model share chunks of memory.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,21 +12,21 @@ use memmap2::MmapMut;
 /// Bytes of a chunk, unless one matrix needs more: sixteen large pages.
 const CHUNK: usize = 32 << 20;
 
-/// Where a buffer starts: a cache line.
+/// The alignment of a buffer: a cache line.
 const LINE: usize = 64;
 
-/// Memory that buffers share; freed with the last of them.
+/// Memory that buffers share. It is freed with the last of them.
 struct Chunk {
     start: *mut u8,
     _map: MmapMut,
 }
 
-// SAFETY: a chunk is memory that moves with its owner; who reads and writes which part is the buffers' knowledge.
+// SAFETY: a chunk owns its memory, and the buffers on it have disjoint parts.
 unsafe impl Send for Chunk {}
 // SAFETY: as above.
 unsafe impl Sync for Chunk {}
 
-/// A chunk with room left, and how much of it is given away.
+/// The chunk that new buffers come from, and how much of it is used.
 struct Current {
     chunk: Weak<Chunk>,
     used: usize,
@@ -57,7 +57,7 @@ impl Buffer {
             return Ok(Self { chunk, start, len });
         }
         let mut map = MmapMut::map_anon(len.next_multiple_of(LINE).max(CHUNK))?;
-        // A hint: where there are no large pages, small ones do.
+        // A hint: without large pages, small ones work too.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         let whole = map.len();
@@ -73,7 +73,7 @@ impl Buffer {
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`; a buffer is not cloned, so that nobody else sees its range.
+        // SAFETY: as in `bytes`; a buffer cannot be cloned, so nothing else has its range.
         unsafe { std::slice::from_raw_parts_mut(self.chunk.start.add(self.start), self.len) }
     }
 }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_are_zeroed_aligned_and_apart() {
+    fn buffers_are_zeroed_aligned_and_disjoint() {
         let mut buffers: Vec<Buffer> =
             [0, 1, 63, 64, 1000, CHUNK, 3].map(|len| Buffer::zeroed(len).unwrap()).into();
         for (index, buffer) in buffers.iter_mut().enumerate() {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_was_given_back_comes_back_zeroed() {
+    fn reused_memory_is_zeroed() {
         for _ in 0..3 {
             let mut buffer = Buffer::zeroed(100).unwrap();
             assert!(buffer.bytes().iter().all(|&byte| byte == 0));

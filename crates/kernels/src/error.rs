@@ -1,8 +1,8 @@
-//! Why a tensor was not packed, or a kernel path not chosen.
+//! Why a tensor was not packed.
 
-use crate::{Format, Isa};
+use crate::format::Format;
 
-/// Why a tensor cannot be packed; nothing of it is kept.
+/// Why a tensor cannot be packed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
@@ -11,9 +11,9 @@ pub enum PackError {
     Empty {
         /// The tensor.
         tensor: String,
-        /// Output width.
+        /// Outputs.
         rows: usize,
-        /// Input width.
+        /// Inputs.
         cols: usize,
     },
     /// More elements than a packed matrix takes.
@@ -21,19 +21,19 @@ pub enum PackError {
     TooLarge {
         /// The tensor.
         tensor: String,
-        /// Output width.
+        /// Outputs.
         rows: usize,
-        /// Input width.
+        /// Inputs.
         cols: usize,
     },
     /// A row that is not a whole number of blocks.
-    #[error("tensor {tensor} has rows of {cols}, which {} blocks of {block} do not divide", format.name())]
+    #[error("tensor {tensor} has rows of {cols} elements; {} needs a multiple of {block}", format.name())]
     NotWholeBlocks {
         /// The tensor.
         tensor: String,
         /// Its format.
         format: Format,
-        /// Input width.
+        /// Inputs.
         cols: usize,
         /// Elements of a block.
         block: usize,
@@ -45,16 +45,16 @@ pub enum PackError {
         tensor: String,
         /// Its format.
         format: Format,
-        /// Output width.
+        /// Outputs.
         rows: usize,
-        /// Input width.
+        /// Inputs.
         cols: usize,
         /// Bytes needed.
         expected: usize,
         /// Bytes given.
         found: usize,
     },
-    /// No memory for what is packed.
+    /// No memory for the packed matrix.
     #[error(
         "no memory for the {bytes} packed bytes of tensor {tensor}; choose a smaller model, or free memory"
     )]
@@ -72,30 +72,4 @@ pub enum PackError {
         /// The first such row.
         row: usize,
     },
-}
-
-/// Why the kernel path asked for cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum IsaError {
-    /// No path of that name.
-    #[error("no kernels are called {name:?}; this machine has: {}", names(available))]
-    Unknown {
-        /// The name.
-        name: String,
-        /// What can be used here.
-        available: Vec<Isa>,
-    },
-    /// A path that this processor lacks the instructions for.
-    #[error("the kernels {} need instructions that this processor lacks; it has: {}", isa.name(), names(available))]
-    Unavailable {
-        /// The path.
-        isa: Isa,
-        /// What can be used here.
-        available: Vec<Isa>,
-    },
-}
-
-fn names(isas: &[Isa]) -> String {
-    isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
 }

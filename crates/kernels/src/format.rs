@@ -3,19 +3,19 @@
 /// How a tensor's weights are stored. Names and blocks are those of GGML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// 4 bits, a scale for 32.
+    /// 4 bits, a scale for 32 weights.
     Q4_0,
-    /// 4 bits, a scale and a minimum for 32.
+    /// 4 bits, a scale and a minimum for 32 weights.
     Q4_1,
-    /// 5 bits, a scale for 32.
+    /// 5 bits, a scale for 32 weights.
     Q5_0,
-    /// 5 bits, a scale and a minimum for 32.
+    /// 5 bits, a scale and a minimum for 32 weights.
     Q5_1,
-    /// 8 bits, a scale for 32.
+    /// 8 bits, a scale for 32 weights.
     Q8_0,
-    /// 4 bits; 6-bit scales and minima for 32, themselves scaled for 256.
+    /// 4 bits; 6-bit scales and minima for 32 weights, which have a scale for 256.
     Q4K,
-    /// 6 bits; 8-bit scales for 16, themselves scaled for 256.
+    /// 6 bits; 8-bit scales for 16 weights, which have a scale for 256.
     Q6K,
     /// IEEE half precision.
     F16,
@@ -83,7 +83,7 @@ impl Format {
         }
     }
 
-    /// Whether activations are quantized to int8 for it; else they stay f32.
+    /// Whether activations are quantized to int8 for it. Otherwise they stay f32.
     #[must_use]
     pub fn is_quantized(self) -> bool {
         !matches!(self, Format::F16 | Format::BF16 | Format::F32)

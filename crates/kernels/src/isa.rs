@@ -1,14 +1,12 @@
-//! Which instructions the kernels use: found out once, or forced by `UPCYCLE_KERNELS`.
+//! Which instruction set the kernels use: detected once, or forced by `UPCYCLE_KERNELS`.
 
 use std::sync::OnceLock;
 
-use crate::IsaError;
-
-/// A kernel path. All paths give the same bits: integer parts are exact, and every floating-point operation is the same
-/// fused multiply-add in the same order.
+/// An instruction set with kernels of its own. All give the same bits: integer sums are exact, and every floating-point operation is
+/// the same, in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Isa {
-    /// Plain Rust; slow where the target has no fused multiply-add.
+    /// Plain Rust. Slow without a fused multiply-add instruction.
     Portable,
     /// NEON with the dot products of Armv8.2.
     NeonDot,
@@ -20,11 +18,11 @@ pub enum Isa {
     Avx512Vnni,
 }
 
-/// The environment variable that forces a path by its [name](Isa::name).
+/// The environment variable that forces an instruction set by its [name](Isa::name).
 pub const FORCE: &str = "UPCYCLE_KERNELS";
 
 impl Isa {
-    /// Every path, the plainest first.
+    /// All, from the plainest to the best.
     pub const ALL: [Isa; 5] = [Isa::Portable, Isa::NeonDot, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni];
 
     /// `portable`, `neon-dot`, `avx2`, `avx-vnni` or `avx512-vnni`.
@@ -39,7 +37,7 @@ impl Isa {
         }
     }
 
-    /// Whether this processor can run it.
+    /// Whether this processor has it.
     #[must_use]
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
@@ -77,28 +75,54 @@ impl Isa {
         }
     }
 
-    /// The paths that this processor can run, the plainest first.
+    /// Those that this processor has, from the plainest to the best.
     #[must_use]
     pub fn available() -> Vec<Isa> {
         Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
-    /// The best path of this processor.
+    /// The best that this processor has.
     #[must_use]
     pub fn best() -> Isa {
         Self::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Portable)
     }
 }
 
-/// A path that this processor is known to run: the key to the kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Path(Isa);
+/// Why an instruction set cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IsaError {
+    /// There are no kernels of that name.
+    #[error("no kernels are called {name:?}; this processor can run: {}", names(available))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// What this processor has.
+        available: Vec<Isa>,
+    },
+    /// This processor lacks the instructions.
+    #[error("the kernels {} need instructions that this processor lacks; it can run: {}", isa.name(), names(available))]
+    Unavailable {
+        /// The instruction set.
+        isa: Isa,
+        /// What this processor has.
+        available: Vec<Isa>,
+    },
+}
 
-impl Path {
-    /// Checks that this processor can run `isa`.
+fn names(isas: &[Isa]) -> String {
+    isas.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// An instruction set that this processor is known to have. Kernels can only be called with one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KernelPath(Isa);
+
+impl KernelPath {
+    /// Checks that this processor has `isa`.
     ///
     /// # Errors
-    /// [`IsaError::Unavailable`] if it cannot.
+    /// [`IsaError::Unavailable`] if it does not.
     pub fn new(isa: Isa) -> Result<Self, IsaError> {
         if isa.is_available() {
             Ok(Self(isa))
@@ -107,10 +131,10 @@ impl Path {
         }
     }
 
-    /// The path of this name.
+    /// The path of this [name](Isa::name).
     ///
     /// # Errors
-    /// [`IsaError`] if there is none, or if this processor cannot run it.
+    /// [`IsaError`] for an unknown name, or one that this processor lacks.
     pub fn named(name: &str) -> Result<Self, IsaError> {
         match Isa::ALL.into_iter().find(|isa| isa.name() == name) {
             None => Err(IsaError::Unknown { name: name.to_owned(), available: Isa::available() }),
@@ -118,12 +142,12 @@ impl Path {
         }
     }
 
-    /// The path that `UPCYCLE_KERNELS` names, else the best; chosen once in a process, and logged.
+    /// The path that `UPCYCLE_KERNELS` names, or the best without it. It is chosen once in a process, and logged.
     ///
     /// # Errors
-    /// [`IsaError`] for a name that is not one, or not possible here.
+    /// As [`named`](Self::named).
     pub fn chosen() -> Result<Self, IsaError> {
-        static CHOSEN: OnceLock<Result<Path, IsaError>> = OnceLock::new();
+        static CHOSEN: OnceLock<Result<KernelPath, IsaError>> = OnceLock::new();
         CHOSEN
             .get_or_init(|| {
                 let path = match std::env::var(FORCE) {
@@ -136,7 +160,7 @@ impl Path {
             .clone()
     }
 
-    /// Which instructions it uses.
+    /// The instruction set.
     #[must_use]
     pub fn isa(self) -> Isa {
         self.0

@@ -1,8 +1,7 @@
 //! The KV cache of one sequence, in pages, laid out for attention.
 //!
-//! A page holds 64 positions of every layer and KV head. Its keys stand in blocks of 16 positions, aligned on the
-//! absolute position, as `[head_dim][16]`, so that one vector holds one dimension of sixteen positions; its values stand
-//! as `[64][head_dim]`. Pages are never moved: growth copies nothing.
+//! A page holds 64 positions of every layer and KV head. Keys are `[head_dim][16]` for each block of 16 absolute positions, so one vector
+//! holds one dimension of sixteen positions. Values are `[64][head_dim]`. Pages never move, so growth copies nothing.
 
 use std::collections::TryReserveError;
 
@@ -33,7 +32,7 @@ pub trait KvElement: Copy + Default + Send + Sync + std::fmt::Debug + sealed::Nu
     fn to_f32(self) -> f32;
 }
 
-/// Numbers of a cache, by their type: what the compiled paths take.
+/// Elements of a cache, by type: what compiled kernels take.
 #[derive(Clone, Copy, Debug)]
 pub enum Numbers<'a> {
     /// Single precision.
@@ -77,7 +76,7 @@ impl KvElement for half::f16 {
     fn from_f32(x: f32) -> Self {
         half::f16::from_f32(x)
     }
-    /// By shifting the bits and scaling the exponent, which vectorises where the conversion of `half` does not.
+    /// Shifts the bits and scales the exponent. Unlike the conversion of `half`, this vectorizes.
     #[inline(always)]
     fn to_f32(self) -> f32 {
         let bits = u32::from(self.to_bits());
@@ -90,8 +89,7 @@ impl KvElement for half::f16 {
 
 /// The keys and values of one sequence.
 ///
-/// Writing beyond what a reader was told to look at is always allowed: how many positions count is the caller's
-/// knowledge, so that a rollback costs nothing.
+/// The caller knows how many positions are valid, so a rollback costs nothing: later positions are simply written again.
 #[derive(Clone, Debug)]
 pub struct KvCache<E> {
     shape: KvShape,
@@ -106,7 +104,7 @@ impl<E: KvElement> KvCache<E> {
     #[must_use]
     pub fn new(shape: KvShape) -> Self {
         let sound = shape.head_dim > 0 && shape.head_dim.is_multiple_of(16);
-        assert!(sound, "heads of {} dimensions are no multiple of 16", shape.head_dim);
+        assert!(sound, "heads need a multiple of 16 dimensions, found {}", shape.head_dim);
         Self { shape, pages: Vec::new() }
     }
 
@@ -146,7 +144,7 @@ impl<E: KvElement> KvCache<E> {
         Ok(())
     }
 
-    /// Copies what stands at position `from` to position `to`, in all layers: what keeps an accepted draft.
+    /// Copies the keys and values of position `from` to position `to`, in all layers: this keeps an accepted draft.
     ///
     /// # Panics
     /// If one of them was not reserved.
@@ -168,7 +166,7 @@ impl<E: KvElement> KvCache<E> {
         }
     }
 
-    /// Frees the pages behind the first `len` positions.
+    /// Frees all pages behind the first `len` positions.
     pub fn shrink(&mut self, len: usize) {
         self.pages.truncate(len.div_ceil(PAGE));
     }
@@ -216,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_relocated_reads_as_if_it_had_been_written_there() {
+    fn a_relocated_position_equals_a_written_one() {
         let shape = KvShape { layers: 2, kv_heads: 3, head_dim: 16 };
         let row = |layer: usize, position: usize, kind: usize| -> Vec<f32> {
             (0..48).map(|index| (((layer * 2 + kind) * 300 + position) * 48 + index) as f32).collect()

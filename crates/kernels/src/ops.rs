@@ -1,92 +1,62 @@
-//! The operations of a forward pass, each over all its rows and all threads.
+//! The operations of a forward pass, over all rows and threads.
 
-use std::marker::PhantomData;
-
+use crate::activations::Activations;
+use crate::columns::Columns;
+use crate::kernels::Kernels;
 use crate::lanes::{self, LANES};
-use crate::matrix::{BLOCK, TILE};
-use crate::product::{parts, product_tile};
-use crate::{Activations, Kernels, Matrix};
+use crate::layout::{BLOCK, TILE};
+use crate::matmul::{matmul_tile, parts};
+use crate::matrix::Matrix;
 
-/// Rows that several threads write to at disjoint places.
-pub(crate) struct Columns<'a, T = f32> {
-    start: *mut T,
-    len: usize,
-    width: usize,
-    owner: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: writes go through `slice`, whose callers promise disjoint places.
-unsafe impl<T: Send> Send for Columns<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Columns<'_, T> {}
-
-impl<'a, T> Columns<'a, T> {
-    /// `out` as rows of `width`.
-    pub(crate) fn new(out: &'a mut [T], width: usize) -> Self {
-        Self { start: out.as_mut_ptr(), len: out.len(), width, owner: PhantomData }
-    }
-
-    /// `count` elements of row `row` from column `column` on.
-    ///
-    /// # Safety
-    /// No two live slices overlap.
-    #[expect(clippy::mut_from_ref, reason = "disjoint slices, as the caller promises")]
-    pub(crate) unsafe fn slice(&self, row: usize, column: usize, count: usize) -> &mut [T] {
-        let at = row * self.width + column;
-        assert!(column + count <= self.width && at + count <= self.len, "within the rows");
-        // SAFETY: in bounds, and disjoint from every other live slice.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), count) }
-    }
-}
-
-/// What becomes of a product.
+/// What happens to a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// It replaces what is there.
+    /// It replaces the old value.
     Set,
-    /// It is added to what is there: a residual connection.
+    /// It is added to the old value: a residual connection.
     Add,
 }
 
-/// One product of a shared set of activation rows: `out` `[n, matrix.rows()]`.
+/// One of several matrix products with the same activations.
 #[derive(Debug)]
-pub struct Product<'a> {
+pub struct Matmul<'a> {
     /// The weights.
     pub matrix: &'a Matrix,
-    /// Where it goes, `[n, matrix.rows()]`.
+    /// The results, `[n, matrix.rows()]`.
     pub out: &'a mut [f32],
-    /// What becomes of it.
+    /// What happens to the results.
     pub store: Store,
 }
 
-/// Tiles whose columns are one block of activations.
+/// Tiles whose outputs are one block of activations.
 const BLOCK_TILES: usize = BLOCK / TILE;
 
-/// Blocks of gates, then of ups, that a thread takes at a time: each run of tiles is read as one stream, and what the gates
-/// gave is still in the first-level cache when the ups follow.
+/// Blocks of the gate, then of the up matrix, that a thread takes at a time. Each is read as one stream, and the results of the gate are still
+/// in the first-level cache when those of the up matrix follow.
 const BLOCKS: usize = 4;
 
-/// Rows whose products with one tile are on the stack at a time: those that share one decoding of the weights.
+/// Rows whose results for one tile are on the stack at a time: those that share one decoding of the weights.
 const STACK_ROWS: usize = 8;
 
-/// Activations (n x cols) from which on rows are prepared by all threads: some five microseconds of work.
+/// Elements of activations from which on all threads prepare rows: about five microseconds of work.
 const PARALLEL: usize = 4 * 1024;
 
 impl Kernels {
-    /// Multiplies the rows of `x`, prepared for the matrices' formats, by one or more matrices in one operation.
+    /// Multiplies the rows of `x` with up to seven matrices in one operation.
     ///
     /// # Panics
-    /// If a matrix has other columns than `x`, or an output another length than `n * rows`.
-    pub fn multiply(&self, x: &Activations, products: &mut [Product<'_>]) {
-        let (n, count) = (x.n(), products.len());
+    /// If a matrix and `x` differ in columns, an output has another length than `n * rows`, or a quantized matrix gets activations that are
+    /// not quantized.
+    pub fn multiply(&self, x: &Activations, matmuls: &mut [Matmul<'_>]) {
+        let (n, count) = (x.n(), matmuls.len());
         let mut starts = [0; 8];
-        assert!(count < starts.len(), "at most {} products share an operation", starts.len() - 1);
+        assert!(count < starts.len(), "at most {} matrices share an operation", starts.len() - 1);
         let mut outs: [Option<(&Matrix, Columns<'_>, Store)>; 8] = [const { None }; 8];
-        for (index, product) in products.iter_mut().enumerate() {
-            let rows = product.matrix.rows();
-            assert_eq!(product.out.len(), n * rows, "the output is [n, rows]");
-            starts[index + 1] = starts[index] + product.matrix.tiles();
-            outs[index] = Some((product.matrix, Columns::new(product.out, rows), product.store));
+        for (index, matmul) in matmuls.iter_mut().enumerate() {
+            let rows = matmul.matrix.rows();
+            assert_eq!(matmul.out.len(), n * rows, "the output is [n, rows]");
+            starts[index + 1] = starts[index] + matmul.matrix.tiles();
+            outs[index] = Some((matmul.matrix, Columns::new(matmul.out, rows), matmul.store));
         }
         self.pool().run(starts[count], |task| {
             let index = starts[1..=count].partition_point(|&start| start <= task);
@@ -97,7 +67,7 @@ impl Kernels {
                 // SAFETY: every tile is one task's, and its columns are no other tile's.
                 let out = unsafe { out.slice(row, tile * TILE, width) };
                 match store {
-                    // All but a matrix's last tile are whole: a copy of known size is two instructions.
+                    // Only a matrix's last tile can be partial; a copy of known size is two instructions.
                     Store::Set => match <&mut [f32; TILE]>::try_from(&mut *out) {
                         Ok(out) => *out = *values,
                         Err(_) => out.copy_from_slice(&values[..width]),
@@ -108,10 +78,10 @@ impl Kernels {
         });
     }
 
-    /// SwiGLU: silu(x gateᵀ) * (x upᵀ), `[n, gate.rows()]`, into `out`, quantized if wanted.
+    /// SwiGLU: silu(x gateᵀ) * (x upᵀ), `[n, gate.rows()]`, into `out`; quantized if `quantize`.
     ///
     /// # Panics
-    /// If the shapes do not fit each other.
+    /// If the shapes do not match.
     pub fn swiglu(&self, gate: &Matrix, up: &Matrix, x: &Activations, out: &mut Activations, quantize: bool) {
         let (n, width) = (x.n(), gate.rows());
         assert_eq!(up.rows(), width, "gate and up are of one shape");
@@ -141,7 +111,7 @@ impl Kernels {
         });
     }
 
-    /// RMSNorm of the rows of `x`, `[n, width]`, times `weight`, into `out`, quantized if wanted.
+    /// RMSNorm of the rows of `x`, `[n, width]`, times `weight`, into `out`; quantized if `quantize`.
     ///
     /// # Panics
     /// If `x` is not whole rows of `weight.len()`.
@@ -150,7 +120,7 @@ impl Kernels {
         assert!(width > 0 && x.len().is_multiple_of(width), "rows of {width}");
         out.resize(x.len() / width, width);
         self.rows(out, quantize, |row, out| {
-            normalise(self.path(), &x[row * width..][..width], weight, epsilon, out);
+            normalize(self.path(), &x[row * width..][..width], weight, epsilon, out);
         });
     }
 
@@ -161,10 +131,10 @@ impl Kernels {
     pub fn rms_norm_heads(&self, x: &mut [f32], weight: &[f32], epsilon: f32) {
         let width = weight.len();
         assert!(width > 0 && x.len().is_multiple_of(width), "heads of {width}");
-        x.chunks_exact_mut(width).for_each(|head| normalise_own(self.path(), head, weight, epsilon));
+        x.chunks_exact_mut(width).for_each(|head| normalize_in_place(self.path(), head, weight, epsilon));
     }
 
-    /// Copies rows, `[n, width]`, into `out`, quantized if wanted.
+    /// Copies rows, `[n, width]`, into `out`; quantized if `quantize`.
     ///
     /// # Panics
     /// If `x` is not whole rows of `width`.
@@ -174,7 +144,7 @@ impl Kernels {
         self.rows(out, quantize, |row, out| out.copy_from_slice(&x[row * width..][..width]));
     }
 
-    /// Has each row of `out` written, then quantized if wanted.
+    /// Lets `each` write every row of `out`, and then quantizes it if `quantize`.
     pub(crate) fn rows(
         &self,
         out: &mut Activations,
@@ -191,12 +161,12 @@ impl Kernels {
         if n * width < PARALLEL { (0..n).for_each(job) } else { self.pool().run(n, job) }
     }
 
-    /// Computes one tile for all rows of `x` and hands each row its 16 outputs.
+    /// Computes one tile for all rows of `x`, and calls `each` with every row and its 16 outputs.
     fn tile(&self, matrix: &Matrix, x: &Activations, tile: usize, mut each: impl FnMut(usize, &[f32; TILE])) {
         let mut stack = [[0.0; TILE]; STACK_ROWS];
         for (start, end) in parts(x.n(), STACK_ROWS) {
             let out = &mut stack[..end - start];
-            product_tile(self.path(), matrix, x, tile, start, out);
+            matmul_tile(self.path(), matrix, x, tile, start, out);
             for (row, values) in out.iter().enumerate() {
                 each(start + row, values);
             }
@@ -222,7 +192,7 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
 
 lanes::dispatch! {
     /// `x / rms(x) * weight`.
-    fn normalise(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    fn normalize(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
         let scale = inverse_rms(x, epsilon);
         for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
             *out = x * scale * weight;
@@ -231,8 +201,8 @@ lanes::dispatch! {
 }
 
 lanes::dispatch! {
-    /// The same in place.
-    fn normalise_own(x: &mut [f32], weight: &[f32], epsilon: f32) {
+    /// As [`normalize`], in place.
+    fn normalize_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) {
         let scale = inverse_rms(x, epsilon);
         for (x, weight) in x.iter_mut().zip(weight) {
             *x = *x * scale * weight;
@@ -241,7 +211,7 @@ lanes::dispatch! {
 }
 
 lanes::dispatch! {
-    /// silu(gate) * up, in place of `gate`.
+    /// silu(gate) * up, into `gate`.
     fn gated(gate: &mut [f32], up: &[f32]) {
         for (gate, up) in gate.iter_mut().zip(up) {
             *gate = lanes::silu(*gate) * up;

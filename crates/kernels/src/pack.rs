@@ -1,16 +1,14 @@
-//! From GGUF blocks to tiles, a row at a time, and back.
-//!
-//! The blocks are those of GGML (`ggml-common.h`).
+//! Converts rows of GGUF blocks to tiles and back. GGML's `ggml-common.h` defines the blocks.
 
 use half::{bf16, f16};
 
-use crate::Format;
-use crate::matrix::{BLOCK, Layout, TILE};
+use crate::format::Format;
+use crate::layout::{BLOCK, Layout, TILE};
 
-/// The d and the quants of a 6-bit block's groups live in different places; these are the sizes of the quants proper.
+/// Bytes of the low four bits of 32 columns of a tile; more bits of the quants follow.
 const NIBBLES: usize = 256;
 
-/// Writes row `lane` of a tile from its GGUF blocks; false if a scale or a weight is not finite.
+/// Writes row `lane` of a tile from its GGUF blocks. Returns false if a scale or a weight is not finite.
 pub(crate) fn row(format: Format, blocks: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool {
     let layout = Layout::of(format);
     match format {
@@ -45,18 +43,18 @@ fn floats<const N: usize>(
     })
 }
 
-/// Copies a half-precision number to place `index` (of 16 rows) of a record; false if it is not finite.
+/// Copies a half-precision number to row `lane` of a record. Returns false if it is not finite.
 fn put_half(value: &[u8], lane: usize, out: &mut [u8]) -> bool {
     out[lane * 2..][..2].copy_from_slice(value);
     f16::from_le_bytes([value[0], value[1]]).is_finite()
 }
 
-/// The place in a group's 64 bytes of column `column` (of 4) of row `lane`.
+/// The byte of column `column` (of 4) of row `lane` in a group's 64 bytes.
 fn place(lane: usize, column: usize) -> usize {
     lane * 4 + column
 }
 
-/// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: a scale, perhaps a minimum, perhaps the fifth bits, then the quants.
+/// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: a scale, a minimum if any, fifth bits if any, then the quants.
 fn simple(format: Format, block: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool {
     let with_min = matches!(format, Format::Q4_1 | Format::Q5_1);
     let with_fifth = matches!(format, Format::Q5_0 | Format::Q5_1);
@@ -76,7 +74,7 @@ fn simple(format: Format, block: &[u8], lane: usize, quants: &mut [u8], scales: 
     }
     if format == Format::Q8_0 {
         for (column, &quant) in rest.iter().enumerate() {
-            // Unsigned, for the dot-product instructions: 128 is taken off again with the sum of the activations.
+            // The dot-product instructions take unsigned weights. The kernels subtract 128 times the sum of the activations.
             quants[column / 4 * 64 + place(lane, column % 4)] = quant ^ 0x80;
         }
     } else {
@@ -103,7 +101,7 @@ fn q4_k(block: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool
         let (scale, min) = scale_min_k4(&block[4..16], sub);
         scales[64 + sub * 32 + lane] = scale;
         scales[64 + sub * 32 + 16 + lane] = min;
-        // 64 columns share 32 bytes: the first 32 columns in the low halves, the next in the high ones.
+        // 64 columns share 32 bytes: the first 32 columns have the low halves, the others the high halves.
         let bytes = &block[16 + sub / 2 * 32..][..32];
         let nibble = |column: usize| bytes[column] >> (sub % 2 * 4) & 15;
         for column in 0..16 {
@@ -142,7 +140,7 @@ fn q6_k(block: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool
     finite
 }
 
-/// The quant of column `column` of a 32-column block, as the dot products see it: unsigned.
+/// The unsigned quant of column `column` of a block of 32 columns.
 pub(crate) fn quant(format: Format, block: &[u8], lane: usize, column: usize) -> i32 {
     let (group, bit) = (column / 4, place(lane, column % 4));
     let value = match format {
@@ -160,7 +158,7 @@ pub(crate) fn quant(format: Format, block: &[u8], lane: usize, column: usize) ->
     i32::from(value)
 }
 
-/// What is taken off a quant to make it signed.
+/// What is subtracted from an unsigned quant.
 pub(crate) const fn offset(format: Format) -> i32 {
     match format {
         Format::Q4_0 => 8,
@@ -175,7 +173,7 @@ pub(crate) fn half(bytes: &[u8], lane: usize) -> f32 {
     f16::from_le_bytes([bytes[lane * 2], bytes[lane * 2 + 1]]).to_f32()
 }
 
-/// Scale and minimum of the columns of block `block` of row `lane`: for Q6_K the first 16 columns' alone.
+/// Scale and minimum of block `block` of row `lane`. Q6_K has further scales for [halves](half_scales).
 pub(crate) fn scale_min(format: Format, scales: &[u8], block: usize, lane: usize) -> (f32, f32) {
     let size = Layout::of(format).scales;
     match format {
@@ -187,7 +185,7 @@ pub(crate) fn scale_min(format: Format, scales: &[u8], block: usize, lane: usize
             let record = &scales[block / 8 * size..];
             let bytes = &record[64 + block % 8 * 32..];
             let (scale, min) = (f32::from(bytes[lane]), f32::from(bytes[16 + lane]));
-            // Not a negation: the vector paths subtract from 0 too, and a zero keeps its sign.
+            // Not a negation: the vector kernels subtract from 0 too, and the sign of a zero must be the same.
             (half(record, lane) * scale, 0.0 - half(&record[32..], lane) * min)
         }
         Format::Q6K => (half(&scales[block / 8 * size..], lane), 0.0),

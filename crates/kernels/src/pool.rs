@@ -1,12 +1,12 @@
 //! Threads that share the tasks of one operation at a time.
 //!
-//! A forward pass is some hundred and fifty operations of some ten microseconds, so that handing one out has to cost
-//! less than one. Workers spin for a moment between operations and then park. The caller works too, and waits only for
-//! workers that have joined: one that the system has put aside delays nothing, so that a busy machine stays usable.
+//! A forward pass has about 150 operations of about ten microseconds, so starting one must cost less than a microsecond. Workers spin
+//! briefly between operations and then park. The caller works too, and waits only for workers that have joined. A worker that the system
+//! has suspended delays nothing, so a busy machine stays usable.
 //!
-//! Each thread starts with a share of neighbouring tasks, which it takes from the front; one that has none left takes half of
-//! what another has, from the back. So a thread reads weights front to back, and what is prefetched for the next task comes
-//! into the cache of the thread that will do it; and threads meet on one cache line only when a share runs out.
+//! Each thread starts with a share of consecutive tasks, which it takes from the front. A thread without tasks steals half of another
+//! share, from the back. So a thread reads weights front to back, prefetched data reaches the right cache, and threads contend for a cache
+//! line only when a share runs out.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,24 +14,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
-/// Rounds of looking for work before a worker yields: some ten microseconds, the pause between two operations.
+/// Polls before a worker yields: about ten microseconds, the pause between two operations.
 const SPINS: u32 = 2000;
-/// Rounds of looking for work and yielding, to whoever else wants the processor, before a worker parks: some hundred
-/// microseconds, the pause between two passes, in which a draft is grown. To be woken takes as long.
+/// Polls with a yield before a worker parks: about a hundred microseconds, the pause between two passes, in which a draft grows. Waking a
+/// parked worker takes as long.
 const YIELDS: u32 = 400;
 
-/// Bit of `state` that says that the current operation takes workers; the bits below it count those inside, the bits
-/// above it count operations.
+/// The bit of `state` that lets workers join the current operation. The bits below count workers inside; the bits above count
+/// operations.
 const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 const EPOCH: u64 = 1 << 32;
 
 type Job<'a> = dyn Fn(Range<usize>) + Sync + 'a;
 
-/// Tasks of an operation at most: both ends of a share are in one atomic.
+/// The most tasks of an operation: one atomic holds both ends of a share.
 const MOST: usize = u32::MAX as usize;
 
-/// The tasks that a thread has still to do, `end << 32 | start`; on cache lines of its own.
+/// The remaining tasks of a thread, `end << 32 | start`, on cache lines of their own.
 #[repr(align(128))]
 struct Share(AtomicU64);
 
@@ -50,7 +50,7 @@ impl Share {
         self.split(|tasks| tasks.start + tasks.len() / 2, |tasks, at| (at..tasks.end, tasks.start..at))
     }
 
-    /// Splits the tasks at a place and returns the first of the two parts that `part` makes; the other stays.
+    /// Splits the tasks at `place` into the two results of `part`: returns the first and keeps the second.
     fn split(
         &self,
         place: impl Fn(&Range<usize>) -> usize,
@@ -82,11 +82,11 @@ fn unpack(share: u64) -> Range<usize> {
 
 struct Shared {
     state: AtomicU64,
-    /// The current operation; only read by workers that are inside it.
+    /// The current operation. Only workers inside it read this.
     job: Mutex<Option<*const Job<'static>>>,
-    /// What each thread has to do, the caller's first.
+    /// The tasks of each thread, the caller's first.
     shares: Vec<Share>,
-    /// Tasks that a thread takes from its share at a time.
+    /// Tasks that a thread takes at a time.
     grain: AtomicU64,
     parked: Vec<AtomicBool>,
     stop: AtomicBool,
@@ -107,9 +107,9 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller counted; 0 counts as 1.
+    /// A pool of `threads` threads, including the caller; 0 counts as 1.
     ///
-    /// A worker that the system refuses to start is done without.
+    /// If the system refuses to start a worker, the pool has fewer threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
         let count = threads.max(1) - 1;
@@ -133,32 +133,32 @@ impl Pool {
         Self { shared, workers, running: Mutex::new(()) }
     }
 
-    /// The number of threads, the caller counted.
+    /// The number of threads, including the caller.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Runs `job` for every task in `0..tasks`, in any order and on any thread, and returns when all are done. A thread's
-    /// tasks follow each other for the most part.
+    /// Runs `job` for every task in `0..tasks`, in any order and on any thread, and returns when all are done. The tasks of a thread are
+    /// mostly consecutive.
     ///
     /// # Panics
-    /// If a task panics; the others are still done. If there are 2^32 tasks or more.
+    /// If a task panics (the others still run), or if there are 2^32 tasks or more.
     pub fn run(&self, tasks: usize, job: impl Fn(usize) + Sync) {
         self.run_ranges(tasks, 1, |range| range.for_each(&job));
     }
 
-    /// As [`run`](Self::run), for `grain` neighbouring tasks at a time (0 counts as 1), fewer where shares end.
+    /// As [`run`](Self::run), for up to `grain` consecutive tasks at a time (0 counts as 1).
     ///
     /// # Panics
-    /// As `run`; of the tasks that were given out together with one that panics, the rest may not be done.
+    /// As [`run`](Self::run), but the other tasks in a range that panics may not run.
     pub fn run_ranges(&self, tasks: usize, grain: usize, job: impl Fn(Range<usize>) + Sync) {
         let grain = grain.max(1);
         if self.workers.is_empty() || tasks <= 1 {
             (0..tasks).step_by(grain).for_each(|start| job(start..tasks.min(start + grain)));
             return;
         }
-        assert!(tasks <= MOST, "{tasks} tasks where at most {MOST} are shared");
+        assert!(tasks <= MOST, "{tasks} tasks; at most {MOST} can be shared");
         let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         let job: &Job<'_> = &job;
@@ -171,7 +171,7 @@ impl Pool {
             share.set(part(thread)..part(thread + 1));
         }
         shared.grain.store(grain as u64, Ordering::Relaxed);
-        // No worker is inside, so the low bits are 0: the next epoch, open.
+        // No worker is inside, so the low bits are 0.
         let epoch = (shared.state.load(Ordering::Relaxed) & !(EPOCH - 1)).wrapping_add(EPOCH);
         shared.state.store(epoch | OPEN, Ordering::SeqCst);
         for ((worker, _), parked) in self.workers.iter().zip(&shared.parked) {
@@ -190,7 +190,7 @@ impl Pool {
     }
 }
 
-/// Does tasks until none is left: the thread's own, then others'.
+/// Runs tasks until none is left: the thread's own, then those of others.
 fn claim(shared: &Shared, thread: usize, job: &Job<'_>) {
     let grain = shared.grain.load(Ordering::Relaxed) as usize;
     let own = &shared.shares[thread];
@@ -202,7 +202,7 @@ fn claim(shared: &Shared, thread: usize, job: &Job<'_>) {
         }
         let others = (1..shared.shares.len()).map(|way| (thread + way) % shared.shares.len());
         match others.filter_map(|other| shared.shares[other].steal()).next() {
-            // From here others can take of it in turn.
+            // Now others can steal from it in turn.
             Some(tasks) => own.set(tasks),
             None => return,
         }
@@ -213,7 +213,7 @@ fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     while let Some(epoch) = wait(shared, index, seen) {
         seen = epoch;
-        // Inside: `run` waits for this worker, so the job lives.
+        // `run` waits for this worker, so the job lives.
         let job = *shared.job.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(job) = job {
             // SAFETY: the operation that this worker joined has not returned, so its closure is alive.
@@ -223,7 +223,7 @@ fn work(shared: &Shared, index: usize) {
     }
 }
 
-/// Waits for an operation after `seen` and joins it; none when the pool is dropped.
+/// Waits for an operation after `seen` and joins it. Returns none when the pool is dropped.
 fn wait(shared: &Shared, index: usize, seen: u64) -> Option<u64> {
     let mut rounds = 0_u32;
     loop {
@@ -249,7 +249,7 @@ fn wait(shared: &Shared, index: usize, seen: u64) -> Option<u64> {
             thread::yield_now();
         } else {
             shared.parked[index].store(true, Ordering::SeqCst);
-            // Whoever opened an operation before the flag was seen did not unpark: look once more.
+            // An operation that opened before the flag was visible did not unpark this worker: check again.
             let state = shared.state.load(Ordering::SeqCst);
             let news = state & OPEN != 0 && state / EPOCH != seen;
             if !news && !shared.stop.load(Ordering::SeqCst) {
@@ -267,7 +267,7 @@ impl Drop for Pool {
         for (worker, handle) in &mut self.workers {
             worker.unpark();
             if let Some(handle) = handle.take() {
-                // A worker catches the panics of its tasks, so it ends in good order.
+                // A worker catches the panics of its tasks, so it does not panic.
                 drop(handle.join());
             }
         }
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_does_not_get_to_others_do() {
+    fn other_threads_steal_tasks() {
         let pool = Pool::new(2);
         // A task at the front of one share, then of the other, that waits for all others.
         for waiting in [0, 50] {
@@ -327,7 +327,7 @@ mod tests {
                 if task == waiting {
                     let start = std::time::Instant::now();
                     while done.load(Ordering::Relaxed) < 99 {
-                        assert!(start.elapsed().as_secs() < 60, "nobody does the rest");
+                        assert!(start.elapsed().as_secs() < 60, "no thread runs the rest");
                         thread::yield_now();
                     }
                 }

@@ -1,11 +1,12 @@
 //! Rotary position embeddings (Su et al., arXiv 2104.09864).
 
-use crate::{Kernels, lanes};
+use crate::kernels::Kernels;
+use crate::lanes;
 
-/// Which dimensions turn together.
+/// Which dimensions rotate together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeLayout {
-    /// Neighbours, 2i and 2i + 1: llama's in GGUF files.
+    /// Neighbours, 2i and 2i + 1, as in GGUF files of llama models.
     Interleaved,
     /// Halves, i and i + dims / 2: the "NeoX" layout of Qwen and others.
     Halves,
@@ -15,9 +16,9 @@ pub enum RopeLayout {
 #[derive(Clone, Debug)]
 pub struct Rope {
     layout: RopeLayout,
-    /// Turns per position of each pair of dimensions, in radians.
+    /// Radians per position of each pair of dimensions.
     frequencies: Vec<f64>,
-    /// What cosines and sines are multiplied with.
+    /// The factor of cosines and sines.
     magnitude: f64,
     /// Cosine and sine of each row and pair, `[rows, dims / 2]`.
     cosines: Vec<f32>,
@@ -32,14 +33,14 @@ impl Rope {
         Self { layout, frequencies, magnitude: 1.0, cosines: Vec::new(), sines: Vec::new() }
     }
 
-    /// The same with cosines and sines multiplied by `magnitude`, as YaRN has it.
+    /// The same with cosines and sines multiplied by `magnitude`, for YaRN.
     #[must_use]
-    pub fn scaled(self, magnitude: f32) -> Self {
+    pub fn with_magnitude(self, magnitude: f32) -> Self {
         Self { magnitude: self.magnitude * f64::from(magnitude), ..self }
     }
 
     /// Computes the angles of rows at `positions`, in double precision.
-    pub fn place(&mut self, positions: &[u32]) {
+    pub fn set_positions(&mut self, positions: &[u32]) {
         self.cosines.clear();
         self.sines.clear();
         for &position in positions {
@@ -53,10 +54,10 @@ impl Rope {
 }
 
 impl Kernels {
-    /// Turns every head of every row of `x`, `[rows, heads * head_dim]`, by its row's angles, in place.
+    /// Rotates every head of every row of `x`, `[rows, heads * head_dim]`, by its row's angles, in place.
     ///
     /// # Panics
-    /// If `x` has other rows than were placed, or heads of fewer dimensions than are turned.
+    /// If `x` has other rows than [`set_positions`](Rope::set_positions) was given, or heads with fewer dimensions than rotate.
     pub fn rope(&self, rope: &Rope, x: &mut [f32], head_dim: usize) {
         let pairs = rope.frequencies.len();
         if x.is_empty() || pairs == 0 {
@@ -64,7 +65,7 @@ impl Kernels {
         }
         assert!(2 * pairs <= head_dim, "{pairs} pairs in heads of {head_dim}");
         let rows = rope.cosines.len() / pairs;
-        assert!(rows > 0 && x.len().is_multiple_of(rows * head_dim), "{rows} rows were placed");
+        assert!(rows > 0 && x.len().is_multiple_of(rows * head_dim), "positions were set for {rows} rows");
         let width = x.len() / rows;
         let angles = rope.cosines.chunks_exact(pairs).zip(rope.sines.chunks_exact(pairs));
         for (row, (cosines, sines)) in x.chunks_exact_mut(width).zip(angles) {

@@ -1,10 +1,10 @@
-//! Tree attention: a tree, decoded as a tree, gives each node the bits that its path gives when it is decoded alone, one
-//! token at a time; every path and number of threads gives the same; and all of it is close to a plain oracle.
+//! Tree attention: each node of a tree gets the bits that it gets when its path is decoded one token at a time, with every instruction
+//! set and number of threads; and the results are close to a plain oracle.
 
 use proptest::prelude::*;
 use upcycle_kernels::{
-    Activations, Format, Fresh, Isa, Kernels, KvCache, KvElement, KvShape, Matrix, Path, Product, Sight,
-    Store,
+    Activations, AttentionSpan, Format, Isa, KernelPath, Kernels, KvCache, KvElement, KvShape, Matmul,
+    Matrix, NewKv, Store,
 };
 
 /// Heads of four vectors and one more, so that both kinds of columns run.
@@ -29,16 +29,16 @@ fn row(kind: u64, path: u64, width: usize) -> Vec<f32> {
 }
 
 fn kernels() -> Vec<Kernels> {
-    let paths = Isa::available().into_iter().map(|isa| Path::new(isa).unwrap());
+    let paths = Isa::available().into_iter().map(|isa| KernelPath::new(isa).unwrap());
     paths.flat_map(|path| [1, 3].map(|threads| Kernels::with_path(path, threads))).collect()
 }
 
-/// Paths as hashes: a node's is a function of its parent's and of its token.
+/// The hash of a path: of the parent's hash and the node's token.
 fn hash(parent: u64, token: u64) -> u64 {
     (parent ^ token.wrapping_mul(0x2545_f491_4f6c_dd1d)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8
 }
 
-/// A cache that holds the positions of `prefix`, and beyond them rubbish from a rejected draft.
+/// A cache with the positions of `prefix`, and NaN behind them, as if a rejected draft had left it.
 fn cache<E: KvElement>(prefix: &[u64]) -> KvCache<E> {
     let mut cache = KvCache::new(SHAPE);
     cache.reserve(prefix.len() + 70).unwrap();
@@ -55,9 +55,9 @@ fn sequential<E: KvElement>(kernels: &Kernels, prefix: &[u64]) -> Vec<u32> {
     let (&last, before) = prefix.split_last().unwrap();
     let cache: KvCache<E> = cache(before);
     let mut out = vec![0.0; WIDTH];
-    let fresh = Fresh { keys: &row(1, last, KV), values: &row(2, last, KV) };
-    let sight = Sight { cache: &cache, prefix: before.len(), tail: &[0], unseen: 0 };
-    kernels.attention(1, HEADS, &row(0, last, WIDTH), &[sight], fresh, &mut out);
+    let new = NewKv { keys: &row(1, last, KV), values: &row(2, last, KV) };
+    let span = AttentionSpan { cache: &cache, prefix: before.len(), new_rows: &[0], skip: 0 };
+    kernels.attention(1, HEADS, &row(0, last, WIDTH), &[span], new, &mut out);
     out.iter().map(|x| x.to_bits()).collect()
 }
 
@@ -76,14 +76,14 @@ fn check_tree<E: KvElement>(prefix_len: usize, parents: &[usize]) {
     let cache: KvCache<E> = cache(&prefix);
     let concat = |kind, width| nodes.iter().flat_map(|node| row(kind, node.0, width)).collect::<Vec<_>>();
     let (queries, keys, values) = (concat(0, WIDTH), concat(1, KV), concat(2, KV));
-    let sights: Vec<_> = nodes
+    let spans: Vec<_> = nodes
         .iter()
-        .map(|(_, path)| Sight { cache: &cache, prefix: prefix.len(), tail: path, unseen: 0 })
+        .map(|(_, path)| AttentionSpan { cache: &cache, prefix: prefix.len(), new_rows: path, skip: 0 })
         .collect();
     let mut reference = None;
     for kernels in kernels() {
         let mut out = vec![0.0; nodes.len() * WIDTH];
-        kernels.attention(1, HEADS, &queries, &sights, Fresh { keys: &keys, values: &values }, &mut out);
+        kernels.attention(1, HEADS, &queries, &spans, NewKv { keys: &keys, values: &values }, &mut out);
         let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
         assert_eq!(reference.get_or_insert_with(|| bits.clone()), &bits, "{kernels:?}");
         if E::NAME == "f32" {
@@ -109,7 +109,7 @@ proptest! {
     }
 }
 
-/// As for products: machines that share no path but the portable one.
+/// A digest holds across machines that have no vector instructions in common.
 #[test]
 fn the_bits_are_the_same_on_every_machine() {
     let prefix: Vec<u64> = (0..70).map(|token| hash(7, token)).collect();
@@ -128,21 +128,26 @@ fn rows_of_several_sequences_and_prefixes_do_not_mix() {
     let lines: Vec<Vec<u64>> =
         [3_u64, 40, 70].map(|len| (0..len).map(|token| token + 100 * len).collect()).into();
     let caches: Vec<KvCache<f32>> = lines.iter().map(|line| cache(&line[..line.len() - 1])).collect();
-    // Two rows of each sequence, and one that sees less of its prefix.
+    // Two rows of each sequence, and one with a shorter prefix.
     let rows: Vec<(usize, usize)> =
         vec![(0, 2), (0, 2), (1, 39), (1, 39), (2, 69), (2, 30), (2, 69), (0, 2), (1, 20)];
     let last = |&(line, prefix): &(usize, usize)| lines[line][prefix];
     let concat = |kind, width| rows.iter().flat_map(|at| row(kind, last(at), width)).collect::<Vec<_>>();
     let (queries, keys, values) = (concat(0, WIDTH), concat(1, KV), concat(2, KV));
     let tails: Vec<[u32; 1]> = (0..rows.len() as u32).map(|row| [row]).collect();
-    let sights: Vec<_> = rows
+    let spans: Vec<_> = rows
         .iter()
         .zip(&tails)
-        .map(|(&(line, prefix), tail)| Sight { cache: &caches[line], prefix, tail, unseen: 0 })
+        .map(|(&(line, prefix), tail)| AttentionSpan {
+            cache: &caches[line],
+            prefix,
+            new_rows: tail,
+            skip: 0,
+        })
         .collect();
     for kernels in kernels() {
         let mut out = vec![0.0; rows.len() * WIDTH];
-        kernels.attention(1, HEADS, &queries, &sights, Fresh { keys: &keys, values: &values }, &mut out);
+        kernels.attention(1, HEADS, &queries, &spans, NewKv { keys: &keys, values: &values }, &mut out);
         for (&(line, prefix), out) in rows.iter().zip(out.chunks(WIDTH)) {
             let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
             assert_eq!(
@@ -160,9 +165,9 @@ fn attention_is_close_to_the_oracle() {
     let cache: KvCache<f32> = cache(&prefix);
     let query = row(0, 999, WIDTH);
     let mut out = vec![0.0; WIDTH];
-    let sight = Sight { cache: &cache, prefix: prefix.len(), tail: &[], unseen: 0 };
-    let fresh = Fresh { keys: &[], values: &[] };
-    kernels()[0].attention(1, HEADS, &query, &[sight], fresh, &mut out);
+    let span = AttentionSpan { cache: &cache, prefix: prefix.len(), new_rows: &[], skip: 0 };
+    let new = NewKv { keys: &[], values: &[] };
+    kernels()[0].attention(1, HEADS, &query, &[span], new, &mut out);
     for head in 0..HEADS {
         let (dim, kv) = (SHAPE.head_dim, head * SHAPE.kv_heads / HEADS * SHAPE.head_dim);
         let score = |path: &u64| -> f64 {
@@ -181,58 +186,61 @@ fn attention_is_close_to_the_oracle() {
 }
 
 #[test]
-fn a_score_that_is_not_finite_shows() {
+fn a_nan_in_a_query_reaches_the_output() {
     let cache: KvCache<f32> = cache(&[1, 2, 3]);
     let mut query = row(0, 5, WIDTH);
     query[40] = f32::NAN;
     for kernels in kernels() {
         let mut out = vec![0.0; WIDTH];
-        let sight = Sight { cache: &cache, prefix: 3, tail: &[], unseen: 0 };
-        kernels.attention(0, HEADS, &query, &[sight], Fresh { keys: &[], values: &[] }, &mut out);
+        let span = AttentionSpan { cache: &cache, prefix: 3, new_rows: &[], skip: 0 };
+        kernels.attention(0, HEADS, &query, &[span], NewKv { keys: &[], values: &[] }, &mut out);
         assert!(out.iter().any(|x| x.is_nan()));
     }
 }
 
-/// What a row does not see does not matter, to the bit, whatever the rows beside it see; and a window is no other than the
-/// softmax over what is in it.
+/// Positions before a window do not change a bit, whatever other rows attend to. A window equals the softmax over its positions.
 #[test]
-fn what_is_before_a_window_does_not_matter() {
+fn positions_before_a_window_do_not_matter() {
     let prefix: Vec<u64> = (0..150).collect();
     let clean: KvCache<f32> = cache(&prefix);
     let last = 200;
     let (keys, values) = (row(1, last, KV), row(2, last, KV));
-    let fresh = Fresh { keys: &keys, values: &values };
-    for unseen in [1, 15, 16, 17, 63, 64, 65, 130, 149, 150] {
+    let new = NewKv { keys: &keys, values: &values };
+    for skip in [1, 15, 16, 17, 63, 64, 65, 130, 149, 150] {
         let mut spoilt = clean.clone();
-        for position in 0..unseen {
+        for position in 0..skip {
             spoilt.write(1, position, &[9.0; KV], &[-7.0; KV]);
         }
-        let sight = |cache, unseen| Sight { cache, prefix: prefix.len(), tail: &[0], unseen };
+        let span = |cache, skip| AttentionSpan { cache, prefix: prefix.len(), new_rows: &[0], skip };
         let queries = [row(0, last, WIDTH), row(0, 7, WIDTH), row(0, last, WIDTH)].concat();
         for kernels in kernels() {
-            let attend = |sights: &[Sight<'_, f32>]| {
-                let mut out = vec![0.0; sights.len() * WIDTH];
-                kernels.attention(1, HEADS, &queries[..out.len()], sights, fresh, &mut out);
+            let attend = |spans: &[AttentionSpan<'_, f32>]| {
+                let mut out = vec![0.0; spans.len() * WIDTH];
+                kernels.attention(1, HEADS, &queries[..out.len()], spans, new, &mut out);
                 out
             };
-            let alone = attend(&[sight(&clean, unseen)]);
-            assert_eq!(alone, attend(&[sight(&spoilt, unseen)]), "{kernels:?}, {unseen}");
-            let beside = attend(&[sight(&clean, 0), sight(&clean, 3), sight(&clean, unseen)]);
-            assert_eq!(alone, beside[2 * WIDTH..], "{kernels:?}, {unseen}");
-            assert_ne!(alone, beside[..WIDTH], "{kernels:?}, {unseen}");
-            let from_the_start: KvCache<f32> = cache(&prefix[unseen..]);
-            let sight =
-                Sight { cache: &from_the_start, prefix: prefix.len() - unseen, tail: &[0], unseen: 0 };
-            for (a, b) in alone.iter().zip(attend(&[sight])) {
-                assert!((a - b).abs() < 1e-4, "{kernels:?}, {unseen}: {a} {b}");
+            let alone = attend(&[span(&clean, skip)]);
+            assert_eq!(alone, attend(&[span(&spoilt, skip)]), "{kernels:?}, {skip}");
+            let beside = attend(&[span(&clean, 0), span(&clean, 3), span(&clean, skip)]);
+            assert_eq!(alone, beside[2 * WIDTH..], "{kernels:?}, {skip}");
+            assert_ne!(alone, beside[..WIDTH], "{kernels:?}, {skip}");
+            let from_the_start: KvCache<f32> = cache(&prefix[skip..]);
+            let span = AttentionSpan {
+                cache: &from_the_start,
+                prefix: prefix.len() - skip,
+                new_rows: &[0],
+                skip: 0,
+            };
+            for (a, b) in alone.iter().zip(attend(&[span])) {
+                assert!((a - b).abs() < 1e-4, "{kernels:?}, {skip}: {a} {b}");
             }
         }
     }
 }
 
-/// In heads whose columns are whole blocks of activations, and in heads where they are not.
+/// Heads whose columns are whole blocks of activations, and heads whose columns are not.
 #[test]
-fn attention_goes_into_activations_as_if_it_had_been_loaded() {
+fn attention_into_activations_equals_attention_and_load() {
     for (kv_heads, head_dim) in [(2, 80), (3, 64), (2, 16)] {
         let heads = 3 * kv_heads;
         let shape = KvShape { layers: 1, kv_heads, head_dim };
@@ -241,13 +249,18 @@ fn attention_goes_into_activations_as_if_it_had_been_loaded() {
         cache.reserve(100).unwrap();
         (0..70).for_each(|position| cache.write(0, position, &row(1, position as u64, kv), &row(2, 1, kv)));
         let tails: Vec<u32> = (0..9).collect();
-        let sights: Vec<_> = tails
+        let spans: Vec<_> = tails
             .iter()
-            .map(|tail| Sight { cache: &cache, prefix: 70, tail: std::slice::from_ref(tail), unseen: 0 })
+            .map(|tail| AttentionSpan {
+                cache: &cache,
+                prefix: 70,
+                new_rows: std::slice::from_ref(tail),
+                skip: 0,
+            })
             .collect();
         let rows = |kind, width| (0..9).flat_map(|path| row(kind, path, width)).collect::<Vec<_>>();
         let (queries, keys, values) = (rows(0, width), rows(1, kv), rows(2, kv));
-        let fresh = Fresh { keys: &keys, values: &values };
+        let new = NewKv { keys: &keys, values: &values };
         let bytes: Vec<u8> = (0..16 * width / 32 * 20).map(|index| (index * 7 % 31) as u8).collect();
         let quantized = width.is_multiple_of(32);
         let format = if quantized { Format::Q4_1 } else { Format::F16 };
@@ -256,14 +269,14 @@ fn attention_goes_into_activations_as_if_it_had_been_loaded() {
         for kernels in kernels() {
             let product = |x: &Activations| {
                 let mut out = vec![0.0; 9 * 16];
-                kernels.multiply(x, &mut [Product { matrix: &matrix, out: &mut out, store: Store::Set }]);
+                kernels.multiply(x, &mut [Matmul { matrix: &matrix, out: &mut out, store: Store::Set }]);
                 out
             };
             let mut plain = vec![0.0; queries.len()];
-            kernels.attention(0, heads, &queries, &sights, fresh, &mut plain);
+            kernels.attention(0, heads, &queries, &spans, new, &mut plain);
             let (mut loaded, mut direct) = (Activations::new(), Activations::new());
             kernels.load(&plain, width, &mut loaded, quantized);
-            kernels.attention_into(0, heads, &queries, &sights, fresh, &mut direct, quantized);
+            kernels.attention_into(0, heads, &queries, &spans, new, &mut direct, quantized);
             assert_eq!(direct.is_quantized(), quantized);
             assert!(plain.iter().any(|&x| x != 0.0));
             assert_eq!(product(&direct), product(&loaded), "{kv_heads} heads of {head_dim}");

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
-use upcycle_kernels::{Activations, Format, Isa, Kernels, Matrix, Path, Product, Store};
+use upcycle_kernels::{Activations, Format, Isa, KernelPath, Kernels, Matmul, Matrix, Store};
 
 /// Random blocks of `format` for `[rows, cols]`, with sound scales.
 fn blocks(format: Format, rows: usize, cols: usize, seed: u64) -> Vec<u8> {
@@ -41,7 +41,7 @@ fn product(kernels: &Kernels, matrix: &Matrix, rows: &[Vec<f32>]) -> Vec<Vec<f32
     let mut x = Activations::new();
     kernels.load(&rows.concat(), matrix.cols(), &mut x, matrix.format().is_quantized());
     let mut out = vec![0.0; rows.len() * matrix.rows()];
-    kernels.multiply(&x, &mut [Product { matrix, out: &mut out, store: Store::Set }]);
+    kernels.multiply(&x, &mut [Matmul { matrix, out: &mut out, store: Store::Set }]);
     out.chunks(matrix.rows()).map(<[f32]>::to_vec).collect()
 }
 
@@ -53,7 +53,7 @@ fn bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
 fn kernels() -> &'static [Kernels] {
     static ALL: OnceLock<Vec<Kernels>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let paths = Isa::available().into_iter().map(|isa| Path::new(isa).unwrap());
+        let paths = Isa::available().into_iter().map(|isa| KernelPath::new(isa).unwrap());
         paths.flat_map(|path| [1, 3].map(|threads| Kernels::with_path(path, threads))).collect()
     })
 }

@@ -1,6 +1,6 @@
 //! Tensors that cannot be packed: a typed error that names the tensor, never a read out of bounds.
 
-use upcycle_kernels::{Format, Isa, IsaError, Matrix, PackError, Path};
+use upcycle_kernels::{Format, Isa, IsaError, KernelPath, Matrix, PackError};
 
 fn pack(format: Format, shape: (usize, usize), bytes: &[u8]) -> Result<Matrix, PackError> {
     Matrix::pack("blk.0.w", format, shape, bytes, 2)
@@ -53,11 +53,11 @@ fn scales_and_weights_that_are_not_finite_are_refused_with_their_row() {
 
 #[test]
 fn a_path_that_is_not_there_is_refused_with_those_that_are() {
-    let error = Path::named("sse9").unwrap_err();
+    let error = KernelPath::named("sse9").unwrap_err();
     assert!(matches!(&error, IsaError::Unknown { name, .. } if name == "sse9"));
     assert!(error.to_string().contains("portable"), "{error}");
     for isa in Isa::ALL {
-        match Path::named(isa.name()) {
+        match KernelPath::named(isa.name()) {
             Ok(path) => assert_eq!(path.isa(), isa),
             Err(error) => {
                 println!("{} is skipped: {error}", isa.name());

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use memmap2::MmapMut;
-use upcycle_kernels::{Activations, Format, Isa, Kernels, Matrix, Product, Store};
+use upcycle_kernels::{Activations, Format, Isa, Kernels, Matmul, Matrix, Store};
 
 use crate::{matrix, median};
 
@@ -127,7 +127,7 @@ pub(super) fn peak(kernels: &Kernels, format: Format) -> f64 {
     let mut times: Vec<Duration> = (0..200)
         .map(|_| {
             let start = Instant::now();
-            kernels.multiply(&x, &mut [Product { matrix: &matrix, out: &mut out, store: Store::Set }]);
+            kernels.multiply(&x, &mut [Matmul { matrix: &matrix, out: &mut out, store: Store::Set }]);
             start.elapsed()
         })
         .collect();
@@ -144,7 +144,7 @@ pub(super) fn one_row(kernels: &Kernels, memory: f64) {
     let mut times = Vec::new();
     for matrix in matrices.iter().chain(&matrices) {
         let start = Instant::now();
-        kernels.multiply(&x, &mut [Product { matrix, out: &mut out, store: Store::Set }]);
+        kernels.multiply(&x, &mut [Matmul { matrix, out: &mut out, store: Store::Set }]);
         times.push(start.elapsed());
     }
     let rate = matrices[0].bytes() as f64 / median(&mut times);

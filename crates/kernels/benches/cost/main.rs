@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use upcycle_kernels::{
-    Activations, Format, Fresh, Isa, Kernels, KvCache, KvShape, Matrix, Path, Product, Sight, Store,
+    Activations, AttentionSpan, Format, Isa, KernelPath, Kernels, KvCache, KvShape, Matmul, Matrix, NewKv,
+    Store,
 };
 
 #[derive(Clone, Copy)]
@@ -103,13 +104,13 @@ impl Stack {
         let (kv, quantize) = (kv_heads * HEAD_DIM, self.layers[0].out.format().is_quantized());
         work.resize(n, self.size);
         let tails: Vec<Vec<u32>> = (0..n as u32).map(|row| vec![0, row]).collect();
-        let sights: Vec<_> = tails
+        let spans: Vec<_> = tails
             .iter()
-            .map(|tail| Sight {
+            .map(|tail| AttentionSpan {
                 cache: &self.cache,
                 prefix: CONTEXT,
-                tail: &tail[usize::from(tail[1] == 0)..],
-                unseen: 0,
+                new_rows: &tail[usize::from(tail[1] == 0)..],
+                skip: 0,
             })
             .collect();
         let mut parts = [Duration::ZERO; PARTS.len()];
@@ -125,19 +126,17 @@ impl Stack {
             kernels.multiply(
                 &work.a,
                 &mut [
-                    Product { matrix: &layer.qkv[0], out: &mut work.q, store: Store::Set },
-                    Product { matrix: &layer.qkv[1], out: &mut work.k, store: Store::Set },
-                    Product { matrix: &layer.qkv[2], out: &mut work.v, store: Store::Set },
+                    Matmul { matrix: &layer.qkv[0], out: &mut work.q, store: Store::Set },
+                    Matmul { matrix: &layer.qkv[1], out: &mut work.k, store: Store::Set },
+                    Matmul { matrix: &layer.qkv[2], out: &mut work.v, store: Store::Set },
                 ],
             );
             done(Part::Qkv);
-            let fresh = Fresh { keys: &work.k[..n * kv], values: &work.v[..n * kv] };
-            kernels.attention_into(index, heads, &work.q, &sights, fresh, &mut work.a, quantize);
+            let new = NewKv { keys: &work.k[..n * kv], values: &work.v[..n * kv] };
+            kernels.attention_into(index, heads, &work.q, &spans, new, &mut work.a, quantize);
             done(Part::Attention);
-            kernels.multiply(
-                &work.a,
-                &mut [Product { matrix: &layer.out, out: &mut work.x, store: Store::Add }],
-            );
+            kernels
+                .multiply(&work.a, &mut [Matmul { matrix: &layer.out, out: &mut work.x, store: Store::Add }]);
             done(Part::Out);
             kernels.rms_norm(&work.x, &self.norm, 1e-5, &mut work.a, quantize);
             done(Part::Rows);
@@ -145,7 +144,7 @@ impl Stack {
             done(Part::GateUp);
             kernels.multiply(
                 &work.b,
-                &mut [Product { matrix: &layer.down, out: &mut work.x, store: Store::Add }],
+                &mut [Matmul { matrix: &layer.down, out: &mut work.x, store: Store::Add }],
             );
             done(Part::Down);
         }
@@ -153,7 +152,7 @@ impl Stack {
         done(Part::Rows);
         kernels.multiply(
             &work.a,
-            &mut [Product { matrix: &self.head, out: &mut work.logits[..n * vocab], store: Store::Set }],
+            &mut [Matmul { matrix: &self.head, out: &mut work.logits[..n * vocab], store: Store::Set }],
         );
         done(Part::Head);
         black_box(&work.logits);
@@ -277,7 +276,7 @@ fn main() {
     let rows = if rows.is_empty() { ROWS.to_vec() } else { rows };
     let isas = if isas.is_empty() { vec![Isa::best()] } else { isas };
     for isa in isas {
-        let path = match Path::new(isa) {
+        let path = match KernelPath::new(isa) {
             Ok(path) => path,
             Err(error) => {
                 println!("{error}");

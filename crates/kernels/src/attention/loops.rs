@@ -1,23 +1,21 @@
-//! The loops of attention, compiled once for each path; pages of keys and values are taken in `vectors` where there are any.
+//! The loops of attention, compiled once for each instruction set. [`vectors`] replaces those over pages where it exists.
 
+use crate::attention::order::PARTS;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use super::vectors;
-use crate::Path;
+use crate::attention::vectors;
+use crate::isa::{Isa, KernelPath};
 use crate::kv::{KEYS, KvElement, Numbers};
 use crate::lanes::{self, LANES};
 
-/// Partial sums of a score.
-pub(super) const PARTS: usize = 4;
-
-/// Dimensions whose sums stay in registers over all positions of a page.
+/// Dimensions whose sums stay in registers for a whole page.
 const SPAN: usize = 4 * LANES;
 
-/// Queries from which on it pays on AVX2 that they share loads: fewer are bound by memory, and the plain loops are 0.1 ms faster on one
+/// The fewest queries for which shared loads are faster on AVX2. Fewer are bound by memory, and the plain loops take 0.1 ms less for one
 /// row of a 135M model.
 #[cfg(target_arch = "x86_64")]
 const SHARED: usize = 4;
 
-/// The scores of one block of 16 positions, `[head_dim][16]`, for a query.
+/// The scores of a query for one block of 16 positions, `[head_dim][16]`.
 #[inline(always)]
 fn score<E: KvElement>(query: &[f32], keys: &[[E; KEYS]], scores: &mut [f32; KEYS]) {
     let mut sums = [[0.0_f32; KEYS]; PARTS];
@@ -33,7 +31,7 @@ fn score<E: KvElement>(query: &[f32], keys: &[[E; KEYS]], scores: &mut [f32; KEY
     }
 }
 
-/// Adds the values of successive positions, `[positions][head_dim]`, by their `weights`.
+/// Adds the values of consecutive positions, `[positions][head_dim]`, times their `weights`.
 #[inline(always)]
 fn add<E: KvElement>(values: &[E], weights: &[f32], out: &mut [f32]) {
     let width = out.len();
@@ -67,7 +65,7 @@ fn add<E: KvElement>(values: &[E], weights: &[f32], out: &mut [f32]) {
     }
 }
 
-/// All queries on a block of keys before the next, so that it is read from memory once.
+/// Multiplies all queries with a block of keys before the next block, so keys are read from memory once.
 #[inline(always)]
 fn score_all<E: KvElement>(head_dim: usize, queries: &[f32], keys: &[E], stride: usize, scores: &mut [f32]) {
     for (block, keys) in keys.as_chunks::<KEYS>().0.chunks_exact(head_dim).enumerate() {
@@ -104,10 +102,10 @@ lanes::dispatch! {
     }
 }
 
-/// The scores of a page's `keys`, `[blocks][head_dim][16]`, for all `queries`, `[count, head_dim]`: those of query q to
+/// The scores of a page's `keys`, `[blocks][head_dim][16]`, for all `queries`, `[count, head_dim]`. The scores of query q go to
 /// `scores[q * stride..]`.
 pub(super) fn score_page(
-    path: Path,
+    path: KernelPath,
     head_dim: usize,
     queries: &[f32],
     keys: Numbers<'_>,
@@ -115,27 +113,27 @@ pub(super) fn score_page(
     scores: &mut [f32],
 ) {
     match path.isa() {
-        // SAFETY: a `Path` is only made for instructions that the processor has.
+        // SAFETY: a `KernelPath` proves that the processor has the instructions.
         #[cfg(target_arch = "x86_64")]
-        crate::Isa::Avx512Vnni => unsafe {
+        Isa::Avx512Vnni => unsafe {
             vectors::avx512::score_page(head_dim, queries, keys, stride, scores);
         },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        crate::Isa::Avx2 | crate::Isa::AvxVnni if queries.len() >= SHARED * head_dim => unsafe {
+        Isa::Avx2 | Isa::AvxVnni if queries.len() >= SHARED * head_dim => unsafe {
             vectors::avx2::score_page(head_dim, queries, keys, stride, scores);
         },
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
-        crate::Isa::NeonDot => unsafe { vectors::neon::score_page(head_dim, queries, keys, stride, scores) },
+        Isa::NeonDot => unsafe { vectors::neon::score_page(head_dim, queries, keys, stride, scores) },
         _ => score_lanes(path, head_dim, queries, keys, stride, scores),
     }
 }
 
-/// Adds a page's `values`, `[positions][head_dim]`, to `out`, `[count, head_dim]`, by the weights of query q at
+/// Adds a page's `values`, `[positions][head_dim]`, times their weights to `out`, `[count, head_dim]`. The weights of query q are
 /// `weights[q * stride..]`.
 pub(super) fn add_page(
-    path: Path,
+    path: KernelPath,
     head_dim: usize,
     values: Numbers<'_>,
     stride: usize,
@@ -145,23 +143,23 @@ pub(super) fn add_page(
     match path.isa() {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        crate::Isa::Avx512Vnni => unsafe {
+        Isa::Avx512Vnni => unsafe {
             vectors::avx512::add_page(head_dim, values, stride, weights, out);
         },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        crate::Isa::Avx2 | crate::Isa::AvxVnni if out.len() >= SHARED * head_dim => unsafe {
+        Isa::Avx2 | Isa::AvxVnni if out.len() >= SHARED * head_dim => unsafe {
             vectors::avx2::add_page(head_dim, values, stride, weights, out);
         },
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
-        crate::Isa::NeonDot => unsafe { vectors::neon::add_page(head_dim, values, stride, weights, out) },
+        Isa::NeonDot => unsafe { vectors::neon::add_page(head_dim, values, stride, weights, out) },
         _ => add_lanes(path, head_dim, values, stride, weights, out),
     }
 }
 
 lanes::dispatch! {
-    /// One score, summed as `score` sums it.
+    /// One score, with the sums of `score`.
     pub(super) fn dot(query: &[f32], key: &[f32]) -> f32 {
         let mut sums = [0.0_f32; PARTS];
         for (query, key) in query.as_chunks::<PARTS>().0.iter().zip(key.as_chunks::<PARTS>().0) {
@@ -174,8 +172,8 @@ lanes::dispatch! {
 }
 
 lanes::dispatch! {
-    /// Turns the first `len` of `scores` into weights, exponentials of the scaled difference to the highest, the rest
-    /// into 0, and returns their sum.
+    /// Replaces the first `len` of `scores` by the exponentials of their scaled difference to the highest, and the rest by 0. Returns
+    /// the sum.
     pub(super) fn softmax(scale: f32, len: usize, scores: &mut [f32]) -> f32 {
         scores[len..].fill(f32::NEG_INFINITY);
         let mut highest = [f32::NEG_INFINITY; LANES];

@@ -1,7 +1,6 @@
-//! The exponential function, without a table or a branch, so that it vectorises.
+//! The exponential function, without a table or a branch, so that loops with it vectorize.
 
-/// e to the power of `x`, to within 2 units in the last place for -87 <= x <= 88; below that 0, above it infinity.
-/// NaN stays NaN.
+/// e to the power of `x`, within 2 units in the last place for -87 <= x <= 88; 0 below and infinity above. NaN stays NaN.
 ///
 /// x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite), and e^r by its Taylor polynomial of degree 7.
 #[inline(always)]
@@ -16,7 +15,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = p.mul_add(r, c);
     }
-    // 2^n by way of the exponent bits; n fits wherever the result is used.
+    // 2^n from its exponent bits; n is in range wherever the result is used.
     let exponent = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32).clamp(-126, 127);
     let power = f32::from_bits(((exponent + 127) << 23) as u32);
     let y = p * power;
@@ -24,7 +23,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x > 88.0 { f32::INFINITY } else { y }
 }
 
-/// x / (1 + e^-x), the activation of SwiGLU.
+/// x / (1 + e^-x): the activation function of SwiGLU.
 #[inline(always)]
 pub(crate) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))

@@ -1,11 +1,11 @@
-//! Plain Rust that the compiler turns into vector code: sixteen lanes in fixed order, so that every path gives the same
-//! bits, compiled once for each path.
+//! Plain Rust that the compiler turns into vector code, once for each instruction set. Sums have sixteen lanes in a fixed order, so every
+//! instruction set gives the same bits.
 
 mod exp;
 
 pub(crate) use exp::{exp, silu};
 
-/// Lanes of every vectorised loop. A sum runs over lanes by index, then down in halves: an order that no path changes.
+/// Lanes of every vectorized loop. A sum runs over the lanes by index, and then in halves.
 pub(crate) const LANES: usize = 16;
 
 /// The sum of all lanes, in halves.
@@ -21,7 +21,7 @@ pub(crate) fn sum(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The highest of all lanes; NaN is passed over.
+/// The highest of all lanes, ignoring NaN.
 #[inline(always)]
 pub(crate) fn max(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -35,12 +35,12 @@ pub(crate) fn max(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Declares a function whose body is compiled once for each path; the first argument, a [`Path`](crate::Path), picks the
-/// one that runs.
+/// Declares a function whose body is compiled once for each instruction set. A first argument `path`, a
+/// [`KernelPath`](crate::isa::KernelPath), picks the one that runs.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*
-        $vis fn $name(path: $crate::Path, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name(path: $crate::isa::KernelPath, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             fn body($($arg: $ty),*) $(-> $ret)? $body
 
@@ -53,12 +53,12 @@ macro_rules! dispatch {
             fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
 
             match path.isa() {
-                // SAFETY: a `Path` is only made for instructions that the processor has.
+                // SAFETY: a `KernelPath` proves that the processor has the instructions.
                 #[cfg(target_arch = "x86_64")]
-                $crate::Isa::Avx512Vnni => unsafe { avx512($($arg),*) },
+                $crate::isa::Isa::Avx512Vnni => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::Isa::Avx2 | $crate::Isa::AvxVnni => unsafe { avx2($($arg),*) },
+                $crate::isa::Isa::Avx2 | $crate::isa::Isa::AvxVnni => unsafe { avx2($($arg),*) },
                 _ => body($($arg),*),
             }
         }

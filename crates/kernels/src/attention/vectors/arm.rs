@@ -1,9 +1,9 @@
-//! The vectors of AArch64.
+//! Vectors of AArch64.
 
 use std::arch::aarch64::*;
 
-use super::Vector;
-use crate::product::halves;
+use crate::attention::vectors::pages::{Vector, pages};
+use crate::matmul::halves;
 
 impl Vector for float32x4_t {
     const LANES: usize = 4;
@@ -47,6 +47,6 @@ impl Vector for float32x4_t {
     }
 }
 
-super::pages! {
+pages! {
     neon, "neon", std::arch::aarch64::float32x4_t, 4
 }

@@ -1,8 +1,8 @@
-//! The vectors of x86-64.
+//! Vectors of x86-64.
 
 use std::arch::x86_64::*;
 
-use super::Vector;
+use crate::attention::vectors::pages::{Vector, pages};
 
 impl Vector for __m512 {
     const LANES: usize = 16;
@@ -96,10 +96,10 @@ impl Vector for __m256 {
     }
 }
 
-super::pages! {
+pages! {
     avx512, "avx512f,avx512vl,f16c,fma", std::arch::x86_64::__m512, 1
 }
 
-super::pages! {
+pages! {
     avx2, "avx2,fma,f16c", std::arch::x86_64::__m256, 2
 }

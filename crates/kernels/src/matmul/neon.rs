@@ -1,13 +1,15 @@
-//! NEON with the dot products of Armv8.2: a quarter of a group of a tile (4 output rows) is one register.
+//! Kernels for NEON with the dot products of Armv8.2. A quarter of a group of a tile (4 output rows) is one register.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{BF16, F16, F32, Float, Quantized, TileOut};
-use crate::activations::BlockMeta;
-use crate::matrix::{BLOCK, TILE};
+use crate::activations::{Activations, BlockMeta};
+use crate::format::Format;
+use crate::layout::{BLOCK, TILE, TileOut};
+use crate::matmul::by_format::tile_by_format;
+use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, prefetch_block};
+use crate::matrix::Matrix;
 use crate::prefetch;
-use crate::{Activations, Format, Matrix};
 
 /// Registers that hold one number for each row of a tile.
 const QUARTERS: usize = TILE / 4;
@@ -23,8 +25,8 @@ pub(super) unsafe fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: 
     tile_by_format!((matrix, x, tile, first, out), quantized, floats, [1, 2, 3], 4);
 }
 
-/// Group `GROUP` (of eight) of a block, as signed bytes, each quarter four rows of four columns: the first four stand in
-/// the low halves of bytes, the others in the high ones.
+/// Group `GROUP` (of eight) of a block, as signed bytes; a quarter has four rows of four columns. The first four groups have the low halves
+/// of bytes, the others the high halves.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn group<F: Quantized, const GROUP: usize>(block: *const u8) -> [int8x16_t; QUARTERS] {
@@ -32,7 +34,7 @@ unsafe fn group<F: Quantized, const GROUP: usize>(block: *const u8) -> [int8x16_
     std::array::from_fn(|quarter| unsafe {
         let at = GROUP % 4 * 64 + quarter * 16;
         if F::IS_BYTES {
-            // Stored with 128 added, which is the highest bit turned.
+            // 128 was added, which flips the highest bit.
             let bytes = vld1q_u8(block.add(GROUP / 4 * 256 + at));
             return vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(0x80)));
         }
@@ -51,7 +53,7 @@ unsafe fn group<F: Quantized, const GROUP: usize>(block: *const u8) -> [int8x16_
     })
 }
 
-/// 16 in the bytes that `mask` names, one bit a byte.
+/// 16 in the bytes whose bit in `mask` is set.
 #[inline]
 #[target_feature(enable = "neon")]
 fn fifth(mask: u16) -> uint8x16_t {
@@ -63,7 +65,7 @@ fn fifth(mask: u16) -> uint8x16_t {
 
 /// Adds to each number of `sum` the product of its four weights with the four activations of lane `LANE`.
 ///
-/// In assembly, since the standard library's function for it is not stable.
+/// In assembly, because the intrinsic is not stable.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn dot<const LANE: usize>(mut sum: int32x4_t, weights: int8x16_t, activations: int8x16_t) -> int32x4_t {
@@ -90,7 +92,7 @@ fn dot<const LANE: usize>(mut sum: int32x4_t, weights: int8x16_t, activations: i
 #[target_feature(enable = "neon")]
 pub(crate) unsafe fn halves(at: *const u8) -> float32x4_t {
     let wide: float32x4_t;
-    // SAFETY: the caller gives four numbers at `at`; the conversion, whose function is not stable, is of every AArch64.
+    // SAFETY: the caller gives four numbers at `at`. Every AArch64 has the instruction; its intrinsic is not stable.
     unsafe {
         let narrow = at.cast::<u64>().read_unaligned();
         asm!(
@@ -103,7 +105,7 @@ pub(crate) unsafe fn halves(at: *const u8) -> float32x4_t {
     wide
 }
 
-/// Four bytes at `at`, with their sign if they have one.
+/// Four bytes at `at`, signed if `SIGNED`.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn bytes<const SIGNED: bool>(at: *const u8) -> int32x4_t {
@@ -198,8 +200,8 @@ unsafe fn quantized<F: Quantized, const N: usize>(
         // meta at `index`.
         unsafe {
             let block = quants.as_ptr().add(index * F::QUANTS);
-            prefetch::block::<F>(quants.as_ptr(), scales.as_ptr(), index);
-            // What is added to the quants is taken off with the sums of the activations: nothing, of signed bytes.
+            prefetch_block::<F>(quants.as_ptr(), scales.as_ptr(), index);
+            // Minus the offset of the quants times the sum of the activations. Signed bytes have no offset.
             let offset = if F::IS_BYTES { 0 } else { F::OFFSET };
             let started = |half: usize| -> [Integers; N] {
                 std::array::from_fn(|r| {
@@ -218,7 +220,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
             half_dots::<F, false, N>(block, rows.map(|row| row.0.add(index * BLOCK)), &mut dots);
             let upper = rows.map(|row| row.0.add(index * BLOCK + 16));
             if halved {
-                // Both halves of the columns have a scale of their own.
+                // Each half of the columns has its own scale.
                 let mut more = started(1);
                 half_dots::<F, true, N>(block, upper, &mut more);
                 let record = scales.as_ptr().add(index / 8 * F::SCALES + 32 + index % 8 * 32);

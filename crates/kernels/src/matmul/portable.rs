@@ -1,8 +1,10 @@
-//! The plain path: the definition that every other path must equal, bit for bit.
+//! Portable kernels: the definition that all others must equal, bit for bit.
 
-use super::TileOut;
-use crate::matrix::{BLOCK, TILE};
-use crate::{Activations, Format, Matrix, pack};
+use crate::activations::Activations;
+use crate::format::Format;
+use crate::layout::{BLOCK, TILE, TileOut};
+use crate::matrix::Matrix;
+use crate::pack;
 
 pub(super) fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
     let (quants, scales) = matrix.tile(tile);
@@ -52,7 +54,7 @@ fn quantized(
     }
 }
 
-/// Even and odd columns are summed apart, then together.
+/// Even and odd columns have separate sums, which are added at the end.
 fn floats(format: Format, quants: &[u8], x: &[f32], out: &mut [f32; TILE]) {
     for (lane, out) in out.iter_mut().enumerate() {
         let mut sums = [0.0_f32; 2];

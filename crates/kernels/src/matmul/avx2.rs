@@ -1,12 +1,14 @@
-//! AVX2, with or without the dot products of AVX-VNNI: half a group of a tile (8 output rows) is one register.
+//! Kernels for AVX2, with or without the dot products of AVX-VNNI. Half a group of a tile (8 output rows) is one register.
 
 use std::arch::x86_64::*;
 
-use super::{BF16, F16, F32, Float, Quantized, TileOut};
-use crate::activations::BlockMeta;
-use crate::matrix::BLOCK;
+use crate::activations::{Activations, BlockMeta};
+use crate::format::Format;
+use crate::layout::{BLOCK, TileOut};
+use crate::matmul::by_format::tile_by_format;
+use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, prefetch_block};
+use crate::matrix::Matrix;
 use crate::prefetch;
-use crate::{Activations, Format, Matrix};
 
 /// Output rows in a register.
 const HALF: usize = 8;
@@ -66,11 +68,11 @@ unsafe fn pair<F: Quantized>(block: *const u8, group: usize, half: usize) -> (__
     }
 }
 
-/// 16 in the bytes that `mask` names, one bit a byte.
+/// 16 in the bytes whose bit in `mask` is set.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn fifth(mask: u32) -> __m256i {
-    // Byte i of the result looks at byte i / 8 of the mask, and there at bit i % 8.
+    // Byte i of the result tests bit i % 8 of byte i / 8 of the mask.
     let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
     let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
     let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(mask as i32), spread);
@@ -127,8 +129,8 @@ unsafe fn scales_of<F: Quantized>(
     }
 }
 
-/// How many products of a format's quants with int8 activations, in pairs, fit a sum of 16 bits: 127 times the largest
-/// quant, twice, and so on. Q8_0 goes through its absolute value instead.
+/// How many pairs of products of quants and int8 activations fit a 16-bit sum: 2 * 127 times the largest quant each. Q8_0 multiplies absolute
+/// values instead.
 const fn pair_sums(format: Format) -> usize {
     match format {
         Format::Q4_0 | Format::Q4_1 | Format::Q4K => 8, // 8 * 2 * 15 * 127 = 30480
@@ -152,7 +154,7 @@ unsafe fn four(activations: *const i8) -> __m256i {
 fn pairs<F: Quantized>(weights: __m256i, activations: __m256i) -> __m256i {
     if F::IS_BYTES {
         let signed = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-        // |w| fits an unsigned byte, -128 included, and its sign goes over to the activation.
+        // |w| fits an unsigned byte, even for -128. The activation takes the sign.
         _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(activations, signed))
     } else {
         _mm256_maddubs_epi16(weights, activations)
@@ -183,7 +185,7 @@ macro_rules! quantized_kernel {
                     unsafe {
                         let block = quants.as_ptr().add(index * F::QUANTS);
                         if half == 0 {
-                            prefetch::block::<F>(quants.as_ptr(), scales.as_ptr(), index);
+                            prefetch_block::<F>(quants.as_ptr(), scales.as_ptr(), index);
                         }
                         let dots: [(__m256i, __m256i); N] = $block::<F, N>(block, half, index, &rows);
                         let (scale, min, halves) = scales_of::<F>(scales.as_ptr(), index, half);
@@ -220,7 +222,7 @@ quantized_kernel!(quantized_vnni, "avx2,fma,f16c,avxvnni", vnni_block);
 
 type Rows<const N: usize> = [(*const i8, *const BlockMeta); N];
 
-/// What the integer sums start from: the offset of the quants, taken off with the sum of the activations.
+/// The initial value of the integer sums: minus the offset of the quants times the sum of the activations.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn start_of<F: Quantized>(meta: *const BlockMeta) -> (__m256i, __m256i) {
@@ -257,7 +259,7 @@ unsafe fn vnni_block<F: Quantized, const N: usize>(
     }
 }
 
-/// The integer dot products of one block: sums of columns 0..16 and of 16..32 (any split, where nothing needs it).
+/// The integer dot products of one block: sums of columns 0..16 and of 16..32 for Q6_K. Other formats use only the total.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn maddubs_block<F: Quantized, const N: usize>(
@@ -271,7 +273,7 @@ unsafe fn maddubs_block<F: Quantized, const N: usize>(
     // SAFETY: the kernel's promise for this block and these rows.
     unsafe {
         let mut dots: [(__m256i, __m256i); N] = std::array::from_fn(|r| {
-            // Q8_0 multiplies signed weights, so nothing is to be taken off.
+            // Q8_0 multiplies signed weights, so there is no offset.
             let none = (_mm256_setzero_si256(), _mm256_setzero_si256());
             if F::IS_BYTES { none } else { start_of::<F>(rows[r].1.add(index)) }
         });

@@ -1,12 +1,14 @@
-//! AVX-512 with VNNI: a group of a tile is one register, and one instruction multiplies it by four activation bytes.
+//! Kernels for AVX-512 with VNNI. A group of a tile is one register, and one instruction multiplies it with four activation bytes.
 
 use std::arch::x86_64::*;
 
-use super::{BF16, F16, F32, Float, Quantized, TileOut};
-use crate::activations::BlockMeta;
-use crate::matrix::{BLOCK, TILE};
+use crate::activations::{Activations, BlockMeta};
+use crate::format::Format;
+use crate::layout::{BLOCK, TILE, TileOut};
+use crate::matmul::by_format::tile_by_format;
+use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, prefetch_block};
+use crate::matrix::Matrix;
 use crate::prefetch;
-use crate::{Activations, Format, Matrix};
 
 /// # Safety
 /// The processor has AVX-512 F, BW, VL and VNNI.
@@ -49,7 +51,7 @@ unsafe fn pair<F: Quantized>(block: *const u8, group: usize) -> (__m512i, __m512
     }
 }
 
-/// Sets the fifth bit in the bytes that `mask` names, one bit a byte.
+/// Sets the fifth bit of the bytes whose bit in `mask` is set.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn with_fifth(a: __m512i, mask: u64) -> __m512i {
@@ -92,7 +94,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
         // its meta at `index`.
         unsafe {
             let block = quants.as_ptr().add(index * F::QUANTS);
-            prefetch::block::<F>(quants.as_ptr(), scales.as_ptr(), index);
+            prefetch_block::<F>(quants.as_ptr(), scales.as_ptr(), index);
             let split = matches!(F::FORMAT, Format::Q6K);
             let mut low = [_mm512_setzero_si512(); N];
             let mut high = [_mm512_setzero_si512(); N];

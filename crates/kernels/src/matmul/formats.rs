@@ -1,0 +1,67 @@
+//! The weight formats as types, so that each path has one kernel that is generic over them.
+
+use crate::format::Format;
+use crate::layout::{BLOCK, Layout};
+use crate::{pack, prefetch};
+
+/// A quantized format: the constants that its decoder needs.
+pub(crate) trait Quantized {
+    const FORMAT: Format;
+    const QUANTS: usize = Layout::of(Self::FORMAT).quants;
+    const SCALES: usize = Layout::of(Self::FORMAT).scales;
+    const UNIT: usize = Layout::of(Self::FORMAT).unit;
+    const OFFSET: i32 = pack::offset(Self::FORMAT);
+    const HAS_MIN: bool = matches!(Self::FORMAT, Format::Q4_1 | Format::Q5_1 | Format::Q4K);
+    const HAS_FIFTH: bool = matches!(Self::FORMAT, Format::Q5_0 | Format::Q5_1);
+    const IS_BYTES: bool = matches!(Self::FORMAT, Format::Q8_0);
+}
+
+macro_rules! formats {
+    ($($name:ident),*) => { $(
+        #[derive(Debug)]
+        pub(crate) struct $name;
+        impl Quantized for $name {
+            const FORMAT: Format = Format::$name;
+        }
+    )* };
+}
+mod names {
+    use super::{Format, Quantized};
+    formats!(Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q6K);
+}
+pub(crate) use names::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q6K, Q8_0};
+
+/// A format whose weights are floats.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) trait Float {
+    /// Bytes of a weight.
+    const BYTES: usize;
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod float {
+    use super::Float;
+
+    macro_rules! floats {
+        ($($name:ident: $bytes:literal),*) => { $(
+            #[derive(Debug)]
+            pub(crate) struct $name;
+            impl Float for $name {
+                const BYTES: usize = $bytes;
+            }
+        )* };
+    }
+    floats!(F16: 2, BF16: 2, F32: 4);
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use float::{BF16, F16, F32};
+
+/// Prefetches what comes [`AHEAD`](prefetch::AHEAD) bytes after block `index` of a tile, and after the block's scales. Tiles follow each
+/// other with quants before scales, so every byte is prefetched once.
+#[inline(always)]
+pub(crate) fn prefetch_block<F: Quantized>(quants: *const u8, scales: *const u8, index: usize) {
+    prefetch::ahead(quants.wrapping_add(index * F::QUANTS), F::QUANTS);
+    if (index * BLOCK).is_multiple_of(F::UNIT) {
+        prefetch::ahead(scales.wrapping_add(index * BLOCK / F::UNIT * F::SCALES), F::SCALES);
+    }
+}
