@@ -1,4 +1,4 @@
-//! The k best candidates of each scored row: what a backend answers, and what drafters learn from.
+//! The k best candidates of each scored row: what backends return and drafters learn from.
 
 use std::ops::Range;
 
@@ -8,57 +8,59 @@ use crate::verifier::error::VerifyError;
 
 /// The k best candidates of every row that a [`forward`](crate::Verifier::forward) was asked for.
 ///
-/// The caller makes one with the k that it wants; the backend lays it out for its inputs with
-/// [`restart`](Self::restart) and fills every row, best first: by falling logit, equal logits by rising id.
-/// Nothing is freed between passes.
+/// Holds ids and logits, each `[rows, min(k, vocab)]`, the rows by input and then by node. The caller chooses k. The backend
+/// calls [`restart`](Self::restart) with the inputs of the pass and then fills every row, best first: by falling logit, equal
+/// logits by rising id. Memory is reused from pass to pass.
 #[derive(Clone, Debug)]
 pub struct TopK {
-    wanted: usize,
+    /// The k that the caller asked for.
+    k: usize,
+    /// Candidates in a row: `min(k, vocab)`.
     width: usize,
     log_sum_exp: bool,
     ids: Vec<TokenId>,
     logits: Vec<f32>,
-    sums: Vec<f32>,
+    log_sums: Vec<f32>,
     layout: RowLayout,
 }
 
 /// One row's candidates, best first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidates<'a> {
-    /// Token ids, `[k]`, by falling logit, equal logits by rising id.
+    /// Token ids, `[min(k, vocab)]`, by falling logit, equal logits by rising id.
     pub ids: &'a [TokenId],
-    /// Their logits, `[k]`.
+    /// Their logits, `[min(k, vocab)]`.
     pub logits: &'a [f32],
-    /// The logarithm of the sum of the exponentials of the whole row, where it was asked for.
+    /// The log-sum-exp of the whole row, if it was asked for.
     pub log_sum_exp: Option<f32>,
 }
 
 impl TopK {
-    /// Asks for the `k` best of each row; `k` = 0 counts as 1.
+    /// Asks for the `k` best candidates of each row (0 counts as 1).
     #[must_use]
     pub fn new(k: usize) -> Self {
         Self {
-            wanted: k.max(1),
+            k: k.max(1),
             width: 0,
             log_sum_exp: false,
             ids: Vec::new(),
             logits: Vec::new(),
-            sums: Vec::new(),
+            log_sums: Vec::new(),
             layout: RowLayout::default(),
         }
     }
 
-    /// Asks for each row's log-sum-exp too, so that logits can be turned into probabilities.
+    /// Also asks for each row's log-sum-exp, which turns logits into probabilities.
     #[must_use]
     pub fn with_log_sum_exp(mut self) -> Self {
         self.log_sum_exp = true;
         self
     }
 
-    /// The k that the caller asked for; a row holds `min(k, vocab)`.
+    /// The k that the caller asked for. A row holds `min(k, vocab)` candidates.
     #[must_use]
     pub fn k(&self) -> usize {
-        self.wanted
+        self.k
     }
 
     /// Whether each row's log-sum-exp is asked for.
@@ -67,17 +69,17 @@ impl TopK {
         self.log_sum_exp
     }
 
-    /// For backends: lays out the rows of `inputs` for a model of `vocab` tokens, all of them empty.
+    /// For backends: makes an empty row for every row that `inputs` ask for, of a model of `vocab` tokens.
     pub fn restart(&mut self, inputs: &[TreeInput<'_>], vocab: usize) {
-        self.width = self.wanted.min(vocab);
+        self.width = self.k.min(vocab);
         self.layout.restart(inputs);
         let rows = self.layout.len();
         self.ids.clear();
         self.ids.resize(rows * self.width, 0);
         self.logits.clear();
         self.logits.resize(rows * self.width, f32::NEG_INFINITY);
-        self.sums.clear();
-        self.sums.resize(if self.log_sum_exp { rows } else { 0 }, f32::NEG_INFINITY);
+        self.log_sums.clear();
+        self.log_sums.resize(if self.log_sum_exp { rows } else { 0 }, f32::NEG_INFINITY);
     }
 
     /// The rows of all inputs together, on which a backend runs its head, by input, then by node.
@@ -97,7 +99,7 @@ impl TopK {
         self.layout.index(row)
     }
 
-    /// The candidates of `row`; none if it was not asked for.
+    /// The candidates of `row`. `None` if it was not asked for.
     #[must_use]
     pub fn get(&self, row: Row) -> Option<Candidates<'_>> {
         let index = self.index(row)?;
@@ -105,7 +107,7 @@ impl TopK {
         Some(Candidates {
             ids: &self.ids[range.clone()],
             logits: &self.logits[range],
-            log_sum_exp: self.sums.get(index).copied(),
+            log_sum_exp: self.log_sums.get(index).copied(),
         })
     }
 
@@ -113,7 +115,7 @@ impl TopK {
         index * self.width..(index + 1) * self.width
     }
 
-    /// For backends that rank on the device: the ids and logits of row `index` to be written, `[min(k, vocab)]`.
+    /// For backends that rank on the device: the ids and logits of row `index` to be written, `[min(k, vocab)]` each.
     ///
     /// # Panics
     /// If `index` is not below [`rows`](Self::rows).
@@ -122,15 +124,14 @@ impl TopK {
         (&mut self.ids[range.clone()], &mut self.logits[range])
     }
 
-    /// For backends that rank on the device: takes the best of `row`, `[min(k, vocab)]` ids and their logits, in the order
-    /// that candidates have: by falling logit, equal logits by rising id.
+    /// For backends that rank on the device: sets the candidates of `row`, `[min(k, vocab)]` ids and their logits, by falling
+    /// logit, equal logits by rising id.
     ///
-    /// That no better one was left out is for the backend to see to, and so is a fault among the logits that it does not
-    /// hand over.
+    /// The backend has to make sure that no better candidate is missing and that the rest of the row is finite.
     ///
     /// # Errors
     /// [`VerifyError::NoSuchRow`] if `row` was not asked for, [`VerifyError::NotFinite`] if a logit is NaN or infinite,
-    /// [`VerifyError::NotRanked`] for another order or number. The row is as it was then.
+    /// [`VerifyError::NotRanked`] for another order or number. The row is then unchanged.
     pub fn ranked(&mut self, row: Row, ids: &[TokenId], logits: &[f32]) -> Result<(), VerifyError> {
         let index = self.index(row).ok_or(VerifyError::NoSuchRow { row })?;
         if logits.iter().any(|logit| !logit.is_finite()) {
@@ -148,22 +149,22 @@ impl TopK {
         Ok(())
     }
 
-    /// For backends that rank on the device: the log-sum-exp of row `index`. Ignored where it was not asked for.
+    /// For backends that rank on the device: sets the log-sum-exp of row `index`. Ignored if it was not asked for.
     ///
     /// # Panics
     /// If it was asked for and `index` is not below [`rows`](Self::rows).
     pub fn set_log_sum_exp(&mut self, index: usize, log_sum_exp: f32) {
         if self.log_sum_exp {
-            self.sums[index] = log_sum_exp;
+            self.log_sums[index] = log_sum_exp;
         }
     }
 
-    /// For backends that hold the logits in host memory: ranks `logits`, `[vocab]`, into `row`, in one pass and
-    /// without a sort of the vocabulary.
+    /// For backends with logits in host memory: finds the best of `logits`, `[vocab]`, in one pass without a sort, and sets
+    /// the candidates of `row`.
     ///
     /// # Errors
     /// [`VerifyError::NotFinite`] if a logit is NaN or infinite, [`VerifyError::NoSuchRow`] if `row` was not asked
-    /// for, [`VerifyError::WrongVocab`] if `logits` is shorter than the vocabulary that the rows are laid out for.
+    /// for, [`VerifyError::WrongVocab`] if there are fewer logits than candidates.
     pub fn rank(&mut self, row: Row, logits: &[f32]) -> Result<(), VerifyError> {
         let index = self.index(row).ok_or(VerifyError::NoSuchRow { row })?;
         if logits.len() < self.width {
@@ -174,7 +175,7 @@ impl TopK {
             return Err(VerifyError::NotFinite { row });
         }
         if self.log_sum_exp {
-            self.sums[index] = log_sum_exp(logits);
+            self.log_sums[index] = log_sum_exp(logits);
         }
         Ok(())
     }
@@ -188,15 +189,15 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
     (f64::from(highest) + sum.ln()) as f32
 }
 
-/// How many logits are looked at together: if none beats the worst candidate so far, all are passed over at once.
+/// Logits per block. A block in which no logit beats the worst candidate so far is skipped as a whole.
 const BLOCK: usize = 32;
 
-/// Fills `ids` and `best` with the highest of `logits`, best first; says whether every logit is finite.
+/// Fills `ids` and `best` with the highest of `logits`, best first. Returns whether every logit is finite.
 fn select(logits: &[f32], ids: &mut [TokenId], best: &mut [f32]) -> bool {
     let k = ids.len();
     best.fill(f32::NEG_INFINITY);
     let mut held = 0;
-    // 0 times a finite number is 0, and NaN for all others, and a sum keeps a NaN: one check at the end.
+    // A number times 0 is NaN if the number is not finite, and a sum keeps a NaN. So one check at the end is enough.
     let mut poison = 0.0_f32;
     for (block, chunk) in logits.chunks(BLOCK).enumerate() {
         let mut highest = [f32::NEG_INFINITY; 8];
@@ -266,7 +267,7 @@ mod tests {
         }
 
         #[test]
-        fn candidates_that_are_ranked_elsewhere_are_taken_in_their_order_alone(
+        fn candidates_ranked_elsewhere_are_taken_only_in_order(
             logits in prop::collection::vec((-9_i8..9).prop_map(|x| f32::from(x) / 2.0), 2..60),
             k in 2_usize..9,
             at in any::<prop::sample::Index>(),

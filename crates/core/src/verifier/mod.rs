@@ -21,6 +21,47 @@ use crate::top::TopK;
 /// The trait is object-safe. Most of its bookkeeping is the same for every backend:
 /// [`SequenceTable`](crate::SequenceTable) does it. The laws that every verifier obeys are functions in the crate
 /// `upcycle-testkit`, and its macro `conformance!` turns them into tests.
+///
+/// # Why the trait is as it is
+///
+/// `forward` and `commit` are separate calls, since only the decoder knows in between which path is accepted. Both take all
+/// sequences of a pass, so that one pass of the engine serves them all, and so that a commit succeeds for all or for none.
+///
+/// A backend returns the k best candidates of a row and gives a full row only on request. With a vocabulary of 152k, the
+/// logits of 81 rows take 49 MB and their eight best candidates 5 KB. A backend that ranks on its device never copies the
+/// rest.
+///
+/// Sampling is not part of the trait. It happens in one place, with noise that depends on seed, position and token, so
+/// every backend gives the text of its own plain decoding.
+///
+/// # Example
+///
+/// What a decoder does in one step:
+///
+/// ```
+/// use upcycle_core::{Commit, DraftTree, NodeId, Row, RowSelection, TopK, TreeInput, TreeLimits, Verifier};
+/// use upcycle_testkit::NaiveVerifier;
+///
+/// let mut model = NaiveVerifier::new(64, 1);
+/// let seq = model.open()?;
+///
+/// // A draft: token 1 is followed by 2 and then 3, or by 5.
+/// let mut tree = DraftTree::new();
+/// tree.restart(1, TreeLimits::UNBOUNDED);
+/// let two = tree.push(NodeId::ROOT, 2, None)?;
+/// tree.push(two, 3, None)?;
+/// tree.push(NodeId::ROOT, 5, None)?;
+///
+/// let mut top = TopK::new(8);
+/// model.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut top)?;
+/// let after_two = top.get(Row { input: 0, node: two.index() }).expect("all rows were asked for");
+/// assert_eq!(after_two.ids.len(), 8);
+///
+/// // Keep the KV of 1 and 2 and drop the rest.
+/// model.commit(&[Commit { seq, path: &[NodeId::ROOT, two] }])?;
+/// assert_eq!(model.committed(seq), Some(&[1, 2][..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Verifier: Send {
     /// What it can take. Never changes.
     fn limits(&self) -> &Limits;
