@@ -1,10 +1,10 @@
-//! The tokens of texts, by the vocabulary of a GGUF file or a `tokenizer.json`:
+//! Encodes texts with the tokenizer of a GGUF file or a `tokenizer.json`:
 //!
 //! ```sh
 //! echo '"Hello, world"' | cargo run -p upcycle-text --example encode -- model.gguf
 //! ```
 //!
-//! Each line of standard input is a JSON string; for each, the ids are printed as a JSON list, without a token that begins a text.
+//! Each line of standard input is a JSON string. Prints its token ids as a JSON list, without a BOS token.
 
 use std::error::Error;
 use std::io::{BufRead, stdin};

@@ -1,11 +1,11 @@
-//! What a chat template makes of a conversation, as text and as JSON to compare with:
+//! Renders conversations with a chat template:
 //!
 //! ```sh
 //! echo '{"messages": [{"role": "user", "content": "Hi"}], "variables": {"enable_thinking": false}}' |
 //!     cargo run -p upcycle-text --example render -- chat_template.jinja
 //! ```
 //!
-//! Each line of standard input is a conversation; for each, a line with `text` or `error` is printed.
+//! Each line of standard input is a conversation. Prints a line of JSON with `text` or `error` for each.
 
 use std::error::Error;
 use std::io::{BufRead, Write, stdin, stdout};
@@ -25,9 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn render(template: &ChatTemplate, case: &Value, printed: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let messages = case["messages"].as_array().ok_or("no messages")?;
-    let said = |message: &Value| Some(Message::new(message["role"].as_str()?, message["content"].as_str()?));
+    let parse = |message: &Value| Some(Message::new(message["role"].as_str()?, message["content"].as_str()?));
     let messages: Vec<Message> =
-        messages.iter().map(said).collect::<Option<_>>().ok_or("no role or content")?;
+        messages.iter().map(parse).collect::<Option<_>>().ok_or("no role or content")?;
     let variables = case["variables"].as_object().cloned().unwrap_or_default();
     let template = template.clone().with_variables(variables)?;
     let rendered = match template.render(&messages, case["add_generation_prompt"].as_bool().unwrap_or(true)) {

@@ -1,9 +1,9 @@
-//! GPT-2's alphabet: each of the 256 bytes as a printable character.
+//! GPT-2's alphabet, which writes each of the 256 bytes as a printable character.
 //!
-//! Printable ASCII and most of Latin-1 stand for themselves; the other 68 bytes, in order, are the characters from
-//! U+0100 on. See `bytes_to_unicode` in <https://github.com/openai/gpt-2/blob/master/src/encoder.py>.
+//! Printable ASCII and most of Latin-1 stand for themselves. The other 68 bytes map, in order, to the characters from U+0100
+//! on. See `bytes_to_unicode` in <https://github.com/openai/gpt-2/blob/master/src/encoder.py>.
 
-/// Whether this byte stands for itself.
+/// Whether a byte stands for itself.
 const fn is_printable(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff)
 }
@@ -31,8 +31,8 @@ pub(crate) fn byte_of(character: char) -> Option<u8> {
     }
 }
 
-/// The bytes that a token of the vocabulary stands for; its own UTF-8 where it has characters from outside the
-/// alphabet, as Hugging Face's decoder has it.
+/// The bytes that a token stands for. As in Hugging Face's decoder, a token with a character outside the alphabet stands for its
+/// own UTF-8.
 pub(crate) fn bytes_of(token: &str) -> Vec<u8> {
     token.chars().map(byte_of).collect::<Option<Vec<u8>>>().unwrap_or_else(|| token.as_bytes().to_vec())
 }

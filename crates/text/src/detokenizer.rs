@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use crate::TextError;
+use crate::error::TextError;
 use crate::vocabulary::Vocabulary;
 
-/// Turns tokens into text one at a time, without ever giving out half a character.
+/// Turns tokens into text one at a time, in whole characters.
 ///
-/// All that [`push`](Self::push) and [`finish`](Self::finish) give out, put together, is what
-/// [`Tokenizer::decode`](crate::Tokenizer::decode) makes of the same tokens: at most three bytes are held back until
-/// the character is complete, and bytes that can no longer become one turn into U+FFFD at once.
+/// The pieces from [`push`](Self::push) and [`finish`](Self::finish) together equal
+/// [`Tokenizer::decode`](crate::Tokenizer::decode) of the same tokens. At most three bytes are held back until their character is
+/// complete. Bytes that cannot become a character turn into U+FFFD at once.
 ///
 /// ```
 /// # use upcycle_checkpoint::gguf::{Gguf, StringArray, write::GgufWriter};
@@ -20,7 +20,7 @@ use crate::vocabulary::Vocabulary;
 /// #     .metadata("tokenizer.ggml.merges", StringArray::new())
 /// #     .to_bytes()?;
 /// # let tokenizer = upcycle_text::Tokenizer::from_gguf(&Gguf::read(&mut std::io::Cursor::new(file))?)?;
-/// // A vocabulary of three bytes: `a`, and the first and the second of `é`.
+/// // A vocabulary of three bytes: `a`, and the two bytes of `é`.
 /// let mut detokenizer = tokenizer.detokenizer();
 /// assert_eq!(detokenizer.push(0)?, "a");
 /// assert_eq!(detokenizer.push(1)?, "");
@@ -32,27 +32,27 @@ use crate::vocabulary::Vocabulary;
 #[derive(Debug, Clone)]
 pub struct Detokenizer {
     vocabulary: Arc<Vocabulary>,
-    /// The beginning of a character, followed during a push by the token's bytes.
+    /// The beginning of a character; during a push also the token's bytes.
     pending: Vec<u8>,
     complete: String,
-    /// No text has come yet, and its first space would not be its own.
-    in_front: bool,
+    /// Whether to drop a space at the beginning of the text.
+    strip_space: bool,
 }
 
 impl Detokenizer {
     pub(crate) fn new(vocabulary: Arc<Vocabulary>) -> Self {
-        let in_front = vocabulary.space_in_front;
-        Self { vocabulary, pending: Vec::new(), complete: String::new(), in_front }
+        let strip_space = vocabulary.strip_space_prefix;
+        Self { vocabulary, pending: Vec::new(), complete: String::new(), strip_space }
     }
 
-    /// Takes the next token and gives the text that it completes, which may be empty. O(the token's bytes).
+    /// Takes the next token and returns the text that it completes, which may be empty. O(bytes of the token).
     ///
     /// # Errors
-    /// [`TextError::UnknownToken`] for an id outside the vocabulary; nothing has changed then.
+    /// [`TextError::UnknownToken`] for an id outside the vocabulary; the detokenizer is unchanged.
     pub fn push(&mut self, token: u32) -> Result<&str, TextError> {
         let mut bytes = self.vocabulary.bytes(token)?;
-        if self.in_front && !bytes.is_empty() {
-            self.in_front = false;
+        if self.strip_space && !bytes.is_empty() {
+            self.strip_space = false;
             bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
         }
         self.pending.extend_from_slice(bytes);
@@ -69,7 +69,7 @@ impl Detokenizer {
                     let (valid, invalid) = rest.split_at(error.valid_up_to());
                     self.complete.push_str(str::from_utf8(valid).unwrap_or_default());
                     rest = invalid;
-                    // Without a length, the bytes are a beginning that may yet be completed.
+                    // Without a length, the bytes may begin a character.
                     let Some(length) = error.error_len() else { break };
                     self.complete.push(char::REPLACEMENT_CHARACTER);
                     rest = &rest[length..];
@@ -81,11 +81,11 @@ impl Detokenizer {
         Ok(&self.complete)
     }
 
-    /// Ends the text: an incomplete character becomes U+FFFD. The next token begins a new text.
+    /// Ends the text: an incomplete character becomes U+FFFD. The next token starts a new text.
     pub fn finish(&mut self) -> &str {
         let incomplete = !self.pending.is_empty();
         self.pending.clear();
-        self.in_front = self.vocabulary.space_in_front;
+        self.strip_space = self.vocabulary.strip_space_prefix;
         if incomplete { "\u{fffd}" } else { "" }
     }
 }

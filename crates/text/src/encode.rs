@@ -1,81 +1,77 @@
-//! From text to tokens.
+//! Encoding text into tokens.
 
-use tokenizers::{Model, NormalizedString, OffsetType, PreTokenizer};
+use tokenizers::{Model, OffsetType, PreTokenizer};
 
-use crate::tokenizer::{Bpe, Encoder};
-use crate::veil::{Veil, veil};
-use crate::{ChatTemplate, Message, TextError, Tokenizer, byte_level};
+use crate::byte_level;
+use crate::error::TextError;
+use crate::escape::{Escapes, escape_special_tokens};
+use crate::specials::Specials;
+use crate::template::{ChatTemplate, Message};
+use crate::tokenizer::{Bpe, Encoder, Tokenizer};
 
-/// The longest run of whitespace that [`Tokenizer::encode`] takes, in characters.
+/// The longest run of whitespace that [`Tokenizer::encode`] accepts, in characters.
 ///
-/// The splitting rules look back into such a run, and the regular-expression engine remembers at most a million places
-/// for that. Above it gives up without an error, and the text after the run would be split wrongly.
+/// The splitting rules backtrack within such a run. The regular-expression engine keeps at most a million positions for that, then
+/// gives up without an error and splits the text after the run wrongly.
 pub const WHITESPACE_RUN_LIMIT: usize = 500_000;
 
-/// What to make of text that looks like a special token, such as `<|im_end|>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Specials {
-    /// It is that token. For prompts that a template has rendered.
-    Parse,
-    /// It is text like any other. For what a user typed: it cannot end its own turn.
-    Plain,
-}
-
 impl Tokenizer {
-    /// The tokens of a text, as the text stands: no BOS token is put in front (see [`add_bos`](Self::add_bos)).
+    /// The tokens of a text, without a BOS token in front (see [`add_bos`](Self::add_bos)).
     ///
     /// # Errors
-    /// [`TextError::Unencodable`] for a character that the vocabulary has no bytes for, and
-    /// [`TextError::WhitespaceRun`] above [`WHITESPACE_RUN_LIMIT`].
+    /// [`TextError::Unencodable`] for a character without tokens, and [`TextError::WhitespaceRun`] above
+    /// [`WHITESPACE_RUN_LIMIT`].
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, TextError> {
-        self.encode_veiled(text, specials, &Veil::default())
+        self.encode_escaped(text, specials, &Escapes::default())
     }
 
-    /// The tokens of a conversation that `template` renders, as far as the beginning of the assistant's answer.
+    /// The tokens of a conversation rendered by `template`, up to the beginning of the assistant's answer.
     ///
-    /// The template's special tokens are those tokens; their names in messages are text like any other, so that nobody can
-    /// end a turn that is not theirs. (A [foreign](Self::foreign) tokenizer cannot tell them apart and parses all of them.)
+    /// Special tokens that the template writes are parsed. Their names within messages are ordinary text, so no message can end its
+    /// own turn. (An [external](Self::external) tokenizer does not make this distinction: it parses all of them.)
     ///
     /// # Errors
-    /// As [`ChatTemplate::render`] and [`encode`](Self::encode); [`TextError::Veil`].
+    /// As [`ChatTemplate::render`] and [`encode`](Self::encode), and [`TextError::NoPlaceholder`].
     pub fn encode_conversation(
         &self,
         template: &ChatTemplate,
         messages: &[Message],
     ) -> Result<Vec<u32>, TextError> {
-        let veiled = match self.encoder() {
-            Encoder::Bpe(bpe) => veil(messages, &bpe.specials)?,
-            Encoder::Foreign { .. } => None,
+        let escaped = match self.encoder() {
+            Encoder::Bpe(bpe) => escape_special_tokens(messages, &bpe.specials)?,
+            Encoder::External { .. } => None,
         };
-        match veiled {
+        match escaped {
             None => self.encode(&template.render(messages, true)?, Specials::Parse),
-            Some((messages, veil)) => {
-                self.encode_veiled(&template.render(&messages, true)?, Specials::Parse, &veil)
+            Some((messages, escapes)) => {
+                self.encode_escaped(&template.render(&messages, true)?, Specials::Parse, &escapes)
             }
         }
     }
 
-    fn encode_veiled(&self, text: &str, specials: Specials, veil: &Veil) -> Result<Vec<u32>, TextError> {
+    fn encode_escaped(
+        &self,
+        text: &str,
+        specials: Specials,
+        escapes: &Escapes,
+    ) -> Result<Vec<u32>, TextError> {
         let Bpe { encoder, plain, drops_unknown, .. } = match self.encoder() {
             Encoder::Bpe(bpe) => &**bpe,
-            Encoder::Foreign { encoder, .. } => return encoder.encode(text, specials),
+            Encoder::External { encoder, .. } => return encoder.encode(text, specials),
         };
         check_whitespace(text)?;
         let failed = |error: tokenizers::Error| match error.downcast::<TextError>() {
             Ok(own) => *own,
-            Err(other) => TextError::Tokenizer { reason: other.to_string() },
+            Err(other) => TextError::library(other),
         };
         let added = match specials {
             Specials::Parse => encoder.get_added_vocabulary(),
             Specials::Plain => plain,
         };
         let mut split = added.extract_and_normalize(encoder.get_normalizer(), text);
-        if !veil.names.is_empty() {
-            // What has become a token is passed over here.
-            let unveil = |text: &mut NormalizedString| {
-                veil.names.iter().try_for_each(|(sign, name)| text.replace(*sign, name))
-            };
-            split.normalize(unveil).map_err(failed)?;
+        if !escapes.is_empty() {
+            // Skips the parts that are tokens by now.
+            split.normalize(|text| escapes.unescape(text)).map_err(failed)?;
         }
         if let Some(splitter) = encoder.get_pre_tokenizer() {
             splitter.pre_tokenize(&mut split).map_err(failed)?;
@@ -97,7 +93,7 @@ impl Tokenizer {
     }
 }
 
-/// Says which byte of a word has no token.
+/// The error for a word with a byte that has no token.
 fn unencodable(encoder: &tokenizers::Tokenizer, word: &str) -> TextError {
     let missing =
         word.chars().find(|character| encoder.token_to_id(character.encode_utf8(&mut [0; 4])).is_none());
@@ -106,7 +102,7 @@ fn unencodable(encoder: &tokenizers::Tokenizer, word: &str) -> TextError {
     TextError::Unencodable { byte, piece }
 }
 
-/// Refuses a text whose longest run of whitespace is too long to be split.
+/// Refuses a run of whitespace that is too long to split.
 fn check_whitespace(text: &str) -> Result<(), TextError> {
     let mut run = 0;
     let mut found = 0;

@@ -2,20 +2,20 @@ use std::path::PathBuf;
 
 use upcycle_checkpoint::gguf::GgufError;
 
-/// Why text could not become tokens, tokens could not become text, or a template could not be used.
+/// Why a tokenizer, chat template or stop string cannot be built or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// Messages hold the names of special tokens, and every character of private use that could stand for one.
+    /// The messages contain special tokens' names and too many private-use characters to escape them.
     #[error(
-        "the messages hold the names of {names} special tokens and use up the characters of private use that are to stand \
-         for them; leave out one or the other"
+        "the messages contain the names of {names} special tokens and too many of the private-use characters that would \
+         replace them; remove the names or those characters"
     )]
-    Veil {
-        /// How many names.
+    NoPlaceholder {
+        /// The number of names.
         names: usize,
     },
-    /// The GGUF file lacks what a tokenizer or template needs, or holds it in another type.
+    /// The GGUF file lacks a metadata key that a tokenizer or template needs, or the key has the wrong type.
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// A file could not be read.
@@ -23,34 +23,34 @@ pub enum TextError {
     Read {
         /// The path that was tried.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A JSON file is not what it should be.
+    /// A JSON file is invalid.
     #[error("{path}: {reason}", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What was expected and found.
+        /// The problem: what was expected and found.
         reason: String,
     },
-    /// The kind of tokenizer is not one that is read.
+    /// The kind of tokenizer is not supported.
     #[error(
-        "tokenizers of kind `{found}` are not read; expected {known}; \
+        "tokenizers of kind `{found}` are not supported; expected {known}; \
          use a model of a family with a byte-level BPE vocabulary (GPT-2, Llama 3, Qwen, SmolLM, ...)"
     )]
     UnsupportedKind {
         /// The kind in the file.
         found: String,
-        /// The kinds that are read.
+        /// The supported kinds.
         known: &'static str,
     },
-    /// The rule that splits text before BPE is not in the table.
-    #[error("pre-tokenizer `{found}` (metadata key `tokenizer.ggml.pre`) is not known; known are: {known}")]
+    /// The rule that splits text before BPE is unknown.
+    #[error("unknown pre-tokenizer `{found}` (metadata key `tokenizer.ggml.pre`); expected one of: {known}")]
     UnknownPreTokenizer {
         /// The name in the file.
         found: String,
-        /// The names that are known.
+        /// The known names.
         known: String,
     },
     /// Two arrays of the vocabulary differ in length.
@@ -63,16 +63,16 @@ pub enum TextError {
         /// The number of entries.
         found: usize,
     },
-    /// The vocabulary is empty or larger than any that is sensible.
+    /// The vocabulary is empty or too large.
     #[error("expected a vocabulary of 1 to {limit} tokens, found {found}")]
     VocabularySize {
         /// The number of tokens.
         found: u64,
-        /// The most that are read.
+        /// The limit.
         limit: u64,
     },
-    /// A token stands twice in the vocabulary.
-    #[error("the vocabulary holds `{token}` twice, as ids {first} and {second}; expected each token once")]
+    /// A token occurs twice in the vocabulary.
+    #[error("the vocabulary contains `{token}` twice, as ids {first} and {second}; expected each token once")]
     DuplicateToken {
         /// The token's text.
         token: String,
@@ -97,7 +97,7 @@ pub enum TextError {
         /// The merge.
         merge: String,
     },
-    /// A special token's id lies outside the vocabulary.
+    /// The id of a special token is outside the vocabulary.
     #[error("metadata key `{key}` names token {found}; expected an id below {vocab_size}")]
     SpecialOutOfVocabulary {
         /// The metadata key.
@@ -107,10 +107,10 @@ pub enum TextError {
         /// The size of the vocabulary.
         vocab_size: usize,
     },
-    /// The tokenizers library refused the vocabulary or the text.
+    /// The tokenizers library rejected the vocabulary or the text.
     #[error("the tokenizer failed: {reason}")]
     Tokenizer {
-        /// What the library said.
+        /// The library's message.
         reason: String,
     },
     /// The vocabulary has no token for a byte of the text.
@@ -120,18 +120,18 @@ pub enum TextError {
     Unencodable {
         /// The byte without a token.
         byte: u8,
-        /// The word it stands in.
+        /// The word that contains it.
         piece: String,
     },
-    /// A run of whitespace is longer than the splitting rules can take.
+    /// A run of whitespace is too long for the splitting rules.
     #[error("{found} whitespace characters in a row; expected at most {limit}: shorten the run")]
     WhitespaceRun {
-        /// How many there are.
+        /// The length of the run, in characters.
         found: usize,
-        /// The most that are taken.
+        /// The limit.
         limit: usize,
     },
-    /// A token id lies outside the vocabulary.
+    /// A token id is outside the vocabulary.
     #[error("token {id} is not in the vocabulary of {vocab_size} tokens; is this the model's own tokenizer?")]
     UnknownToken {
         /// The id.
@@ -148,41 +148,51 @@ pub enum TextError {
     /// The chat template is not valid Jinja.
     #[error("the chat template cannot be compiled: {reason}")]
     TemplateSyntax {
-        /// What is wrong, with the line.
+        /// The problem, with the line.
         reason: String,
     },
     /// The chat template refused the messages with `raise_exception`.
     #[error("the chat template refused these messages: {message}")]
     TemplateRefused {
-        /// The template's own words.
+        /// The template's message.
         message: String,
     },
-    /// A variable that the template gets from elsewhere.
-    #[error("a template's variable cannot be called `{name}`: the conversation and the tokenizer give it")]
+    /// A variable has a reserved name.
+    #[error(
+        "the template variable `{name}` comes from the conversation or the tokenizer; choose another name"
+    )]
     ReservedVariable {
         /// The variable.
         name: String,
     },
-    /// The system gives no thread to render the chat template on.
+    /// The system cannot start a thread for the chat template.
     #[error(
-        "the chat template cannot be rendered: there is no thread for it; end other programs, or raise the limit"
+        "cannot start a thread for the chat template; close other programs, or raise the limit on threads or memory"
     )]
     NoThread {
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The chat template ran too long.
     #[error(
-        "the chat template was stopped after {fuel} units of work; it is endless, or the messages are far too long"
+        "the chat template was stopped after {fuel} units of work; it loops endlessly, or the messages are far too long"
     )]
     TemplateOutOfFuel {
-        /// How much work it was allowed.
+        /// The work allowed.
         fuel: u64,
     },
     /// The chat template failed while it ran.
     #[error("the chat template failed: {reason}")]
     TemplateFailed {
-        /// What went wrong, with the line.
+        /// The problem, with the line.
         reason: String,
     },
+}
+
+impl TextError {
+    /// An error of the tokenizers library.
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+    pub(crate) fn library(error: tokenizers::Error) -> Self {
+        Self::Tokenizer { reason: error.to_string() }
+    }
 }

@@ -1,14 +1,12 @@
 #![forbid(unsafe_code)]
-//! Text on the way into a language model and out of it.
+//! Tokenizers, chat templates and stop strings of language models.
 //!
-//! - [`Tokenizer`]: byte-level BPE, or SentencePiece's, from a GGUF file's metadata or from a `tokenizer.json`, or one that a backend
-//!   brings.
-//! - [`Detokenizer`]: tokens to text one at a time, never half a character.
-//! - [`StopStrings`]: does the last token complete a stop string? And [`StopFilter`], which keeps stop strings and
-//!   their beginnings off the screen.
-//! - [`ChatTemplate`]: messages to prompt, with the model's own Jinja template.
+//! - [`Tokenizer`]: byte-level BPE or SentencePiece BPE, from a GGUF file or a `tokenizer.json`; or an external one.
+//! - [`Detokenizer`]: turns tokens into text one at a time, in whole characters.
+//! - [`ChatTemplate`]: turns messages into a prompt with the model's Jinja template.
+//! - [`StopStrings`]: detects stop strings token by token. [`StopFilter`] hides them from streamed text.
 //!
-//! A token is a plain `u32`. Nothing here knows of a backend, a device or a tensor.
+//! A token is a plain `u32`. This crate knows no backend, device or tensor.
 //!
 //! ```
 //! use upcycle_checkpoint::gguf::Gguf;
@@ -37,31 +35,34 @@
 //! ```
 
 mod byte_level;
-mod calendar;
-mod depth;
 mod detokenizer;
-mod dialect;
 mod encode;
 mod error;
-mod foreign;
-mod generation;
-mod gguf_vocab;
-mod json_vocab;
-mod namespaces;
-mod pre;
+mod escape;
+mod external;
+mod gguf_tokenizer;
+mod hf_compat;
+mod json_file;
+mod parts;
+mod pre_tokenizer;
 mod python_json;
-mod spm;
+mod sentencepiece;
+mod sidecars;
+mod specials;
 mod stop;
 mod stop_filter;
+mod strftime;
 mod template;
+mod template_guard;
 mod tokenizer;
-mod veil;
+mod tokenizer_json;
 mod vocabulary;
 
 pub use detokenizer::Detokenizer;
-pub use encode::{Specials, WHITESPACE_RUN_LIMIT};
+pub use encode::WHITESPACE_RUN_LIMIT;
 pub use error::TextError;
-pub use foreign::{Encode, ForeignToken, ForeignVocabulary};
+pub use external::{Encode, ExternalToken, ExternalVocabulary};
+pub use specials::Specials;
 pub use stop::StopStrings;
 pub use stop_filter::StopFilter;
 pub use template::{ChatTemplate, FUEL, Message, RESERVED, TemplateTokens};

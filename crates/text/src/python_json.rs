@@ -1,4 +1,4 @@
-//! JSON as Python's `json.dumps` writes it, which chat templates were written against.
+//! JSON as Python's `json.dumps` writes it, which chat templates expect.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -8,18 +8,18 @@ use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// The widest indentation that is taken, in spaces.
+/// The widest indentation allowed, in spaces.
 const INDENT_LIMIT: usize = 16;
 
-/// The longest JSON that a template may make at once, in bytes. Each `tojson` of the last one's text escapes it anew and can
-/// double it, which is not counted as work.
+/// The longest JSON that one `tojson` may write, in bytes. Chained `tojson` filters escape the text again and can double it
+/// each time, and minijinja's fuel does not count that.
 const LENGTH_LIMIT: usize = 16 << 20;
 
-/// The `tojson` filter of Hugging Face's templates: `json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)`, where
-/// `ensure_ascii` is false unless the template says otherwise.
+/// The `tojson` filter of Hugging Face's templates: `json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)`, with
+/// `ensure_ascii` false by default.
 ///
-/// Jinja's own filter, and minijinja's, escape `<`, `>`, `&` and `'` for use in HTML; models have never seen that.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja hands arguments over by value")]
+/// The built-in filters of Jinja and minijinja escape `<`, `>`, `&` and `'` for HTML, which models never saw in training.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
 pub(crate) fn tojson(value: &Value, arguments: Kwargs) -> Result<String, Error> {
     let wrong = |message| Error::new(ErrorKind::InvalidOperation, message);
     let indent: Option<usize> = arguments.get("indent")?;
@@ -29,13 +29,14 @@ pub(crate) fn tojson(value: &Value, arguments: Kwargs) -> Result<String, Error> 
     let ascii = arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     arguments.assert_all_used()?;
     let mut json = Bounded(Vec::new());
-    let mut serializer = Serializer::with_formatter(&mut json, Python { indent, depth: 0, filled: false });
+    let mut serializer =
+        Serializer::with_formatter(&mut json, PythonFormatter { indent, depth: 0, filled: false });
     value.serialize(&mut serializer).map_err(|error| wrong(format!("tojson: {error}")))?;
     let json = String::from_utf8(json.0).map_err(|error| wrong(format!("tojson: {error}")))?;
-    Ok(if ascii { escaped(&json) } else { json })
+    Ok(if ascii { escape_non_ascii(&json) } else { json })
 }
 
-/// Bytes that are no more than [`LENGTH_LIMIT`].
+/// A buffer of at most [`LENGTH_LIMIT`] bytes.
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
@@ -51,8 +52,8 @@ impl Write for Bounded {
     }
 }
 
-/// JSON whose strings hold nothing but ASCII. Elsewhere there is nothing else.
-fn escaped(json: &str) -> String {
+/// The same JSON in ASCII. Characters beyond ASCII occur only in strings.
+fn escape_non_ascii(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
         if character.is_ascii() {
@@ -66,15 +67,15 @@ fn escaped(json: &str) -> String {
     escaped
 }
 
-/// `", "` and `": "` between values; with an indent, a line for each.
-struct Python {
+/// Separates by `", "` and `": "`; with an indent, each value has its own line.
+struct PythonFormatter {
     indent: Option<usize>,
     depth: usize,
-    /// Whether the array or object at hand has had a value.
+    /// Whether the current array or object has a value.
     filled: bool,
 }
 
-impl Python {
+impl PythonFormatter {
     fn open<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth += 1;
         self.filled = false;
@@ -105,7 +106,7 @@ impl Python {
     }
 }
 
-impl Formatter for Python {
+impl Formatter for PythonFormatter {
     fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.open(writer, b"[")
     }

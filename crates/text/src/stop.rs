@@ -1,15 +1,16 @@
 use std::sync::Arc;
 
+use crate::error::TextError;
+use crate::stop_filter::StopFilter;
+use crate::tokenizer::Tokenizer;
 use crate::vocabulary::Vocabulary;
-use crate::{StopFilter, TextError, Tokenizer};
 
 /// Strings that end generation when they appear in the output.
 ///
-/// Two questions have to be answered about them. [`ends_with_stop`](Self::ends_with_stop) decides, token by token,
-/// whether generation is over; it keeps no state, so it answers the same for a speculated path as for the real one.
-/// A [`StopFilter`] decides what of the text may be shown.
+/// [`ends_with_stop`](Self::ends_with_stop) decides after each token whether generation is over. It keeps no state, so it works on
+/// speculated tokens too. A [`StopFilter`] decides how much of the text may be shown.
 ///
-/// Both see text as bytes. A stop string that itself contains U+FFFD does not match bytes that only decode to it.
+/// Both compare bytes. A stop string with U+FFFD in it does not match invalid bytes that decode to U+FFFD.
 #[derive(Debug, Clone)]
 pub struct StopStrings {
     vocabulary: Arc<Vocabulary>,
@@ -17,7 +18,7 @@ pub struct StopStrings {
 }
 
 impl StopStrings {
-    /// Takes the stop strings for texts of this tokenizer. With none, nothing ever stops.
+    /// Stop strings for the tokens of this tokenizer. With none, nothing ever stops.
     ///
     /// # Errors
     /// [`TextError::EmptyStopString`] if one is empty.
@@ -44,12 +45,10 @@ impl StopStrings {
         self.stops.is_empty()
     }
 
-    /// Whether the last token of `output` completes a stop string: whether an occurrence of one ends within that
-    /// token's bytes. Tokens without text (special ones, ids outside the vocabulary) complete nothing and do not
-    /// interrupt.
+    /// Whether the last token of `output` completes a stop string: whether an occurrence of one ends within that token's bytes.
+    /// Tokens without text (special tokens, ids outside the vocabulary) complete nothing and interrupt nothing.
     ///
-    /// Looks back only as many tokens as the match at hand goes on, and allocates nothing: O(bytes of the last token
-    /// x bytes of all stop strings) at worst.
+    /// Looks back only while a match continues, and does not allocate. O(bytes of the last token x bytes of all stop strings).
     #[must_use]
     pub fn ends_with_stop(&self, output: &[u32]) -> bool {
         let Some((&last, before)) = output.split_last() else { return false };
@@ -80,7 +79,7 @@ impl StopStrings {
         self.vocabulary.get(token).unwrap_or_default()
     }
 
-    /// A filter for the display of one text.
+    /// A filter for one streamed text.
     #[must_use]
     pub fn filter(&self) -> StopFilter {
         StopFilter::new(Arc::clone(&self.stops))

@@ -1,19 +1,19 @@
 use std::sync::Arc;
 
-/// Cuts a stream of text at the first stop string, and holds back what may become one.
+/// Cuts a stream of text at the first stop string, and holds back text that may become one.
 ///
-/// All that [`push`](Self::push) and [`finish`](Self::finish) give out, put together, is the text up to the stop
-/// string that is completed first; the stop string itself is not shown. Where several are completed at the same
-/// place, the longest counts. Text that may be the beginning of a stop string is held until it is clear that it is
-/// not.
+/// The pieces from [`push`](Self::push) and [`finish`](Self::finish) together are the text before the stop string that is completed
+/// first. If several are completed at the same byte, the longest counts. Text that may begin a stop string is held back until
+/// that is decided.
 ///
-/// Get one from [`StopStrings::filter`](crate::StopStrings::filter).
+/// Created by [`StopStrings::filter`](crate::StopStrings::filter).
 #[derive(Debug, Clone)]
 pub struct StopFilter {
     stops: Arc<[String]>,
-    /// `shown` bytes that have been given out, followed by those held back.
+    /// The `shown` bytes of the last piece, followed by those held back.
     text: String,
     shown: usize,
+    /// The index of the stop string that ended the text.
     stopped: Option<usize>,
 }
 
@@ -22,9 +22,9 @@ impl StopFilter {
         Self { stops, text: String::new(), shown: 0, stopped: None }
     }
 
-    /// Takes more text and gives what may be shown now. After a stop string that is nothing.
+    /// Takes more text and returns what may be shown now: nothing after a stop string.
     ///
-    /// O(bytes held and new x bytes of all stop strings) at worst.
+    /// O((held bytes + new bytes) x bytes of all stop strings).
     pub fn push(&mut self, text: &str) -> &str {
         self.text.drain(..self.shown);
         self.shown = 0;
@@ -43,7 +43,7 @@ impl StopFilter {
         &self.text[..self.shown]
     }
 
-    /// Ends the text and gives what was held back. The filter is as new after that.
+    /// Ends the text, returns what was held back, and resets the filter.
     pub fn finish(&mut self) -> String {
         let held = if self.stopped.is_some() { String::new() } else { self.text.split_off(self.shown) };
         self.text.clear();
@@ -52,14 +52,14 @@ impl StopFilter {
         held
     }
 
-    /// The stop string that has ended the text, if one has.
+    /// The stop string that ended the text, if any.
     #[must_use]
     pub fn stopped_by(&self) -> Option<&str> {
         self.stopped.map(|index| self.stops[index].as_str())
     }
 
-    /// Where the stop string begins that is completed first, past the first `held` bytes, and its index. None can be
-    /// completed before that: it would have been found earlier.
+    /// The start and index of the stop string that is completed first. It ends after the first `held` bytes: earlier calls have
+    /// checked those.
     fn first_completed(&self, held: usize) -> Option<(usize, usize)> {
         let bytes = self.text.as_bytes();
         (held + 1..=bytes.len()).find_map(|end| {
@@ -69,9 +69,8 @@ impl StopFilter {
         })
     }
 
-    /// Where the longest end of the text begins that is the beginning of a stop string.
-    ///
-    /// Stop strings begin with a whole character, so this is never inside one.
+    /// The start of the longest suffix that is a prefix of a stop string. It is a character boundary, since stop strings start with
+    /// a whole character.
     fn held_from(&self) -> usize {
         let bytes = self.text.as_bytes();
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);

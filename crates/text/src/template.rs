@@ -10,40 +10,42 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use upcycle_checkpoint::gguf::Gguf;
 
-use crate::{TextError, calendar, depth, dialect, namespaces, python_json};
+use crate::error::TextError;
+use crate::strftime::strftime;
+use crate::{hf_compat, json_file, python_json, template_guard};
 
-/// How much work a template may do in one rendering: about this many instructions, or 64 times as many bytes.
+/// The work that one rendering may do: about this many instructions, or 64 times as many bytes.
 ///
-/// A long conversation through an elaborate template takes some ten thousand.
+/// A long conversation with an elaborate template takes about ten thousand.
 pub const FUEL: u64 = 2_500_000;
 
-/// The stack that a template is compiled and rendered on, in bytes; only what is used of it is memory.
-const STACK: usize = 512 << 20;
+/// The stack for compiling and rendering a template, in bytes. Only the used part takes memory.
+const STACK_BYTES: usize = 512 << 20;
 
-/// The names that a template gets from the conversation and the tokenizer, and that no
-/// [variable](ChatTemplate::with_variables) can have.
+/// The variables that come from the conversation and the tokenizer. No [own variable](ChatTemplate::with_variables) can have one of
+/// these names.
 pub const RESERVED: [&str; 6] =
     ["messages", "add_generation_prompt", "bos_token", "eos_token", "raise_exception", "strftime_now"];
 
-/// The name of the only template in its environment; without an ending, so that nothing is escaped for HTML.
+/// The name of the template in its environment. Without an extension, so that minijinja does not escape for HTML.
 const NAME: &str = "chat_template";
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    /// `system`, `user`, `assistant`, or another role that the template knows.
     pub role: String,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
 impl Message {
-    /// A message in any role.
+    /// A message with any role.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
     }
 
-    /// Instructions from the operator.
+    /// A system message: instructions from the operator.
     pub fn system(content: impl Into<String>) -> Self {
         Self::new("system", content)
     }
@@ -53,34 +55,35 @@ impl Message {
         Self::new("user", content)
     }
 
-    /// An answer of the model.
+    /// An earlier answer of the model.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self::new("assistant", content)
     }
 
-    /// What a template sees of the message.
     fn to_value(&self) -> Value {
         context! { role => self.role.as_str(), content => self.content.as_str() }
     }
 }
 
-/// The texts of the special tokens that templates call `bos_token` and `eos_token`; undefined there where `None`.
+/// The special tokens that templates call `bos_token` and `eos_token`; undefined in the template if `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TemplateTokens {
-    /// The text of the token that begins a text.
+    /// The token that begins a text.
     pub bos: Option<String>,
-    /// The text of the token that ends one.
+    /// The token that ends a text.
     pub eos: Option<String>,
 }
 
-/// A model's own Jinja template, which turns messages into its prompt format.
+/// A model's Jinja template, which turns messages into its prompt format.
 ///
-/// Templates see what Hugging Face's `apply_chat_template` gives them: `messages`, `add_generation_prompt`,
-/// `bos_token`, `eos_token`, `tools` and `documents` (none, unless they are [given](Self::with_variables)),
-/// `raise_exception`, `strftime_now` (in UTC), `tojson`, Python's methods on strings, lists and dicts, `break` and
-/// `continue`, the mark `generation`; blocks leave no whitespace (`trim_blocks`, `lstrip_blocks`). A template comes with the model and is not
-/// trusted: it sees nothing else, and [`FUEL`] bounds its time and memory. What could come to hold itself is refused: a namespace is
-/// used for its attributes, or passed to a macro, and by that name is no value.
+/// The environment is that of Hugging Face's `apply_chat_template`:
+/// - variables: `messages`, `add_generation_prompt`, `bos_token`, `eos_token`, and `tools` and `documents`, which are none unless
+///   [given](Self::with_variables);
+/// - functions and filters: `raise_exception`, `strftime_now` (in UTC), `tojson`, and Python's methods of strings, lists and dicts;
+/// - syntax: `break`, `continue`, `generation` blocks, `trim_blocks` and `lstrip_blocks`.
+///
+/// Templates come with the model and are not trusted. They see nothing else, [`FUEL`] bounds their time and memory, and a template
+/// that could build a value containing itself is refused: a namespace may only be used for its attributes or passed to a macro.
 ///
 /// ```
 /// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
@@ -113,26 +116,26 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python_json::tojson);
-        // They indent what lies in each other: work that is the square of the depth, and is not counted.
+        // These indent nested values, which takes time quadratic in the depth that fuel does not count.
         environment.remove_filter("pprint");
         environment.remove_global("debug");
-        environment.add_test("iterable", dialect::is_iterable);
+        environment.add_test("iterable", hf_compat::is_iterable);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))
         });
-        let plain = dialect::without_generation_marks(&source);
-        depth::check(&plain, blocks.clone()).map_err(syntax)?;
+        let plain = hf_compat::replace_generation_blocks(&source);
+        template_guard::check_depth(&plain, blocks.clone()).map_err(syntax)?;
         on_a_large_stack(|| {
-            namespaces::check(&plain, NAME, blocks)?;
+            template_guard::check_namespaces(&plain, NAME, blocks)?;
             environment.add_template_owned(NAME, plain.clone().into_owned())
         })?
         .map_err(syntax)?;
         Ok(Self { environment, source, tokens: tokens.clone(), variables: BTreeMap::new() })
     }
 
-    /// The same template with other variables of its own: what `apply_chat_template` takes as further arguments, such as
-    /// `enable_thinking` of Qwen 3. Those from before are gone. They come from whoever runs the model: names of special
-    /// tokens in them are those tokens.
+    /// The same template with these variables, which replace earlier ones. They correspond to the extra arguments of
+    /// `apply_chat_template`, such as `enable_thinking` of Qwen 3. The operator is trusted: names of special tokens in variables
+    /// are parsed as those tokens.
     ///
     /// ```
     /// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
@@ -161,11 +164,10 @@ impl ChatTemplate {
         Ok(self)
     }
 
-    /// Compiles the template in a GGUF file (`tokenizer.chat_template`), with the file's own tokens. `None` where it
-    /// has none: only the caller can know what to do then.
+    /// Compiles the template in a GGUF file (`tokenizer.chat_template`), with the file's special tokens. `None` if the file has none.
     ///
     /// # Errors
-    /// [`TextError::TemplateSyntax`], or a key of the wrong type.
+    /// [`TextError::TemplateSyntax`], or a key has the wrong type.
     pub fn from_gguf(gguf: &Gguf) -> Result<Option<Self>, TextError> {
         let Some(source) = gguf.get_string("tokenizer.chat_template")? else { return Ok(None) };
         let texts = gguf.get_strings("tokenizer.ggml.tokens")?;
@@ -191,45 +193,35 @@ impl ChatTemplate {
         if path.extension().is_none_or(|extension| extension != "json") {
             return Self::new(text, tokens);
         }
-        let wrong = |reason| TextError::Json { path: path.to_owned(), reason };
-        let json: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        match json["chat_template"].as_str() {
-            Some(source) => Self::new(source, tokens),
-            None => {
-                Err(wrong("expected the template as a string under `chat_template`, found none".to_owned()))
-            }
-        }
+        let json = json_file::parse(path, text.as_bytes())?;
+        let source = json["chat_template"].as_str().ok_or_else(|| {
+            json_file::invalid(path, "expected the template as a string under `chat_template`, found none")
+        })?;
+        Self::new(source, tokens)
     }
 
-    /// Compiles the template of a folder as Hugging Face writes them: `chat_template.jinja`, else what a
-    /// `tokenizer_config.json` has. `None` where the folder has none.
+    /// Compiles the template in a Hugging Face folder: `chat_template.jinja`, or else the one in `tokenizer_config.json`. `None` if
+    /// the folder has neither.
     ///
     /// # Errors
-    /// As [`from_file`](Self::from_file); a folder without a template is no error.
+    /// As [`from_file`](Self::from_file).
     pub fn from_folder(folder: impl AsRef<Path>, tokens: &TemplateTokens) -> Result<Option<Self>, TextError> {
-        let [own, config] =
+        let [jinja, config] =
             ["chat_template.jinja", "tokenizer_config.json"].map(|name| folder.as_ref().join(name));
-        if own.exists() {
-            return Self::from_file(own, tokens).map(Some);
+        if jinja.exists() {
+            return Self::from_file(jinja, tokens).map(Some);
         }
-        if !config.exists() {
+        let json = json_file::read_if_exists(&config)?.unwrap_or_default();
+        if json["chat_template"].is_null() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&config)
-            .map_err(|source| TextError::Read { path: config.clone(), source })?;
-        let json: serde_json::Value = serde_json::from_str(&text)
-            .map_err(|error| TextError::Json { path: config.clone(), reason: error.to_string() })?;
-        match json.get("chat_template") {
-            None | Some(serde_json::Value::Null) => Ok(None),
-            Some(_) => Self::from_file(config, tokens).map(Some),
-        }
+        Self::from_file(config, tokens).map(Some)
     }
 
-    /// Renders a conversation. `add_generation_prompt` ends it with the beginning of the assistant's answer.
+    /// Renders a conversation. With `add_generation_prompt` the text ends with the beginning of the assistant's answer.
     ///
-    /// For tokens, [`Tokenizer::encode_conversation`](crate::Tokenizer::encode_conversation) keeps what a user typed apart
-    /// from the template's special tokens; here all of it is one text.
+    /// The text does not show which special tokens a user typed. To get tokens, use
+    /// [`Tokenizer::encode_conversation`](crate::Tokenizer::encode_conversation), which does not parse those.
     ///
     /// # Errors
     /// The template refuses the messages, runs out of [`FUEL`] or fails.
@@ -237,7 +229,7 @@ impl ChatTemplate {
         self.render_at(messages, add_generation_prompt, SystemTime::now())
     }
 
-    /// As [`render`](Self::render), with the time that `strftime_now` tells: for prompts that can be repeated.
+    /// As [`render`](Self::render), with a fixed time for `strftime_now`: for reproducible prompts.
     ///
     /// # Errors
     /// As [`render`](Self::render).
@@ -247,25 +239,24 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         now: SystemTime,
     ) -> Result<String, TextError> {
-        // Values nest as deep as the fuel allows, and the engine prints, compares and frees them by recursion: on a stack that
-        // holds the deepest.
-        on_a_large_stack(|| self.render_here(messages, add_generation_prompt, now))?
+        // Fuel bounds how deep values nest, and minijinja handles them recursively: the stack must hold the deepest.
+        on_a_large_stack(|| self.render_on_this_stack(messages, add_generation_prompt, now))?
     }
 
-    fn render_here(
+    fn render_on_this_stack(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
         now: SystemTime,
     ) -> Result<String, TextError> {
         let strftime_now = Value::from_function(move |format: String| {
-            calendar::strftime(now, &format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
+            strftime(now, &format).map_err(|reason| Error::new(ErrorKind::InvalidOperation, reason))
         });
         let text = |token: &Option<String>| token.as_ref().map_or(Value::UNDEFINED, Value::from);
         let template = self.environment.get_template(NAME).map_err(failed)?;
-        let none = ["tools", "documents"].map(|name| (name, Value::from(())));
-        let told = self.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let own = Value::from_pairs(none.into_iter().chain(told));
+        let defaults = ["tools", "documents"].map(|name| (name, Value::from(())));
+        let given = self.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let own = Value::from_pairs(defaults.into_iter().chain(given));
         let variables = context! {
             messages => messages.iter().map(Message::to_value).collect::<Vec<Value>>(),
             add_generation_prompt => add_generation_prompt,
@@ -294,10 +285,10 @@ impl fmt::Debug for ChatTemplate {
     }
 }
 
-/// Does something on a thread of its own, whose stack has room for what the engine does by recursion.
+/// Runs `work` on a thread with a stack of [`STACK_BYTES`], for the recursion in minijinja.
 fn on_a_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TextError> {
     thread::scope(|scope| {
-        let worker = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let worker = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
         match worker.map_err(|source| TextError::NoThread { source })?.join() {
             Ok(done) => Ok(done),
             Err(panic) => panic::resume_unwind(panic),
@@ -305,13 +296,13 @@ fn on_a_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, TextE
     })
 }
 
-/// What a template gave to `raise_exception`.
+/// The message that a template passed to `raise_exception`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refusal(String);
 
-/// Tells apart why a rendering failed.
-#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+/// The typed error for a failed rendering.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failed(error: Error) -> TextError {
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -326,7 +317,7 @@ fn failed(error: Error) -> TextError {
     }
 }
 
-/// What went wrong, in one line.
+/// The error in one line.
 fn describe(error: &Error) -> String {
     let what = error
         .detail()

@@ -8,13 +8,16 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedVocabulary, ModelWrapper};
 use upcycle_checkpoint::gguf::Gguf;
 
-use crate::vocabulary::{PARTS_NOT_END, Spelling, TokenKind, Vocabulary, is_end_name};
-use crate::{
-    ChatTemplate, Detokenizer, Encode, ForeignToken, ForeignVocabulary, TemplateTokens, TextError,
-    gguf_vocab, json_vocab, spm,
-};
+use crate::detokenizer::Detokenizer;
+use crate::error::TextError;
+use crate::external::{Encode, ExternalToken, ExternalVocabulary};
+use crate::parts::TokenizerParts;
+use crate::template::{ChatTemplate, TemplateTokens};
+use crate::vocabulary::{END_IS_SEPARATOR, PieceFormat, TokenKind, Vocabulary, is_end_name};
+use crate::{gguf_tokenizer, sentencepiece, tokenizer_json};
 
-/// A BPE tokenizer, byte-level or SentencePiece's, or one that is [brought along](Self::foreign). Cloning is cheap: clones share one vocabulary.
+/// A tokenizer: byte-level BPE, SentencePiece BPE, or an [external](Self::external) one. Clones are cheap and share one
+/// vocabulary.
 ///
 /// ```
 /// use upcycle_checkpoint::gguf::{Gguf, StringArray, write::GgufWriter};
@@ -49,74 +52,58 @@ struct Inner {
     /// Sorted.
     eos_ids: Vec<u32>,
     template_tokens: TemplateTokens,
-    spelling: Spelling,
 }
 
-/// Who splits text.
+/// Splits text into tokens.
 pub(crate) enum Encoder {
     Bpe(Box<Bpe>),
-    Foreign { encoder: Arc<dyn Encode>, kind: String, names: Vec<String> },
+    External { encoder: Arc<dyn Encode>, kind: String, names: Vec<String> },
 }
 
 pub(crate) struct Bpe {
     pub(crate) encoder: tokenizers::Tokenizer,
+    format: PieceFormat,
     /// The encoder's added tokens, without the special ones.
     pub(crate) plain: AddedVocabulary,
-    /// Finds the names of the special ones, the longest first.
+    /// Finds the names of special tokens, the longest first.
     pub(crate) specials: AhoCorasick,
-    /// Without an unknown token, BPE drops characters that it has no token for: that is to be an error.
+    /// Without an unknown token, BPE silently drops characters without a token. [`Tokenizer::encode`] reports them instead.
     pub(crate) drops_unknown: bool,
-}
-
-/// What a file says of a tokenizer, for [`Tokenizer::assemble`].
-pub(crate) struct Parts {
-    pub(crate) encoder: tokenizers::Tokenizer,
-    pub(crate) spelling: Spelling,
-    /// In id order.
-    pub(crate) tokens: Vec<(String, TokenKind)>,
-    pub(crate) bos: Option<u32>,
-    pub(crate) add_bos: bool,
-    /// The end tokens that the file names, the first of them the template's `eos_token`.
-    pub(crate) ends: Vec<u32>,
 }
 
 impl Tokenizer {
     /// Builds the tokenizer that a GGUF file describes under `tokenizer.ggml.*`.
     ///
-    /// Control tokens (type 3) become special tokens and user-defined ones (type 4) added tokens. Text is not
-    /// normalized but for SentencePiece's spaces: the files do not say how, and llama.cpp does not either.
+    /// Control tokens (type 3) become special tokens, and user-defined ones (type 4) added tokens. As in llama.cpp, text is not
+    /// normalized, except for the spaces of SentencePiece: GGUF files name no normalizer.
     ///
     /// # Errors
-    /// A key is missing or of the wrong type, the tokenizer is neither byte-level BPE (`gpt2`) nor SentencePiece's (`llama`), its
-    /// `pre` is not known, or vocabulary, merges or scores are not sound.
+    /// A key is missing or has the wrong type; the tokenizer is neither byte-level BPE (`gpt2`) nor SentencePiece BPE (`llama`);
+    /// its `pre` is unknown; or vocabulary, merges or scores are invalid.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, TextError> {
-        Self::assemble(gguf_vocab::parts(gguf)?)
+        Self::new(gguf_tokenizer::read(gguf)?)
     }
 
-    /// Reads a `tokenizer.json` of the Hugging Face tokenizers library that describes a byte-level BPE, or SentencePiece's.
+    /// Reads a `tokenizer.json` of the Hugging Face tokenizers library: byte-level BPE or SentencePiece BPE.
     ///
-    /// Which tokens begin and end a text is read from a `tokenizer_config.json`, a `generation_config.json` and a `genai_config.json` beside it, where there
-    /// are such files; see
-    /// [`eos_ids`](Self::eos_ids) for the end tokens that are known by name.
+    /// The tokens that begin and end a text come from `tokenizer_config.json`, `generation_config.json` and `genai_config.json`
+    /// in the same folder, where these exist. [`eos_ids`](Self::eos_ids) also holds end tokens known by name.
     ///
     /// # Errors
-    /// A file cannot be read or parsed, the tokenizer is of another kind, or its merges are not sound.
+    /// A file cannot be read or parsed, the tokenizer is of another kind, or its merges are invalid.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, TextError> {
-        Self::assemble(json_vocab::parts(path.as_ref())?)
+        Self::new(tokenizer_json::read(path.as_ref())?)
     }
 
-    fn assemble(parts: Parts) -> Result<Self, TextError> {
-        let Parts { encoder, spelling, tokens, bos, add_bos, ends } = parts;
-        let text_of = |id: u32| tokens.get(id as usize).map(|(text, _)| text.clone());
-        let template_tokens =
-            TemplateTokens { bos: bos.and_then(text_of), eos: ends.first().copied().and_then(text_of) };
-        let parts_not_end = PARTS_NOT_END
+    fn new(parts: TokenizerParts) -> Result<Self, TextError> {
+        let TokenizerParts { encoder, format, tokens, bos, add_bos, ends } = parts;
+        let end_is_separator = END_IS_SEPARATOR
             .iter()
             .any(|pair| [pair.0, pair.1].iter().all(|name| encoder.token_to_id(name).is_some()));
-        let named = tokens.iter().zip(0_u32..).filter(|((text, kind), _)| {
-            matches!(kind, TokenKind::Control) && is_end_name(text) && !(parts_not_end && text == "<|end|>")
-        });
-        let eos_ids: BTreeSet<u32> = ends.iter().copied().chain(named.map(|(_, id)| id)).collect();
+        let is_end = |name: &str| is_end_name(name) && !(end_is_separator && name == "<|end|>");
+        let named =
+            (0..).zip(&tokens).filter(|(_, (name, kind))| *kind == TokenKind::Control && is_end(name));
+        let eos_ids = ends.iter().copied().chain(named.map(|(id, _)| id)).collect();
 
         let mut plain = encoder.get_added_vocabulary().clone();
         plain.set_encode_special_tokens(true);
@@ -128,53 +115,48 @@ impl Tokenizer {
             .map_err(|error| TextError::Tokenizer { reason: error.to_string() })?;
         let drops_unknown =
             matches!(encoder.get_model(), ModelWrapper::BPE(bpe) if bpe.get_unk_token().is_none());
-        let vocabulary = Vocabulary::new(spelling, tokens.iter().map(|(text, kind)| (text.as_str(), *kind)));
-        Ok(Self {
-            inner: Arc::new(Inner {
-                encoder: Encoder::Bpe(Box::new(Bpe { encoder, plain, specials, drops_unknown })),
-                vocabulary: Arc::new(vocabulary),
-                bos,
-                add_bos,
-                eos_ids: eos_ids.into_iter().collect(),
-                template_tokens,
-                spelling,
-            }),
-        })
+        let vocabulary = Vocabulary::new(format, tokens.iter().map(|(text, kind)| (text.as_str(), *kind)));
+        let name = |id: u32| tokens.get(id as usize).map(|(name, _)| name.clone());
+        let template_tokens =
+            TemplateTokens { bos: bos.and_then(name), eos: ends.first().copied().and_then(name) };
+        let encoder = Encoder::Bpe(Box::new(Bpe { encoder, format, plain, specials, drops_unknown }));
+        Ok(Self::assemble(encoder, vocabulary, (bos, add_bos), eos_ids, template_tokens))
     }
 
-    /// A tokenizer over a vocabulary that is not built here.
+    /// A tokenizer over a vocabulary that the caller brings.
     ///
     /// # Errors
-    /// [`TextError::VocabularySize`], [`TextError::UnknownToken`] for a special token that the vocabulary lacks.
-    pub fn foreign(vocabulary: ForeignVocabulary) -> Result<Self, TextError> {
-        let ForeignVocabulary { encoder, kind, tokens, bos, add_bos, ends } = vocabulary;
+    /// [`TextError::VocabularySize`], or [`TextError::UnknownToken`] for a special token outside the vocabulary.
+    pub fn external(vocabulary: ExternalVocabulary) -> Result<Self, TextError> {
+        let ExternalVocabulary { encoder, kind, tokens, bos, add_bos, ends } = vocabulary;
         Vocabulary::check_size(tokens.len() as u64)?;
-        let pairs = tokens.iter().map(|ForeignToken { name, bytes }| (name.as_str(), bytes.as_slice()));
-        let built = Vocabulary::foreign(&kind, pairs);
+        let pairs = tokens.iter().map(|ExternalToken { name, bytes }| (name.as_str(), bytes.as_slice()));
+        let vocabulary = Vocabulary::external(&kind, pairs);
         for &special in bos.iter().chain(&ends) {
-            built.bytes(special)?;
+            vocabulary.bytes(special)?;
         }
         let names: Vec<String> = tokens.into_iter().map(|token| token.name).collect();
         let name = |id: u32| names.get(id as usize).cloned();
         let template_tokens =
             TemplateTokens { bos: bos.and_then(name), eos: ends.first().copied().and_then(name) };
-        let eos_ids: BTreeSet<u32> = ends.into_iter().collect();
-        Ok(Self {
-            inner: Arc::new(Inner {
-                encoder: Encoder::Foreign { encoder, kind, names },
-                vocabulary: Arc::new(built),
-                bos,
-                add_bos: add_bos && bos.is_some(),
-                eos_ids: eos_ids.into_iter().collect(),
-                template_tokens,
-                spelling: Spelling::ByteLevel,
-            }),
-        })
+        let encoder = Encoder::External { encoder, kind, names };
+        let add_bos = add_bos && bos.is_some();
+        Ok(Self::assemble(encoder, vocabulary, (bos, add_bos), ends.into_iter().collect(), template_tokens))
     }
 
-    /// The text of these tokens. Special tokens contribute nothing, and the space that a SentencePiece vocabulary puts in front of a
-    /// text is left out; bytes that are not UTF-8 become U+FFFD, as in
-    /// [`String::from_utf8_lossy`].
+    fn assemble(
+        encoder: Encoder,
+        vocabulary: Vocabulary,
+        (bos, add_bos): (Option<u32>, bool),
+        eos_ids: BTreeSet<u32>,
+        template_tokens: TemplateTokens,
+    ) -> Self {
+        let (vocabulary, eos_ids) = (Arc::new(vocabulary), eos_ids.into_iter().collect());
+        Self { inner: Arc::new(Inner { encoder, vocabulary, bos, add_bos, eos_ids, template_tokens }) }
+    }
+
+    /// The text of these tokens. Special tokens contribute nothing, and the space that SentencePiece puts in front of a text is
+    /// removed. Bytes that are not UTF-8 become U+FFFD, as in [`String::from_utf8_lossy`]. O(bytes).
     ///
     /// # Errors
     /// [`TextError::UnknownToken`] for an id outside the vocabulary.
@@ -183,15 +165,14 @@ impl Tokenizer {
         for &token in tokens {
             bytes.extend(self.token_bytes(token)?);
         }
-        if self.inner.vocabulary.space_in_front && bytes.first() == Some(&b' ') {
+        if self.inner.vocabulary.strip_space_prefix && bytes.first() == Some(&b' ') {
             bytes.remove(0);
         }
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// The bytes that this token contributes to the text: none for a special token, and possibly a part of a
-    /// character. O(1).
+    /// The bytes that a token contributes to the text: none for a special token, possibly only part of a character. O(1).
     ///
     /// # Errors
     /// [`TextError::UnknownToken`] for an id outside the vocabulary.
@@ -199,60 +180,57 @@ impl Tokenizer {
         self.inner.vocabulary.bytes(token)
     }
 
-    /// The token as the vocabulary writes it: `<|im_end|>` for a special token, the byte-level alphabet for others
-    /// (`Ġthe`). None outside the vocabulary and for an id without a token.
+    /// The token as the vocabulary writes it, such as `<|im_end|>` or `Ġthe`. `None` for an id without a token.
     #[must_use]
     pub fn name(&self, token: u32) -> Option<String> {
         let name = match &self.inner.encoder {
             Encoder::Bpe(bpe) => bpe.encoder.id_to_token(token),
-            Encoder::Foreign { names, .. } => names.get(token as usize).cloned(),
+            Encoder::External { names, .. } => names.get(token as usize).cloned(),
         };
         name.filter(|name| !name.is_empty())
     }
 
-    /// The number of token ids: the highest id and one. The model's may be higher, for padding.
+    /// The highest token id plus one. The model's vocabulary may be larger, for padding.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.vocabulary.len()
     }
 
-    /// The tokens after which generation is over, in rising order.
+    /// The tokens that end generation, in rising order. May be empty.
     ///
-    /// These are the end-of-text, end-of-turn and end-of-message tokens that the file names, and special tokens with
-    /// the name of one (`<|im_end|>`, `<|eot_id|>`, `<|endoftext|>` and so on), as in llama.cpp: chat models
-    /// end their turns with a token that many files do not name. Empty where there are none of either.
+    /// These are the end-of-text, end-of-turn and end-of-message tokens that the file names, and special tokens with a known name
+    /// (`<|im_end|>`, `<|eot_id|>`, `<|endoftext|>` and so on), as in llama.cpp. Many files do not name the token that ends a turn.
     #[must_use]
     pub fn eos_ids(&self) -> &[u32] {
         &self.inner.eos_ids
     }
 
-    /// Whether generation is over after this token. O(log n).
+    /// Whether this token ends generation. O(log n).
     #[must_use]
     pub fn is_eos(&self, token: u32) -> bool {
         self.inner.eos_ids.binary_search(&token).is_ok()
     }
 
-    /// The token that begins a text, where the vocabulary has one.
+    /// The token that begins a text, if the vocabulary has one.
     #[must_use]
     pub fn bos(&self) -> Option<u32> {
         self.inner.bos
     }
 
-    /// Whether prompts are to begin with [`bos`](Self::bos). Many chat templates write it themselves: do not put it
-    /// in front of a prompt that has it.
+    /// Whether prompts begin with [`bos`](Self::bos). Many chat templates write it themselves; do not add it twice.
     #[must_use]
     pub fn add_bos(&self) -> bool {
         self.inner.add_bos
     }
 
-    /// A SHA-256 over the kind of tokenizer and all tokens in id order: equal for tokenizers whose ids mean the
-    /// same, whichever file they come from.
+    /// A SHA-256 of the kind of tokenizer and all tokens in id order. Tokenizers from different files have the same fingerprint if
+    /// their ids mean the same.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         self.inner.vocabulary.fingerprint
     }
 
-    /// The texts of the special tokens that chat templates ask for.
+    /// The special tokens that chat templates use.
     #[must_use]
     pub fn template_tokens(&self) -> &TemplateTokens {
         &self.inner.template_tokens
@@ -264,30 +242,29 @@ impl Tokenizer {
         Detokenizer::new(Arc::clone(&self.inner.vocabulary))
     }
 
-    /// The tokenizer as the contents of a `tokenizer.json`, and its special tokens and `template` as those of the
-    /// `tokenizer_config.json` to stand beside it: [`from_file`](Self::from_file) reads the same tokenizer back.
+    /// The contents of a `tokenizer.json`, and of a `tokenizer_config.json` with the special tokens and `template`.
+    /// [`from_file`](Self::from_file) reads the same tokenizer back.
     ///
-    /// An id without a use in a GGUF file (types 5 and 6) comes back as an ordinary token of its text.
+    /// An unused id of a GGUF file (types 5 and 6) comes back as an ordinary token.
     ///
     /// # Errors
-    /// [`TextError::Tokenizer`]; [`TextError::UnsupportedKind`] for a foreign one.
+    /// [`TextError::Tokenizer`]; [`TextError::UnsupportedKind`] for an external tokenizer.
     pub fn to_json(&self, template: Option<&ChatTemplate>) -> Result<(String, String), TextError> {
-        let failed = |reason: String| TextError::Tokenizer { reason };
-        let mut encoder = match &self.inner.encoder {
-            Encoder::Bpe(bpe) => bpe.encoder.clone(),
-            Encoder::Foreign { kind, .. } => {
-                return Err(TextError::UnsupportedKind { found: kind.clone(), known: gguf_vocab::KNOWN });
+        let (mut encoder, format) = match &self.inner.encoder {
+            Encoder::Bpe(bpe) => (bpe.encoder.clone(), bpe.format),
+            Encoder::External { kind, .. } => {
+                return Err(TextError::UnsupportedKind { found: kind.clone(), known: gguf_tokenizer::KNOWN });
             }
         };
         if encoder.get_decoder().is_none() {
-            match self.inner.spelling {
-                Spelling::ByteLevel => encoder.with_decoder(Some(ByteLevel::default())),
-                Spelling::SentencePiece { space_in_front } => {
-                    encoder.with_decoder(Some(spm::decoder(space_in_front)?))
+            match format {
+                PieceFormat::ByteLevel => encoder.with_decoder(Some(ByteLevel::default())),
+                PieceFormat::SentencePiece { add_space_prefix } => {
+                    encoder.with_decoder(Some(sentencepiece::decoder(add_space_prefix)?))
                 }
             };
         }
-        let tokens = encoder.to_string(false).map_err(|error| failed(error.to_string()))?;
+        let tokens = encoder.to_string(false).map_err(TextError::library)?;
         let TemplateTokens { bos, eos } = self.template_tokens();
         let mut config = serde_json::Map::new();
         let mut put = |key: &str, value: Option<&str>| {
@@ -297,7 +274,8 @@ impl Tokenizer {
         put("eos_token", eos.as_deref());
         put("chat_template", template.map(ChatTemplate::source));
         config.insert("add_bos_token".to_owned(), self.add_bos().into());
-        let config = serde_json::to_string_pretty(&config).map_err(|error| failed(error.to_string()))?;
+        let config = serde_json::to_string_pretty(&config)
+            .map_err(|error| TextError::Tokenizer { reason: error.to_string() })?;
         Ok((tokens, config))
     }
 

@@ -1,52 +1,55 @@
-//! What each token stands for, in id order.
+//! The bytes of each token, in id order.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::{TextError, byte_level, spm};
+use crate::error::TextError;
+use crate::{byte_level, sentencepiece};
 
-/// The most tokens a vocabulary may have: some sixteen times the largest in use.
+/// The most tokens a vocabulary may have: about sixteen times the largest in use.
 const VOCABULARY_LIMIT: u64 = 1 << 22;
 
-/// What a token is to the text.
+/// What a token contributes to the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenKind {
-    /// A piece of text, as its [`Spelling`] has it.
+    /// A piece of text, written in a [`PieceFormat`].
     Normal,
     /// One byte of text.
     Byte(u8),
-    /// A mark for the model, which is no part of the text: `<|im_end|>`.
+    /// Nothing: a mark for the model, such as `<|im_end|>`.
     Control,
-    /// A piece of text that stands for itself: `<think>`.
+    /// Its own name, such as `<think>`.
     UserDefined,
-    /// A filler that stands for nothing.
+    /// Nothing: the id has no use.
     Unused,
 }
 
-/// How pieces of text are written in a vocabulary.
+/// How a vocabulary writes pieces of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spelling {
-    /// In GPT-2's alphabet.
+pub(crate) enum PieceFormat {
+    /// In GPT-2's byte alphabet.
     ByteLevel,
-    /// With `▁` for a space; whether one stands in front of every text, which is not the text's own.
-    SentencePiece { space_in_front: bool },
+    /// With `▁` for a space. With `add_space_prefix`, the encoder puts a space in front of every text.
+    SentencePiece { add_space_prefix: bool },
 }
 
-impl Spelling {
+impl PieceFormat {
     fn bytes_of(self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => byte_level::bytes_of(token),
-            Self::SentencePiece { .. } => spm::bytes_of(token),
+            Self::SentencePiece { .. } => sentencepiece::bytes_of(token),
         }
     }
 
-    /// Told apart in fingerprints.
-    fn name(self) -> &'static [u8] {
+    /// Its part of a fingerprint.
+    fn tag(self) -> &'static [u8] {
         match self {
             Self::ByteLevel => b"byte-level BPE\0",
-            Self::SentencePiece { space_in_front: true } => b"SentencePiece BPE\0",
-            Self::SentencePiece { space_in_front: false } => b"SentencePiece BPE without a space in front\0",
+            Self::SentencePiece { add_space_prefix: true } => b"SentencePiece BPE\0",
+            Self::SentencePiece { add_space_prefix: false } => {
+                b"SentencePiece BPE without a space in front\0"
+            }
         }
     }
 }
@@ -57,34 +60,34 @@ pub(crate) struct Vocabulary {
     /// Where each token ends in `bytes`.
     ends: Vec<usize>,
     pub(crate) fingerprint: [u8; 32],
-    /// A text's first space is not its own.
-    pub(crate) space_in_front: bool,
+    /// Whether decoding drops the first space of a text.
+    pub(crate) strip_space_prefix: bool,
 }
 
 impl Vocabulary {
-    /// Takes the tokens in id order; an id without a token is an unused token without text.
-    pub(crate) fn new<'t>(spelling: Spelling, tokens: impl Iterator<Item = (&'t str, TokenKind)>) -> Self {
+    /// Takes the tokens in id order.
+    pub(crate) fn new<'t>(format: PieceFormat, tokens: impl Iterator<Item = (&'t str, TokenKind)>) -> Self {
         let mut bytes = Vec::new();
         let mut ends = Vec::new();
         let mut digest = Sha256::new();
-        digest.update(spelling.name());
+        digest.update(format.tag());
         for (token, kind) in tokens {
             digest.update((token.len() as u64).to_le_bytes());
             digest.update(token.as_bytes());
             match kind {
-                TokenKind::Normal => bytes.extend(spelling.bytes_of(token)),
+                TokenKind::Normal => bytes.extend(format.bytes_of(token)),
                 TokenKind::Byte(byte) => bytes.push(byte),
                 TokenKind::UserDefined => bytes.extend(token.as_bytes()),
                 TokenKind::Control | TokenKind::Unused => {}
             }
             ends.push(bytes.len());
         }
-        let space_in_front = spelling == Spelling::SentencePiece { space_in_front: true };
-        Self { bytes, ends, fingerprint: digest.finalize().into(), space_in_front }
+        let strip_space_prefix = format == PieceFormat::SentencePiece { add_space_prefix: true };
+        Self { bytes, ends, fingerprint: digest.finalize().into(), strip_space_prefix }
     }
 
-    /// Takes the tokens of another kind of tokenizer: their names and bytes, in id order.
-    pub(crate) fn foreign<'t>(kind: &str, tokens: impl Iterator<Item = (&'t str, &'t [u8])>) -> Self {
+    /// Takes the names and bytes of an external vocabulary's tokens, in id order.
+    pub(crate) fn external<'t>(kind: &str, tokens: impl Iterator<Item = (&'t str, &'t [u8])>) -> Self {
         let (mut bytes, mut ends, mut digest) = (Vec::new(), Vec::new(), Sha256::new());
         digest.update(kind.as_bytes());
         digest.update(b"\0");
@@ -94,7 +97,7 @@ impl Vocabulary {
             bytes.extend_from_slice(text);
             ends.push(bytes.len());
         }
-        Self { bytes, ends, fingerprint: digest.finalize().into(), space_in_front: false }
+        Self { bytes, ends, fingerprint: digest.finalize().into(), strip_space_prefix: false }
     }
 
     /// Checks the size of a vocabulary before it is built.
@@ -109,7 +112,7 @@ impl Vocabulary {
         self.ends.len()
     }
 
-    /// The bytes that a token contributes to the text, `None` outside the vocabulary. O(1).
+    /// The bytes that a token contributes to the text; `None` for an id outside the vocabulary. O(1).
     pub(crate) fn get(&self, id: u32) -> Option<&[u8]> {
         let index = usize::try_from(id).ok()?;
         let end = *self.ends.get(index)?;
@@ -117,7 +120,7 @@ impl Vocabulary {
         Some(&self.bytes[start..end])
     }
 
-    /// As [`get`](Self::get), with an error outside the vocabulary.
+    /// As [`get`](Self::get), with an error for an id outside the vocabulary.
     pub(crate) fn bytes(&self, id: u32) -> Result<&[u8], TextError> {
         self.get(id).ok_or(TextError::UnknownToken { id, vocab_size: self.len() })
     }
@@ -129,8 +132,8 @@ impl fmt::Debug for Vocabulary {
     }
 }
 
-/// Names of tokens that end a turn or a text, by which a model's other end tokens are found: files name only one or
-/// two of them. The list follows `special_eog_ids` in llama.cpp's `llama-vocab.cpp`.
+/// Names of tokens that end a turn or a text. Model files declare only one or two end tokens, so the others are found by name.
+/// The list follows `special_eog_ids` in llama.cpp's `llama-vocab.cpp`.
 const END_NAMES: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -153,11 +156,12 @@ const END_NAMES: &[&str] = &[
     "<｜end▁of▁sentence｜>",
 ];
 
-/// Whether an added token of this name ends generation.
+/// Whether an added token with this name ends generation.
 pub(crate) fn is_end_name(name: &str) -> bool {
     END_NAMES.contains(&name)
 }
 
-/// In vocabularies that have both marks of one of these pairs, `<|end|>` only separates parts of one answer
-/// (OpenAI's "harmony" format and Solar Open), so it does not end generation.
-pub(crate) const PARTS_NOT_END: [(&str, &str); 2] = [("<|return|>", "<|call|>"), ("<|calls|>", "<|flush|>")];
+/// `<|end|>` does not end generation in a vocabulary that has both tokens of one of these pairs. There it separates parts of
+/// one answer (OpenAI's "harmony" format and Solar Open).
+pub(crate) const END_IS_SEPARATOR: [(&str, &str); 2] =
+    [("<|return|>", "<|call|>"), ("<|calls|>", "<|flush|>")];

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use upcycle_llama_cpp::{LlamaVerifier, Lora, Model, Options, Vocabulary};
-use upcycle_text::{Encode, ForeignToken, ForeignVocabulary, Specials, TextError, Tokenizer};
+use upcycle_text::{Encode, ExternalToken, ExternalVocabulary, Specials, TextError, Tokenizer};
 
 use crate::{
     Built, CacheType, FlashAttention, LlamaCppChoice, OnProgress, Progress, RopeScaling, Source, SplitMode,
@@ -39,11 +39,11 @@ pub(crate) fn tokenizer(path: &Path) -> Result<Tokenizer, TextError> {
     let vocabulary = Vocabulary::load(path).map_err(failed)?;
     let tokens = vocabulary.pieces();
     let (bos, add_bos) = vocabulary.bos();
-    Tokenizer::foreign(ForeignVocabulary {
+    Tokenizer::external(ExternalVocabulary {
         kind: "llama.cpp".to_owned(),
         tokens: tokens
             .into_iter()
-            .map(|piece| ForeignToken { name: piece.name, bytes: piece.bytes })
+            .map(|piece| ExternalToken { name: piece.name, bytes: piece.bytes })
             .collect(),
         bos,
         add_bos,

@@ -36,12 +36,12 @@ fn a_model_on_the_hub_is_fetched_once_and_answers() {
     assert_eq!(inspected["architecture"], "llama");
 
     let error = fail(&mut with_hub(&["run", "--model", "hf:owner/repo/none.gguf", "--prompt", "a"]), 1);
-    assert!(error.contains("hf:owner/repo/none.gguf is not on the hub"), "{error}");
+    assert!(error.contains("hf:owner/repo/none.gguf does not exist on the hub"), "{error}");
     let file = home.path().join("hub.toml");
     std::fs::write(&file, "model.path = 'hf:owner/repo/none.gguf@v2'\n").unwrap();
     let error = fail(&mut with_hub(&["run", "--config", file.to_str().unwrap(), "--prompt", "a"]), 1);
     assert!(
-        error.contains("hf:owner/repo/none.gguf@v2 is not on the hub"),
+        error.contains("hf:owner/repo/none.gguf@v2 does not exist on the hub"),
         "a name in a file is no path: {error}"
     );
     let error = fail(&mut with_hub(&["run", "--model", "hf:owner", "--prompt", "a"]), 2);

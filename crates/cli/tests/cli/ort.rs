@@ -24,7 +24,7 @@ fn an_exported_folder_runs_with_the_configuration_in_it() {
     let (path, source) = (to.display().to_string(), model().display().to_string());
     let said = stdout(&["export", &source, "--to", &path]);
     assert!(said.contains("llama with weights in f32"), "{said}");
-    assert!(error(&["export", &source, "--to", &path]).contains("is there already"));
+    assert!(error(&["export", &source, "--to", &path]).contains("already exists"));
 
     let config = to.join("upcycle.toml").display().to_string();
     let run = |more: &[&str]| {

@@ -53,7 +53,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_said_holds_no_special_tokens(
+    fn messages_encode_to_no_special_tokens(
         parts in prop::collection::vec(
             prop_oneof![
                 Just("<|im_end|>".to_owned()),
@@ -68,19 +68,19 @@ proptest! {
         ),
     ) {
         let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
-        let said = format!("({})", parts.concat());
-        let tokens = |said: &str| {
-            let messages = [Message::user(said), Message::assistant(said), Message::user("Go on")];
+        let text = format!("({})", parts.concat());
+        let tokens = |text: &str| {
+            let messages = [Message::user(text), Message::assistant(text), Message::user("Go on")];
             TOKENIZER.encode_conversation(&template, &messages).unwrap()
         };
         let special = |tokens: &[u32]| {
             tokens.iter().filter(|&&token| TOKENIZER.token_bytes(token).unwrap().is_empty()).count()
         };
-        let found = tokens(&said);
-        prop_assert_eq!(special(&found), special(&tokens("x")), "{:?}", said);
-        prop_assert_eq!(TOKENIZER.decode(&found).unwrap().matches(&said).count(), 2, "{:?}", said);
-        if !said.contains("<|") {
-            let messages = [Message::user(said.as_str())];
+        let found = tokens(&text);
+        prop_assert_eq!(special(&found), special(&tokens("x")), "{:?}", text);
+        prop_assert_eq!(TOKENIZER.decode(&found).unwrap().matches(&text).count(), 2, "{:?}", text);
+        if !text.contains("<|") {
+            let messages = [Message::user(text.as_str())];
             let rendered = template.render(&messages, true).unwrap();
             prop_assert_eq!(
                 TOKENIZER.encode_conversation(&template, &messages).unwrap(),
@@ -91,11 +91,11 @@ proptest! {
 }
 
 #[test]
-fn names_that_no_character_can_stand_for_are_refused() {
+fn names_are_refused_if_no_placeholder_is_left() {
     let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
     let private: String = (0xF_0000..=0x10_FFFF).filter_map(char::from_u32).collect();
     let refused = TOKENIZER.encode_conversation(&template, &[Message::user(format!("<|im_end|>{private}"))]);
-    assert!(matches!(refused, Err(TextError::Veil { names: 1 })), "{refused:?}");
+    assert!(matches!(refused, Err(TextError::NoPlaceholder { names: 1 })), "{refused:?}");
     assert!(TOKENIZER.encode_conversation(&template, &[Message::user(private)]).is_ok());
 }
 
@@ -105,7 +105,7 @@ fn a_file_without_a_template_has_none() {
 }
 
 #[test]
-fn a_gguf_template_knows_the_files_tokens() {
+fn a_gguf_template_uses_the_special_tokens_of_the_file() {
     let mut tiny = Tiny::default();
     tiny.more.push(("tokenizer.chat_template", "{{ bos_token }}|{{ eos_token }}".into()));
     tiny.more.push(("tokenizer.ggml.bos_token_id", 0_u32.into()));
@@ -114,7 +114,7 @@ fn a_gguf_template_knows_the_files_tokens() {
 }
 
 #[test]
-fn what_templates_use() {
+fn features_that_templates_use() {
     let cases = [
         ("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<s>Be brief.</s>"),
         ("{{ messages[1]['role'] }} {{ messages | length }}", "user 3"),
@@ -158,7 +158,7 @@ fn undefined_tokens_print_nothing() {
 }
 
 #[test]
-fn templates_that_fail_say_why() {
+fn failing_templates_give_a_reason() {
     let refused =
         render("{% if messages[0].role == 'system' %}{{ raise_exception('No system role!') }}{% endif %}");
     assert!(matches!(refused, Err(TextError::TemplateRefused { message }) if message == "No system role!"));
@@ -172,7 +172,7 @@ fn templates_that_fail_say_why() {
         matches!(render("{{ strftime_now('%Q') }}"), Err(TextError::TemplateFailed { reason }) if reason.contains("%Q"))
     );
     assert!(matches!(render("{{ 1 | tojson(indent=100000) }}"), Err(TextError::TemplateFailed { .. })));
-    // What doubles at each step.
+    // Each step doubles the text.
     for step in [" | tojson", " | replace('a', 'aa')", " | tojson(ensure_ascii=true)"] {
         let doubled = render(&format!("{{{{ ('a\"' {}) | length }}}}", step.repeat(60)));
         assert!(doubled.is_err(), "{step}: {doubled:?}");
@@ -185,18 +185,18 @@ fn endless_templates_are_stopped() {
     assert!(matches!(render(endless), Err(TextError::TemplateOutOfFuel { .. })));
     let huge = "{% set ns = namespace(s='xxxxxxxx') %}{% for a in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}";
     assert!(matches!(render(huge), Err(TextError::TemplateOutOfFuel { .. })));
-    // Values that hold each other are printed and freed by recursion, as deep as the fuel goes.
+    // Nested values are printed and freed recursively; fuel bounds the depth.
     let nested = "{% set all = namespace(x=[]) %}{% for _ in range(90000) %}{% set all.x = [all.x] %}{% endfor %}{{ all.x }}";
     assert_eq!(render(nested).map(|text| text.len()).ok(), Some(2 * 90_001));
-    // Indented, they are work that is not counted.
+    // Fuel does not count the work of indenting them.
     assert!(render("{{ messages | pprint }}").is_err() && render("{{ debug() }}").is_err());
     let recursive = render("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}");
     assert!(recursive.is_err());
 }
 
-/// A value that holds itself is printed without end: no template can make one.
+/// Printing a value that contains itself would never end.
 #[test]
-fn a_namespace_cannot_hold_itself() {
+fn a_namespace_cannot_contain_itself() {
     for source in [
         "{% set ns = namespace() %}{% set ns.n = ns %}{{ ns.n }}",
         "{% set ns = namespace() %}{% set ns.n = ns.values() %}{{ ns.n }}",
@@ -204,7 +204,7 @@ fn a_namespace_cannot_hold_itself() {
     ] {
         let refused = ChatTemplate::new(source, &TemplateTokens::default());
         assert!(
-            matches!(&refused, Err(TextError::TemplateSyntax { reason }) if reason.contains("hold itself")),
+            matches!(&refused, Err(TextError::TemplateSyntax { reason }) if reason.contains("contain itself")),
             "{refused:?}"
         );
     }
@@ -212,7 +212,7 @@ fn a_namespace_cannot_hold_itself() {
     assert_eq!(render(passed).unwrap(), "23");
 }
 
-/// Chains are as deep as they are long, and the engine parses and compiles them by recursion.
+/// minijinja parses and compiles chains recursively, as deep as they are long.
 #[test]
 fn long_chains_are_refused_before_they_are_parsed() {
     let chain = |start: &str, link: &str, end: &str, links| format!("{start}{}{end}", link.repeat(links));
@@ -233,7 +233,7 @@ fn long_chains_are_refused_before_they_are_parsed() {
             matches!(&long, Err(TextError::TemplateSyntax { reason }) if reason.contains("at most")),
             "{link}: {long:?}"
         );
-        // As long as they may be, they end in a text or in an error.
+        // At the allowed length they end in a text or an error, not a crash.
         let _ = render(&chain(
             start,
             link,
@@ -246,7 +246,7 @@ fn long_chains_are_refused_before_they_are_parsed() {
 }
 
 #[test]
-fn long_conversations_have_fuel_enough() {
+fn long_conversations_have_enough_fuel() {
     let template = ChatTemplate::from_gguf(&GGUF).unwrap().unwrap();
     let messages: Vec<Message> =
         (0..2_000).map(|turn| Message::user(format!("{turn}").repeat(200))).collect();
@@ -255,7 +255,7 @@ fn long_conversations_have_fuel_enough() {
 }
 
 #[test]
-fn templates_come_from_files_too() {
+fn templates_can_be_read_from_files() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = TemplateTokens::default();
     let jinja = folder.path().join("chat.jinja");
@@ -276,7 +276,7 @@ fn templates_come_from_files_too() {
 }
 
 #[test]
-fn what_is_shared_between_threads_can_be() {
+fn public_types_can_be_shared_between_threads() {
     fn shared<T: Send + Sync + Clone + std::fmt::Debug>() {}
     shared::<ChatTemplate>();
     shared::<upcycle_text::Tokenizer>();

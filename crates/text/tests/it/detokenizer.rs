@@ -17,7 +17,7 @@ fn characters_are_held_until_they_are_complete() {
 }
 
 #[test]
-fn what_cannot_be_completed_is_replaced() {
+fn bytes_that_cannot_form_a_character_are_replaced() {
     let tokenizer = Tiny::default().build().unwrap();
     let crab = tokenizer.encode("🦀", Specials::Plain).unwrap();
     let a = tokenizer.encode("a", Specials::Plain).unwrap()[0];
@@ -26,7 +26,7 @@ fn what_cannot_be_completed_is_replaced() {
     assert_eq!(detokenizer.push(a).unwrap(), "\u{fffd}a");
     assert_eq!(detokenizer.push(crab[0]).unwrap(), "");
     assert_eq!(detokenizer.finish(), "\u{fffd}");
-    // A new text begins clean.
+    // A new text starts without pending bytes.
     assert_eq!(detokenizer.push(crab[1]).unwrap(), "\u{fffd}");
     assert_eq!(detokenizer.finish(), "");
 }
@@ -44,7 +44,7 @@ fn an_unknown_token_changes_nothing() {
     assert_eq!(detokenizer.push(crab[3]).unwrap(), "🦀");
 }
 
-/// Random tokens of the real vocabulary, with those that hold parts of characters far more often than by chance.
+/// Random tokens of the real vocabulary, with many that hold only a part of a character.
 fn tokens() -> impl Strategy<Value = Vec<u32>> {
     let partial: Vec<u32> = (0..TOKENIZER.vocab_size() as u32)
         .filter(|&token| str::from_utf8(TOKENIZER.token_bytes(token).unwrap()).is_err())
@@ -57,7 +57,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn pieces_make_the_full_text(tokens in tokens()) {
+    fn pieces_join_to_the_full_text(tokens in tokens()) {
         let mut detokenizer = TOKENIZER.detokenizer();
         let mut text = String::new();
         let mut bytes = Vec::new();

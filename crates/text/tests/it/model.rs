@@ -1,4 +1,4 @@
-//! The tokenizers that the tests run on.
+//! The tokenizers of the tests.
 
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(crate) static GGUF: LazyLock<Gguf> = LazyLock::new(|| {
 pub(crate) static TOKENIZER: LazyLock<Tokenizer> =
     LazyLock::new(|| Tokenizer::from_gguf(&GGUF).expect("the real model's tokenizer is sound"));
 
-/// A vocabulary under construction: what each token is and which metadata to change.
+/// A small vocabulary that tests can change before it is built.
 pub(crate) struct Tiny {
     pub(crate) tokens: Vec<(String, i32)>,
     pub(crate) merges: Vec<&'static str>,

@@ -1,4 +1,4 @@
-//! SentencePiece's BPE, held against SentencePiece itself: `fixtures/make.py` says how the vocabulary and what is expected were made.
+//! SentencePiece BPE, compared with SentencePiece itself. `fixtures/make.py` made the vocabulary and the expected tokens.
 
 use std::io::Cursor;
 use std::sync::LazyLock;
@@ -43,7 +43,7 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::from_gguf(&gguf(|writer| writer)).unwrap()
 }
 
-/// SentencePiece puts no space behind a token that the user defined; llama.cpp and Hugging Face do.
+/// The cases without user-defined tokens: SentencePiece adds no space after those, but llama.cpp and Hugging Face do.
 fn cases() -> impl Iterator<Item = &'static Case> {
     FIXTURE.cases.iter().filter(|case| !case.text.contains("<|user|>"))
 }
@@ -60,10 +60,10 @@ fn texts_encode_as_sentencepiece_encodes_them() {
 }
 
 #[test]
-fn texts_come_back_whole_token_by_token_too() {
+fn decoding_and_streaming_give_the_text_back() {
     let tokenizer = tokenizer();
     for Case { text, ids } in cases() {
-        // A `▁` that was typed is a space to the vocabulary.
+        // The vocabulary reads a typed `▁` as a space.
         let expected = text.replace('▁', " ");
         assert_eq!(tokenizer.decode(ids).unwrap(), expected);
         let mut detokenizer = tokenizer.detokenizer();
@@ -75,7 +75,7 @@ fn texts_come_back_whole_token_by_token_too() {
 }
 
 #[test]
-fn names_of_special_tokens_are_text_unless_they_are_to_be_parsed() {
+fn names_of_special_tokens_are_text_unless_parsed() {
     let tokenizer = tokenizer();
     let text = "a</s>b";
     let plain = tokenizer.encode(text, Specials::Plain).unwrap();
@@ -83,14 +83,14 @@ fn names_of_special_tokens_are_text_unless_they_are_to_be_parsed() {
     assert_eq!(tokenizer.decode(&plain).unwrap(), text);
     let parsed = tokenizer.encode(text, Specials::Parse).unwrap();
     let place = parsed.iter().position(|&id| id == 2).unwrap();
-    // A section behind a special token is a text of its own, with a space in front.
+    // The text after a special token gets its own space prefix.
     assert_eq!(parsed[..place], tokenizer.encode("a", Specials::Plain).unwrap());
     assert_eq!(parsed[place + 1..], tokenizer.encode("b", Specials::Plain).unwrap());
     assert_eq!((tokenizer.bos(), tokenizer.add_bos(), tokenizer.eos_ids()), (Some(1), true, &[2][..]));
 }
 
 #[test]
-fn a_file_may_leave_the_space_out() {
+fn a_file_can_turn_the_space_prefix_off() {
     let without = Tokenizer::from_gguf(&gguf(|writer| {
         writer
             .metadata("tokenizer.ggml.add_space_prefix", false)
@@ -107,13 +107,13 @@ fn a_file_may_leave_the_space_out() {
 }
 
 #[test]
-fn a_tokenizer_json_of_this_kind_encodes_alike() {
+fn a_tokenizer_json_gives_the_same_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     let (json, config) = tokenizer().to_json(None).unwrap();
     std::fs::write(&path, &json).unwrap();
     std::fs::write(path.with_file_name("tokenizer_config.json"), config).unwrap();
-    // As newer files have it: one step that does what two did.
+    // Newer files use one `Metaspace` step instead of two steps.
     let newer = folder.path().join("newer.json");
     let mut value: serde_json::Value = serde_json::from_str(&json).unwrap();
     value["normalizer"] = serde_json::Value::Null;
@@ -124,7 +124,7 @@ fn a_tokenizer_json_of_this_kind_encodes_alike() {
     for path in [&path, &newer] {
         let read = Tokenizer::from_file(path).unwrap();
         for Case { text, ids } in cases().filter(|case| !case.text.is_empty()) {
-            // The one step puts no space in front of a text that begins with one.
+            // `Metaspace` adds no space to a text that starts with one.
             if path == &newer && text.starts_with([' ', '▁']) {
                 continue;
             }
@@ -135,7 +135,7 @@ fn a_tokenizer_json_of_this_kind_encodes_alike() {
 }
 
 #[test]
-fn scores_that_do_not_fit_are_refused() {
+fn a_wrong_number_of_scores_is_refused() {
     let tokens: StringArray = ["<unk>", "a"].into_iter().collect();
     let writer = GgufWriter::new()
         .metadata("tokenizer.ggml.model", "llama")

@@ -29,7 +29,7 @@ fn tokens_without_text_do_not_interrupt_a_stop_string() {
     let [a, b] = tokenizer.encode("ab", Specials::Plain).unwrap()[..] else { panic!("`a` and `b` expected") };
     let stop = stops(&tokenizer, &["ab"]);
     assert!(stop.ends_with_stop(&[a, end, u32::MAX, b]));
-    assert!(!stop.ends_with_stop(&[a, b, end]), "it was completed a token ago");
+    assert!(!stop.ends_with_stop(&[a, b, end]), "an earlier token completed it");
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn the_filter_holds_back_and_cuts() {
     assert_eq!(filter.stopped_by(), Some("END"));
     assert_eq!(filter.push("more"), "");
     assert_eq!(filter.finish(), "");
-    // As new.
+    // `finish` has reset the filter.
     assert_eq!(filter.stopped_by(), None);
     assert_eq!(filter.push("a\nUser"), "a");
     assert_eq!(filter.finish(), "\nUser");
@@ -64,7 +64,7 @@ fn the_longest_of_the_stop_strings_that_end_together_counts() {
     assert_eq!(filter.stopped_by(), Some("abc"));
 }
 
-/// The text up to the stop string that is completed first: every end is tried, then every stop string.
+/// The text before the stop string that is completed first, and that stop string, by brute force.
 fn oracle(text: &str, stops: &[String]) -> (String, Option<String>) {
     for end in 0..=text.len() {
         let mut completed: Vec<&String> =
@@ -90,7 +90,7 @@ proptest! {
         let mut shown = String::new();
         for (count, piece) in (1..).zip(&pieces) {
             shown.push_str(filter.push(piece));
-            // What is held back may still become a stop string, and is no longer than one.
+            // Text is held back only if it is a prefix of a stop string.
             let (full, stop) = oracle(&pieces[..count].concat(), &stops);
             prop_assert!(full.starts_with(&shown));
             let held = &full[shown.len()..];
@@ -122,7 +122,7 @@ proptest! {
     fn generation_stops_where_the_display_does(
         tokens in prop::collection::vec(17..49_152_u32, 1..24), from in 0..24_usize, length in 1..6_usize,
     ) {
-        // A stop string from the text itself, so that there is something to find.
+        // A stop string taken from the text, so that it occurs.
         let text = TOKENIZER.decode(&tokens).unwrap();
         let stop: String = text.chars().skip(from).take(length).filter(|&c| c != '\u{fffd}').collect();
         prop_assume!(!stop.is_empty());

@@ -1,4 +1,4 @@
-//! Templates in the manner of ten families of models, held against Python's Jinja: `fixtures/templates.py` says how.
+//! Templates in the style of several model families, compared with Python's Jinja (see `fixtures/templates.py`).
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ struct Fixture {
 #[derive(Deserialize)]
 struct Case {
     template: String,
-    messages: Vec<Said>,
+    messages: Vec<CaseMessage>,
     add_generation_prompt: bool,
     variables: serde_json::Map<String, serde_json::Value>,
     text: Option<String>,
@@ -24,7 +24,7 @@ struct Case {
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct CaseMessage {
     role: String,
     content: String,
 }
@@ -41,7 +41,7 @@ fn templates_render_as_python_renders_them() {
         let template = ChatTemplate::new(source, &tokens).unwrap();
         let template = template.with_variables(case.variables.clone()).unwrap();
         let messages: Vec<Message> =
-            case.messages.iter().map(|said| Message::new(&said.role, &said.content)).collect();
+            case.messages.iter().map(|message| Message::new(&message.role, &message.content)).collect();
         let found = template.render_at(&messages, case.add_generation_prompt, now);
         let same = match (&found, &case.text, &case.refused) {
             (Ok(found), Some(expected), None) => found == expected,
@@ -64,15 +64,15 @@ fn templates_render_as_python_renders_them() {
 }
 
 #[test]
-fn what_the_conversation_gives_is_no_variable() {
+fn reserved_variables_are_refused() {
     let template =
         ChatTemplate::new("{{ tools }}{{ messages[0].content }}", &TemplateTokens::default()).unwrap();
     for name in RESERVED {
         let refused = template.clone().with_variables([(name.to_owned(), "x".into())]);
         assert!(matches!(refused, Err(TextError::ReservedVariable { name: found }) if found == name));
     }
-    let told = template.with_variables([("tools".to_owned(), "a hammer, ".into())]).unwrap();
-    assert_eq!(told.render(&[Message::user("Hi")], true).unwrap(), "a hammer, Hi");
-    let untold = told.with_variables([]).unwrap();
-    assert_eq!(untold.render(&[Message::user("Hi")], true).unwrap(), "NoneHi");
+    let with_tools = template.with_variables([("tools".to_owned(), "a hammer, ".into())]).unwrap();
+    assert_eq!(with_tools.render(&[Message::user("Hi")], true).unwrap(), "a hammer, Hi");
+    let without = with_tools.with_variables([]).unwrap();
+    assert_eq!(without.render(&[Message::user("Hi")], true).unwrap(), "NoneHi");
 }

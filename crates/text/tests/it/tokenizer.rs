@@ -27,13 +27,13 @@ fn known_encodings() {
     let encode = |text| tokenizer.encode(text, Specials::Plain).unwrap();
     assert_eq!(encode("Hello"), [19556]);
     assert_eq!(encode(""), [0; 0]);
-    // Digits stand by themselves in this vocabulary.
+    // This vocabulary has no tokens of several digits.
     assert_eq!(encode("2024").len(), 4);
     assert_eq!(tokenizer.decode(&encode("Hello")).unwrap(), "Hello");
 }
 
 #[test]
-fn every_token_has_the_name_that_the_vocabulary_gives_it() {
+fn name_returns_the_token_as_the_vocabulary_writes_it() {
     let tokenizer = &*TOKENIZER;
     let names = [1, 2, 260, 49_152].map(|token| tokenizer.name(token));
     assert_eq!(
@@ -43,7 +43,7 @@ fn every_token_has_the_name_that_the_vocabulary_gives_it() {
 }
 
 #[test]
-fn special_tokens_are_parsed_or_plain() {
+fn special_tokens_are_parsed_or_plain_text() {
     let tokenizer = &*TOKENIZER;
     let text = "<|im_start|>user\nHi<|im_end|>";
     let parsed = tokenizer.encode(text, Specials::Parse).unwrap();
@@ -56,7 +56,7 @@ fn special_tokens_are_parsed_or_plain() {
 }
 
 #[test]
-fn user_defined_tokens_are_always_parsed_and_are_text() {
+fn user_defined_tokens_are_always_parsed_and_contribute_text() {
     let tokenizer = Tiny::default().build().unwrap();
     let text = "a<think>b<|im_end|>";
     let think = tokenizer.encode("<think>", Specials::Plain).unwrap();
@@ -68,7 +68,7 @@ fn user_defined_tokens_are_always_parsed_and_are_text() {
 }
 
 #[test]
-fn merges_run_by_rank() {
+fn merges_apply_in_order_of_rank() {
     let tokenizer = Tiny::default().build().unwrap();
     let pieces = |text: &str| -> Vec<String> {
         let tokens = tokenizer.encode(text, Specials::Plain).unwrap();
@@ -83,7 +83,7 @@ fn merges_run_by_rank() {
 }
 
 #[test]
-fn a_byte_without_a_token_is_an_error_not_a_gap() {
+fn a_byte_without_a_token_is_an_error() {
     let error = TOKENIZER.encode("a bell\u{13}", Specials::Plain).unwrap_err();
     assert!(matches!(error, TextError::Unencodable { byte: 0x13, .. }), "{error}");
     let error = Tiny::default().build().unwrap().encode("naïve", Specials::Parse).unwrap_err();
@@ -91,7 +91,7 @@ fn a_byte_without_a_token_is_an_error_not_a_gap() {
 }
 
 #[test]
-fn long_runs_of_whitespace_are_split_rightly_or_refused() {
+fn long_runs_of_whitespace_are_split_correctly_or_refused() {
     let tokenizer = &*TOKENIZER;
     let end = tokenizer.encode(" tail: the words after it", Specials::Plain).unwrap();
     let text = format!("{} tail: the words after it", " ".repeat(WHITESPACE_RUN_LIMIT - 1));
@@ -102,7 +102,7 @@ fn long_runs_of_whitespace_are_split_rightly_or_refused() {
 }
 
 #[test]
-fn fingerprints_tell_vocabularies_apart() {
+fn different_vocabularies_have_different_fingerprints() {
     let tiny = || Tiny::default().build().unwrap().fingerprint();
     assert_eq!(tiny(), tiny());
     assert_ne!(tiny(), TOKENIZER.fingerprint());
@@ -135,7 +135,7 @@ fn end_tokens_are_found_by_key_and_by_name() {
 }
 
 #[test]
-fn unsound_vocabularies_are_typed_errors() {
+fn invalid_vocabularies_are_typed_errors() {
     let error = |change: fn(&mut Tiny)| {
         let mut tiny = Tiny::default();
         change(&mut tiny);
@@ -154,7 +154,7 @@ fn unsound_vocabularies_are_typed_errors() {
         let error = tiny.build().unwrap_err();
         assert!(matches!(error, TextError::InvalidMerge { index: 2, .. }), "{merge:?}: {error}");
     }
-    // The longest token and another: the library would write past its buffer.
+    // The library would write past its buffer.
     let error_long = error(|tiny| tiny.merges.push("<|im_end|> <|im_end|>"));
     assert!(matches!(error_long, TextError::InvalidMerge { index: 4, .. }));
     let bos = error(|tiny| tiny.more.push(("tokenizer.ggml.bos_token_id", 5_000_u32.into())));
@@ -179,7 +179,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn what_is_encoded_decodes_to_itself(text in any::<String>()) {
+    fn decoding_reverses_encoding(text in any::<String>()) {
         match TOKENIZER.encode(&text, Specials::Plain) {
             Ok(tokens) => prop_assert_eq!(TOKENIZER.decode(&tokens).unwrap(), text),
             Err(error) => prop_assert!(matches!(error, TextError::Unencodable { .. }), "{}", error),
@@ -187,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn special_lookalikes_survive_plain_encoding(
+    fn names_of_special_tokens_survive_plain_encoding(
         parts in prop::collection::vec(prop::sample::select(vec![
             "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|", "|>", " ", "user\n", "<file_sep>", "é",
         ]), 0..12)
@@ -206,7 +206,7 @@ proptest! {
     ) {
         let merges: upcycle_checkpoint::gguf::StringArray = merges.iter().collect();
         let mut tiny = Tiny { tokens, merges: Vec::new(), pre: "llama-bpe", ..Tiny::default() };
-        // Half of the vocabularies have each token once; the others mostly fail early.
+        // Without this, duplicates would make most vocabularies fail early.
         let mut seen = std::collections::HashSet::new();
         tiny.tokens.retain(|(token, kind)| *kind == 4 || seen.insert(token.clone()));
         tiny.more.push(("tokenizer.ggml.merges", merges.into()));

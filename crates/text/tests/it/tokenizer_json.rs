@@ -76,7 +76,7 @@ fn file_and_gguf_are_the_same_tokenizer() {
 }
 
 #[test]
-fn files_about_generation_tell_more_ends_and_the_bos_token() {
+fn generation_configs_add_end_tokens_and_the_bos_token() {
     let (folder, tokenizer) = load(&real());
     assert_eq!(tokenizer.unwrap().eos_ids(), [0, 2]);
     let reload = |name: &str, text: &str| {
@@ -89,7 +89,7 @@ fn files_about_generation_tell_more_ends_and_the_bos_token() {
     let model = r#"{"model": {"bos_token_id": 4, "eos_token_id": [7, 2, 6]}}"#;
     let tokenizer = reload("genai_config.json", model).unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.eos_ids()), (Some(1), &[0, 2, 5, 6, 7][..]));
-    // The names of `tokenizer_config.json` go first: they are the template's.
+    // `tokenizer_config.json` comes first: it names the template's tokens.
     let tokenizer = reload("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#).unwrap();
     assert_eq!(tokenizer.template_tokens().eos.as_deref(), Some("<|im_end|>"));
     assert_eq!(tokenizer.eos_ids(), [0, 2, 5, 6, 7]);
@@ -108,7 +108,7 @@ fn files_about_generation_tell_more_ends_and_the_bos_token() {
 }
 
 #[test]
-fn the_post_processor_tells_the_bos_token() {
+fn the_post_processor_gives_the_bos_token() {
     let mut json = small();
     json["added_tokens"] = json!([{"id": 4, "content": "<e>", "single_word": false, "lstrip": false, "rstrip": false,
         "normalized": false, "special": true}]);
@@ -119,13 +119,13 @@ fn the_post_processor_tells_the_bos_token() {
     let (_folder, tokenizer) = load(&json);
     let tokenizer = tokenizer.unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (Some(4), true));
-    // As the text stands: BOS is for the caller to add. Id 3 is a hole.
+    // `encode` leaves BOS to the caller. Id 3 has no token.
     assert_eq!(tokenizer.encode("abb", Specials::Plain).unwrap(), [2, 1]);
     assert_eq!((tokenizer.vocab_size(), tokenizer.decode(&[3, 2, 4]).unwrap().as_str()), (5, "ab"));
 }
 
 #[test]
-fn unsound_files_are_typed_errors() {
+fn invalid_files_are_typed_errors() {
     let error = |change: fn(&mut Value)| {
         let mut json = small();
         change(&mut json);
@@ -152,7 +152,7 @@ fn unsound_files_are_typed_errors() {
     let step = error(|json| json["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0}));
     assert!(matches!(step, TextError::Json { reason, .. } if reason.contains("FixedLength")));
     let shared = error(|json| {
-        // The library gives it the next id, 4, which `<e>` has already.
+        // The library assigns the next id, 4, which `<e>` has already.
         json["added_tokens"] = json!([{"id": 5, "content": "<new>", "single_word": false, "lstrip": false,
             "rstrip": false, "normalized": false, "special": true}]);
     });
@@ -166,9 +166,9 @@ fn unsound_files_are_typed_errors() {
     assert!(matches!(Tokenizer::from_file(path), Err(TextError::Json { .. })));
 }
 
-/// The tokenizers library goes down into what it reads level by level, and its stack ends before JSON's limit of 128 levels.
+/// The tokenizers library parses recursively and exhausts its stack before serde_json's limit of 128 levels.
 #[test]
-fn a_file_that_is_nested_deep_is_refused() {
+fn deeply_nested_files_are_refused() {
     for part in ["normalizer", "pre_tokenizer", "post_processor", "decoder"] {
         for levels in [20, 60, 110] {
             let mut json = small();

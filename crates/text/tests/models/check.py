@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Holds the text layer against what models really ship: the chat templates and vocabularies in llama.cpp's source, as the package
-llama-cpp-python on PyPI carries it (68 MB). The templates are rendered by Python's Jinja, set up as Hugging Face's apply_chat_template sets it
-up; the tokens are those that llama.cpp keeps beside each vocabulary. They belong to others and are not kept here. The tests do not run this:
+"""Compares the text layer with the chat templates and vocabularies in llama.cpp's source, from the PyPI package llama-cpp-python (68 MB).
+Python's Jinja renders the templates with the settings of Hugging Face's apply_chat_template. The expected tokens are those that llama.cpp
+ships beside each vocabulary. These files have other licences and are not copied here. Run by hand; no test runs it:
 
     python3 -m venv /tmp/jinja && /tmp/jinja/bin/pip install jinja2==3.1.6 scikit-build-core
     /tmp/jinja/bin/python crates/text/tests/models/check.py
 
-Exits with 1 if anything differs but for what KNOWN names. Rendering needs the day of both to be the same.
+Exits with 1 on any difference that KNOWN does not list. Do not run it across midnight: templates print the date.
 """
 import hashlib
 import json
@@ -34,9 +34,9 @@ TOOL = {
     },
 }
 VARIABLES = [{}, {"enable_thinking": True}, {"enable_thinking": False}, {"tools": [TOOL]}]
-# Where Python fails and we do not: loops over tools that are none, and JSON of a generator. And where `|safe` makes Python escape for HTML.
+# Python fails on loops over missing tools and on JSON of a generator, and escapes for HTML after `|safe`.
 KNOWN = {"meetkai-functionary-medium-v3.1.jinja"}
-# What `upcycle-text` says that it does not build.
+# Errors of `upcycle-text` for vocabularies that it does not support.
 UNSUPPORTED = ["UnsupportedKind", "UnknownPreTokenizer", "MissingKey"]
 
 

@@ -1,12 +1,12 @@
-//! Where Hugging Face's Jinja differs from minijinja's.
+//! Differences between Hugging Face's Jinja and minijinja.
 
 use std::borrow::Cow;
 
 use minijinja::value::{Value, ValueKind};
 
-/// `{% generation %}`, which marks in training what the model is to learn, as a block that minijinja knows: like the mark, it
-/// has variables of its own. Lines stay where they are. O(bytes).
-pub(crate) fn without_generation_marks(source: &str) -> Cow<'_, str> {
+/// Turns `{% generation %}` blocks, which mark training targets, into `{% with %}` blocks, which minijinja knows. Both open a
+/// scope. Line numbers stay the same. O(bytes).
+pub(crate) fn replace_generation_blocks(source: &str) -> Cow<'_, str> {
     let mut plain = String::new();
     let mut kept = 0;
     for (at, _) in source.match_indices("{%") {
@@ -30,7 +30,7 @@ pub(crate) fn without_generation_marks(source: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// The test `iterable`: `none` is not, in Python, so that `tools is iterable` says whether there are tools.
+/// The test `iterable`. As in Python, `none` is not iterable: templates ask `tools is iterable` to see if there are tools.
 pub(crate) fn is_iterable(value: &Value) -> bool {
     value.kind() != ValueKind::None && value.try_iter().is_ok()
 }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_become_blocks_and_all_else_stays() {
+    fn only_generation_blocks_are_replaced() {
         for (source, expected) in [
             ("{% generation %}a{% endgeneration %}", "{% with %}a{% endwith %}"),
             ("x{%- generation -%}\n{%+endgeneration+%}y", "x{%- with -%}\n{%+endwith+%}y"),
@@ -51,7 +51,7 @@ mod tests {
             ),
             ("{% set generation = 1 %}é{%%}", "{% set generation = 1 %}é{%%}"),
         ] {
-            assert_eq!(without_generation_marks(source), expected);
+            assert_eq!(replace_generation_blocks(source), expected);
         }
     }
 }

@@ -1,68 +1,70 @@
-//! The parts of a parsed template.
+//! A walk over the syntax tree of a template.
 
 use minijinja::Error;
 use minijinja::machinery::ast::{Call, CallArg, Expr, Macro, Set, Spanned, Stmt, Var};
 
-use super::MAKER;
+/// The function that makes namespaces.
+pub(super) const NAMESPACE: &str = "namespace";
 
-/// A part of a template, seen from what it is in.
+/// A part of a template, by its role in the part around it.
 #[derive(Clone, Copy)]
 pub(super) enum Part<'t, 's> {
     Stmt(&'t Stmt<'s>),
     /// An expression whose value is used.
     Value(&'t Expr<'s>),
-    /// An expression of which an attribute is used, which is called, or which is tested.
-    Asked(&'t Expr<'s>, Asked),
-    /// What is assigned to.
+    /// An expression that is called or tested, or whose attribute is read.
+    Accessed(&'t Expr<'s>, Access),
+    /// The left side of an assignment.
     Target(&'t Expr<'s>),
     /// `{% set target = value %}`, and in `with`.
     Set(&'t Expr<'s>, &'t Expr<'s>),
     Macro(&'t Spanned<Macro<'s>>),
-    /// A name that is passed to what another name calls.
-    Passed(Passed<'t, 's>),
+    /// A variable that is passed in a call.
+    Argument(Argument<'t, 's>),
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Asked {
+pub(super) enum Access {
     Attribute,
     Call,
     Test,
 }
 
+/// A variable that is passed in a call of a function or macro by its name.
 #[derive(Clone, Copy)]
-pub(super) struct Passed<'t, 's> {
+pub(super) struct Argument<'t, 's> {
     pub(super) var: &'t Spanned<Var<'s>>,
     pub(super) callee: &'s str,
-    pub(super) place: Place<'s>,
+    pub(super) position: Position<'s>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Place<'s> {
-    Nth(usize),
+pub(super) enum Position<'s> {
+    Index(usize),
     Named(&'s str),
 }
 
-impl<'t, 's> Passed<'t, 's> {
+impl<'t, 's> Argument<'t, 's> {
     pub(super) fn of(node: &Node<'t, 's>) -> Option<Self> {
         match node.part {
-            Part::Passed(passed) => Some(passed),
+            Part::Argument(argument) => Some(argument),
             _ => None,
         }
     }
 }
 
-/// A part, and whether it is in a macro that has a parameter by the name of what makes namespaces.
+/// A part, and whether it is in a macro whose parameter shadows the function `namespace`.
 pub(super) struct Node<'t, 's> {
     pub(super) part: Part<'t, 's>,
     pub(super) shadowed: bool,
 }
 
-/// Whether an expression makes a namespace.
-pub(super) fn is_made(value: &Expr<'_>) -> bool {
-    matches!(value, Expr::Call(call) if matches!(&call.expr, Expr::Var(var) if var.id == MAKER))
+/// Whether an expression is a call of `namespace`.
+pub(super) fn makes_namespace(value: &Expr<'_>) -> bool {
+    matches!(value, Expr::Call(call) if matches!(&call.expr, Expr::Var(var) if var.id == NAMESPACE))
 }
 
-/// Visits every part once, each before what is in it. Without recursion: chains of operators are as deep as they are long.
+/// Visits every part once, parents first. Uses no recursion: a long chain of operators is a deep tree.
 pub(super) fn walk<'t, 's>(
     template: &'t Stmt<'s>,
     visit: &mut impl FnMut(Node<'t, 's>) -> Result<(), Error>,
@@ -72,14 +74,16 @@ pub(super) fn walk<'t, 's>(
     while let Some(node) = open.pop() {
         let mut shadowed = node.shadowed;
         match node.part {
-            Part::Stmt(stmt) => open_stmt(stmt, &mut parts),
-            Part::Value(expr) | Part::Asked(expr, _) => open_expr(expr, &mut parts),
-            Part::Target(expr) => open_target(expr, &mut parts),
+            Part::Stmt(stmt) => push_stmt(stmt, &mut parts),
+            Part::Value(expr) | Part::Accessed(expr, _) => push_expr(expr, &mut parts),
+            Part::Target(expr) => push_target(expr, &mut parts),
             Part::Set(target, value) => {
                 parts.push(Part::Target(target));
                 match value {
-                    Expr::Call(call) if matches!(target, Expr::Var(_)) && !shadowed && is_made(value) => {
-                        open_args(&call.args, None, &mut parts);
+                    Expr::Call(call)
+                        if matches!(target, Expr::Var(_)) && !shadowed && makes_namespace(value) =>
+                    {
+                        push_args(&call.args, None, &mut parts);
                     }
                     _ => parts.push(Part::Value(value)),
                 }
@@ -90,9 +94,10 @@ pub(super) fn walk<'t, 's>(
                 );
                 parts.extend(declared.args.iter().map(Part::Target));
                 parts.extend(declared.body.iter().map(Part::Stmt));
-                shadowed |= declared.args.iter().any(|arg| matches!(arg, Expr::Var(var) if var.id == MAKER));
+                shadowed |=
+                    declared.args.iter().any(|arg| matches!(arg, Expr::Var(var) if var.id == NAMESPACE));
             }
-            Part::Passed(_) => (),
+            Part::Argument(_) => (),
         }
         visit(node)?;
         open.extend(parts.drain(..).map(|part| Node { part, shadowed }));
@@ -100,7 +105,7 @@ pub(super) fn walk<'t, 's>(
     Ok(())
 }
 
-fn open_stmt<'t, 's>(stmt: &'t Stmt<'s>, open: &mut Vec<Part<'t, 's>>) {
+fn push_stmt<'t, 's>(stmt: &'t Stmt<'s>, open: &mut Vec<Part<'t, 's>>) {
     let mut body: &[Stmt<'s>] = &[];
     match stmt {
         Stmt::Template(template) => body = &template.children,
@@ -143,15 +148,15 @@ fn open_stmt<'t, 's>(stmt: &'t Stmt<'s>, open: &mut Vec<Part<'t, 's>>) {
         Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_) => (),
         Stmt::Macro(declared) => open.push(Part::Macro(declared)),
         Stmt::CallBlock(block) => {
-            open_call(&block.call, open);
+            push_call(&block.call, open);
             open.push(Part::Macro(&block.macro_decl));
         }
-        Stmt::Do(call) => open_call(&call.call, open),
+        Stmt::Do(call) => push_call(&call.call, open),
     }
     open.extend(body.iter().map(Part::Stmt));
 }
 
-fn open_expr<'t, 's>(expr: &'t Expr<'s>, open: &mut Vec<Part<'t, 's>>) {
+fn push_expr<'t, 's>(expr: &'t Expr<'s>, open: &mut Vec<Part<'t, 's>>) {
     match expr {
         Expr::Var(_) | Expr::Const(_) => (),
         Expr::Slice(slice) => {
@@ -170,43 +175,43 @@ fn open_expr<'t, 's>(expr: &'t Expr<'s>, open: &mut Vec<Part<'t, 's>>) {
         }
         Expr::Filter(filter) => {
             open.extend(filter.expr.iter().map(Part::Value));
-            open_args(&filter.args, None, open);
+            push_args(&filter.args, None, open);
         }
         Expr::Test(test) => {
-            open.push(Part::Asked(&test.expr, Asked::Test));
-            open_args(&test.args, None, open);
+            open.push(Part::Accessed(&test.expr, Access::Test));
+            push_args(&test.args, None, open);
         }
-        Expr::GetAttr(get) => open.push(Part::Asked(&get.expr, Asked::Attribute)),
+        Expr::GetAttr(get) => open.push(Part::Accessed(&get.expr, Access::Attribute)),
         Expr::GetItem(get) => {
-            open.extend([Part::Asked(&get.expr, Asked::Attribute), Part::Value(&get.subscript_expr)]);
+            open.extend([Part::Accessed(&get.expr, Access::Attribute), Part::Value(&get.subscript_expr)]);
         }
-        Expr::Call(call) => open_call(call, open),
+        Expr::Call(call) => push_call(call, open),
         Expr::List(list) => open.extend(list.items.iter().map(Part::Value)),
         Expr::Tuple(tuple) => open.extend(tuple.items.iter().map(Part::Value)),
         Expr::Map(map) => open.extend(map.keys.iter().chain(&map.values).map(Part::Value)),
     }
 }
 
-fn open_call<'t, 's>(call: &'t Spanned<Call<'s>>, open: &mut Vec<Part<'t, 's>>) {
-    open.push(Part::Asked(&call.expr, Asked::Call));
+fn push_call<'t, 's>(call: &'t Spanned<Call<'s>>, open: &mut Vec<Part<'t, 's>>) {
+    open.push(Part::Accessed(&call.expr, Access::Call));
     let callee = match &call.expr {
         Expr::Var(var) => Some(var.id),
         _ => None,
     };
-    open_args(&call.args, callee, open);
+    push_args(&call.args, callee, open);
 }
 
-/// The arguments of a call: names are [passed](Part::Passed) to a name, but for calls with a list of arguments, which have places
-/// that only its length tells.
-fn open_args<'t, 's>(args: &'t [CallArg<'s>], callee: Option<&'s str>, open: &mut Vec<Part<'t, 's>>) {
+/// The arguments of a call. A call with `*args` or `**kwargs` yields plain values: which parameter gets which argument is not
+/// known before it runs.
+fn push_args<'t, 's>(args: &'t [CallArg<'s>], callee: Option<&'s str>, open: &mut Vec<Part<'t, 's>>) {
     let splat = |arg: &CallArg<'_>| matches!(arg, CallArg::PosSplat(_) | CallArg::KwargSplat(_));
     let callee = callee.filter(|_| !args.iter().any(splat));
     open.extend(args.iter().enumerate().map(|(at, arg)| match (arg, callee) {
         (CallArg::Pos(Expr::Var(var)), Some(callee)) => {
-            Part::Passed(Passed { var, callee, place: Place::Nth(at) })
+            Part::Argument(Argument { var, callee, position: Position::Index(at) })
         }
         (CallArg::Kwarg(name, Expr::Var(var)), Some(callee)) => {
-            Part::Passed(Passed { var, callee, place: Place::Named(name) })
+            Part::Argument(Argument { var, callee, position: Position::Named(name) })
         }
         (
             CallArg::Pos(value)
@@ -218,12 +223,12 @@ fn open_args<'t, 's>(args: &'t [CallArg<'s>], callee: Option<&'s str>, open: &mu
     }));
 }
 
-/// Names are set; of an attribute, its namespace is asked.
-fn open_target<'t, 's>(target: &'t Expr<'s>, open: &mut Vec<Part<'t, 's>>) {
+/// The target of an assignment: names, or an attribute of a namespace.
+fn push_target<'t, 's>(target: &'t Expr<'s>, open: &mut Vec<Part<'t, 's>>) {
     match target {
         Expr::Var(_) => (),
         Expr::List(list) => open.extend(list.items.iter().map(Part::Target)),
         Expr::Tuple(tuple) => open.extend(tuple.items.iter().map(Part::Target)),
-        other => open_expr(other, open),
+        other => push_expr(other, open),
     }
 }

@@ -1,4 +1,4 @@
-//! Dates for templates that tell the model what day it is.
+//! `strftime`, for templates that tell the model the date.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,7 +36,7 @@ struct Moment {
 }
 
 impl Moment {
-    /// The date follows `civil_from_days` in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms"
+    /// Follows `civil_from_days` in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms"
     /// (<https://howardhinnant.github.io/date_algorithms.html>): years begin in March, so that the leap day is last.
     fn new(time: SystemTime) -> Self {
         let seconds = match time.duration_since(UNIX_EPOCH) {
@@ -68,10 +68,10 @@ impl Moment {
     }
 }
 
-/// Writes a time, in UTC, as C's `strftime` does in the C locale.
+/// Formats a time in UTC as C's `strftime` does in the C locale.
 ///
 /// # Errors
-/// The first directive that is not known.
+/// A directive is unknown.
 pub(crate) fn strftime(time: SystemTime, format: &str) -> Result<String, String> {
     let moment = Moment::new(time);
     let mut text = String::with_capacity(format.len() * 2);
@@ -111,8 +111,14 @@ pub(crate) fn strftime(time: SystemTime, format: &str) -> Result<String, String>
             Some('F') => text.push_str(&strftime(time, "%Y-%m-%d")?),
             Some('T') => text.push_str(&strftime(time, "%H:%M:%S")?),
             Some('%') => text.push('%'),
-            Some(unknown) => return Err(format!("strftime_now: the directive `%{unknown}` is not known")),
-            None => return Err("strftime_now: the format ends with a single `%`".to_owned()),
+            Some(unknown) => {
+                return Err(format!("strftime_now: expected a known directive, found `%{unknown}`"));
+            }
+            None => {
+                return Err(
+                    "strftime_now: the format ends with a lone `%`; write `%%` for a percent sign".to_owned()
+                );
+            }
         }
     }
     Ok(text)
@@ -138,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_epoch_and_far_away() {
+    fn times_before_the_epoch_and_in_the_far_future() {
         let before = UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(strftime(before, "%F %T %a").unwrap(), "1969-12-31 23:59:59 Wed");
         assert!(at(1 << 50, "%Y").len() > 7);

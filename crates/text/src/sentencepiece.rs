@@ -1,13 +1,13 @@
-//! SentencePiece's BPE, as Llama 2, Mistral and their kin have it: spaces are `▁`, one stands in front of a text, and what has no
-//! piece is spelled in bytes.
+//! SentencePiece BPE, as in Llama 2 and Mistral. `▁` stands for a space, a space is put in front of a text, and text without a
+//! piece falls back to bytes.
 
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use tokenizers::{DecoderWrapper, NormalizerWrapper, Tokenizer, decoders};
 
-use crate::TextError;
+use crate::error::TextError;
 
-/// What stands for a space in a piece.
+/// Stands for a space in a piece.
 pub(crate) const SPACE: char = '▁';
 
 /// The byte that a piece such as `<0x0A>` stands for.
@@ -25,20 +25,18 @@ pub(crate) fn bytes_of(piece: &str) -> Vec<u8> {
     piece.replace(SPACE, " ").into_bytes()
 }
 
-/// The encoder of pieces with these scores.
+/// The encoder of pieces with these scores. O(length of all pieces).
 ///
-/// SentencePiece joins, again and again, the neighbours whose union is the piece of the highest score, the leftmost of several.
-/// BPE does the same where its merges are in order of the scores of what they make. Of one piece all ways to part it in two are
-/// merges: which of them occurs, other merges decide. O(text of all pieces).
+/// SentencePiece repeatedly joins the two neighbours whose union has the highest score, the leftmost on a tie. BPE does the same
+/// if its merges are sorted by the score of their result. Every split of a piece into two pieces becomes a merge.
 pub(crate) fn encoder(
     vocab: Vocab,
     pieces: &[(&str, f32)],
     unknown: Option<&str>,
-    add_space: bool,
+    add_space_prefix: bool,
 ) -> Result<Tokenizer, TextError> {
-    let failed = |error: tokenizers::Error| TextError::Tokenizer { reason: error.to_string() };
     let mut ordered: Vec<&(&str, f32)> = pieces.iter().collect();
-    // The sort is stable: equal scores stay in order of ids.
+    // A stable sort: equal scores stay in id order.
     ordered.sort_by(|a, b| b.1.total_cmp(&a.1));
     let mut merges = Merges::new();
     for (piece, _) in ordered {
@@ -50,25 +48,24 @@ pub(crate) fn encoder(
     if let Some(unknown) = unknown {
         builder = builder.unk_token(unknown.to_owned());
     }
-    let mut encoder = Tokenizer::new(builder.build().map_err(failed)?);
+    let mut encoder = Tokenizer::new(builder.build().map_err(TextError::library)?);
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
-    if add_space {
+    if add_space_prefix {
         steps.push(Prepend::new(SPACE.to_string()).into());
     }
-    steps.push(Replace::new(" ", SPACE.to_string()).map_err(failed)?.into());
-    encoder.with_normalizer(Some(Sequence::new(steps))).map_err(failed)?;
+    steps.push(Replace::new(" ", SPACE.to_string()).map_err(TextError::library)?.into());
+    encoder.with_normalizer(Some(Sequence::new(steps))).map_err(TextError::library)?;
     Ok(encoder)
 }
 
-/// The decoder of a `tokenizer.json` of this kind.
-pub(crate) fn decoder(space_in_front: bool) -> Result<decoders::sequence::Sequence, TextError> {
-    let failed = |error: tokenizers::Error| TextError::Tokenizer { reason: error.to_string() };
+/// The decoder to write into a `tokenizer.json`.
+pub(crate) fn decoder(add_space_prefix: bool) -> Result<decoders::sequence::Sequence, TextError> {
     let mut steps: Vec<DecoderWrapper> = vec![
-        Replace::new(SPACE.to_string(), " ").map_err(failed)?.into(),
+        Replace::new(SPACE.to_string(), " ").map_err(TextError::library)?.into(),
         decoders::byte_fallback::ByteFallback::new().into(),
         decoders::fuse::Fuse::new().into(),
     ];
-    if space_in_front {
+    if add_space_prefix {
         steps.push(decoders::strip::Strip::new(' ', 1, 0).into());
     }
     Ok(decoders::sequence::Sequence::new(steps))
@@ -79,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_that_stand_for_bytes() {
+    fn byte_pieces_are_recognised() {
         assert_eq!(byte_of("<0x0A>"), Some(10));
         assert_eq!(byte_of("<0xff>"), Some(255));
         for piece in ["<0x0>", "<0x+A>", "<0x0A", "0x0A", "<0xGG>", "<0x00A>"] {

@@ -1,13 +1,13 @@
-//! No template can make a value that holds itself.
+//! Refuses templates that could build a value that contains itself.
 //!
-//! The engine prints, compares and writes values by recursion, and frees them by counting. Of what a template can make, only
-//! a namespace changes after it was made; where one comes to hold itself (`{% set ns.n = ns %}`, or by way of a list, an
-//! iterator over its items, a macro that sees it), printing it ends the process, and nothing frees it. The engine has no hook
-//! where a namespace is assigned to. So the parsed template is checked before it is compiled: a namespace is made where a name
-//! is set to it; that name is used for its attributes alone, or passed to a macro, whose parameter is such a name too. What else
-//! sees names and lives on, macros and `loop`, may be called and asked, but is no value either.
-
-mod parts;
+//! minijinja prints, compares and serializes values recursively, and frees them by reference counting. A value that contains
+//! itself would overflow the stack and leak. Only a namespace can change after it was made, so only a namespace can come to
+//! contain itself: directly (`{% set ns.n = ns %}`), or through a list, an iterator or a macro. minijinja has no hook for
+//! assignments to a namespace, so this check runs on the parsed template. It enforces these rules:
+//!
+//! - A namespace is created only by `{% set NAME = namespace(...) %}`.
+//! - NAME is used only for its attributes, or passed to a macro. The macro's parameter then follows the same rule.
+//! - Macros and `loop`, which capture variables, may be called and their attributes read. They are not values either.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,49 +16,49 @@ use minijinja::machinery::{self, Span};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Error, ErrorKind};
 
-use parts::{Asked, Node, Part, Passed, Place, is_made, walk};
+use super::ast::{Access, Argument, NAMESPACE, Node, Part, Position, makes_namespace, walk};
 
-/// What makes namespaces.
-const MAKER: &str = "namespace";
+/// Names that minijinja itself gives to macros and loops.
+const BUILT_IN_CALLABLES: [&str; 2] = ["caller", "loop"];
 
-/// What the engine itself calls macros and loops.
-const OWN: [&str; 2] = ["caller", "loop"];
-
-/// Functions that are there before a template declares any.
-const FUNCTIONS: [&str; 5] = [MAKER, "dict", "range", "raise_exception", "strftime_now"];
+/// The functions of every template.
+const FUNCTIONS: [&str; 5] = [NAMESPACE, "dict", "range", "raise_exception", "strftime_now"];
 
 /// Checks a template. O(bytes).
 ///
 /// # Errors
-/// It does not parse; a namespace, a macro or a loop is used as a value; or other templates are asked for.
+/// The template does not parse, uses a namespace, macro or loop as a value, or imports another template.
 pub(crate) fn check(source: &str, name: &str, syntax: SyntaxConfig) -> Result<(), Error> {
     let template = machinery::parse(source, name, syntax)?;
-    let mut names = Names { bound: FUNCTIONS.into(), callables: OWN.into(), ..Names::default() };
-    let mut passed = Vec::new();
+    let mut names =
+        Names { bound: FUNCTIONS.into(), callables: BUILT_IN_CALLABLES.into(), ..Names::default() };
+    let mut arguments = Vec::new();
     walk(&template, &mut |node| {
-        names.learn(&node);
-        passed.extend(Passed::of(&node));
+        names.collect(&node);
+        arguments.extend(Argument::of(&node));
         Ok(())
     })?;
-    names.follow(&passed);
-    walk(&template, &mut |node| names.judge(&node))
+    names.follow(&arguments);
+    walk(&template, &mut |node| names.check(&node))
 }
 
+/// The names of a template, by what they can stand for.
 #[derive(Default)]
 struct Names<'s> {
     namespaces: HashSet<&'s str>,
     callables: HashSet<&'s str>,
-    /// The parameters of each macro of a name.
+    /// The parameters of each macro with this name.
     macros: HashMap<&'s str, Vec<Vec<&'s str>>>,
-    /// What may be something else than a macro.
+    /// Names that may stand for something other than a macro.
     bound: HashSet<&'s str>,
 }
 
 impl<'s> Names<'s> {
-    /// Takes down what the names of a template are.
-    fn learn(&mut self, node: &Node<'_, 's>) {
+    fn collect(&mut self, node: &Node<'_, 's>) {
         match node.part {
-            Part::Set(Expr::Var(name), value) if is_made(value) => drop(self.namespaces.insert(name.id)),
+            Part::Set(Expr::Var(name), value) if makes_namespace(value) => {
+                self.namespaces.insert(name.id);
+            }
             Part::Target(Expr::Var(name)) => drop(self.bound.insert(name.id)),
             Part::Macro(declared) => {
                 let parameter = |arg: &Expr<'s>| match arg {
@@ -73,20 +73,20 @@ impl<'s> Names<'s> {
         }
     }
 
-    /// The parameters that something passed becomes; none where it is not sure to go to a macro.
-    fn parameters(&self, passed: &Passed<'_, 's>) -> impl Iterator<Item = &'s str> {
-        let declared = self.macros.get(passed.callee).filter(|_| !self.bound.contains(passed.callee));
-        declared.into_iter().flatten().filter_map(|parameters| match passed.place {
-            Place::Nth(at) => parameters.get(at).copied(),
-            Place::Named(name) => parameters.iter().find(|&&other| other == name).copied(),
+    /// The macro parameters that receive an argument; none unless the callee is certainly a macro.
+    fn parameters(&self, argument: &Argument<'_, 's>) -> impl Iterator<Item = &'s str> {
+        let declared = self.macros.get(argument.callee).filter(|_| !self.bound.contains(argument.callee));
+        declared.into_iter().flatten().filter_map(|parameters| match argument.position {
+            Position::Index(at) => parameters.get(at).copied(),
+            Position::Named(name) => parameters.iter().find(|&&other| other == name).copied(),
         })
     }
 
-    /// Takes down the parameters to which namespaces are passed, by any number of calls within each other.
-    fn follow(&mut self, passed: &[Passed<'_, 's>]) {
+    /// Adds the parameters that receive a namespace, directly or through other macros.
+    fn follow(&mut self, arguments: &[Argument<'_, 's>]) {
         let mut becomes: HashMap<&str, Vec<&'s str>> = HashMap::new();
-        for each in passed {
-            becomes.entry(each.var.id).or_default().extend(self.parameters(each));
+        for argument in arguments {
+            becomes.entry(argument.var.id).or_default().extend(self.parameters(argument));
         }
         let mut open: Vec<&str> = self.namespaces.iter().copied().collect();
         while let Some(name) = open.pop() {
@@ -97,53 +97,59 @@ impl<'s> Names<'s> {
         }
     }
 
-    fn judge(&self, node: &Node<'_, 's>) -> Result<(), Error> {
-        let (var, asked) = match node.part {
+    fn check(&self, node: &Node<'_, 's>) -> Result<(), Error> {
+        let (var, access) = match node.part {
             Part::Value(Expr::Var(var)) => (var, None),
-            Part::Passed(passed) => {
-                let namespace = self.namespaces.contains(passed.var.id);
-                if namespace && passed.var.id != MAKER && self.parameters(&passed).next().is_some() {
+            Part::Argument(argument) => {
+                let id = argument.var.id;
+                let to_macro = self.parameters(&argument).next().is_some();
+                if self.namespaces.contains(id) && id != NAMESPACE && to_macro {
                     return Ok(());
                 }
-                (passed.var, None)
+                (argument.var, None)
             }
-            Part::Asked(Expr::Var(var), asked) => (var, Some(asked)),
-            // Methods of a namespace give iterators that hold it.
-            Part::Asked(Expr::GetAttr(method), Asked::Call) if method.name != "get" => match &method.expr {
+            Part::Accessed(Expr::Var(var), access) => (var, Some(access)),
+            // Other methods of a namespace return iterators that contain it.
+            Part::Accessed(Expr::GetAttr(method), Access::Call) if method.name != "get" => match &method.expr
+            {
                 Expr::Var(var) if self.namespaces.contains(var.id) => (var, None),
                 _ => return Ok(()),
             },
             Part::Stmt(Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_)) => {
-                return Err(refuse("there are no other templates to import or include".to_owned(), None));
+                return Err(syntax_error(
+                    "expected a template without imports: there are no other templates to import or include"
+                        .to_owned(),
+                    None,
+                ));
             }
             _ => return Ok(()),
         };
-        let makes = var.id == MAKER && !node.shadowed;
+        let makes = var.id == NAMESPACE && !node.shadowed;
         let namespace = self.namespaces.contains(var.id);
         let callable = self.callables.contains(var.id);
-        let fine = match asked {
-            Some(Asked::Test) => true,
-            Some(Asked::Attribute) => !makes || namespace,
-            Some(Asked::Call) => !makes && !namespace,
+        let allowed = match access {
+            Some(Access::Test) => true,
+            Some(Access::Attribute) => !makes || namespace,
+            Some(Access::Call) => !makes && !namespace,
             None => !makes && !namespace && !callable,
         };
-        if fine {
+        if allowed {
             return Ok(());
         }
         let name = var.id;
         let reason = if callable {
-            format!("expected `{name}` to be called or asked for an attribute, found it used as a value")
+            format!("expected `{name}` to be called or its attributes to be read, found it used as a value")
         } else {
             format!(
                 "expected `{{% set NAME = namespace(...) %}}` and uses of NAME's attributes, found `{name}` used as a value, \
-                 which could come to hold itself"
+                 which could come to contain itself"
             )
         };
-        Err(refuse(reason, Some(var.span())))
+        Err(syntax_error(reason, Some(var.span())))
     }
 }
 
-fn refuse(reason: String, span: Option<Span>) -> Error {
+fn syntax_error(reason: String, span: Option<Span>) -> Error {
     let line = span.map(|span| format!(" (line {})", span.start_line)).unwrap_or_default();
     Error::new(ErrorKind::SyntaxError, reason + &line)
 }
@@ -157,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_templates_do_with_namespaces_is_allowed() {
+    fn common_uses_of_namespaces_are_allowed() {
         for source in [
             "{% set ns = namespace(a=1, b=messages) %}{% set ns.a = ns.a + 1 %}{{ ns.a }}{{ ns['b'] }}{{ ns.get('a') }}",
             "{% set ns = namespace() %}{% if ns is defined and ns.x is not defined %}{% set ns.x %}text{% endset %}{% endif %}",
@@ -176,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn no_way_of_a_namespace_to_itself_is_allowed() {
+    fn a_namespace_cannot_reach_itself() {
         let ns = "{% set ns = namespace(a=[]) %}";
         for source in [
             "{% set ns.n = ns %}{{ ns.n }}",
@@ -236,9 +242,9 @@ mod tests {
         }
     }
 
-    /// What depends on how the engine looks names up: a parameter that is not given is undefined, and no name from outside.
+    /// The check relies on this: an omitted parameter is undefined and still hides the function of the same name.
     #[test]
-    fn a_parameter_hides_what_it_is_called_after() {
+    fn an_omitted_parameter_hides_a_function_of_its_name() {
         let environment = minijinja::Environment::new();
         let source = "{% macro m(namespace) %}{{ namespace is defined }}{% endmacro %}{{ m() }}";
         assert_eq!(checked(source), Ok(()));
@@ -249,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_named() {
+    fn errors_name_the_line() {
         let error = checked("a\n{% set ns = namespace() %}\n\n{{ ns }}");
         assert!(
             error.as_ref().is_err_and(|error| error.contains("`ns`") && error.contains("line 4")),

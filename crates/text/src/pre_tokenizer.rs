@@ -1,40 +1,39 @@
-//! How text is split into words before BPE, by the name that a GGUF file gives under `tokenizer.ggml.pre`.
+//! The rules that split text into words before BPE, by the name under `tokenizer.ggml.pre` in a GGUF file.
 //!
-//! The names are those of llama.cpp's converter, and which names share a rule is as in its `llama-vocab.cpp`; the
-//! expressions are those of the models' own `tokenizer.json` files. Each expression is applied to what the one
-//! before it left: its matches become words of their own, and so does what lies between them.
+//! Names and their grouping follow llama.cpp's `llama-vocab.cpp`. The expressions come from the models' `tokenizer.json` files.
+//! Each expression splits the words that the previous one left: a match becomes a word, and so does the text between matches.
 
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
 
-use crate::TextError;
+use crate::error::TextError;
 
 /// GPT-2's own expression.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Llama 3's: numbers in groups of up to three digits.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Qwen 2's: as Llama 3's, but each digit by itself.
+/// Qwen 2's: Llama 3's, with each digit by itself.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Qwen 3.5's: as Qwen 2's, with combining marks as parts of words.
+/// Qwen 3.5's: Qwen 2's, with combining marks as part of words.
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Mistral's Tekken: words split where lower case turns to upper.
+/// Mistral's Tekken: also splits words where lower case changes to upper case.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// OpenAI's `o200k_base`.
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// DeepSeek V3's last expression.
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
-/// BLOOM's: words with the space before them, without common punctuation.
+/// BLOOM's: words with the space before them; common punctuation stands apart.
 const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
 
-/// One rule of the table.
+/// An entry of the table.
 struct Rule {
     names: &'static [&'static str],
     expressions: &'static [&'static str],
-    /// A word that is a token is taken whole, whatever the merges say.
+    /// Whether a word that is a token skips the merges.
     ignore_merges: bool,
-    /// Whether prompts begin with the BOS token where the file does not say.
+    /// Whether prompts begin with the BOS token by default.
     add_bos: bool,
 }
 
@@ -134,7 +133,7 @@ const RULES: &[Rule] = &[
         add_bos: false,
     },
     Rule { names: &["viking"], expressions: &[BLOOM, r"\p{N}"], ignore_merges: false, add_bos: false },
-    // Not GPT-2's: llama.cpp's own mixture for files whose model was not recognised.
+    // llama.cpp's rule for models that its converter did not recognise.
     Rule {
         names: &["default"],
         expressions: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
@@ -143,16 +142,16 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// A rule, compiled.
+/// A compiled rule.
 #[derive(Debug)]
-pub(crate) struct Pre {
+pub(crate) struct PreTokenizerRule {
     pub(crate) splitter: PreTokenizerWrapper,
     pub(crate) ignore_merges: bool,
     pub(crate) add_bos: bool,
 }
 
-impl Pre {
-    /// The rule of this name.
+impl PreTokenizerRule {
+    /// The rule with this name.
     pub(crate) fn named(name: &str) -> Result<Self, TextError> {
         let rule = RULES.iter().find(|rule| rule.names.contains(&name)).ok_or_else(|| {
             let names: Vec<&str> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
@@ -161,11 +160,11 @@ impl Pre {
         let mut steps = Vec::with_capacity(rule.expressions.len() + 1);
         for &expression in rule.expressions {
             let pattern = SplitPattern::Regex(expression.to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-                .map_err(|error| TextError::Tokenizer { reason: error.to_string() })?;
+            let split =
+                Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(TextError::library)?;
             steps.push(PreTokenizerWrapper::Split(split));
         }
-        // Only writes bytes in GPT-2's alphabet: no space put in front, no expression of its own.
+        // Only maps bytes to GPT-2's alphabet: adds no space and splits nothing.
         steps.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false)));
         Ok(Self {
             splitter: PreTokenizerWrapper::Sequence(Sequence::new(steps)),
@@ -182,9 +181,9 @@ mod tests {
     use super::*;
 
     fn words(name: &str, text: &str) -> Vec<String> {
-        let pre = Pre::named(name).unwrap();
+        let rule = PreTokenizerRule::named(name).unwrap();
         let mut split = PreTokenizedString::from(text);
-        pre.splitter.pre_tokenize(&mut split).unwrap();
+        rule.splitter.pre_tokenize(&mut split).unwrap();
         split
             .get_splits(OffsetReferential::Original, OffsetType::Byte)
             .into_iter()
@@ -193,17 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_compiles_and_loses_nothing() {
+    fn every_rule_compiles_and_keeps_all_text() {
         let text = "It's 2024:  \t\n\nnaïve Café's DON'T 1234567 中文 e\u{301} {\"a\": [1, -2.5]} \u{200d}🦀\r\n  end ";
         let mut seen = std::collections::HashSet::new();
         for name in RULES.iter().flat_map(|rule| rule.names) {
-            assert!(seen.insert(name), "{name} stands twice");
+            assert!(seen.insert(name), "{name} is listed twice");
             assert_eq!(words(name, text).concat(), text, "{name}");
         }
     }
 
     #[test]
-    fn rules_differ_where_the_models_do() {
+    fn each_rule_splits_as_its_models_do() {
         assert_eq!(words("gpt-2", "I've 123 x"), ["I", "'ve", " 123", " x"]);
         assert_eq!(words("smollm", "I've 123 x"), ["I", "'ve", " ", "1", "2", "3", " x"]);
         assert_eq!(words("llama-bpe", "I'VE 12345"), ["I", "'VE", " ", "123", "45"]);
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_runs_are_split_like_short_ones() {
+    fn long_runs_are_split_like_short_ones() {
         for name in RULES.iter().map(|rule| rule.names[0]) {
             for (run, tail) in [(" ", "x, it's"), ("\n", "x, it's"), ("A", "!, it's"), ("\u{301}", "!, it's")]
             {
@@ -222,14 +221,14 @@ mod tests {
                     let mut words = words(name, &format!("{}{tail}", run.repeat(length)));
                     words.split_off(words.len() - 2)
                 };
-                assert_eq!(end(crate::WHITESPACE_RUN_LIMIT), end(1_000), "{name} {run:?}");
+                assert_eq!(end(crate::encode::WHITESPACE_RUN_LIMIT), end(1_000), "{name} {run:?}");
             }
         }
     }
 
     #[test]
-    fn an_unknown_rule_is_an_error_that_lists_the_known() {
-        let error = Pre::named("martian").unwrap_err().to_string();
+    fn an_unknown_name_is_an_error_that_lists_the_known_names() {
+        let error = PreTokenizerRule::named("martian").unwrap_err().to_string();
         assert!(error.contains("`martian`") && error.contains("smollm, starcoder"), "{error}");
     }
 }

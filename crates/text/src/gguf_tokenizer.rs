@@ -1,22 +1,23 @@
-//! The tokenizer that a GGUF file describes.
+//! Tokenizers in GGUF files.
 
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
 
-use crate::pre::Pre;
-use crate::tokenizer::Parts;
-use crate::vocabulary::{Spelling, TokenKind, Vocabulary, is_end_name};
-use crate::{TextError, spm};
+use crate::error::TextError;
+use crate::parts::{TokenizerParts, is_merge};
+use crate::pre_tokenizer::PreTokenizerRule;
+use crate::sentencepiece;
+use crate::vocabulary::{PieceFormat, TokenKind, Vocabulary, is_end_name};
 
 const TYPES_KEY: &str = "tokenizer.ggml.token_type";
 const SCORES_KEY: &str = "tokenizer.ggml.scores";
 
-/// The kinds that are built here.
+/// The supported kinds, for messages.
 pub(crate) const KNOWN: &str = "`gpt2` (byte-level BPE) and `llama` (SentencePiece's BPE)";
 
 /// Reads and checks vocabulary, merges or scores, and special tokens. O(vocabulary + merges).
-pub(crate) fn parts(gguf: &Gguf) -> Result<Parts, TextError> {
+pub(crate) fn read(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
     match gguf.string("tokenizer.ggml.model")? {
         "gpt2" => byte_level(gguf),
         "llama" => sentence_piece(gguf),
@@ -24,26 +25,26 @@ pub(crate) fn parts(gguf: &Gguf) -> Result<Parts, TextError> {
     }
 }
 
-fn byte_level(gguf: &Gguf) -> Result<Parts, TextError> {
-    let pre = Pre::named(gguf.string("tokenizer.ggml.pre")?)?;
-    let tokens = tokens(gguf, Spelling::ByteLevel)?;
+fn byte_level(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
+    let rule = PreTokenizerRule::named(gguf.string("tokenizer.ggml.pre")?)?;
+    let tokens = tokens(gguf, PieceFormat::ByteLevel)?;
     let vocab = vocab(&tokens)?;
     let merges = merges(gguf.strings("tokenizer.ggml.merges")?, &vocab)?;
     let model = BPE::builder()
         .vocab_and_merges(vocab, merges)
-        .ignore_merges(pre.ignore_merges)
+        .ignore_merges(rule.ignore_merges)
         .build()
-        .map_err(failed)?;
+        .map_err(TextError::library)?;
     let mut encoder = tokenizers::Tokenizer::new(model);
-    encoder.with_pre_tokenizer(Some(pre.splitter));
-    finish(gguf, encoder, Spelling::ByteLevel, tokens, pre.add_bos)
+    encoder.with_pre_tokenizer(Some(rule.splitter));
+    finish(gguf, encoder, PieceFormat::ByteLevel, tokens, rule.add_bos)
 }
 
-/// Llama 2's defaults, where the file does not say: a space in front, and a BOS token.
-fn sentence_piece(gguf: &Gguf) -> Result<Parts, TextError> {
-    let space_in_front = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-    let spelling = Spelling::SentencePiece { space_in_front };
-    let tokens = tokens(gguf, spelling)?;
+/// The defaults are Llama 2's: a space in front, and a BOS token.
+fn sentence_piece(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
+    let add_space_prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+    let format = PieceFormat::SentencePiece { add_space_prefix };
+    let tokens = tokens(gguf, format)?;
     let scores = gguf.f32s(SCORES_KEY)?;
     if scores.len() != tokens.len() {
         let (expected, found) = (tokens.len(), scores.len());
@@ -57,20 +58,19 @@ fn sentence_piece(gguf: &Gguf) -> Result<Parts, TextError> {
         .collect();
     let unknown = special(gguf, "tokenizer.ggml.unknown_token_id", tokens.len())?;
     let unknown = unknown.and_then(|id| tokens.get(id as usize)).map(|(token, _)| token.as_str());
-    let encoder =
-        spm::encoder(vocab(&tokens)?, &pieces, unknown.filter(|token| !token.is_empty()), space_in_front)?;
-    finish(gguf, encoder, spelling, tokens, true)
+    let encoder = sentencepiece::encoder(
+        vocab(&tokens)?,
+        &pieces,
+        unknown.filter(|token| !token.is_empty()),
+        add_space_prefix,
+    )?;
+    finish(gguf, encoder, format, tokens, true)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
-fn failed(error: tokenizers::Error) -> TextError {
-    TextError::Tokenizer { reason: error.to_string() }
-}
-
-/// Ids by token. A token without text can never be encoded.
+/// Ids by token. Tokens without text are left out: no text encodes to them.
 fn vocab(tokens: &[(String, TokenKind)]) -> Result<Vocab, TextError> {
     let mut vocab = Vocab::with_capacity_and_hasher(tokens.len(), Default::default());
-    // `check_size` has seen to it that ids fit in 32 bits.
+    // `check_size` made sure that ids fit in 32 bits.
     for (id, (token, _)) in (0_u32..).zip(tokens).filter(|(_, (token, _))| !token.is_empty()) {
         if let Some(first) = vocab.insert(token.clone(), id) {
             return Err(TextError::DuplicateToken { token: token.clone(), first, second: id });
@@ -79,20 +79,20 @@ fn vocab(tokens: &[(String, TokenKind)]) -> Result<Vocab, TextError> {
     Ok(vocab)
 }
 
-/// Adds what is no piece of text, and reads which tokens begin and end one.
+/// Adds special and user-defined tokens, and reads which tokens begin and end a text.
 fn finish(
     gguf: &Gguf,
     mut encoder: tokenizers::Tokenizer,
-    spelling: Spelling,
+    format: PieceFormat,
     tokens: Vec<(String, TokenKind)>,
     add_bos: bool,
-) -> Result<Parts, TextError> {
+) -> Result<TokenizerParts, TextError> {
     let added = tokens.iter().filter_map(|(token, kind)| match kind {
         TokenKind::Control => Some(AddedToken::from(token.as_str(), true)),
         TokenKind::UserDefined => Some(AddedToken::from(token.as_str(), false).normalized(false)),
         TokenKind::Normal | TokenKind::Byte(_) | TokenKind::Unused => None,
     });
-    encoder.add_tokens(added).map_err(failed)?;
+    encoder.add_tokens(added).map_err(TextError::library)?;
 
     let special = |key: &'static str| special(gguf, key, tokens.len());
     let bos = special("tokenizer.ggml.bos_token_id")?;
@@ -101,11 +101,11 @@ fn finish(
         ends.extend(special(key)?);
     }
     let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos) && bos.is_some();
-    Ok(Parts { encoder, spelling, tokens, bos, add_bos, ends })
+    Ok(TokenizerParts { encoder, format, tokens, bos, add_bos, ends })
 }
 
-/// The tokens in id order, and what each one is.
-fn tokens(gguf: &Gguf, spelling: Spelling) -> Result<Vec<(String, TokenKind)>, TextError> {
+/// The tokens and their kinds, in id order.
+fn tokens(gguf: &Gguf, format: PieceFormat) -> Result<Vec<(String, TokenKind)>, TextError> {
     let texts = gguf.strings("tokenizer.ggml.tokens")?;
     Vocabulary::check_size(texts.len() as u64)?;
     let types = gguf.i32s(TYPES_KEY)?;
@@ -117,14 +117,14 @@ fn tokens(gguf: &Gguf, spelling: Spelling) -> Result<Vec<(String, TokenKind)>, T
     for ((id, text), found) in (0_u32..).zip(texts.iter()).zip(types) {
         let kind = match found {
             1 => TokenKind::Normal,
-            // The unknown token is no part of the text either.
+            // 2 is the unknown token, which contributes no text either.
             2 | 3 => TokenKind::Control,
-            // Some converters forget that an end token is a control token.
+            // Some converters mark end tokens as user-defined.
             4 if is_end_name(text) => TokenKind::Control,
             4 => TokenKind::UserDefined,
-            // Byte-level BPE has letters for bytes.
-            6 if spelling != Spelling::ByteLevel => {
-                spm::byte_of(text).map_or(TokenKind::Unused, TokenKind::Byte)
+            // Byte-level BPE has no byte tokens: its alphabet covers them.
+            6 if format != PieceFormat::ByteLevel => {
+                sentencepiece::byte_of(text).map_or(TokenKind::Unused, TokenKind::Byte)
             }
             5 | 6 => TokenKind::Unused,
             _ => return Err(TextError::UnknownTokenType { id, found }),
@@ -134,11 +134,13 @@ fn tokens(gguf: &Gguf, spelling: Spelling) -> Result<Vec<(String, TokenKind)>, T
     Ok(tokens)
 }
 
-/// Checks each merge: the tokenizers library takes two tokens for granted whose concatenation is a token.
+/// Checks each merge. The tokenizers library relies on a merge being two tokens whose concatenation is a token.
 fn merges(merges: &StringArray, vocab: &Vocab) -> Result<Merges, TextError> {
     let mut pairs = Merges::with_capacity(merges.len());
     for (index, merge) in merges.iter().enumerate() {
-        let pair = merge.split_once(' ').filter(|(left, right)| is_merge(vocab, left, right));
+        let pair = merge
+            .split_once(' ')
+            .filter(|&(left, right)| is_merge(left, right, |token| vocab.contains_key(token)));
         let Some((left, right)) = pair else {
             return Err(TextError::InvalidMerge { index, merge: merge.to_owned() });
         };
@@ -147,12 +149,7 @@ fn merges(merges: &StringArray, vocab: &Vocab) -> Result<Merges, TextError> {
     Ok(pairs)
 }
 
-/// Whether two tokens can be merged to a third.
-fn is_merge(vocab: &Vocab, left: &str, right: &str) -> bool {
-    vocab.contains_key(left) && vocab.contains_key(right) && vocab.contains_key(&format!("{left}{right}"))
-}
-
-/// A special token's id, where the file names it.
+/// The id of a special token, if the file names it.
 fn special(gguf: &Gguf, key: &'static str, vocab_size: usize) -> Result<Option<u32>, TextError> {
     let Some(found) = gguf.get_u64(key)? else { return Ok(None) };
     match u32::try_from(found) {
