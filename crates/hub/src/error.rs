@@ -1,29 +1,29 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a model could not be had from the hub.
+/// Why a model could not be fetched from the hub.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// No reference.
+    /// The text is not a reference.
     #[error(
-        "{found:?} names no model on the hub; expected hf:owner/repo, hf:owner/repo/file or either with @revision"
+        "{found:?} does not name a model on the hub; expected hf:owner/repo, hf:owner/repo/file or either with @revision"
     )]
     Reference {
-        /// What was given.
+        /// The text.
         found: String,
     },
-    /// The hub has no such thing.
-    #[error("{what} is not on the hub at {endpoint}; check its name, its file and its revision")]
+    /// The hub has no such repository, file or revision.
+    #[error("{what} does not exist on the hub at {endpoint}; check its name, file and revision")]
     NotFound {
         /// The reference.
         what: String,
-        /// Who was asked.
+        /// The hub's address.
         endpoint: String,
     },
-    /// The hub wants to know who asks.
+    /// The hub denies access.
     #[error(
-        "{what} may not be fetched ({status}): it is private, or its terms have to be accepted on its page; {token}",
+        "access to {what} is denied ({status}): it is private, or its terms must be accepted on its page; {token}",
         token = if *with_token { "the token that was sent does not allow it" }
             else { "set HF_TOKEN, or run `hf auth login`" }
     )]
@@ -35,51 +35,53 @@ pub enum HubError {
         /// Whether a token was sent.
         with_token: bool,
     },
-    /// A repository with several models, or none, of which one has to be named.
-    #[error("{what} holds {found}; name one file of it: {what}/FILE")]
-    Which {
+    /// The repository does not contain exactly one model.
+    #[error("{what} contains {found}; name one of its files: {what}/FILE")]
+    Ambiguous {
         /// The reference.
         what: String,
-        /// What it holds.
+        /// What it contains.
         found: String,
     },
-    /// Nothing may be asked, and the cache lacks it.
-    #[error("{what} is not in the cache at {cache}, and HF_HUB_OFFLINE is set; unset it to fetch it once", cache = cache.display())]
+    /// The model is not cached, and `HF_HUB_OFFLINE` forbids fetching it.
+    #[error("{what} is not in the cache at {cache}, and HF_HUB_OFFLINE is set; unset it to fetch the model", cache = cache.display())]
     Offline {
         /// The reference.
         what: String,
-        /// Where the cache is.
+        /// The cache.
         cache: PathBuf,
     },
-    /// What arrived is not what the hub has.
-    #[error("{what} arrived damaged and was thrown away: expected {expected}, found {found}; fetch it again")]
-    Damaged {
+    /// The downloaded file has the wrong length or checksum. It was deleted.
+    #[error(
+        "{what} was corrupted in transit and deleted: expected {expected}, found {found}; fetch it again"
+    )]
+    Corrupted {
         /// The reference.
         what: String,
-        /// Its SHA-256 or its length by the hub.
+        /// The SHA-256 or length according to the hub.
         expected: String,
-        /// Those of what arrived.
+        /// That of the download.
         found: String,
     },
-    /// The hub could not be reached, or broke off; what has arrived is kept, and the next try goes on from there.
-    #[error("{what} could not be fetched from {endpoint}: {reason}; a next try goes on where this one ended")]
+    /// The hub could not be reached, or the connection was lost. The next call resumes the download.
+    #[error("cannot fetch {what} from {endpoint}: {reason}; try again to resume the download")]
     Fetch {
         /// The reference.
         what: String,
-        /// Who was asked.
+        /// The hub's address.
         endpoint: String,
-        /// What went wrong.
+        /// The problem.
         reason: String,
     },
-    /// Nobody says where the cache is.
-    #[error("there is no home folder to keep models in; set HF_HOME to a folder for the hub's cache")]
+    /// No variable names the cache, and there is no home folder.
+    #[error("there is no home folder for the hub's cache; set HF_HOME to a folder")]
     NoCache,
     /// The cache cannot be read or written.
-    #[error("the hub's cache cannot be used at {path}; HF_HOME names another place", path = path.display())]
+    #[error("cannot use the hub's cache at {path}; set HF_HOME to another folder", path = path.display())]
     Cache {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -8,12 +8,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::choose::{self, CONFIG};
-use crate::reference::is_plain_path;
-use crate::transfer::{Client, Stored, TransferError};
-use crate::{HubError, Reference};
+use crate::error::HubError;
+use crate::model_files::{self, CONFIG};
+use crate::reference::{Reference, is_plain_path};
+use crate::transfer::{Client, OnProgress, RemoteFile, TransferError};
 
-/// The hub, and its cache on this machine.
+/// The hub and its local cache.
 #[derive(Clone, Debug)]
 pub struct Hub {
     endpoint: String,
@@ -22,14 +22,11 @@ pub struct Hub {
     offline: bool,
 }
 
-/// Bytes of the file at hand that have arrived, and those that it has.
-pub type OnProgress<'a> = &'a mut dyn FnMut(u64, u64);
-
 impl Hub {
-    /// By the variables that the hub's other programs go by.
+    /// A hub configured by the hub's usual variables (see the [crate's page](crate)).
     ///
     /// # Errors
-    /// [`HubError::NoCache`] where neither a variable nor a home folder says where the cache is.
+    /// [`HubError::NoCache`] if neither a variable nor a home folder gives the cache's path.
     pub fn from_env() -> Result<Self, HubError> {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let path = match (text("HF_HUB_CACHE"), text("HF_HOME"), etcetera::home_dir()) {
@@ -46,43 +43,43 @@ impl Hub {
         Ok(Self { endpoint: endpoint.trim_end_matches('/').to_owned(), cache, token, offline })
     }
 
-    /// A hub at `endpoint` (`https://…`), with its cache in `cache`, no token, and online.
+    /// A hub at `endpoint` (`https://…`) with a cache in `cache` and no token.
     #[must_use]
     pub fn at(endpoint: &str, cache: &Path) -> Self {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         Self { endpoint, cache: Cache::new(cache.to_owned()), token: None, offline: false }
     }
 
-    /// Shows this token with every request to the hub; it is not sent on to where the hub redirects.
+    /// Sends this token with requests to the hub, but not to servers that the hub redirects to.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.to_owned());
         self
     }
 
-    /// Asks nothing: only what is in the cache serves.
+    /// Uses only the cache.
     #[must_use]
     pub fn offline(mut self) -> Self {
         self.offline = true;
         self
     }
 
-    /// The path of a model on this machine, fetched if it is not in the cache: a file, or, for a repository of safetensors, their
-    /// folder. `progress` is called as bytes of each file arrive.
+    /// The local path of a model, which is fetched unless it is cached: a file, or a folder for a repository of safetensors.
+    /// `progress` is called as the bytes of each file arrive.
     ///
-    /// A branch is not asked again once it is cached; a newer state of it is fetched by its commit.
+    /// A cached branch is not checked for newer commits; name the commit to fetch one.
     ///
     /// # Errors
-    /// [`HubError`]. What has arrived of a file by then is kept, and the next call goes on from there.
+    /// [`HubError`]. The next call resumes an interrupted download.
     pub fn fetch(&self, reference: &Reference, progress: OnProgress<'_>) -> Result<PathBuf, HubError> {
         if let Some(file) = reference.file() {
             return self.file(reference, file, progress);
         }
-        let names = match self.listed(reference) {
+        let names = match self.cached_listing(reference) {
             Some(names) => names,
             None => self.list(reference)?,
         };
-        let files = choose::files(reference, &names)?;
+        let files = model_files::select(reference, &names)?;
         let mut paths = Vec::with_capacity(files.len());
         for file in &files {
             paths.push(self.file(&reference.with_file(file), file, progress)?);
@@ -105,46 +102,46 @@ impl Hub {
         Ok(Client::new(&self.endpoint, self.token.as_deref()))
     }
 
-    /// Where the cache has this repository.
+    /// The folder of this repository in the cache.
     fn folder(&self, reference: &Reference) -> PathBuf {
         self.cache.path().join(Self::repo(reference).folder_name())
     }
 
-    /// The names of the files of a repository whose listing is in the cache.
-    fn listed(&self, reference: &Reference) -> Option<Vec<String>> {
-        // Which commit a revision is stands in a file that is written when something of it has arrived.
+    /// The names of a repository's files, if the cache has its listing.
+    fn cached_listing(&self, reference: &Reference) -> Option<Vec<String>> {
+        // `refs/REVISION` holds the commit; it is written once a file of the commit has arrived.
         let commit =
             fs::read_to_string(self.folder(reference).join("refs").join(reference.revision())).ok()?;
-        let kept = fs::read_to_string(self.listing(reference, commit.trim())).ok()?;
-        Some(kept.lines().map(str::to_owned).collect())
+        let names = fs::read_to_string(self.listing_path(reference, commit.trim())).ok()?;
+        Some(names.lines().map(str::to_owned).collect())
     }
 
-    /// Where the names of a commit's files are kept, so that a cached model needs no question.
-    fn listing(&self, reference: &Reference, commit: &str) -> PathBuf {
+    /// The cache file with the names of a commit's files, so that a cached model needs no request.
+    fn listing_path(&self, reference: &Reference, commit: &str) -> PathBuf {
         self.folder(reference).join("listings").join(commit)
     }
 
-    /// Asks for the names of a repository's files.
+    /// Requests the names of a repository's files.
     fn list(&self, reference: &Reference) -> Result<Vec<String>, HubError> {
         let client = self.client(reference)?;
         let (repo, revision) = (reference.repo(), in_address(reference.revision()));
         let address = format!("{}/api/models/{repo}/revision/{revision}", self.endpoint);
-        let strange = |reason: String| self.fetch_error(reference, reason);
+        let unexpected = |reason: String| self.fetch_error(reference, reason);
         let text = client.text(&address).map_err(|error| self.failed(reference, &client, &error))?;
         let Listing { sha, siblings } = serde_json::from_str(&text)
-            .map_err(|error| strange(format!("the answer is no listing of a repository: {error}")))?;
+            .map_err(|error| unexpected(format!("the answer is not a listing of a repository: {error}")))?;
         if !is_plain_path(&sha) {
-            return Err(strange(format!("its commit is called {sha:?}")));
+            return Err(unexpected(format!("the hub sent the unsafe commit name {sha:?}")));
         }
-        // A name that leads out of the cache is no file of a model.
+        // Drop names that would lead out of the cache.
         let names = siblings.into_iter().map(|sibling| sibling.rfilename);
         let names: Vec<String> = names.filter(|name| is_plain_path(name)).collect();
-        let path = self.listing(reference, &sha);
-        let kept = path
+        let path = self.listing_path(reference, &sha);
+        let written = path
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| fs::write(&path, names.join("\n")));
-        kept.map_err(|source| HubError::Cache { path, source })?;
+        written.map_err(|source| HubError::Cache { path, source })?;
         Ok(names)
     }
 
@@ -160,13 +157,13 @@ impl Hub {
         let name: Vec<String> = file.split('/').map(|part| in_address(part).to_string()).collect();
         let name = name.join("/");
         let address = format!("{}/{repo}/resolve/{revision}/{name}", self.endpoint);
-        let stored = client.locate(&address).map_err(failed)?;
-        let Stored { commit, etag, size, .. } = &stored;
+        let remote = client.locate(&address).map_err(failed)?;
+        let RemoteFile { commit, etag, size, .. } = &remote;
         let (commit, etag, size) = (commit.clone(), etag.clone(), *size);
-        if let Some(strange) =
+        if let Some(name) =
             [&commit, &etag].into_iter().find(|name| !is_plain_path(name) || name.contains('/'))
         {
-            return Err(self.fetch_error(reference, format!("the hub names it {strange:?}")));
+            return Err(self.fetch_error(reference, format!("the hub sent the unsafe name {name:?}")));
         }
 
         let blob = self.folder(reference).join("blobs").join(&etag);
@@ -174,20 +171,20 @@ impl Hub {
         if let Some(folder) = blob.parent() {
             fs::create_dir_all(folder).map_err(cache)?;
         }
-        // Another process may be fetching the same file: it is waited for.
+        // Wait for another process that fetches the same file.
         let lock = File::create(blob.with_extension("lock")).map_err(cache)?;
         lock.lock().map_err(cache)?;
         if !blob.exists() {
             let part = blob.with_extension("part");
-            client.fetch(&address, stored, &part, progress).map_err(failed)?;
-            check(reference, &part, size, &etag).map_err(|error| match error {
-                Ok(damaged) => damaged,
-                Err(source) => cache(source),
-            })?;
+            client.fetch(&address, remote, &part, progress).map_err(failed)?;
+            if let Some((expected, found)) = difference(&part, size, &etag).map_err(cache)? {
+                fs::remove_file(&part).map_err(cache)?;
+                return Err(HubError::Corrupted { what: reference.to_string(), expected, found });
+            }
             fs::rename(&part, &blob).map_err(cache)?;
         }
         let pointer = cached.pointer_path(&commit).join(file);
-        point(&pointer, &blob, file).map_err(cache)?;
+        link(&pointer, &blob, file).map_err(cache)?;
         cached.create_ref(&commit).map_err(cache)?;
         Ok(pointer)
     }
@@ -208,14 +205,14 @@ impl Hub {
     }
 }
 
-/// What stands for itself in a part of an address, besides letters and digits (RFC 3986, section 2.3).
+/// The characters besides letters and digits that need no escape in an address (RFC 3986, section 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 fn in_address(part: &str) -> PercentEncode<'_> {
     utf8_percent_encode(part, UNRESERVED)
 }
 
-/// What the hub says of a repository.
+/// The hub's description of a repository.
 #[derive(Deserialize)]
 struct Listing {
     sha: String,
@@ -227,8 +224,8 @@ struct Sibling {
     rfilename: String,
 }
 
-/// Puts the name of a file in a commit at its content, as the hub's other programs do.
-fn point(pointer: &Path, blob: &Path, file: &str) -> io::Result<()> {
+/// Links a file of a commit to its content, in the layout of the hub's other programs.
+fn link(pointer: &Path, blob: &Path, file: &str) -> io::Result<()> {
     if let Some(folder) = pointer.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -237,7 +234,7 @@ fn point(pointer: &Path, blob: &Path, file: &str) -> io::Result<()> {
     }
     #[cfg(unix)]
     {
-        // From snapshots/<commit>/<file> to blobs/<etag>, so that the cache can be moved.
+        // From snapshots/<commit>/<file> to blobs/<etag>. A relative link, so that the cache can be moved.
         let up = "../".repeat(file.split('/').count() + 1);
         let name = blob.file_name().unwrap_or_default();
         match std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), pointer) {
@@ -252,28 +249,18 @@ fn point(pointer: &Path, blob: &Path, file: &str) -> io::Result<()> {
     }
 }
 
-/// Holds what arrived against what the hub says of it, and removes it if it is something else: an error of the hub, or of the
-/// cache.
-fn check(
-    reference: &Reference,
-    part: &Path,
-    size: u64,
-    etag: &str,
-) -> Result<(), Result<HubError, io::Error>> {
-    let found = fs::metadata(part).map_err(Err)?.len();
-    // Large files are named by their SHA-256, small ones by the hash of git.
+/// How a downloaded file differs from the hub's: the expected and the found length or SHA-256. `None` if it is the same.
+fn difference(path: &Path, size: u64, etag: &str) -> io::Result<Option<(String, String)>> {
+    let found = fs::metadata(path)?.len();
+    // The ETag of a large file is its SHA-256, that of a small one its git hash.
     let (expected, found) = if found != size {
         (format!("{size} bytes"), format!("{found}"))
     } else if etag.len() == 64 {
-        (format!("SHA-256 {etag}"), format!("SHA-256 {}", sha256(part).map_err(Err)?))
+        (format!("SHA-256 {etag}"), format!("SHA-256 {}", sha256(path)?))
     } else {
-        return Ok(());
+        return Ok(None);
     };
-    if expected == found {
-        return Ok(());
-    }
-    fs::remove_file(part).map_err(Err)?;
-    Err(Ok(HubError::Damaged { what: reference.to_string(), expected, found }))
+    Ok((expected != found).then_some((expected, found)))
 }
 
 fn sha256(path: &Path) -> io::Result<String> {

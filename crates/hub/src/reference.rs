@@ -1,14 +1,14 @@
 use std::fmt;
 
-use crate::HubError;
+use crate::error::HubError;
 
-/// What a reference begins with.
+/// The prefix of a reference.
 const SCHEME: &str = "hf:";
 
-/// The revision where none is given.
+/// The default revision.
 const MAIN: &str = "main";
 
-/// A model on the hub: a repository, perhaps one file of it, at a revision (a branch, a tag or a commit).
+/// The name of a model on the hub: a repository, an optional file, and a revision (a branch, a tag or a commit).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     repo: String,
@@ -17,7 +17,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Reads `hf:owner/repo[/file][@revision]`; none for a text that does not begin with `hf:`, such as a path.
+    /// Parses `hf:owner/repo[/file][@revision]`; `None` for a text that does not begin with `hf:`, such as a path.
     ///
     /// # Errors
     /// [`HubError::Reference`].
@@ -52,25 +52,25 @@ impl Reference {
         self.file.as_deref()
     }
 
-    /// The branch, tag or commit; `main` if none is named.
+    /// The branch, tag or commit; `main` by default.
     #[must_use]
     pub fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// The same repository's file of this name.
+    /// A file of the same repository and revision.
     pub(crate) fn with_file(&self, file: &str) -> Self {
         Self { file: Some(file.to_owned()), ..self.clone() }
     }
 }
 
-/// Whether a name may become part of an address and of a path in the cache: it leads nowhere else.
+/// Whether a name is safe as one part of an address and of a path in the cache.
 fn is_plain(part: &str) -> bool {
     let allowed = |character: char| character.is_alphanumeric() || "-_.+ ()[],=".contains(character);
     !part.is_empty() && part != "." && part != ".." && part.chars().all(allowed)
 }
 
-/// The same of names with `/` between them.
+/// Whether a name is safe with `/` as a separator.
 pub(crate) fn is_plain_path(path: &str) -> bool {
     path.split('/').all(is_plain)
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_read_and_written() {
+    fn references_are_parsed_and_displayed() {
         for text in ["hf:a/b", "hf:a/b/c.gguf", "hf:a/b/folder/c d.gguf@v1.0", "hf:a/b@refs/pr/3"] {
             assert_eq!(Reference::parse(text).unwrap().unwrap().to_string(), text);
         }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_is_refused() {
+    fn unsafe_names_are_refused() {
         for text in [
             "hf:",
             "hf:a",

@@ -1,6 +1,6 @@
-//! One file over HTTP: where it is, what the hub says of it, and its bytes, from where an earlier try ended.
+//! Resumable downloads of single files over HTTP.
 //!
-//! `hf-hub`, whose cache is used here, can transfer too; but it sends the token on to wherever the hub redirects.
+//! The crate `hf-hub`, whose cache layout is used here, can download too, but it sends the token to servers that the hub redirects to.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,34 +11,36 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, StatusCode, Uri, header};
 use ureq::{Agent, Body, http::Response};
 
-use crate::OnProgress;
+/// Called with the bytes of the current file that have arrived, and its size.
+pub type OnProgress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// How often a connection that breaks off is taken up again, and how long before the first time.
+/// How often a lost connection is retried.
 const RETRIES: u32 = 4;
-const PAUSE: Duration = Duration::from_millis(200);
+/// The wait before the first retry. It doubles for each further one.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Redirects that are followed.
-const REDIRECTS: usize = 8;
+/// The most redirects to follow.
+const MAX_REDIRECTS: usize = 8;
 
-/// A server that says nothing for this long is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait for a connection or an answer.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The client.
+/// An HTTP client for one hub.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     agent: Agent,
-    /// Whose requests get the token.
+    /// The server that gets the token.
     origin: (Option<String>, Option<String>),
     token: Option<String>,
 }
 
-/// What the hub says of a file.
+/// A file on the hub.
 #[derive(Debug)]
-pub(crate) struct Stored {
-    /// Where its bytes are; may hold for a few minutes.
+pub(crate) struct RemoteFile {
+    /// The address of its bytes; may expire within minutes.
     address: String,
     pub(crate) commit: String,
-    /// Names the content: the SHA-256 of a large file, git's hash of a small one.
+    /// Identifies the content: the SHA-256 of a large file, the git hash of a small one.
     pub(crate) etag: String,
     pub(crate) size: u64,
 }
@@ -50,27 +52,27 @@ pub(crate) enum TransferError {
     Status(u16),
     #[error(transparent)]
     Http(#[from] ureq::Error),
-    #[error("the answer lacks {0}; is this a hub?")]
-    Lacks(&'static str),
-    #[error("{0} redirects, one after the other")]
+    #[error("the answer lacks {0}; check that the address is a hub's")]
+    Missing(&'static str),
+    #[error("more than {0} redirects in a row")]
     Redirects(usize),
-    #[error("{0:?} is no address")]
+    #[error("{0:?} is not an address")]
     Address(String),
-    #[error("the connection broke off after {done} of {size} bytes")]
-    BrokenOff { done: u64, size: u64 },
+    #[error("the connection was lost after {done} of {size} bytes")]
+    Interrupted { done: u64, size: u64 },
     #[error(transparent)]
     File(#[from] io::Error),
 }
 
 impl Client {
-    /// One that shows `token` to the host of `endpoint` alone.
+    /// A client that sends `token` to the server at `endpoint` only.
     pub(crate) fn new(endpoint: &str, token: Option<&str>) -> Self {
         let config = Agent::config_builder()
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
+            .timeout_connect(Some(TIMEOUT))
+            .timeout_recv_response(Some(TIMEOUT))
             .user_agent(concat!("upcycle/", env!("CARGO_PKG_VERSION")));
         let origin = endpoint.parse().map_or((None, None), |uri| origin(&uri));
         Self { agent: config.build().into(), origin, token: token.map(str::to_owned) }
@@ -101,18 +103,18 @@ impl Client {
         }
     }
 
-    /// Asks for a file of the hub, and follows to where it is stored.
-    pub(crate) fn locate(&self, address: &str) -> Result<Stored, TransferError> {
+    /// Looks up a file of the hub and follows redirects to its storage.
+    pub(crate) fn locate(&self, address: &str) -> Result<RemoteFile, TransferError> {
         let (mut address, mut commit, mut etag, mut linked) = (address.to_owned(), None, None, None);
-        for _ in 0..REDIRECTS {
+        for _ in 0..MAX_REDIRECTS {
             let response = self.get(&address, Some("bytes=0-0"))?;
             let (status, headers) = (response.status(), response.headers());
-            // The hub's own answers come first, and say more than those of its stores.
+            // The first answers are the hub's own; they take precedence over those of its storage.
             commit = commit.or_else(|| text(headers, "x-repo-commit"));
             linked = linked.or_else(|| text(headers, "x-linked-etag"));
             etag = etag.or_else(|| text(headers, "etag"));
             if status.is_redirection() {
-                let target = text(headers, "location").ok_or(TransferError::Lacks("Location"))?;
+                let target = text(headers, "location").ok_or(TransferError::Missing("Location"))?;
                 address = absolute(&address, &target)?;
                 continue;
             }
@@ -121,29 +123,29 @@ impl Client {
             }
             let size = match text(headers, "content-range") {
                 Some(range) => range.rsplit('/').next().and_then(|size| size.parse().ok()),
-                // It does not know ranges and sends all of it.
+                // The server ignores ranges and sends the whole file.
                 None => text(headers, "content-length").and_then(|size| size.parse().ok()),
             };
-            let size = size.ok_or(TransferError::Lacks("its length"))?;
-            let commit = commit.ok_or(TransferError::Lacks("X-Repo-Commit"))?;
-            let etag = linked.or(etag).ok_or(TransferError::Lacks("ETag"))?;
+            let size = size.ok_or(TransferError::Missing("the file's length"))?;
+            let commit = commit.ok_or(TransferError::Missing("X-Repo-Commit"))?;
+            let etag = linked.or(etag).ok_or(TransferError::Missing("ETag"))?;
             let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
-            return Ok(Stored { address, commit, etag, size });
+            return Ok(RemoteFile { address, commit, etag, size });
         }
-        Err(TransferError::Redirects(REDIRECTS))
+        Err(TransferError::Redirects(MAX_REDIRECTS))
     }
 
-    /// Fetches what `part` still lacks of a file.
+    /// Downloads the rest of a file into `part`, with retries.
     pub(crate) fn fetch(
         &self,
         hub_address: &str,
-        mut stored: Stored,
+        mut remote: RemoteFile,
         part: &Path,
         progress: OnProgress<'_>,
     ) -> Result<(), TransferError> {
         let mut tries = 0;
         loop {
-            let failed = match self.fetch_once(&stored, part, progress) {
+            let failed = match self.fetch_once(&remote, part, progress) {
                 Ok(()) => return Ok(()),
                 Err(TransferError::File(error)) => return Err(TransferError::File(error)),
                 Err(error) => error,
@@ -151,51 +153,51 @@ impl Client {
             if tries == RETRIES {
                 return Err(failed);
             }
-            tracing::warn!(error = %failed, "taking the connection up again");
-            thread::sleep(PAUSE * 2_u32.pow(tries));
+            tracing::warn!(error = %failed, "retrying the download");
+            thread::sleep(RETRY_DELAY * 2_u32.pow(tries));
             tries += 1;
-            // Addresses of stores expire. A file that has changed meanwhile is another one.
-            if let Ok(anew) = self.locate(hub_address)
-                && anew.etag == stored.etag
+            // The address may have expired. Ignore a newer version of the file.
+            if let Ok(found) = self.locate(hub_address)
+                && found.etag == remote.etag
             {
-                stored = anew;
+                remote = found;
             }
         }
     }
 
     fn fetch_once(
         &self,
-        stored: &Stored,
+        remote: &RemoteFile,
         part: &Path,
         progress: OnProgress<'_>,
     ) -> Result<(), TransferError> {
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(part)?;
         let mut done = file.seek(SeekFrom::End(0))?;
-        if done > stored.size {
+        if done > remote.size {
             done = restart(&mut file)?;
         }
-        progress(done, stored.size);
-        if done == stored.size {
+        progress(done, remote.size);
+        if done == remote.size {
             return Ok(());
         }
-        let mut response = self.get(&stored.address, Some(&format!("bytes={done}-")))?;
+        let mut response = self.get(&remote.address, Some(&format!("bytes={done}-")))?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {}
-            // All of it, whatever was asked for.
+            // The server ignores ranges and sends the whole file.
             StatusCode::OK => done = restart(&mut file)?,
             status => return Err(TransferError::Status(status.as_u16())),
         }
         let mut reader = response.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 16];
-        while done < stored.size {
+        while done < remote.size {
             let most =
-                usize::try_from(stored.size - done).map_or(buffer.len(), |left| left.min(buffer.len()));
+                usize::try_from(remote.size - done).map_or(buffer.len(), |left| left.min(buffer.len()));
             match reader.read(&mut buffer[..most]) {
-                Ok(0) | Err(_) => return Err(TransferError::BrokenOff { done, size: stored.size }),
+                Ok(0) | Err(_) => return Err(TransferError::Interrupted { done, size: remote.size }),
                 Ok(read) => {
                     file.write_all(&buffer[..read])?;
                     done += read as u64;
-                    progress(done, stored.size);
+                    progress(done, remote.size);
                 }
             }
         }
@@ -213,12 +215,12 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
-/// Who answers at an address: scheme, and host with port.
+/// The origin of an address: scheme, and host with port.
 fn origin(uri: &Uri) -> (Option<String>, Option<String>) {
     (uri.scheme_str().map(str::to_owned), uri.authority().map(|authority| authority.as_str().to_lowercase()))
 }
 
-/// Where a redirect at `address` leads.
+/// The absolute address of a redirect from `address`.
 fn absolute(address: &str, target: &str) -> Result<String, TransferError> {
     let wrong = |_| TransferError::Address(target.to_owned());
     let uri: Uri = target.parse().map_err(wrong)?;
@@ -237,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redirects_lead_to_a_whole_address_or_nowhere() {
+    fn redirects_resolve_to_an_absolute_address_or_fail() {
         let from = "https://hub.example:8443/a/b?c";
         for (target, expected) in [
             ("https://store.example/x?y=z", Some("https://store.example/x?y=z")),

@@ -1,4 +1,4 @@
-//! Fetching from a stand-in for the hub: redirects, ranges, refusals, connections that break off.
+//! Fetching from a mock hub: redirects, ranges, refusals, lost connections.
 
 mod server;
 
@@ -12,7 +12,7 @@ fn reference(text: &str) -> Reference {
     Reference::parse(text).unwrap().unwrap()
 }
 
-/// Bytes that differ from place to place.
+/// Test content of this length.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|index| (index * 31 % 251) as u8).collect()
 }
@@ -59,7 +59,7 @@ fn a_file_is_fetched_once() {
         let before = server.asked("");
         assert_eq!(fetch(&hub, "hf:owner/repo/model.gguf").unwrap(), path);
         assert_eq!(fetch(&hub.offline(), "hf:owner/repo/model.gguf").unwrap(), path);
-        assert_eq!(server.asked(""), before, "what is cached needs no question");
+        assert_eq!(server.asked(""), before, "a cached file needs no request");
     }
 }
 
@@ -93,7 +93,7 @@ fn a_repository_of_safetensors_is_a_folder() {
 }
 
 #[test]
-fn the_only_gguf_file_needs_no_name_and_one_of_several_does() {
+fn one_of_several_gguf_files_must_be_named() {
     let server = Server::start(content(&[("m.Q4_0.gguf", 10), ("README.md", 3)]));
     let cache = Cached::new();
     assert!(fetch(&cache.hub(&server), "hf:owner/repo").unwrap().ends_with("m.Q4_0.gguf"));
@@ -103,7 +103,7 @@ fn the_only_gguf_file_needs_no_name_and_one_of_several_does() {
 }
 
 #[test]
-fn a_connection_that_breaks_off_is_taken_up_where_it_was() {
+fn interrupted_downloads_resume() {
     let server = Server::start(Content { cuts: 2, ..content(&[("model.gguf", 80_000)]) });
     let path = fetch(&Cached::new().hub(&server), "hf:owner/repo/model.gguf").map(fs::read);
     assert_eq!(path.unwrap().unwrap(), bytes(80_000));
@@ -111,7 +111,7 @@ fn a_connection_that_breaks_off_is_taken_up_where_it_was() {
 }
 
 #[test]
-fn what_had_arrived_when_all_tries_failed_serves_the_next_time() {
+fn the_next_call_resumes_after_all_retries_failed() {
     let server = Server::start(Content { cuts: 100, ..content(&[("model.gguf", 1 << 20)]) });
     let cache = Cached::new();
     let hub = cache.hub(&server);
@@ -123,22 +123,22 @@ fn what_had_arrived_when_all_tries_failed_serves_the_next_time() {
     assert_eq!(fs::read(path).unwrap(), bytes(1 << 20));
     assert_eq!(server.asked("resolve/main/model.gguf 0-0"), 1);
     let again = server.requests.lock().unwrap().clone();
-    assert!(!again.iter().any(|request| request.ends_with(" 0-")), "not from the begin: {again:?}");
+    assert!(!again.iter().any(|request| request.ends_with(" 0-")), "the download did not restart: {again:?}");
 }
 
 #[test]
-fn what_arrives_damaged_is_thrown_away() {
-    let server = Server::start(Content { damaged: true, ..content(&[("model.gguf", 1000)]) });
+fn corrupted_downloads_are_deleted() {
+    let server = Server::start(Content { corrupt: true, ..content(&[("model.gguf", 1000)]) });
     let cache = Cached::new();
     let hub = cache.hub(&server);
     let error = fetch(&hub, "hf:owner/repo/model.gguf").unwrap_err();
-    assert!(matches!(error, HubError::Damaged { .. }), "{error}");
-    server.content.lock().unwrap().damaged = false;
+    assert!(matches!(error, HubError::Corrupted { .. }), "{error}");
+    server.content.lock().unwrap().corrupt = false;
     assert_eq!(fs::read(fetch(&hub, "hf:owner/repo/model.gguf").unwrap()).unwrap(), bytes(1000));
 }
 
 #[test]
-fn refusals_say_what_helps() {
+fn refusals_name_a_remedy() {
     let server = Server::start(content(&[("model.gguf", 10)]));
     let cache = Cached::new();
     for text in ["hf:owner/repo/none.gguf", "hf:owner/other", "hf:owner/repo/model.gguf@v9"] {
@@ -162,10 +162,7 @@ fn refusals_say_what_helps() {
         "{denied}"
     );
     assert!(fetch(&hub.with_token("secret"), "hf:owner/repo").is_ok());
-    assert!(
-        server.asked("/stored/") > 0 && server.asked(server::LEAKED) == 0,
-        "the token is the hub's alone"
-    );
+    assert!(server.asked("/stored/") > 0 && server.asked(server::LEAKED) == 0, "only the hub gets the token");
 
     let gone = Hub::at("http://127.0.0.1:1", &cache.folder.path().join("empty"));
     assert!(matches!(fetch(&gone, "hf:owner/repo/model.gguf"), Err(HubError::Fetch { .. })));

@@ -1,4 +1,4 @@
-//! A stand-in for the hub, on loopback: what it has, and how it misbehaves.
+//! A mock hub on loopback, with configurable faults.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -9,33 +9,33 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-/// The commit of everything.
+/// The commit of all files.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the hub has and does.
+/// The files and faults of the mock hub.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Content {
-    /// By name, of the only repository, `owner/repo`.
+    /// The files of the only repository, `owner/repo`, by name.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
-    /// Who may ask; anybody if none.
+    /// The token that requests need, if any.
     pub(crate) token: Option<String>,
-    /// How many connections break off in the middle of what they were asked for.
+    /// How many answers to cut off in the middle.
     pub(crate) cuts: usize,
-    /// Sends other bytes than it says.
-    pub(crate) damaged: bool,
-    /// Small files come without a redirect to where large ones are stored.
+    /// Whether to send wrong bytes.
+    pub(crate) corrupt: bool,
+    /// Whether to send files without a redirect to storage, as for small files.
     pub(crate) direct: bool,
 }
 
-/// A server for one test; it ends with it.
+/// The server of one test.
 pub(crate) struct Server {
     pub(crate) endpoint: String,
     pub(crate) content: Arc<Mutex<Content>>,
-    /// Method, path and range of every request, in order.
+    /// Path and range of every request, in order.
     pub(crate) requests: Arc<Mutex<Vec<String>>>,
 }
 
-/// What a request to where files are stored says if it brought a token along.
+/// Marks a request to the storage that carried the token.
 pub(crate) const LEAKED: &str = "with a token";
 
 impl Server {
@@ -55,7 +55,7 @@ impl Server {
         Self { endpoint, content, requests }
     }
 
-    /// Paths that were asked for with this method and ending.
+    /// The number of requests whose record contains `part`.
     pub(crate) fn asked(&self, part: &str) -> usize {
         self.requests.lock().unwrap().iter().filter(|request| request.contains(part)).count()
     }
@@ -114,14 +114,14 @@ fn answer(stream: TcpStream, content: &Mutex<Content>, log: &Mutex<Vec<String>>)
     };
     let about = format!("ETag: \"{}\"\r\nX-Repo-Commit: {COMMIT}\r\n", hash(&bytes));
     if stored.is_none() && !content.direct {
-        // To another host, as the hub does it.
+        // To another host, as the real hub does.
         let headers = format!(
             "{about}X-Linked-ETag: \"{}\"\r\nLocation: http://localhost:{port}/stored/{name}\r\n",
             hash(&bytes)
         );
         return reply("302 Found", &headers, b"", 0);
     }
-    if content.damaged {
+    if content.corrupt {
         bytes.iter_mut().for_each(|byte| *byte ^= 1);
     }
     let whole = bytes.len();

@@ -1,27 +1,31 @@
-//! Which files of a repository make its model.
+//! Selects the files of a repository that make up its model.
 
-use crate::{HubError, Reference};
+use crate::error::HubError;
+use crate::reference::Reference;
 
-/// What says which model a folder of safetensors is.
+/// The file that describes the model in a folder of safetensors.
 pub(crate) const CONFIG: &str = "config.json";
 
-/// The files to fetch, the one first that the model is loaded by.
-pub(crate) fn files(reference: &Reference, names: &[String]) -> Result<Vec<String>, HubError> {
+/// The files to fetch; the first is the one to load.
+///
+/// # Errors
+/// [`HubError::Ambiguous`].
+pub(crate) fn select(reference: &Reference, names: &[String]) -> Result<Vec<String>, HubError> {
     let has = |name: &str| names.iter().any(|found| found == name);
     let top = || names.iter().filter(|name| !name.contains('/'));
-    let tensors: Vec<&String> = top().filter(|name| is_tensors(name)).collect();
-    if has(CONFIG) && !tensors.is_empty() {
-        let beside = top().filter(|name| is_beside(name));
+    let weights: Vec<&String> = top().filter(|name| is_weights(name)).collect();
+    if has(CONFIG) && !weights.is_empty() {
+        let companions = top().filter(|name| is_companion(name));
         return Ok([CONFIG.to_owned()]
             .into_iter()
-            .chain(beside.cloned())
-            .chain(tensors.into_iter().cloned())
+            .chain(companions.cloned())
+            .chain(weights.into_iter().cloned())
             .collect());
     }
     let gguf: Vec<&String> = names.iter().filter(|name| name.ends_with(".gguf")).collect();
     match gguf[..] {
         [one] => Ok(vec![one.clone()]),
-        [] => Err(HubError::Which {
+        [] => Err(HubError::Ambiguous {
             what: reference.to_string(),
             found: "neither a GGUF file nor safetensors with a config.json".to_owned(),
         }),
@@ -31,18 +35,18 @@ pub(crate) fn files(reference: &Reference, names: &[String]) -> Result<Vec<Strin
                 shown.push("…");
             }
             let found = format!("{} GGUF files ({})", several.len(), shown.join(", "));
-            Err(HubError::Which { what: reference.to_string(), found })
+            Err(HubError::Ambiguous { what: reference.to_string(), found })
         }
     }
 }
 
-/// `model.safetensors`, or its shards: not the same weights in another type or shape beside them.
-fn is_tensors(name: &str) -> bool {
+/// `model.safetensors` or its shards, but not other versions of the weights.
+fn is_weights(name: &str) -> bool {
     name == "model.safetensors" || name.starts_with("model-") && name.ends_with(".safetensors")
 }
 
-/// What a model's text layer reads, and the index of shards.
-fn is_beside(name: &str) -> bool {
+/// The index of shards, and the files of the tokenizer and chat template.
+fn is_companion(name: &str) -> bool {
     matches!(
         name,
         "model.safetensors.index.json"
@@ -59,13 +63,13 @@ fn is_beside(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn chosen(names: &[&str]) -> Result<Vec<String>, HubError> {
+    fn selected(names: &[&str]) -> Result<Vec<String>, HubError> {
         let reference = Reference::parse("hf:a/b").unwrap().unwrap();
-        files(&reference, &names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+        select(&reference, &names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
-    fn a_folder_of_safetensors_comes_whole_and_nothing_else_of_it() {
+    fn only_the_needed_files_of_a_safetensors_repository_are_selected() {
         let names = [
             "README.md",
             "config.json",
@@ -86,14 +90,14 @@ mod tests {
             "model-00001-of-00002.safetensors",
             "model-00002-of-00002.safetensors",
         ];
-        assert_eq!(chosen(&names).unwrap(), expected);
+        assert_eq!(selected(&names).unwrap(), expected);
     }
 
     #[test]
-    fn of_gguf_files_one_alone_needs_no_name() {
-        assert_eq!(chosen(&["config.json", "README.md", "m.gguf"]).unwrap(), ["m.gguf"]);
-        let several = chosen(&["m.Q4_0.gguf", "m.Q8_0.gguf"]).unwrap_err().to_string();
+    fn a_single_gguf_file_is_selected_without_a_name() {
+        assert_eq!(selected(&["config.json", "README.md", "m.gguf"]).unwrap(), ["m.gguf"]);
+        let several = selected(&["m.Q4_0.gguf", "m.Q8_0.gguf"]).unwrap_err().to_string();
         assert!(several.contains("2 GGUF files (m.Q4_0.gguf, m.Q8_0.gguf)"), "{several}");
-        assert!(chosen(&["config.json", "model.bin"]).unwrap_err().to_string().contains("neither"));
+        assert!(selected(&["config.json", "model.bin"]).unwrap_err().to_string().contains("neither"));
     }
 }
