@@ -1,4 +1,4 @@
-//! Engines beside each other: llama.cpp, which this project did not write, against the backend `cpu` and exported graphs.
+//! Compares this project's forward passes and exported graphs with llama.cpp.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,14 +38,14 @@ fn score(verifier: &mut dyn Verifier, text: &[TokenId]) -> (TopK, Vec<f32>) {
     (top, last)
 }
 
-fn apart(a: &[f32], b: &[f32]) -> f32 {
+fn max_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Scores `text` in both engines: the largest difference of a logit of the last row. The best 8 of each row have to agree, up
-/// to those whose logits are within `tolerance` of the eighth; the order too, up to near-ties.
-fn agree(a: &mut dyn Verifier, b: &mut dyn Verifier, text: &[TokenId], tolerance: f32) -> f32 {
+/// Scores `text` in both engines, and returns the largest difference of logits in the last row. The best 8 tokens of each row must
+/// agree, except those within `tolerance` of the eighth; so must the best token, except at near-ties.
+fn compare(a: &mut dyn Verifier, b: &mut dyn Verifier, text: &[TokenId], tolerance: f32) -> f32 {
     let ((top_a, last_a), (top_b, last_b)) = (score(a, text), score(b, text));
     for node in 0..text.len() {
         let row = Row { input: 0, node };
@@ -65,12 +65,12 @@ fn agree(a: &mut dyn Verifier, b: &mut dyn Verifier, text: &[TokenId], tolerance
             assert_eq!(a.ids[0], b.ids[0], "the best token at {node}");
         }
     }
-    let most = apart(&last_a, &last_b);
+    let most = max_difference(&last_a, &last_b);
     assert!(most <= tolerance, "logits differ by {most}");
     most
 }
 
-/// How far the logits of the Q4_1 file may differ: both engines round activations to 8 bits, each in its own way.
+/// The tolerance for Q4_1: both engines round activations to 8 bits, in different ways.
 const QUANTIZED: f32 = 2.5;
 
 #[test]
@@ -89,13 +89,13 @@ fn cpu_and_llama_cpp_agree_on_the_real_model() {
     assert_eq!(prompts.len(), 20);
     let mut most = 0.0_f32;
     for prompt in &prompts {
-        most = most.max(agree(&mut cpu, &mut llama, prompt, QUANTIZED));
+        most = most.max(compare(&mut cpu, &mut llama, prompt, QUANTIZED));
     }
     println!("Q4_1: logits of the last rows of 20 texts differ by at most {most}");
 }
 
 #[test]
-fn texts_of_cpu_and_llama_cpp_part_only_at_near_ties() {
+fn texts_of_cpu_and_llama_cpp_differ_only_at_near_ties() {
     let path = real_model();
     let mut plain = Decoder::new(cpu(&path), NullDrafter);
     let mut other = Decoder::new(llama_cpp(&path), NullDrafter);
@@ -121,11 +121,11 @@ fn texts_of_cpu_and_llama_cpp_part_only_at_near_ties() {
     println!("{equal} of {all} texts are equal");
 }
 
-/// Tiny random models, on weights in `f32`: the same sums in another order.
+/// The tolerance for weights in `f32`: the engines sum in different order.
 const FLOAT: f32 = 0.05;
 
 #[test]
-fn tiny_models_of_three_architectures_score_alike() {
+fn tiny_models_of_three_architectures_agree() {
     let odd = Tiny { width: 96, heads: 6, kv_heads: 2, vocab: 77, untied: true, ..Tiny::default() };
     for tiny in [
         Tiny::default(),
@@ -139,7 +139,7 @@ fn tiny_models_of_three_architectures_score_alike() {
         upcycle_onnx::export::export(
             file.path(),
             &folder,
-            upcycle_onnx::export::Options::default(),
+            upcycle_onnx::export::ExportOptions::default(),
             &mut |_, _| (),
         )
         .expect("a graph");
@@ -154,7 +154,7 @@ fn tiny_models_of_three_architectures_score_alike() {
             for len in [1, 2, 9, 40, 120] {
                 let text: Vec<TokenId> =
                     (0..len).map(|at| (at * 7919 + len * 31) % tiny.vocab as u32).collect();
-                let most = agree(&mut **engine, &mut llama, &text, FLOAT);
+                let most = compare(&mut **engine, &mut llama, &text, FLOAT);
                 println!("{} in {name}, {len} tokens: {most:.1e}", tiny.architecture);
             }
         }

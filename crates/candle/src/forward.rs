@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{D, Error, Tensor};
 use candle_nn::ops::{rms_norm, softmax_last_dim};
 use candle_nn::rotary_emb::{rope, rope_i};
-use upcycle_checkpoint::gguf::{Hyperparameters, RopeLayout};
+use upcycle_checkpoint::{Hyperparameters, RopeLayout};
 use upcycle_core::tree_masks::{self, AncestorSets};
 use upcycle_core::{DraftTree, NodeId, TokenId};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use tracing::{debug, info_span};
-use upcycle_checkpoint::{Source, StoredMatrix, WeightLoader};
+use upcycle_checkpoint::{Checkpoint, StoredMatrix, WeightLoader};
 
 use crate::error::LoadError;
 use crate::linear::{self, Linear};
@@ -60,13 +60,13 @@ impl Model {
     ) -> Result<Arc<Self>, LoadError> {
         let path = path.as_ref();
         let _span = info_span!("load", path = %path.display(), ?weights).entered();
-        let source = Source::open(path)?;
-        debug!(model = ?source.model, "read the metadata");
+        let checkpoint = Checkpoint::open(path)?;
+        debug!(model = ?checkpoint.hyperparameters, "read the metadata");
         let mut loader = Loader { device, weights, quantized: false, largest: 0.0 };
-        let weights = source.read_weights(&mut loader, progress)?;
+        let weights = checkpoint.read_weights(&mut loader, progress)?;
         let Loader { device, quantized, largest, .. } = loader;
         Ok(Arc::new(Self {
-            hyperparameters: source.model,
+            hyperparameters: checkpoint.hyperparameters,
             device,
             tolerance: if quantized { QUANTIZED_TOLERANCE } else { FLOAT_TOLERANCE },
             checks_rows: quantized && largest > SAFE_WEIGHT,

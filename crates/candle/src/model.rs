@@ -2,8 +2,7 @@
 
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Error, Tensor};
-use upcycle_checkpoint::gguf::Hyperparameters;
-use upcycle_checkpoint::{LayerWeights, Weights};
+use upcycle_checkpoint::{Hyperparameters, LayerWeights, Weights};
 use upcycle_core::TokenId;
 
 use crate::cache::KvShape;

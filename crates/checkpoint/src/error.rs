@@ -1,62 +1,61 @@
-//! Why a model's files cannot be used.
+use std::path::PathBuf;
 
-use std::path::{Path, PathBuf};
-
-use crate::gguf::{GgmlType, GgufError, HyperparameterError};
+use crate::gguf::{GgmlType, GgufError};
+use crate::hyperparameters::HyperparameterError;
 
 /// Why a model's files cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// The file was written to while it was read.
-    #[error("{} was changed while it was loaded; load it again once it is whole", path.display())]
+    /// A file was written to while it was read.
+    #[error("{} changed while it was loaded; load it again once it is complete", path.display())]
     Changed {
-        /// The file, or the folder that it is in.
+        /// The file.
         path: PathBuf,
     },
-    /// The file cannot be opened, read or mapped.
+    /// A file cannot be opened or read.
     #[error("cannot read the model {path}: {source}; check that the path is right and readable", path = path.display())]
     File {
-        /// The path that was tried.
+        /// The path.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is not a sound GGUF file, or lacks a metadata key.
-    #[error("the model {path} cannot be used", path = path.display())]
+    /// A GGUF file is invalid or lacks a metadata key.
+    #[error("cannot use the model {path}", path = path.display())]
     Gguf {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         source: GgufError,
     },
-    /// A file of JSON beside safetensors cannot be read as what it should be.
-    #[error("{path} cannot be used", path = path.display())]
+    /// A JSON file beside safetensors is invalid.
+    #[error("cannot use {path}", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         source: serde_json::Error,
     },
-    /// A file of safetensors is not sound.
-    #[error("{path} is no sound file of safetensors; fetch it again", path = path.display())]
+    /// A safetensors file is invalid.
+    #[error("{path} is not a valid safetensors file; fetch it again", path = path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         source: safetensors::SafeTensorError,
     },
-    /// The index of safetensors and its files contradict each other.
+    /// The index of safetensors does not match its files.
     #[error("{path}: `{entry}`: {problem}", path = path.display())]
     Index {
         /// The index, or the file.
         path: PathBuf,
-        /// The file or tensor that it names.
+        /// The file or tensor at fault.
         entry: String,
-        /// What is wrong, and what would be right.
+        /// The problem, and what was expected.
         problem: &'static str,
     },
-    /// A tensor of safetensors of a type that is not known.
+    /// The type of a tensor in safetensors is not supported.
     #[error("tensor `{tensor}` is {found:?}; expected F32, F16 or BF16: convert the model to one of these")]
     Dtype {
         /// The tensor.
@@ -64,9 +63,9 @@ pub enum CheckpointError {
         /// Its type.
         found: safetensors::Dtype,
     },
-    /// A tensor that the model needs is not there.
+    /// A tensor of the model is missing.
     #[error(
-        "the model {path} cannot be used: tensor `{tensor}` is missing among its {count} tensors; \
+        "cannot use the model {path}: tensor `{tensor}` is missing among its {count} tensors; \
          fetch or convert the model again",
         path = path.display()
     )]
@@ -75,17 +74,16 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// How many tensors there are.
+        /// The number of tensors.
         count: usize,
     },
-    /// An architecture that is not known, a value of the metadata that cannot be or is not supported, or a tensor of another
-    /// shape than they say.
+    /// Hyperparameters are invalid or unsupported, or a tensor does not have the shape that they imply.
     #[error(transparent)]
-    Model(HyperparameterError),
-    /// A tensor that this architecture does not have: leaving it out would give wrong text.
+    Hyperparameters(HyperparameterError),
+    /// The architecture has no such tensor. Ignoring it would give wrong text.
     #[error(
         "tensor `{tensor}` is not part of a plain {architecture} model; its effect is not implemented, and without it \
-         the text would be wrong"
+         the text would be wrong: use another model, or the backend `llama-cpp`"
     )]
     UnknownTensor {
         /// The tensor.
@@ -93,7 +91,7 @@ pub enum CheckpointError {
         /// The architecture.
         architecture: &'static str,
     },
-    /// A vector of a quantized type.
+    /// A vector has a quantized type.
     #[error("vector `{tensor}` is {found}; expected F32, F16 or BF16: convert the model again")]
     VectorType {
         /// The tensor.
@@ -101,7 +99,7 @@ pub enum CheckpointError {
         /// Its type.
         found: GgmlType,
     },
-    /// No memory to read a tensor into.
+    /// There is not enough memory to read a tensor.
     #[error("no memory for the {bytes} bytes of tensor `{tensor}`; free memory, or choose a smaller model")]
     Memory {
         /// The tensor.
@@ -109,20 +107,10 @@ pub enum CheckpointError {
         /// Its size in the file.
         bytes: u64,
     },
-    /// A tensor with a NaN or an infinity.
-    #[error("tensor `{tensor}` holds a number that is not finite; the file is damaged: fetch it again")]
+    /// A tensor contains NaN or infinity.
+    #[error("tensor `{tensor}` contains a number that is not finite; the file is corrupted: fetch it again")]
     NotFinite {
         /// The tensor.
         tensor: String,
     },
-}
-
-impl CheckpointError {
-    /// What is wrong with the metadata of the file `path`.
-    pub(crate) fn of_metadata(path: &Path, error: HyperparameterError) -> Self {
-        match error {
-            HyperparameterError::Gguf(source) => Self::Gguf { path: path.to_owned(), source },
-            other => Self::Model(other),
-        }
-    }
 }

@@ -1,29 +1,27 @@
-//! A file of the model, read part by part.
-
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::CheckpointError;
+use crate::error::CheckpointError;
 
-/// A file of the model, open for reading.
+/// An open file of a model.
 ///
-/// It may be replaced or removed: what was opened stays there. Of a file that is written to, reading makes an error where
-/// a part is gone, and [`check_unchanged`](Self::check_unchanged) says the rest.
+/// Replacing or removing the path does not affect an open file. Reading a truncated file is an error;
+/// [`check_unchanged`](Self::check_unchanged) detects other changes.
 #[derive(Debug)]
-pub struct ModelFile {
+pub(crate) struct CheckpointFile {
     path: PathBuf,
     file: File,
-    /// When it was opened.
+    /// Its state when it was opened.
     state: State,
 }
 
-/// What tells that a file was written to.
+/// What shows that a file was written to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct State {
     len: u64,
-    /// Where a system does not tell times, the length has to do.
+    /// `None` if the system does not record it.
     modified: Option<SystemTime>,
 }
 
@@ -34,7 +32,7 @@ impl State {
     }
 }
 
-impl ModelFile {
+impl CheckpointFile {
     pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
         let opened = File::open(path).and_then(|file| Ok((State::of(&file)?, file)));
         let (state, file) =
@@ -42,17 +40,17 @@ impl ModelFile {
         Ok(Self { path: path.to_owned(), file, state })
     }
 
-    /// Its bytes when it was opened.
+    /// Its length when it was opened, in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.state.len
     }
 
-    /// The file itself; whoever reads it this way meets its end where it is now.
+    /// A reader of the file as it is now.
     pub(crate) fn reader(&self) -> impl Read + Seek + '_ {
         &self.file
     }
 
-    /// Fills `bytes` with those from byte `offset` on.
+    /// Fills `bytes` from byte `offset` on.
     pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> Result<(), CheckpointError> {
         self.read_exact(offset, bytes).map_err(|source| self.read_error(source))
     }
@@ -65,23 +63,17 @@ impl ModelFile {
 
     fn read_error(&self, source: io::Error) -> CheckpointError {
         match source.kind() {
-            // The part lay within the file when that was opened.
+            // The bytes were within the file when it was opened.
             ErrorKind::UnexpectedEof => CheckpointError::Changed { path: self.path.clone() },
             _ => self.error(source),
         }
     }
 
-    /// The open file, for whoever maps it.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Refuses a file that was written to since it was opened, as far as its length and the time of its last change tell.
+    /// Checks by length and modification time that the file was not written to since it was opened.
     ///
     /// # Errors
     /// [`CheckpointError::Changed`].
-    pub fn check_unchanged(&self) -> Result<(), CheckpointError> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), CheckpointError> {
         match State::of(&self.file) {
             Ok(state) if state == self.state => Ok(()),
             Ok(_) => Err(CheckpointError::Changed { path: self.path.clone() }),
@@ -89,9 +81,8 @@ impl ModelFile {
         }
     }
 
-    /// What the operating system said of this file, as an error.
-    #[must_use]
-    pub fn error(&self, source: io::Error) -> CheckpointError {
+    /// The typed error for a system error with this file.
+    fn error(&self, source: io::Error) -> CheckpointError {
         CheckpointError::File { path: self.path.clone(), source }
     }
 }

@@ -1,33 +1,44 @@
-//! A model's files up to its weights: its sizes, and where its tensors stand. GGUF files, and folders with a
-//! `config.json` and safetensors, of llama, mistral, qwen2 and qwen3.
+//! Reads model files: hyperparameters, and where the tensors are.
 //!
-//! Tensors go by the names that GGUF files give them, whatever the files call them, so that whoever loads or converts a
-//! model is written once. Headers are checked before anything is believed: each tensor lies within its file.
+//! [`Checkpoint::open`] reads a GGUF file, or a folder with a `config.json` and safetensors, of the architectures llama, mistral,
+//! qwen2 and qwen3. Tensors have their GGUF names in both formats, so that code which loads or converts a model handles both.
+//! [`Checkpoint::read_weights`] converts the weights to a backend's own types. [`gguf`] reads GGUF headers of any architecture.
+//!
+//! Files are untrusted: headers are checked, and every tensor lies within its file.
 //!
 //! ```no_run
-//! use upcycle_checkpoint::Source;
+//! use upcycle_checkpoint::Checkpoint;
 //!
-//! let source = Source::open("SmolLM2-135M-Instruct".as_ref())?;
-//! let width = source.model.width;
-//! let norm = source.checkpoint.find("output_norm.weight", &[width])?;
+//! let checkpoint = Checkpoint::open("SmolLM2-135M-Instruct".as_ref())?;
+//! let width = checkpoint.hyperparameters.width;
+//! let norm = checkpoint.tensors.find("output_norm.weight", &[width])?;
 //! let mut bytes = vec![0; norm.info().bytes as usize];
-//! source.checkpoint.read_into(norm, 0, &mut bytes)?;
+//! checkpoint.tensors.read_into(norm, 0, &mut bytes)?;
 //! # Ok::<(), upcycle_checkpoint::CheckpointError>(())
 //! ```
 //!
-//! Rows of queries and keys stand as the format has them: llama's in GGUF files are permuted, so that neighbours turn
-//! together, and in safetensors they are not; [`rope_layout`](crate::gguf::Hyperparameters::rope_layout) says which.
+//! The rows of queries and keys keep the order of the format: GGUF files of Llama models permute them, so that neighbours form rotary
+//! pairs. [`Hyperparameters::rope_layout`] says which order it is.
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod checkpoint;
 mod error;
 mod file;
-mod folder;
+mod from_gguf;
 pub mod gguf;
+mod hyperparameters;
+mod open;
+mod rope;
+mod safetensors;
+mod tensor_index;
 mod weights;
 
-pub use checkpoint::{Checkpoint, Entry, Source};
+pub use architecture::Architecture;
+pub use checkpoint::Checkpoint;
 pub use error::CheckpointError;
-pub use file::ModelFile;
-pub use folder::{has_safetensors, of as folder_of, tensors as tensors_in};
+pub use hyperparameters::{HyperparameterError, Hyperparameters, RawHyperparameters, SlidingWindow};
+pub use rope::{RopeLayout, RopeScaling};
+pub use safetensors::folder_of;
+pub use tensor_index::{TensorEntry, TensorIndex};
 pub use weights::{LayerWeights, LoadedWeights, StoredMatrix, WeightLoader, Weights};

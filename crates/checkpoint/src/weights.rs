@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use half::{bf16, f16};
 
-use crate::checkpoint::{Checkpoint, Source};
+use crate::checkpoint::Checkpoint;
 use crate::error::CheckpointError;
 use crate::gguf::{GgmlType, TensorInfo};
 
@@ -110,7 +110,7 @@ pub struct LayerWeights<M, V> {
 pub type LoadedWeights<L> =
     Weights<<L as WeightLoader>::Embedding, <L as WeightLoader>::Matrix, <L as WeightLoader>::Vector>;
 
-impl Source {
+impl Checkpoint {
     /// Reads all weights, tensor by tensor. Calls `progress` with the bytes read so far and the bytes of all tensors: first
     /// with 0, then after every tensor.
     ///
@@ -132,7 +132,7 @@ impl Source {
 }
 
 struct Reader<'a, L> {
-    source: &'a Source,
+    checkpoint: &'a Checkpoint,
     loader: &'a mut L,
     /// Tensors not read yet, by their names in GGUF files.
     unread: BTreeSet<&'a str>,
@@ -143,25 +143,27 @@ struct Reader<'a, L> {
 }
 
 impl<'a, L: WeightLoader> Reader<'a, L> {
-    fn new(source: &'a Source, loader: &'a mut L, progress: &'a mut dyn FnMut(u64, u64)) -> Self {
-        let tensors = || source.checkpoint.tensors();
+    fn new(checkpoint: &'a Checkpoint, loader: &'a mut L, progress: &'a mut dyn FnMut(u64, u64)) -> Self {
+        let tensors = || checkpoint.tensors.iter();
         let total = tensors().map(|(_, tensor)| tensor.bytes).sum();
         progress(0, total);
         let unread = tensors().map(|(name, _)| name).collect();
-        Self { source, loader, unread, buffer: Vec::new(), progress, done: 0, total }
+        Self { checkpoint, loader, unread, buffer: Vec::new(), progress, done: 0, total }
     }
 
     fn weights(&mut self) -> Result<LoadedWeights<L>, L::Error> {
-        let source = self.source;
-        let (width, vocab) = (source.model.width, source.model.vocab);
+        let checkpoint = self.checkpoint;
+        let (width, vocab) = (checkpoint.hyperparameters.width, checkpoint.hyperparameters.vocab);
         let frequencies = self.frequencies()?;
         let convert = |loader: &mut L, matrix: StoredMatrix<'_>| {
             let embedding = loader.embedding(matrix)?;
-            let head = if source.tied { Some(loader.tied_head(matrix, &embedding)?) } else { None };
+            let head = if checkpoint.tied { Some(loader.tied_head(matrix, &embedding)?) } else { None };
             Ok((embedding, head))
         };
         let (embedding, tied_head) = self.read_matrix("token_embd.weight", width, vocab, convert)?;
-        let layers = (0..source.model.layers).map(|layer| self.layer(layer)).collect::<Result<_, _>>()?;
+        let layers = (0..checkpoint.hyperparameters.layers)
+            .map(|layer| self.layer(layer))
+            .collect::<Result<_, _>>()?;
         let output_norm = self.vector("output_norm.weight", width)?;
         let output = match tied_head {
             Some(head) => head,
@@ -171,12 +173,12 @@ impl<'a, L: WeightLoader> Reader<'a, L> {
     }
 
     fn layer(&mut self, layer: usize) -> Result<LayerWeights<L::Matrix, L::Vector>, L::Error> {
-        let source = self.source;
-        let model = &source.model;
+        let checkpoint = self.checkpoint;
+        let model = &checkpoint.hyperparameters;
         let (width, head, feed_forward) = (model.width, model.head, model.feed_forward);
         let (queries, keys) = (model.heads * head, model.kv_heads * head);
         let name = |part: &str| format!("blk.{layer}.{part}");
-        let biases = match source.biased {
+        let biases = match checkpoint.biased {
             true => Some([
                 self.vector(&name("attn_q.bias"), queries)?,
                 self.vector(&name("attn_k.bias"), keys)?,
@@ -208,8 +210,8 @@ impl<'a, L: WeightLoader> Reader<'a, L> {
 
     fn frequencies(&mut self) -> Result<Vec<f64>, CheckpointError> {
         const DIVISORS: &str = "rope_freqs.weight";
-        let model = &self.source.model;
-        let divisors = match self.source.checkpoint.has(DIVISORS) {
+        let model = &self.checkpoint.hyperparameters;
+        let divisors = match self.checkpoint.tensors.has(DIVISORS) {
             true => Some(self.values(DIVISORS, model.rotated / 2)?),
             false => None,
         };
@@ -263,8 +265,8 @@ impl<'a, L: WeightLoader> Reader<'a, L> {
 
     /// Reads a tensor to the front of the buffer.
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<&'a TensorInfo, CheckpointError> {
-        let checkpoint: &'a Checkpoint = &self.source.checkpoint;
-        let entry = checkpoint.find(name, shape)?;
+        let tensors = &self.checkpoint.tensors;
+        let entry = tensors.find(name, shape)?;
         let info = entry.info();
         let memory = || CheckpointError::Memory { tensor: info.name.clone(), bytes: info.bytes };
         let len = usize::try_from(info.bytes).map_err(|_| memory())?;
@@ -272,7 +274,7 @@ impl<'a, L: WeightLoader> Reader<'a, L> {
             self.buffer.try_reserve_exact(len - self.buffer.len()).map_err(|_| memory())?;
             self.buffer.resize(len, 0);
         }
-        checkpoint.read_into(entry, 0, &mut self.buffer[..len])?;
+        tensors.read_into(entry, 0, &mut self.buffer[..len])?;
         Ok(info)
     }
 
@@ -288,11 +290,11 @@ impl<'a, L: WeightLoader> Reader<'a, L> {
 
     /// Refuses files that changed meanwhile and tensors that nothing has read: without their effect the text would be wrong.
     fn check_all_read(&self) -> Result<(), CheckpointError> {
-        self.source.checkpoint.check_unchanged()?;
+        self.checkpoint.tensors.check_unchanged()?;
         match self.unread.first() {
             Some(&tensor) => Err(CheckpointError::UnknownTensor {
                 tensor: tensor.to_owned(),
-                architecture: self.source.model.architecture.name(),
+                architecture: self.checkpoint.hyperparameters.architecture.name(),
             }),
             None => Ok(()),
         }

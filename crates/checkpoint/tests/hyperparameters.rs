@@ -1,12 +1,10 @@
-//! The sizes of a model: consistent, or refused by the key that is at fault.
+//! Reading and checking hyperparameters in GGUF files.
 
 use std::io::Cursor;
 
 use upcycle_checkpoint::gguf::write::GgufWriter;
-use upcycle_checkpoint::gguf::{
-    Architecture, Array, GgmlType, Gguf, GgufError, HyperparameterError, Hyperparameters, RopeLayout,
-    RopeScaling, Value,
-};
+use upcycle_checkpoint::gguf::{Array, GgmlType, Gguf, GgufError, Value};
+use upcycle_checkpoint::{Architecture, HyperparameterError, Hyperparameters, RopeLayout, RopeScaling};
 
 fn read(more: &[(&str, Value)]) -> Result<Hyperparameters, HyperparameterError> {
     let sizes =
@@ -22,11 +20,11 @@ fn read(more: &[(&str, Value)]) -> Result<Hyperparameters, HyperparameterError> 
     let writer =
         entries.into_iter().fold(GgufWriter::new(), |writer, (key, value)| writer.metadata(key, value));
     let file = writer.tensor("token_embd.weight", GgmlType::F32, &[64, 3], [0; 768]).to_bytes().unwrap();
-    Hyperparameters::read(&Gguf::read(&mut Cursor::new(file)).unwrap())
+    Hyperparameters::from_gguf(&Gguf::read(&mut Cursor::new(file)).unwrap())
 }
 
 #[test]
-fn what_is_not_said_follows_from_the_rest() {
+fn omitted_values_follow_from_the_others() {
     let model = read(&[]).unwrap();
     assert_eq!((model.architecture, model.kv_heads), (Architecture::Qwen2, 4));
     assert_eq!((model.head, model.rotated, model.rope_layout), (16, 16, RopeLayout::Halves));
@@ -37,7 +35,7 @@ fn what_is_not_said_follows_from_the_rest() {
 }
 
 #[test]
-fn the_old_key_of_linear_scaling_is_read_where_there_is_no_new_one() {
+fn the_old_key_of_linear_scaling_is_a_fallback() {
     let scaling = |more: &[_]| read(more).unwrap().rope_scaling;
     let old = ("qwen2.rope.scale_linear", Value::from(4.0_f32));
     let new = ("qwen2.rope.scaling.factor", Value::from(8.0_f32));
@@ -46,14 +44,19 @@ fn the_old_key_of_linear_scaling_is_read_where_there_is_no_new_one() {
     assert_eq!(scaling(&[old, ("qwen2.rope.scaling.type", "none".into())]), RopeScaling::None);
 }
 
-/// Fast pairs keep their frequency, slow ones are divided, and none between is faster or slower than both.
+/// The frequencies between are divided by a factor in between.
 #[test]
-fn scaling_divides_slow_pairs_and_leaves_fast_ones() {
+fn scaling_divides_low_frequencies_and_keeps_high_ones() {
     let plain = read(&[]).unwrap();
     let llama3 =
         RopeScaling::Llama3 { factor: 8.0, low_frequency: 1.0, high_frequency: 4.0, original_context: 200 };
-    let yarn =
-        RopeScaling::Yarn { factor: 8.0, fast: 32.0, slow: 1.0, original_context: 400, magnitude: 1.2 };
+    let yarn = RopeScaling::Yarn {
+        factor: 8.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        original_context: 400,
+        magnitude: 1.2,
+    };
     for scaling in [llama3, yarn] {
         let scaled = Hyperparameters { rope_scaling: scaling, ..plain.clone() };
         let ratios: Vec<f64> =
@@ -68,15 +71,16 @@ fn scaling_divides_slow_pairs_and_leaves_fast_ones() {
 }
 
 #[test]
-fn yarn_is_read_with_what_is_usual_for_what_is_not_said() {
+fn yarn_has_the_usual_defaults() {
     let kind = ("qwen2.rope.scaling.type", Value::from("yarn"));
     let factor = ("qwen2.rope.scaling.factor", Value::from(4.0_f32));
     let model = read(&[kind.clone(), factor.clone()]).unwrap();
-    let RopeScaling::Yarn { factor: found, fast, slow, original_context, magnitude } = model.rope_scaling
+    let RopeScaling::Yarn { factor: found, beta_fast, beta_slow, original_context, magnitude } =
+        model.rope_scaling
     else {
         panic!("{model:?}");
     };
-    assert_eq!((found, fast, slow, original_context), (4.0, 32.0, 1.0, 99));
+    assert_eq!((found, beta_fast, beta_slow, original_context), (4.0, 32.0, 1.0, 99));
     assert!((magnitude - (0.1 * 4.0_f32.ln() + 1.0)).abs() < 1e-6);
     let attention = ("qwen2.rope.scaling.attn_factor", Value::from(0.5_f32));
     let context = ("qwen2.rope.scaling.original_context_length", Value::from(32_u32));
@@ -86,7 +90,7 @@ fn yarn_is_read_with_what_is_usual_for_what_is_not_said() {
 }
 
 #[test]
-fn a_window_holds_for_the_layers_that_the_file_says_and_not_beyond_the_context() {
+fn a_window_applies_to_its_layers_if_shorter_than_the_context() {
     let window = |positions: u32| ("qwen2.attention.sliding_window", Value::from(positions));
     let pattern = |layers: &[bool]| {
         ("qwen2.attention.sliding_window_pattern", Value::Array(Array::Bool(layers.to_vec())))
@@ -101,7 +105,7 @@ fn a_window_holds_for_the_layers_that_the_file_says_and_not_beyond_the_context()
 }
 
 #[test]
-fn what_cannot_be_is_refused_by_its_key() {
+fn errors_name_the_invalid_key() {
     let cases: [(&str, Value); 11] = [
         ("qwen2.block_count", 2_u32.into()),
         ("qwen2.attention.head_count", 5_u32.into()),

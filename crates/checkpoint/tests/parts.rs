@@ -1,4 +1,4 @@
-//! Models in several files.
+//! Split models.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ fn model() -> GgufWriter {
 }
 
 fn save(writer: &GgufWriter, path: &Path) {
-    fs::write(path, writer.to_bytes().expect("sound")).expect("to write");
+    fs::write(path, writer.to_bytes().expect("valid")).expect("to write");
 }
 
-/// The model in `count` files of a folder of its own.
+/// The model in `count` files of a temporary folder.
 fn parts(count: u16) -> (tempfile::TempDir, Vec<PathBuf>) {
     let folder = tempfile::tempdir().expect("a folder");
     let name = |number| folder.path().join(format!("tiny-{number:05}-of-{count:05}.gguf"));
@@ -26,30 +26,29 @@ fn parts(count: u16) -> (tempfile::TempDir, Vec<PathBuf>) {
     (folder, paths)
 }
 
-/// In however many files a model lies, the headers together say the same.
 #[test]
-fn parts_hold_what_the_whole_holds() {
+fn parts_together_equal_the_whole_model() {
     for count in [1, 2, 3, 7, 9] {
         let (_folder, paths) = parts(count);
-        let whole = Gguf::read(&mut std::io::Cursor::new(model().to_bytes().expect("sound"))).expect("sound");
-        let parts = Parts::open(&paths[0]).expect("all parts are there");
+        let whole = Gguf::read(&mut std::io::Cursor::new(model().to_bytes().expect("valid"))).expect("valid");
+        let parts = Parts::open(&paths[0]).expect("all parts exist");
         let tensors = |tensors: &mut dyn Iterator<Item = &upcycle_checkpoint::gguf::TensorInfo>| {
             tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect::<Vec<_>>()
         };
         assert_eq!(tensors(&mut parts.tensors()), tensors(&mut whole.tensors().iter()), "{count}");
-        assert_eq!(parts.first().string("general.architecture").expect("the first has it"), "llama");
+        assert_eq!(parts.first().string("general.architecture").expect("in the first part"), "llama");
         assert!(parts.files().map(|(path, _)| path).eq(&paths));
         for (path, gguf) in parts.files() {
             for tensor in gguf.tensors() {
                 let bytes = &fs::read(path).expect("a part")[tensor.offset as usize..][..8];
-                assert_eq!(tensor.name, format!("t{}", bytes[0]), "the offset counts in its own part");
+                assert_eq!(tensor.name, format!("t{}", bytes[0]), "an offset counts within its part");
             }
         }
     }
 }
 
 #[test]
-fn a_part_is_refused_by_whoever_wants_a_whole_model() {
+fn a_part_is_refused_where_a_whole_model_is_expected() {
     let (_folder, paths) = parts(3);
     assert!(matches!(Gguf::open(&paths[0]), Err(GgufError::Split { count: 3 })));
     assert!(Gguf::open_first(&paths[0]).is_ok());
@@ -59,9 +58,9 @@ fn a_part_is_refused_by_whoever_wants_a_whole_model() {
 }
 
 #[test]
-fn parts_that_are_missing_damaged_or_others() {
+fn missing_corrupted_and_wrong_parts_are_refused() {
     let (folder, paths) = parts(3);
-    let refused = || Parts::open(&paths[0]).expect_err("a part is not as it should be");
+    let refused = || Parts::open(&paths[0]).expect_err("an invalid part");
     let third = fs::read(&paths[2]).expect("written");
     save(&model().split(4)[2], &paths[2]);
     assert!(matches!(refused(), GgufError::OtherPart { number: 3, count: 3, .. }));

@@ -1,7 +1,7 @@
 //! `upcycle export`.
 
 use upcycle::{Progress, local_model};
-use upcycle_onnx::export::{CONFIG_FILE, Options, Weights};
+use upcycle_onnx::export::{CONFIG_FILE, ExportOptions, Weights};
 
 use crate::args::Export;
 use crate::failure::Failure;
@@ -9,7 +9,7 @@ use crate::output::Output;
 use crate::progress::Bar;
 
 pub(crate) fn export(arguments: &Export, output: &mut Output) -> Result<(), Failure> {
-    let mut options = Options::default();
+    let mut options = ExportOptions::default();
     let weights = Weights::ALL.into_iter().find(|weights| weights.name() == arguments.weights);
     // The flag accepts only these names.
     options.weights = weights.unwrap_or(options.weights);

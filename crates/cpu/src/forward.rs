@@ -1,6 +1,6 @@
 //! The forward pass over the rows of all sequences.
 
-use upcycle_checkpoint::gguf::Hyperparameters;
+use upcycle_checkpoint::Hyperparameters;
 use upcycle_kernels::{Activations, AttentionSpan, KvCache, Matmul, Matrix, NewKv, Rope, Store};
 
 use crate::batch::Batch;

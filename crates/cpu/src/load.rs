@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{debug, info_span};
-use upcycle_checkpoint::gguf::{self, TensorInfo};
-use upcycle_checkpoint::{Source, StoredMatrix, WeightLoader};
+use upcycle_checkpoint::gguf::TensorInfo;
+use upcycle_checkpoint::{Checkpoint, StoredMatrix, WeightLoader};
 use upcycle_kernels::{Format, Kernels, Matrix, Rope, RopeLayout};
 
 use crate::error::LoadError;
@@ -39,25 +39,25 @@ impl Model {
     ) -> Result<Arc<Self>, LoadError> {
         let path = path.as_ref();
         let _span = info_span!("load", path = %path.display(), weights = ?options.weights).entered();
-        let source = Source::open(path)?;
-        debug!(model = ?source.model, "read the metadata");
-        if !source.model.head.is_multiple_of(HEAD_MULTIPLE) {
-            return Err(LoadError::HeadWidth { found: source.model.head });
+        let checkpoint = Checkpoint::open(path)?;
+        debug!(model = ?checkpoint.hyperparameters, "read the metadata");
+        if !checkpoint.hyperparameters.head.is_multiple_of(HEAD_MULTIPLE) {
+            return Err(LoadError::HeadWidth { found: checkpoint.hyperparameters.head });
         }
         let mut matrices =
-            source.checkpoint.tensors().map(|(_, tensor)| tensor).filter(|tensor| tensor.shape.len() > 1);
+            checkpoint.tensors.iter().map(|(_, tensor)| tensor).filter(|tensor| tensor.shape.len() > 1);
         matrices.try_for_each(|tensor| format(tensor).map(drop))?;
 
         let kernels = Kernels::new(options.threads.map_or(0, Into::into))?;
         let mut packer = Packer { threads: kernels.pool().threads(), weights: options.weights };
-        let weights = source.read_weights(&mut packer, progress)?;
-        let layout = match source.model.rope_layout {
-            gguf::RopeLayout::Interleaved => RopeLayout::Interleaved,
-            gguf::RopeLayout::Halves => RopeLayout::Halves,
+        let weights = checkpoint.read_weights(&mut packer, progress)?;
+        let layout = match checkpoint.hyperparameters.rope_layout {
+            upcycle_checkpoint::RopeLayout::Interleaved => RopeLayout::Interleaved,
+            upcycle_checkpoint::RopeLayout::Halves => RopeLayout::Halves,
         };
         let rope = Rope::new(layout, weights.frequencies.clone())
-            .with_magnitude(source.model.rope_scaling.magnitude());
-        Ok(Arc::new(Self { hyperparameters: source.model, kernels, rope, weights }))
+            .with_magnitude(checkpoint.hyperparameters.rope_scaling.magnitude());
+        Ok(Arc::new(Self { hyperparameters: checkpoint.hyperparameters, kernels, rope, weights }))
     }
 }
 

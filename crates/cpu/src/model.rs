@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use upcycle_checkpoint::gguf::Hyperparameters;
-use upcycle_checkpoint::{LayerWeights, Weights};
+use upcycle_checkpoint::{Hyperparameters, LayerWeights, Weights};
 use upcycle_kernels::{Kernels, KvShape, Matrix, Rope};
 
 /// A loaded model: packed weights and the threads that multiply them. Immutable, and shared by verifiers through an `Arc`.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::{chain, options};
-use upcycle_checkpoint::CheckpointError;
-use upcycle_checkpoint::gguf::{GgmlType, HyperparameterError};
+use upcycle_checkpoint::gguf::GgmlType;
+use upcycle_checkpoint::{CheckpointError, HyperparameterError};
 use upcycle_cpu::{LoadError, Model, Weights};
 use upcycle_testkit::tiny::{Format, Saved, Scaling, Tiny};
 
@@ -93,7 +93,7 @@ fn settings_that_cannot_be_are_refused_by_their_key() {
             config[place] = value.clone();
         });
         match error {
-            CheckpointError::Model(HyperparameterError::Metadata { key: named, .. }) => {
+            CheckpointError::Hyperparameters(HyperparameterError::Metadata { key: named, .. }) => {
                 assert_eq!(named, key);
             }
             other => panic!("{key} = {value}: {other:?}"),
@@ -103,7 +103,7 @@ fn settings_that_cannot_be_are_refused_by_their_key() {
     let scaled = Tiny { scaling: Scaling::Linear, ..tiny("llama") };
     let two = refusal(&scaled, |config| config["rope_parameters"] = json!({ "rope_type": "default" }));
     assert!(
-        matches!(two, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "rope_scaling")
+        matches!(two, CheckpointError::Hyperparameters(HyperparameterError::Metadata { key, .. }) if key == "rope_scaling")
     );
     let unknown = refusal(&scaled, |config| config["rope_scaling"]["long_factor"] = json!([1.0]));
     assert!(chain(&unknown).contains("long_factor"), "{unknown:?}");
@@ -118,7 +118,7 @@ fn windows_have_to_be_said_in_full() {
         drop(config.as_object_mut().map(|keys| keys.remove("sliding_window")));
     });
     assert!(
-        matches!(absent, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "sliding_window")
+        matches!(absent, CheckpointError::Hyperparameters(HyperparameterError::Metadata { key, .. }) if key == "sliding_window")
     );
     let windowed = Tiny { window: Some((6, 1)), ..tiny("qwen2") };
     for (key, value) in [
@@ -130,7 +130,7 @@ fn windows_have_to_be_said_in_full() {
     ] {
         let error = refusal(&windowed, |config| config[key] = value.clone());
         assert!(
-            matches!(&error, CheckpointError::Model(HyperparameterError::Metadata { key: named, .. }) if named == key),
+            matches!(&error, CheckpointError::Hyperparameters(HyperparameterError::Metadata { key: named, .. }) if named == key),
             "{key} = {value}: {error:?}"
         );
     }
@@ -147,7 +147,7 @@ fn tensors_are_named_as_the_folder_names_them() {
     assert!(matches!(&untied, CheckpointError::MissingTensor { tensor, .. } if tensor == "lm_head.weight"));
     let narrow = refusal(&tiny("llama"), |config| config["intermediate_size"] = 64.into());
     assert!(
-        matches!(&narrow, CheckpointError::Model(HyperparameterError::Shape { tensor, .. }) if tensor == "model.layers.0.mlp.gate_proj.weight")
+        matches!(&narrow, CheckpointError::Hyperparameters(HyperparameterError::Shape { tensor, .. }) if tensor == "model.layers.0.mlp.gate_proj.weight")
     );
     // What a model has and its architecture has not: a qwen2 that says that it is a llama.
     let other = refusal(&tiny("qwen2"), |config| config["model_type"] = "llama".into());
@@ -157,7 +157,7 @@ fn tensors_are_named_as_the_folder_names_them() {
         config["tie_word_embeddings"] = true.into();
     });
     assert!(
-        matches!(&tied, CheckpointError::Model(HyperparameterError::Metadata { key, .. }) if key == "tie_word_embeddings"),
+        matches!(&tied, CheckpointError::Hyperparameters(HyperparameterError::Metadata { key, .. }) if key == "tie_word_embeddings"),
         "{tied:?}"
     );
 }

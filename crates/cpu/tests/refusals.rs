@@ -6,9 +6,9 @@ use std::io::Write;
 
 use support::quantize::quantized;
 use support::{chain, last_logits, options};
-use upcycle_checkpoint::CheckpointError;
 use upcycle_checkpoint::gguf::write::GgufWriter;
-use upcycle_checkpoint::gguf::{GgmlType, GgufError, HyperparameterError, Value};
+use upcycle_checkpoint::gguf::{GgmlType, GgufError, Value};
+use upcycle_checkpoint::{CheckpointError, HyperparameterError};
 use upcycle_cpu::{LoadError, Model, Options, Weights};
 use upcycle_testkit::tiny::{Format, Tiny, write};
 
@@ -140,7 +140,7 @@ fn metadata_that_cannot_be_are_refused_by_their_key() {
     ];
     for (key, value) in cases {
         match refusal(&with_metadata(&[(key, value.clone())]), Weights::File) {
-            LoadError::Checkpoint(CheckpointError::Model(HyperparameterError::Metadata {
+            LoadError::Checkpoint(CheckpointError::Hyperparameters(HyperparameterError::Metadata {
                 key: named,
                 ..
             })) if key == named || key.ends_with("head_count") => {}
@@ -176,7 +176,7 @@ fn missing_tensors_and_wrong_shapes_are_named() {
             Some((name.to_owned(), dtype, shape))
         });
         match refusal(&writer, Weights::File) {
-            LoadError::Checkpoint(CheckpointError::Model(HyperparameterError::Shape {
+            LoadError::Checkpoint(CheckpointError::Hyperparameters(HyperparameterError::Shape {
                 tensor,
                 expected,
                 found,

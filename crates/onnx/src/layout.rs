@@ -1,14 +1,14 @@
-//! The tree-ready graph: names, shapes and metadata of what [`schema`](crate::schema) carries.
+//! The layout of a tree-ready graph: names, shapes and metadata.
 //!
-//! A pass scores `n` rows behind `past` committed ones and answers for `m` of them:
+//! A pass scores `n` rows after `past` committed ones and returns the logits of `m` of them:
 //!
 //! | input | type, shape | |
 //! |---|---|---|
 //! | `input_ids` | int64 `[n]` | tokens |
 //! | `position_ids` | int64 `[n]` | absolute positions |
 //! | `attn_bias` | f32 `[n, n]` | 0 where row `i` attends to row `j` of this pass, negative infinity elsewhere |
-//! | `past_bias` | f32 `[past]` | 0 for a committed row, negative infinity for one that stands in for none |
-//! | `output_rows` | int64 `[m]` | the rows that pass the head |
+//! | `past_bias` | f32 `[past]` | 0 for a committed row, negative infinity for a placeholder |
+//! | `output_rows` | int64 `[m]` | the rows whose logits are wanted |
 //! | `past.L.key`, `past.L.value` | f32 `[past, kv_heads, head]` | committed rows of layer `L` |
 //!
 //! | output | type, shape | |
@@ -16,29 +16,29 @@
 //! | `logits` | f32 `[m, vocab]` | |
 //! | `new.L.key`, `new.L.value` | f32 `[n, kv_heads, head]` | the rows of this pass |
 //!
-//! The past is sequence first, so that a prefix of one buffer is the input; only new rows come out. The mask covers the
-//! rows of the pass alone, so that what the host writes for a pass does not grow with the context. `past` is at least 1,
-//! because the runtime's products divide by it: an empty sequence gives one row of zeros and masks it.
+//! The past has the sequence as its first dimension, so a prefix of a buffer can be the input. Only new rows are outputs. The mask
+//! covers the rows of the pass only, so its size does not depend on the context. `past` is at least 1, because ONNX Runtime divides
+//! by it: an empty sequence passes one placeholder row of zeros and masks it.
 
 /// Tokens, int64 `[n]`.
 pub const INPUT_IDS: &str = "input_ids";
 /// Absolute positions, int64 `[n]`.
 pub const POSITION_IDS: &str = "position_ids";
-/// What rows of the pass see of each other, f32 `[n, n]`.
+/// The mask between rows of the pass, f32 `[n, n]`.
 pub const ATTN_BIAS: &str = "attn_bias";
-/// Which rows of the past count, f32 `[past]`.
+/// The mask of the past, f32 `[past]`.
 pub const PAST_BIAS: &str = "past_bias";
-/// The rows that pass the head, int64 `[m]`.
+/// The rows whose logits are wanted, int64 `[m]`.
 pub const OUTPUT_ROWS: &str = "output_rows";
-/// The logits of these rows, f32 `[m, vocab]`.
+/// The logits of the wanted rows, f32 `[m, vocab]`.
 pub const LOGITS: &str = "logits";
 
-/// The key of the model's metadata under which the longest context stands.
+/// The metadata key with the longest context.
 pub const MAX_CONTEXT: &str = "upcycle.max_context";
-/// The key of the model's metadata that says why a graph cannot score trees, but chains alone; a graph without it scores trees.
+/// The metadata key with the reason why a graph scores chains only. A graph without it scores trees.
 pub const CHAIN_ONLY: &str = "upcycle.chain_only";
-/// The key of the model's metadata that tells how weights are held: `f32`, `f16`, `int8` or `int4`; or `half`, where the graph
-/// computes in half precision too.
+/// The metadata key with the type of the weights: `f32`, `f16`, `int8` or `int4`; or `half` if the graph also computes in half
+/// precision.
 pub const WEIGHTS: &str = "upcycle.weights";
 
 /// The file of the graph in an exported folder.
@@ -46,7 +46,7 @@ pub const MODEL_FILE: &str = "model.onnx";
 /// The file of the weights beside it.
 pub const DATA_FILE: &str = "model.onnx.data";
 
-/// One of the two things that are cached of each row.
+/// Keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Keys.
@@ -56,7 +56,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Both, keys first.
+    /// Keys, then values.
     pub const ALL: [Part; 2] = [Part::Key, Part::Value];
 
     pub(crate) fn name(self) -> &'static str {

@@ -1,6 +1,9 @@
-//! The part of the ONNX schema that Upcycle reads and writes ([`schema`]), and the layout of the graphs that score draft
-//! trees ([`layout`]): what the exporter and the ONNX Runtime backend have to agree on. [`standard`] gives graphs of other
-//! exporters that layout.
+//! ONNX graphs that score draft trees.
+//!
+//! - [`layout`]: the inputs and outputs of a *tree-ready* graph, on which the exporter and the ONNX Runtime backend agree.
+//! - [`schema`]: the ONNX messages that Upcycle reads and writes.
+//! - [`rewrite`]: gives graphs of Optimum and `onnxruntime-genai` that layout.
+//! - `export` (feature `export`): writes tree-ready graphs from GGUF files and safetensors.
 //!
 //! ```
 //! use upcycle_onnx::schema::{Message, Model, OperatorSet};
@@ -15,5 +18,5 @@
 #[cfg(feature = "export")]
 pub mod export;
 pub mod layout;
+pub mod rewrite;
 pub mod schema;
-pub mod standard;

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use upcycle_onnx::rewrite::RewriteError;
 use upcycle_onnx::schema::DecodeError;
-use upcycle_onnx::standard::RewriteError;
 
 /// The oldest supported version of ONNX Runtime.
 pub const NEEDED: &str = "1.24";

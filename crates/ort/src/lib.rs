@@ -1,7 +1,7 @@
 //! The ONNX Runtime backend of Upcycle: draft trees on whatever ONNX Runtime runs on.
 //!
 //! [`Model::load`] opens a graph in the tree-ready layout of [`upcycle_onnx::layout`], as `upcycle export` writes it. It rewrites
-//! graphs of Optimum and `onnxruntime-genai` to that layout ([`upcycle_onnx::standard`]). An [`OrtVerifier`] scores trees with it,
+//! graphs of Optimum and `onnxruntime-genai` to that layout ([`upcycle_onnx::rewrite`]). An [`OrtVerifier`] scores trees with it,
 //! or only chains if the graph's mask cannot be replaced; its limits say why.
 //!
 //! ONNX Runtime is loaded at run time from a shared library, so this crate builds without it. `scripts/setup-ort.sh` fetches one;

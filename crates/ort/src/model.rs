@@ -73,7 +73,7 @@ impl Names {
 
 impl Model {
     /// Loads the graph at `path`, a file or its folder. The graph is tree-ready, as `upcycle export` writes it, or a standard
-    /// export of Optimum or `onnxruntime-genai`, which is rewritten ([`upcycle_onnx::standard`]). The rewritten graph is saved
+    /// export of Optimum or `onnxruntime-genai`, which is rewritten ([`upcycle_onnx::rewrite`]). The rewritten graph is saved
     /// beside the original, as `NAME.upcycle-HASH.onnx`, for the next time. If the folder is read-only, it stays in memory.
     ///
     /// # Errors

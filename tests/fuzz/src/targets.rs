@@ -1,4 +1,4 @@
-//! What reads inputs from outside.
+//! The targets: everything that reads external input.
 
 use std::hint::black_box;
 use std::io::Cursor;
@@ -11,8 +11,8 @@ use upcycle::Layers;
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{AdjacencyMatrix, CostCurve, Decoder, NullDrafter, Request, TreeTemplate};
 use upcycle_cpu::{CpuVerifier, Model, Options};
+use upcycle_onnx::rewrite::{OptimumInterface, rewrite};
 use upcycle_onnx::schema::{Element, Model as Onnx};
-use upcycle_onnx::standard;
 use upcycle_text::{ChatTemplate, Message, Specials, TemplateTokens, Tokenizer};
 
 use crate::seeds::{self, FINGERPRINT, K, VOCAB};
@@ -20,11 +20,11 @@ use crate::seeds::{self, FINGERPRINT, K, VOCAB};
 /// One kind of input.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, and that of its folder in `corpus/`.
+    /// Its name, also of its folder in `corpus/`.
     pub name: &'static str,
-    /// Sound inputs, to be damaged.
+    /// Valid inputs to mutate.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Reads an input, and uses it where it is sound; says whether it is.
+    /// Reads an input and uses it if it is valid. Returns whether it is.
     pub read: fn(&[u8]) -> bool,
 }
 
@@ -47,7 +47,7 @@ pub const TARGETS: &[Target] = &[
 
 const TEXT: &str = "ab c <|end|> é 🦀\n";
 
-fn speak(tokenizer: &Tokenizer) {
+fn use_tokenizer(tokenizer: &Tokenizer) {
     for specials in [Specials::Parse, Specials::Plain] {
         if let Ok(tokens) = tokenizer.encode(TEXT, specials) {
             black_box(tokenizer.decode(&tokens).ok());
@@ -55,7 +55,7 @@ fn speak(tokenizer: &Tokenizer) {
     }
 }
 
-fn converse(template: &ChatTemplate) {
+fn use_template(template: &ChatTemplate) {
     let messages = [Message::system("s"), Message::user(TEXT), Message::assistant("a"), Message::user("u")];
     black_box(template.render(&messages, true).ok());
 }
@@ -63,15 +63,15 @@ fn converse(template: &ChatTemplate) {
 fn gguf(bytes: &[u8]) -> bool {
     let Ok(gguf) = Gguf::read(&mut Cursor::new(bytes)) else { return false };
     if let Ok(tokenizer) = Tokenizer::from_gguf(&gguf) {
-        speak(&tokenizer);
+        use_tokenizer(&tokenizer);
     }
     if let Ok(Some(template)) = ChatTemplate::from_gguf(&gguf) {
-        converse(&template);
+        use_template(&template);
     }
     true
 }
 
-/// Loads and, where that succeeds, decodes.
+/// Loads a model and decodes with it.
 fn load(path: &Path) -> bool {
     let mut options = Options::default();
     options.threads = NonZeroUsize::new(1);
@@ -83,7 +83,7 @@ fn load(path: &Path) -> bool {
     true
 }
 
-/// What `read` says of a file of these bytes.
+/// Calls `read` on a file with these bytes.
 fn with_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path) -> bool) -> bool {
     let Ok(folder) = tempfile::tempdir() else { return false };
     let path = folder.path().join(name);
@@ -121,7 +121,7 @@ fn tree(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_ok_and(|text| TreeTemplate::parse(text).is_ok())
 }
 
-/// As it stands, and with a checksum that fits, behind which all else is checked.
+/// Reads the bytes as they are, and again with a matching checksum to reach the checks behind it.
 fn snapshot(bytes: &[u8]) -> bool {
     let mut sealed = bytes[..bytes.len().saturating_sub(4)].to_vec();
     sealed.extend(crc32fast::hash(&sealed).to_le_bytes());
@@ -132,7 +132,7 @@ fn snapshot(bytes: &[u8]) -> bool {
 fn tokenizer(bytes: &[u8]) -> bool {
     with_file("tokenizer.json", bytes, |path| {
         Tokenizer::from_file(path).is_ok_and(|tokenizer| {
-            speak(&tokenizer);
+            use_tokenizer(&tokenizer);
             true
         })
     })
@@ -142,7 +142,7 @@ fn template(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
     let tokens = TemplateTokens { bos: Some("<s>".to_owned()), eos: Some("</s>".to_owned()) };
     ChatTemplate::new(text, &tokens).is_ok_and(|template| {
-        converse(&template);
+        use_template(&template);
         true
     })
 }
@@ -169,9 +169,9 @@ fn results(bytes: &[u8]) -> bool {
     })
 }
 
-/// A graph, taken for a standard export.
+/// Any graph, read as an Optimum-style one.
 fn graph(bytes: &[u8]) -> bool {
-    let interface = |cache| standard::Interface {
+    let interface = |cache| OptimumInterface {
         layers: 2,
         kv_heads: 2,
         head: 16,
@@ -181,8 +181,8 @@ fn graph(bytes: &[u8]) -> bool {
         max_context: 160,
     };
     Onnx::decode(bytes).is_ok_and(|model| {
-        black_box(standard::rewrite(model.clone(), &interface(Element::Float)).is_ok());
-        black_box(standard::rewrite(model, &interface(Element::Float16)).is_ok());
+        black_box(rewrite(model.clone(), &interface(Element::Float)).is_ok());
+        black_box(rewrite(model, &interface(Element::Float16)).is_ok());
         true
     })
 }

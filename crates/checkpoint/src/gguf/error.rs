@@ -3,10 +3,9 @@ use std::path::PathBuf;
 use crate::gguf::tensor::GgmlType;
 use crate::gguf::value::ValueType;
 
-/// Why a GGUF file could not be read, written or asked.
+/// Why a GGUF file cannot be read or written, or a key or tensor is unavailable.
 ///
-/// Every message says what was expected, what was found, and what to do where something can be done. Numbers
-/// called `offset` count bytes from the start of the file.
+/// An `offset` counts bytes from the start of the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GgufError {
@@ -15,42 +14,42 @@ pub enum GgufError {
     Open {
         /// The path that was tried.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Reading, seeking or writing failed.
-    #[error("input or output failed at {what}: {source}")]
+    #[error("input or output failed for {what}: {source}")]
     Io {
-        /// What was being read or written.
+        /// The item being read or written.
         what: String,
-        /// What the operating system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The first four bytes are not `GGUF`.
     #[error(
-        "expected a GGUF file, which starts with the bytes `GGUF`, found `{found}`; \
-         other formats (safetensors, GGML, PyTorch) must be converted to GGUF first",
+        "expected a GGUF file, which starts with `GGUF`, found `{found}`; \
+         convert other formats (safetensors, GGML, PyTorch) to GGUF first",
         found = found.escape_ascii()
     )]
     NotGguf {
-        /// The first bytes of the file, fewer than four if it is shorter.
+        /// The first four bytes of the file, or fewer if it is shorter.
         found: Vec<u8>,
     },
     /// The file was written for a big-endian machine.
     #[error(
-        "this GGUF file is big-endian (version {version}); only little-endian files are read: \
+        "this GGUF file is big-endian (version {version}); expected little-endian: \
          convert it with llama.cpp's `gguf_convert_endian.py`, or fetch the little-endian file"
     )]
     BigEndian {
         /// The version, as a big-endian reader sees it.
         version: u32,
     },
-    /// GGUF version 1, whose lengths are 32 bits wide.
+    /// GGUF version 1, with 32-bit lengths.
     #[error(
         "this GGUF file has version 1, which was replaced in 2023; expected version 2 or 3: convert the model again"
     )]
     Version1,
-    /// A version that is not known.
+    /// An unknown version.
     #[error("expected GGUF version 2 or 3, found {found}; a newer upcycle may read it")]
     UnsupportedVersion {
         /// The version in the file.
@@ -59,7 +58,7 @@ pub enum GgufError {
     /// The file is one part of a split model.
     #[error(
         "this GGUF file is one of {count} parts of a split model; expected a whole model: \
-         join the parts with llama.cpp's `llama-gguf-split --merge`, or use the backend `llama-cpp`, which reads them"
+         join the parts with llama.cpp's `llama-gguf-split --merge`, or use the backend `llama-cpp`"
     )]
     Split {
         /// The number of parts, from `split.count`.
@@ -67,19 +66,19 @@ pub enum GgufError {
     },
     /// The file is a later part of a split model.
     #[error(
-        "this GGUF file is part {number} of {count} of a split model; expected the first, which holds the metadata: \
-         name the file that ends in `-00001-of-{count:05}.gguf`"
+        "this GGUF file is part {number} of {count} of a split model; expected the first part, which has the metadata: \
+         use the file that ends in `-00001-of-{count:05}.gguf`"
     )]
     NotFirstPart {
-        /// Which part it is, from 1.
+        /// The number of the part, from 1.
         number: u64,
         /// The number of parts.
         count: u64,
     },
-    /// The first part of a split model has another name, so that the others cannot be found.
+    /// The first part of a split model has an unexpected name, so the others cannot be found.
     #[error(
-        "{path} is the first of {count} parts of a model; expected a name that ends in `-00001-of-{count:05}.gguf`, by which \
-         the others are found: give all parts the names that they were made with",
+        "{path} is the first of {count} parts of a model; expected a name that ends in `-00001-of-{count:05}.gguf`: \
+         restore the original names of all parts",
         path = path.display()
     )]
     PartName {
@@ -90,7 +89,7 @@ pub enum GgufError {
     },
     /// A part of a split model is missing or damaged.
     #[error(
-        "{path}, one of {count} parts of the model, cannot be used: {source}; all parts must lie in one folder",
+        "{path}, one of {count} parts of the model, cannot be used: {source}; put all parts in one folder",
         path = path.display()
     )]
     Part {
@@ -98,48 +97,48 @@ pub enum GgufError {
         path: PathBuf,
         /// The number of parts.
         count: u64,
-        /// Why not.
+        /// The reason.
         source: Box<GgufError>,
     },
-    /// A file has the name of a part that it is not.
+    /// A file is not the part that its name says.
     #[error(
-        "{path} is not part {number} of {count} of a model, as its name says; fetch it again",
+        "{path} is not part {number} of {count} of a model, although its name says so; fetch it again",
         path = path.display()
     )]
     OtherPart {
         /// The file.
         path: PathBuf,
-        /// Which part its name says, from 1.
+        /// The number of the part according to the name, from 1.
         number: u64,
         /// The number of parts.
         count: u64,
     },
-    /// A length in the file asks for more bytes than are left.
+    /// A length in the file exceeds the remaining bytes.
     #[error(
-        "{what} at offset {offset} needs {needed} bytes, but only {available} are left; \
-         the file is cut short or damaged: fetch it again"
+        "{what} at offset {offset} needs {needed} bytes, but only {available} remain; \
+         the file is truncated or corrupted: fetch it again"
     )]
     OutOfBytes {
-        /// What was being read.
+        /// The item being read.
         what: String,
-        /// Where it starts.
+        /// Its start.
         offset: u64,
-        /// How many bytes it needs (saturated).
+        /// The bytes it needs (saturated).
         needed: u64,
-        /// How many bytes are left in the file, or below the header limit.
+        /// The bytes that remain in the file, or up to the header limit.
         available: u64,
     },
     /// A string is not UTF-8.
-    #[error("{what} at offset {offset} is not valid UTF-8; the file is damaged: fetch it again")]
+    #[error("{what} at offset {offset} is not valid UTF-8; the file is corrupted: fetch it again")]
     InvalidUtf8 {
-        /// What was being read.
+        /// The item being read.
         what: String,
-        /// Where the string's bytes start.
+        /// The start of the string's bytes.
         offset: u64,
     },
-    /// A metadata value has a type number that GGUF does not define.
+    /// The type number of a metadata value is unknown.
     #[error(
-        "metadata key `{key}`: expected a value type from 0 to 12, found {found}; the file is damaged or newer than this reader"
+        "metadata key `{key}`: expected a value type from 0 to 12, found {found}; the file is corrupted or newer than this reader"
     )]
     UnknownValueType {
         /// The metadata key.
@@ -148,43 +147,45 @@ pub enum GgufError {
         found: u32,
     },
     /// A boolean is neither 0 nor 1.
-    #[error("metadata key `{key}`: expected a boolean (0 or 1), found {found}; the file is damaged")]
+    #[error("metadata key `{key}`: expected a boolean (0 or 1), found {found}; the file is corrupted")]
     InvalidBool {
         /// The metadata key.
         key: String,
         /// The byte in the file.
         found: u8,
     },
-    /// Arrays of arrays of arrays, deeper than anything sensible.
-    #[error("metadata key `{key}`: arrays are nested deeper than {limit}; the file is damaged")]
+    /// Arrays are nested too deeply.
+    #[error(
+        "metadata key `{key}`: expected at most {limit} levels of nested arrays, found more; the file is corrupted"
+    )]
     NestedTooDeep {
         /// The metadata key.
         key: String,
-        /// The deepest nesting that is read.
+        /// The deepest nesting allowed.
         limit: usize,
     },
-    /// A metadata key stands twice.
-    #[error("metadata key `{key}` stands twice in the file; expected each key once")]
+    /// A metadata key occurs twice.
+    #[error("metadata key `{key}` occurs twice in the file; expected each key once")]
     DuplicateKey {
         /// The metadata key.
         key: String,
     },
-    /// `general.alignment` cannot be an alignment.
+    /// The alignment is not a power of two.
     #[error("`general.alignment`: expected a power of two, found {found}")]
     InvalidAlignment {
         /// The value in the file.
         found: u32,
     },
-    /// A tensor name stands twice.
-    #[error("tensor `{tensor}` stands twice in the file; expected each name once")]
+    /// A tensor name occurs twice.
+    #[error("tensor `{tensor}` occurs twice in the file; expected each name once")]
     DuplicateTensor {
         /// The tensor's name.
         tensor: String,
     },
-    /// A tensor has a type number that is not known.
+    /// The type number of a tensor is unknown.
     #[error(
-        "tensor `{tensor}`: unknown tensor type {found}; the file may use a quantization that is newer than \
-         this reader, or one that was withdrawn: convert the model to a common type such as Q8_0 or Q4_K"
+        "tensor `{tensor}`: unknown tensor type {found}; the file may use a newer or withdrawn quantization: \
+         convert the model to a common type such as Q8_0 or Q4_K"
     )]
     UnknownTensorType {
         /// The tensor's name.
@@ -197,9 +198,9 @@ pub enum GgufError {
     TooManyDimensions {
         /// The tensor's name.
         tensor: String,
-        /// The number of dimensions found.
+        /// The number of dimensions.
         found: u64,
-        /// The most that GGUF allows.
+        /// The limit of GGUF.
         limit: usize,
     },
     /// A dimension of a tensor is zero.
@@ -224,8 +225,8 @@ pub enum GgufError {
         /// Elements in a block of `dtype`.
         block: u64,
     },
-    /// The size of a tensor does not fit in 64 bits.
-    #[error("tensor `{tensor}`: the size of shape {shape:?} does not fit in 64 bits; the file is damaged")]
+    /// The size of a tensor exceeds 64 bits.
+    #[error("tensor `{tensor}`: the size of shape {shape:?} exceeds 64 bits; the file is corrupted")]
     TensorTooLarge {
         /// The tensor's name.
         tensor: String,
@@ -244,32 +245,32 @@ pub enum GgufError {
         /// The file's alignment, in bytes.
         alignment: u64,
     },
-    /// A tensor's data ends after the file does.
+    /// A tensor ends after the file.
     #[error(
-        "tensor `{tensor}`: its {bytes} bytes at offset {offset} end after the file, which has {file_len}; \
-         the file is cut short or damaged: fetch it again"
+        "tensor `{tensor}`: its {bytes} bytes at offset {offset} exceed the file's {file_len}; \
+         the file is truncated or corrupted: fetch it again"
     )]
     TensorOutOfFile {
         /// The tensor's name.
         tensor: String,
-        /// Where the data starts (saturated).
+        /// The start of the data (saturated).
         offset: u64,
-        /// How long the data is.
+        /// The length of the data.
         bytes: u64,
-        /// How long the file is.
+        /// The length of the file.
         file_len: u64,
     },
-    /// The data of two tensors share bytes.
-    #[error("tensors `{first}` and `{second}` overlap at offset {offset}; the file is damaged")]
+    /// Two tensors overlap.
+    #[error("tensors `{first}` and `{second}` overlap at offset {offset}; the file is corrupted")]
     OverlappingTensors {
         /// The tensor that starts first.
         first: String,
         /// The tensor that starts inside the first.
         second: String,
-        /// Where the second one starts.
+        /// The start of the second.
         offset: u64,
     },
-    /// The bytes given for a tensor are not as many as its type and shape say.
+    /// The number of bytes given for a tensor does not match its type and shape.
     #[error("tensor `{tensor}`: {dtype} of shape {shape:?} takes {expected} bytes, but {found} were given")]
     WrongByteCount {
         /// The tensor's name.
@@ -278,45 +279,47 @@ pub enum GgufError {
         dtype: GgmlType,
         /// The shape, innermost dimension first.
         shape: Vec<u64>,
-        /// How many bytes type and shape ask for.
+        /// The size by type and shape.
         expected: u64,
-        /// How many were given.
+        /// The bytes given.
         found: u64,
     },
-    /// A key that is needed is not in the metadata.
+    /// A required metadata key is missing.
     #[error("metadata key `{key}` is missing; expected {expected}")]
     MissingKey {
         /// The metadata key.
         key: String,
-        /// The type that was asked for.
+        /// The requested type.
         expected: &'static str,
     },
-    /// A metadata value has another type than was asked for.
+    /// A metadata value has the wrong type.
     #[error("metadata key `{key}`: expected {expected}, found {found}")]
     WrongType {
         /// The metadata key.
         key: String,
-        /// The type that was asked for.
+        /// The requested type.
         expected: &'static str,
         /// The type in the file.
         found: ValueType,
     },
-    /// A metadata number does not fit into the type that was asked for.
+    /// A metadata number does not fit into the requested type.
     #[error("metadata key `{key}`: expected {expected}, found {found}, which does not fit")]
     OutOfRange {
         /// The metadata key.
         key: String,
-        /// The type that was asked for.
+        /// The requested type.
         expected: &'static str,
         /// The number in the file.
         found: String,
     },
-    /// A tensor that is needed is not in the file.
-    #[error("tensor `{tensor}` is missing; the file holds {count} tensors, but not this one")]
+    /// A required tensor is missing.
+    #[error(
+        "tensor `{tensor}` is missing among the file's {count} tensors; fetch or convert the model again"
+    )]
     MissingTensor {
         /// The tensor's name.
         tensor: String,
-        /// How many tensors there are.
+        /// The number of tensors in the file.
         count: usize,
     },
 }

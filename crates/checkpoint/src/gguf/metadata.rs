@@ -1,26 +1,26 @@
-//! Typed access to the metadata.
+//! Typed access to metadata.
 
+use crate::gguf::error::GgufError;
+use crate::gguf::header::Gguf;
 use crate::gguf::value::{Array, StringArray, Value};
-use crate::gguf::{Gguf, GgufError};
 
-/// Declares a getter that needs its key and one that does not.
+/// Declares a getter for a required key and one for an optional key.
 macro_rules! getters {
     ($($(#[$doc:meta])* $required:ident, $optional:ident -> $type:ty, $expected:literal, $convert:expr;)*) => {
         $(
             $(#[$doc])*
             ///
             /// # Errors
-            /// [`GgufError::MissingKey`], [`GgufError::WrongType`] or [`GgufError::OutOfRange`], each naming the key
-            /// and what was expected of it.
+            /// [`GgufError::MissingKey`], [`GgufError::WrongType`] or [`GgufError::OutOfRange`].
             pub fn $required(&self, key: &str) -> Result<$type, GgufError> {
                 self.$optional(key)?
                     .ok_or_else(|| GgufError::MissingKey { key: key.to_owned(), expected: $expected })
             }
 
-            #[doc = concat!("As [`", stringify!($required), "`](Self::", stringify!($required), "), with `None` for a missing key.")]
+            #[doc = concat!("As [`", stringify!($required), "`](Self::", stringify!($required), "), or `None` if the key is missing.")]
             ///
             /// # Errors
-            /// [`GgufError::WrongType`] or [`GgufError::OutOfRange`]: a key that is there must hold what is asked for.
+            /// [`GgufError::WrongType`] or [`GgufError::OutOfRange`].
             pub fn $optional(&self, key: &str) -> Result<Option<$type>, GgufError> {
                 let Some(value) = self.get(key) else { return Ok(None) };
                 let convert: fn(&Value) -> Converted<$type> = $convert;
@@ -40,7 +40,7 @@ macro_rules! getters {
     };
 }
 
-/// What came of asking a value for a type.
+/// The result of a conversion.
 enum Converted<T> {
     Value(T),
     WrongType,
@@ -53,7 +53,7 @@ impl<T> From<Option<T>> for Converted<T> {
     }
 }
 
-/// An integer of any width, as long as its value fits.
+/// Converts an integer of any width if its value fits.
 fn integer<T: TryFrom<i128>>(value: &Value) -> Converted<T> {
     match value.as_integer() {
         None => Converted::WrongType,
@@ -63,7 +63,7 @@ fn integer<T: TryFrom<i128>>(value: &Value) -> Converted<T> {
     }
 }
 
-/// An array of integers of any width, as long as each value fits.
+/// Converts an array of integers of any width if each value fits.
 fn integers<T: TryFrom<i128>>(value: &Value) -> Converted<Vec<T>> {
     let Value::Array(array) = value else { return Converted::WrongType };
     let Some(wide) = array.to_integers() else { return Converted::WrongType };
@@ -78,12 +78,12 @@ fn integers<T: TryFrom<i128>>(value: &Value) -> Converted<Vec<T>> {
 }
 
 impl Gguf {
-    /// All metadata, in order of the keys.
+    /// All metadata, sorted by key.
     pub fn metadata(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> + '_ {
         self.metadata.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// The value of this key, if there is one. O(log n).
+    /// The value of a key, if there is one. O(log n).
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
@@ -100,11 +100,11 @@ impl Gguf {
             Value::Bool(bool) => Some(*bool).into(),
             _ => Converted::WrongType,
         };
-        /// An integer of any type in the file that is not negative.
+        /// A non-negative integer; any integer type in the file.
         u64, get_u64 -> u64, "an unsigned integer", integer::<u64>;
-        /// An integer of any type in the file that fits in 32 bits and is not negative.
+        /// A non-negative integer of up to 32 bits; any integer type in the file.
         u32, get_u32 -> u32, "an unsigned 32-bit integer", integer::<u32>;
-        /// An integer of any type in the file that fits in 64 bits with a sign.
+        /// A signed integer of up to 64 bits; any integer type in the file.
         i64, get_i64 -> i64, "an integer", integer::<i64>;
         /// A floating-point number; an `f64` in the file is rounded to the nearest `f32`.
         f32, get_f32 -> f32, "a floating-point number", |value| match *value {
@@ -122,9 +122,9 @@ impl Gguf {
             Value::Array(Array::F32(numbers)) => Some(numbers.as_slice()).into(),
             _ => Converted::WrongType,
         };
-        /// An array of integers of any type in the file, none of them negative. O(length).
+        /// An array of non-negative integers; any integer type in the file. O(length).
         u64s, get_u64s -> Vec<u64>, "an array of unsigned integers", integers::<u64>;
-        /// An array of integers of any type in the file, each of which fits in 32 bits with a sign. O(length).
+        /// An array of signed integers of up to 32 bits; any integer type in the file. O(length).
         i32s, get_i32s -> Vec<i32>, "an array of 32-bit integers", integers::<i32>;
     }
 }

@@ -1,4 +1,4 @@
-//! Reading a header.
+//! Reads a header.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -6,68 +6,82 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::gguf::parts::split;
-use crate::gguf::tensor::{GgmlType, MAX_DIMENSIONS, TensorInfo, byte_size};
+use crate::gguf::error::GgufError;
+use crate::gguf::header::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Gguf};
+use crate::gguf::table::{byte_size, resolve_offsets};
+use crate::gguf::tensor::{GgmlType, MAX_DIMENSIONS, TensorInfo};
 use crate::gguf::value::{Array, StringArray, Value, ValueType};
-use crate::gguf::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, Gguf, GgufError};
 
-/// The longest header that is read, in bytes: 1 GiB.
+/// The longest header allowed, in bytes: 1 GiB.
 ///
-/// Real headers have 1 to 20 MB. Without such a limit a damaged length inside a large file could still ask for as
-/// much memory as the file is long.
+/// Real headers have 1 to 20 MB. Without a limit, a corrupted length in a large file could request as much memory as the file is
+/// long.
 pub const HEADER_LIMIT: u64 = 1 << 30;
 
-/// Arrays nested deeper than this are refused, so that a file cannot exhaust the stack.
+/// The deepest nesting of arrays allowed, so that no file exhausts the stack.
 const NESTING_LIMIT: usize = 8;
 
-/// The fewest bytes that a metadata entry takes: an empty key, a type and a value of one byte.
+/// The smallest metadata entry: an empty key, a type and a value of one byte.
 const MIN_ENTRY_BYTES: u64 = 8 + 4 + 1;
-/// The fewest bytes that a tensor entry takes: an empty name, no dimensions, a type and an offset.
+/// The smallest tensor entry: an empty name, no dimensions, a type and an offset.
 const MIN_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 
-/// The most elements or bytes that room is made for before they have been read.
+/// The most elements or bytes to allocate before reading them.
 const PREALLOCATED: u64 = 1 << 16;
 
 impl Gguf {
-    /// Reads the header of the file at this path.
+    /// Reads the header of a file with a whole model.
     ///
     /// # Errors
     /// The file cannot be opened, or as for [`read`](Self::read).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, GgufError> {
-        open(path.as_ref())?.whole()
+        open_any(path.as_ref())?.expect_whole()
     }
 
-    /// Reads a header from the start of `reader` (position 0, wherever it stands). The reader need not be buffered;
-    /// where it stands afterwards is not specified.
+    /// Reads a header from position 0 of `reader`, which need not be buffered. Its position afterwards is unspecified.
     ///
     /// Time and memory are linear in the length of the header.
     ///
     /// # Errors
-    /// The input cannot be read, or it is not a sound GGUF file of version 2 or 3: see [`GgufError`].
+    /// The input cannot be read, or is not a valid GGUF file of version 2 or 3 with a whole model: see [`GgufError`].
     pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Self, GgufError> {
-        Self::read_any(reader)?.whole()
+        Self::read_any(reader)?.expect_whole()
     }
 
-    /// Refuses a file that holds only a part of a model.
-    fn whole(self) -> Result<Self, GgufError> {
-        match split(&self) {
-            Some((_, count)) => Err(GgufError::Split { count }),
+    /// Reads the header of a whole model, or of the first part of a split one, which contains the model's metadata and some of its
+    /// tensors. [`Parts`](crate::gguf::Parts) reads all parts.
+    ///
+    /// # Errors
+    /// [`GgufError::NotFirstPart`], or as for [`open`](Self::open).
+    pub fn open_first(path: impl AsRef<Path>) -> Result<Self, GgufError> {
+        let gguf = open_any(path.as_ref())?;
+        match gguf.split_part() {
+            Some(part) if part.number > 0 => {
+                Err(GgufError::NotFirstPart { number: part.number.saturating_add(1), count: part.count })
+            }
+            _ => Ok(gguf),
+        }
+    }
+
+    fn expect_whole(self) -> Result<Self, GgufError> {
+        match self.split_part() {
+            Some(part) => Err(GgufError::Split { count: part.count }),
             None => Ok(self),
         }
     }
 
-    /// Reads the header of a model, or of a part of one.
+    /// Reads the header of a whole model or of a part.
     fn read_any<R: Read + Seek>(reader: &mut R) -> Result<Self, GgufError> {
-        let mut source = Source::new(reader)?;
-        let version = source.preamble()?;
-        let tensor_count = source.u64(&"the number of tensors")?;
-        let entry_count = source.u64(&"the number of metadata entries")?;
+        let mut header = HeaderReader::new(reader)?;
+        let version = header.preamble()?;
+        let tensor_count = header.u64(&"the number of tensors")?;
+        let entry_count = header.u64(&"the number of metadata entries")?;
 
-        source.expect_room(&"the metadata", entry_count, MIN_ENTRY_BYTES)?;
+        header.expect_remaining(&"the metadata", entry_count, MIN_ENTRY_BYTES)?;
         let mut metadata = BTreeMap::new();
         for index in 0..entry_count {
-            let key = source.string(&format_args!("metadata key {index}"))?;
-            let value = source.value(&key)?;
+            let key = header.string(&format_args!("metadata key {index}"))?;
+            let value = header.value(&key)?;
             if metadata.contains_key(&key) {
                 return Err(GgufError::DuplicateKey { key });
             }
@@ -75,28 +89,28 @@ impl Gguf {
         }
         let alignment = alignment(&metadata)?;
 
-        source.expect_room(&"the tensor table", tensor_count, MIN_TENSOR_BYTES)?;
+        header.expect_remaining(&"the tensor table", tensor_count, MIN_TENSOR_BYTES)?;
         let mut tensors = Vec::with_capacity(tensor_count.min(PREALLOCATED) as usize);
         let mut tensor_index = HashMap::new();
         for index in 0..tensor_count {
-            let tensor = source.tensor(index, alignment)?;
+            let tensor = header.tensor(index, alignment)?;
             if tensor_index.insert(tensor.name.clone(), tensors.len()).is_some() {
                 return Err(GgufError::DuplicateTensor { tensor: tensor.name });
             }
             tensors.push(tensor);
         }
-        place(&mut tensors, source.position, alignment, source.len)?;
-        Ok(Self { version, alignment, file_len: source.len, metadata, tensors, tensor_index })
+        resolve_offsets(&mut tensors, header.position, alignment, header.len)?;
+        Ok(Self { version, alignment, file_len: header.len, metadata, tensors, tensor_index })
     }
 }
 
-/// Reads the header of a file that holds a model, or a part of one.
-pub(crate) fn open(path: &Path) -> Result<Gguf, GgufError> {
+/// Reads the header of a file with a whole model or a part.
+pub(super) fn open_any(path: &Path) -> Result<Gguf, GgufError> {
     let mut file = File::open(path).map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
     Gguf::read_any(&mut file)
 }
 
-/// The alignment of tensor data that the metadata ask for.
+/// The alignment of tensor data according to the metadata.
 fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, GgufError> {
     match metadata.get(ALIGNMENT_KEY) {
         None => Ok(DEFAULT_ALIGNMENT.into()),
@@ -110,53 +124,17 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, GgufError> {
     }
 }
 
-/// Turns offsets into the data section into offsets into the file, and checks that each tensor lies in the file and
-/// that no two of them overlap.
-fn place(
-    tensors: &mut [TensorInfo],
-    header_end: u64,
-    alignment: u64,
-    file_len: u64,
-) -> Result<(), GgufError> {
-    // The header ends below HEADER_LIMIT and the alignment fits in 32 bits: no overflow.
-    let data_start = header_end.next_multiple_of(alignment);
-    for tensor in tensors.iter_mut() {
-        tensor.offset = tensor.offset.saturating_add(data_start);
-        if tensor.offset.checked_add(tensor.bytes).is_none_or(|end| end > file_len) {
-            return Err(GgufError::TensorOutOfFile {
-                tensor: tensor.name.clone(),
-                offset: tensor.offset,
-                bytes: tensor.bytes,
-                file_len,
-            });
-        }
-    }
-    let mut by_offset: Vec<&TensorInfo> = tensors.iter().collect();
-    by_offset.sort_unstable_by_key(|tensor| tensor.offset);
-    for pair in by_offset.windows(2) {
-        // No tensor is empty, so neighbours by offset are the only ones that can overlap first.
-        if pair[0].offset + pair[0].bytes > pair[1].offset {
-            return Err(GgufError::OverlappingTensors {
-                first: pair[0].name.clone(),
-                second: pair[1].name.clone(),
-                offset: pair[1].offset,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The header's bytes, with a count of how many are left.
-struct Source<'r, R> {
+/// Reads values of a header, and checks each length against the remaining bytes.
+struct HeaderReader<'r, R> {
     reader: BufReader<&'r mut R>,
     position: u64,
     /// The length of the file.
     len: u64,
-    /// Where the header must have ended.
+    /// The latest end of the header.
     end: u64,
 }
 
-impl<'r, R: Read + Seek> Source<'r, R> {
+impl<'r, R: Read + Seek> HeaderReader<'r, R> {
     fn new(reader: &'r mut R) -> Result<Self, GgufError> {
         let io = |source| GgufError::Io { what: "finding the length of the file".to_owned(), source };
         let len = reader.seek(SeekFrom::End(0)).map_err(io)?;
@@ -175,7 +153,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
         match version {
             2 | 3 => Ok(version),
             1 => Err(GgufError::Version1),
-            // Seen with the wrong byte order, a small number has its low half empty.
+            // A small number in the wrong byte order has an empty low half.
             _ if version != 0 && version & 0xffff == 0 => {
                 Err(GgufError::BigEndian { version: version.swap_bytes() })
             }
@@ -183,8 +161,8 @@ impl<'r, R: Read + Seek> Source<'r, R> {
         }
     }
 
-    /// Checks that `count` things of at least `each` bytes are left.
-    fn expect_room(&self, what: &dyn Display, count: u64, each: u64) -> Result<(), GgufError> {
+    /// Checks that `count` items of at least `each` bytes remain.
+    fn expect_remaining(&self, what: &dyn Display, count: u64, each: u64) -> Result<(), GgufError> {
         let needed = count.saturating_mul(each);
         let available = self.end - self.position;
         if needed > available {
@@ -199,7 +177,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
     }
 
     fn array<const N: usize>(&mut self, what: &dyn Display) -> Result<[u8; N], GgufError> {
-        self.expect_room(what, 1, N as u64)?;
+        self.expect_remaining(what, 1, N as u64)?;
         let mut bytes = [0; N];
         self.reader
             .read_exact(&mut bytes)
@@ -210,7 +188,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
 
     fn bytes(&mut self, what: &dyn Display, count: u64) -> Result<Vec<u8>, GgufError> {
         let io = |source| GgufError::Io { what: what.to_string(), source };
-        self.expect_room(what, count, 1)?;
+        self.expect_remaining(what, count, 1)?;
         let mut bytes = Vec::with_capacity(count.min(PREALLOCATED) as usize);
         let read = (&mut self.reader).take(count).read_to_end(&mut bytes).map_err(io)?;
         if read as u64 != count {
@@ -248,7 +226,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
         }
     }
 
-    /// Reads type and value of one metadata entry.
+    /// Reads the type and value of a metadata entry.
     fn value(&mut self, key: &str) -> Result<Value, GgufError> {
         let value_type = self.value_type(key)?;
         let what = format_args!("the value of `{key}`");
@@ -269,7 +247,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
         })
     }
 
-    /// Reads an array: the type of its elements, how many there are, and the elements.
+    /// Reads an array: the type, the number and the values of its elements.
     fn values(&mut self, key: &str, depth: usize) -> Result<Array, GgufError> {
         if depth > NESTING_LIMIT {
             return Err(GgufError::NestedTooDeep { key: key.to_owned(), limit: NESTING_LIMIT });
@@ -288,11 +266,11 @@ impl<'r, R: Read + Seek> Source<'r, R> {
             ValueType::I64 => Array::I64(self.scalars(key, count, i64::from_le_bytes)?),
             ValueType::F64 => Array::F64(self.scalars(key, count, f64::from_le_bytes)?),
             ValueType::Bool => {
-                self.expect_room(&format_args!("the value of `{key}`"), count, 1)?;
+                self.expect_remaining(&format_args!("the value of `{key}`"), count, 1)?;
                 Array::Bool((0..count).map(|_| self.bool(key)).collect::<Result<_, _>>()?)
             }
             ValueType::String => {
-                self.expect_room(&format_args!("the value of `{key}`"), count, 8)?;
+                self.expect_remaining(&format_args!("the value of `{key}`"), count, 8)?;
                 let mut strings = StringArray::new();
                 for index in 0..count {
                     strings.push(&self.string(&format_args!("string {index} of `{key}`"))?);
@@ -300,7 +278,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
                 Array::String(strings)
             }
             ValueType::Array => {
-                self.expect_room(&format_args!("the value of `{key}`"), count, 4 + 8)?;
+                self.expect_remaining(&format_args!("the value of `{key}`"), count, 4 + 8)?;
                 Array::Array((0..count).map(|_| self.values(key, depth + 1)).collect::<Result<_, _>>()?)
             }
         })
@@ -313,7 +291,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
         decode: fn([u8; N]) -> T,
     ) -> Result<Vec<T>, GgufError> {
         let what = format_args!("the value of `{key}`");
-        self.expect_room(&what, count, N as u64)?;
+        self.expect_remaining(&what, count, N as u64)?;
         let mut values = Vec::with_capacity(count.min(PREALLOCATED) as usize);
         for _ in 0..count {
             values.push(decode(self.array(&what)?));
@@ -321,7 +299,7 @@ impl<'r, R: Read + Seek> Source<'r, R> {
         Ok(values)
     }
 
-    /// Reads one entry of the tensor table; its offset still counts from the start of the data section.
+    /// Reads an entry of the tensor table. Its offset still counts from the start of the data section.
     fn tensor(&mut self, index: u64, alignment: u64) -> Result<TensorInfo, GgufError> {
         let name = self.string(&format_args!("the name of tensor {index}"))?;
         let what = format_args!("tensor `{name}`");

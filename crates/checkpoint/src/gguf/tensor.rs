@@ -1,20 +1,18 @@
-//! Tensor element types and the entries of the tensor table.
+//! Tensor types and entries of the tensor table.
 
 use std::fmt;
 
-use crate::gguf::error::GgufError;
-
-/// The most dimensions a tensor may have.
+/// The most dimensions of a tensor.
 pub const MAX_DIMENSIONS: usize = 4;
 
-/// Declares [`GgmlType`] from one table: variant, number in the file, name, elements and bytes in a block.
+/// Declares [`GgmlType`] from a table of variant, number in the file, name, and elements and bytes of a block.
 macro_rules! ggml_types {
     ($($variant:ident = $id:literal, $name:literal, $elements:literal, $bytes:literal;)*) => {
-        /// How the elements of a tensor are stored.
+        /// The type of a tensor's elements.
         ///
         /// Quantized types store blocks of [`block_size`](Self::block_size) elements in
-        /// [`block_bytes`](Self::block_bytes) bytes; plain types have blocks of one element. Numbers and sizes are
-        /// those of `ggml.h` and `ggml-common.h` in llama.cpp.
+        /// [`block_bytes`](Self::block_bytes) bytes; other types have blocks of one element. Numbers and sizes follow
+        /// `ggml.h` and `ggml-common.h` in llama.cpp.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum GgmlType {
@@ -25,10 +23,10 @@ macro_rules! ggml_types {
         }
 
         impl GgmlType {
-            /// All types that are known, in order of their numbers.
+            /// All known types, by number.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The type with this number in a GGUF file, if it is known.
+            /// The type with this number in a GGUF file, if known.
             #[must_use]
             pub const fn from_id(id: u32) -> Option<Self> {
                 match id {
@@ -45,7 +43,7 @@ macro_rules! ggml_types {
                 }
             }
 
-            /// The name that llama.cpp gives this type, such as `Q4_K`.
+            /// llama.cpp's name of this type, such as `Q4_K`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -61,7 +59,7 @@ macro_rules! ggml_types {
                 }
             }
 
-            /// Bytes that a block takes.
+            /// Bytes in a block.
             #[must_use]
             pub const fn block_bytes(self) -> u64 {
                 match self {
@@ -113,20 +111,19 @@ impl fmt::Display for GgmlType {
     }
 }
 
-/// One entry of the tensor table, checked against the file it came from.
+/// An entry of the tensor table, checked against its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// The name, unique in the file.
     pub name: String,
-    /// How the elements are stored.
+    /// The type of the elements.
     pub dtype: GgmlType,
-    /// The dimensions in the file's order: **innermost (fastest varying) first**. A weight that maps `[in]` to
-    /// `[out]` has the shape `[in, out]` here and is called `[out, in]`, row-major, in most other places. A
-    /// scalar has no dimensions.
+    /// The dimensions, **innermost (fastest varying) first**. A weight that maps `[in]` to `[out]` has the shape `[in, out]` here;
+    /// most other formats call it `[out, in]`, row-major. A scalar has no dimensions.
     pub shape: Vec<u64>,
-    /// Where the data starts, in bytes from the start of the **file** (not of the data section).
+    /// The start of the data, in bytes from the start of the **file** (not of the data section).
     pub offset: u64,
-    /// How long the data is, in bytes; `offset + bytes` lies within the file.
+    /// The length of the data, in bytes. `offset + bytes` is within the file.
     pub bytes: u64,
 }
 
@@ -134,31 +131,7 @@ impl TensorInfo {
     /// The number of elements: the product of the shape, 1 for a scalar.
     #[must_use]
     pub fn elements(&self) -> u64 {
-        // `byte_size` has checked that the product fits.
+        // The reader has checked that the product fits.
         self.shape.iter().product()
     }
-}
-
-/// The bytes that a tensor of this type and shape takes.
-///
-/// # Errors
-/// The shape has too many dimensions, a dimension of zero, rows that are not whole blocks, or an overflowing size.
-pub(crate) fn byte_size(name: &str, dtype: GgmlType, shape: &[u64]) -> Result<u64, GgufError> {
-    let tensor = || name.to_owned();
-    if shape.len() > MAX_DIMENSIONS {
-        let found = shape.len() as u64;
-        return Err(GgufError::TooManyDimensions { tensor: tensor(), found, limit: MAX_DIMENSIONS });
-    }
-    if shape.contains(&0) {
-        return Err(GgufError::EmptyTensor { tensor: tensor(), shape: shape.to_vec() });
-    }
-    let row = shape.first().copied().unwrap_or(1);
-    let block = dtype.block_size();
-    if row % block != 0 {
-        return Err(GgufError::PartialBlock { tensor: tensor(), dtype, row, block });
-    }
-    let elements = shape.iter().try_fold(1_u64, |product, &dimension| product.checked_mul(dimension));
-    elements
-        .and_then(|elements| (elements / block).checked_mul(dtype.block_bytes()))
-        .ok_or_else(|| GgufError::TensorTooLarge { tensor: tensor(), shape: shape.to_vec() })
 }

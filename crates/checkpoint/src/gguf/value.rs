@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Declares [`Value`], [`Array`], [`ValueType`] and their conversions from one table of scalar types.
+/// Declares [`Value`], [`Array`], [`ValueType`] and conversions from a table of scalar types.
 macro_rules! scalar_types {
     ($($variant:ident($rust:ty) = $id:literal, $name:literal;)*) => {
         /// A metadata value.
@@ -15,17 +15,17 @@ macro_rules! scalar_types {
             Array(Array),
         }
 
-        /// A metadata array: all of its values have one type.
+        /// A metadata array. All values have one type.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Array {
             $(#[doc = concat!("An array of `", $name, "`.")] $variant(Vec<$rust>),)*
             /// An array of strings.
             String(StringArray),
-            /// An array of arrays, which may differ in type and length.
+            /// An array of arrays of any type and length.
             Array(Vec<Array>),
         }
 
-        /// The type of a metadata value, for error messages and listings.
+        /// The type of a metadata value.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ValueType {
             $(#[doc = concat!("`", $name, "`.")] $variant,)*
@@ -131,7 +131,7 @@ scalar_types! {
 }
 
 impl Value {
-    /// Any of the eight integer types, widened; `None` for everything else.
+    /// The value as an integer; `None` for other types.
     #[must_use]
     pub fn as_integer(&self) -> Option<i128> {
         match *self {
@@ -155,7 +155,7 @@ impl Array {
         self.len() == 0
     }
 
-    /// Any of the eight integer types, widened; `None` for an array of something else. O(length).
+    /// The values as integers; `None` for other types. O(length).
     #[must_use]
     pub fn to_integers(&self) -> Option<Vec<i128>> {
         fn widen<T: Copy + Into<i128>>(values: &[T]) -> Vec<i128> {
@@ -193,9 +193,9 @@ impl From<StringArray> for Value {
     }
 }
 
-/// Many strings in two allocations.
+/// An array of strings in two allocations.
 ///
-/// A vocabulary has 50 to 250 thousand short strings; one allocation each would cost several times their text.
+/// A vocabulary has 50 to 250 thousand short strings; a `Vec<String>` would take several times the memory.
 ///
 /// ```
 /// use upcycle_checkpoint::gguf::StringArray;
@@ -208,7 +208,7 @@ impl From<StringArray> for Value {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StringArray {
     text: String,
-    /// Where each string ends in `text`; it starts where the one before it ends.
+    /// The end of each string in `text`. It starts at the end of the previous one.
     ends: Vec<usize>,
 }
 
@@ -219,7 +219,7 @@ impl StringArray {
         Self { text: String::new(), ends: Vec::new() }
     }
 
-    /// Adds a string at the end. Amortised O(its length).
+    /// Appends a string. Amortised O(its length).
     pub fn push(&mut self, string: &str) {
         self.text.push_str(string);
         self.ends.push(self.text.len());
@@ -237,7 +237,7 @@ impl StringArray {
         self.ends.is_empty()
     }
 
-    /// The string at this index, `None` past the end. O(1).
+    /// The string at this index, if any. O(1).
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)?;
@@ -245,7 +245,7 @@ impl StringArray {
         self.text.get(start..end)
     }
 
-    /// The strings in order.
+    /// The strings, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + '_ {
         let mut start = 0;
         self.ends.iter().map(move |&end| {

@@ -1,15 +1,17 @@
-//! Writing small GGUF files, for tests and for tools that make tiny models.
+//! Writes small GGUF files, for tests and tools that make tiny models.
 
 use std::collections::HashSet;
 use std::io::Write;
 
-use crate::gguf::tensor::{GgmlType, byte_size};
+use crate::gguf::error::GgufError;
+use crate::gguf::header::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT};
+use crate::gguf::table::byte_size;
+use crate::gguf::tensor::GgmlType;
 use crate::gguf::value::{Array, Value};
-use crate::gguf::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgufError};
 
-/// Builds a GGUF file of version 3, little-endian, whose tensors lie in the order in which they were added.
+/// Builds a little-endian GGUF file of version 3, in memory. Tensors keep the order in which they were added.
 ///
-/// Everything is held in memory until [`write_to`](Self::write_to), which checks it all.
+/// [`to_bytes`](Self::to_bytes) and [`write_to`](Self::write_to) check the contents.
 ///
 /// ```
 /// use upcycle_checkpoint::gguf::{GgmlType, write::GgufWriter};
@@ -38,14 +40,14 @@ impl GgufWriter {
         Self { metadata: Vec::new(), tensors: Vec::new() }
     }
 
-    /// Adds a metadata entry. A `u32` under `general.alignment` sets the alignment of tensor data (otherwise 32).
+    /// Adds a metadata entry. A `u32` under `general.alignment` sets the alignment of tensor data (default 32).
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.metadata.push((key.into(), value.into()));
         self
     }
 
-    /// Adds a tensor; `shape` has the innermost dimension first, `bytes` is the data as it is to stand in the file.
+    /// Adds a tensor. `shape` has the innermost dimension first; `bytes` is the data in the file.
     #[must_use]
     pub fn tensor(
         mut self,
@@ -58,8 +60,7 @@ impl GgufWriter {
         self
     }
 
-    /// The same model in `count` files, under the keys of llama.cpp's `llama-gguf-split`: the metadata in the first, the
-    /// tensors spread over all.
+    /// Splits the model into `count` files like llama.cpp's `llama-gguf-split`: metadata in the first, tensors spread over all.
     #[must_use]
     pub fn split(&self, count: u16) -> Vec<Self> {
         let each = self.tensors.len().div_ceil(usize::from(count).max(1)).max(1);
@@ -79,8 +80,7 @@ impl GgufWriter {
     /// The file as bytes.
     ///
     /// # Errors
-    /// A key or tensor name stands twice, the alignment is not a power of two, or a tensor's bytes do not agree
-    /// with its type and shape.
+    /// A key or tensor name occurs twice, the alignment is not a power of two, or a tensor's bytes do not match its type and shape.
     pub fn to_bytes(&self) -> Result<Vec<u8>, GgufError> {
         let alignment = self.check()?;
         let mut out = Vec::new();
@@ -96,7 +96,7 @@ impl GgufWriter {
         let mut offset = 0_u64;
         for tensor in &self.tensors {
             put_string(&mut out, &tensor.name);
-            // At most MAX_DIMENSIONS: `check` has seen to it.
+            // `check` limits the dimensions to `MAX_DIMENSIONS`.
             out.extend((tensor.shape.len() as u32).to_le_bytes());
             out.extend(tensor.shape.iter().flat_map(|dimension| dimension.to_le_bytes()));
             out.extend(tensor.dtype.id().to_le_bytes());
@@ -113,7 +113,7 @@ impl GgufWriter {
     /// Writes the file.
     ///
     /// # Errors
-    /// As for [`to_bytes`](Self::to_bytes), or [`GgufError::Io`] where `out` fails.
+    /// As for [`to_bytes`](Self::to_bytes), and [`GgufError::Io`] if `out` fails.
     pub fn write_to(&self, out: &mut impl Write) -> Result<(), GgufError> {
         let bytes = self.to_bytes()?;
         out.write_all(&bytes)
@@ -121,7 +121,7 @@ impl GgufWriter {
             .map_err(|source| GgufError::Io { what: "writing a GGUF file".to_owned(), source })
     }
 
-    /// Checks what would make the file unreadable, and gives its alignment.
+    /// Checks the contents, and returns the alignment.
     fn check(&self) -> Result<u64, GgufError> {
         let mut alignment = DEFAULT_ALIGNMENT;
         let mut keys = HashSet::new();

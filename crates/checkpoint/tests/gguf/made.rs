@@ -1,4 +1,4 @@
-//! Files that are made at random, cut and damaged.
+//! Random, truncated and corrupted files.
 
 use proptest::prelude::*;
 use upcycle_checkpoint::gguf::write::GgufWriter;
@@ -91,7 +91,7 @@ proptest! {
     }
 }
 
-/// The messages and sizes of errors and results stay sane too.
+/// Errors and results must be consistent too.
 fn survives(file: &[u8]) {
     match read(file) {
         Err(error) => assert!(error.to_string().len() < 1_000),

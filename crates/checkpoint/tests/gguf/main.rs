@@ -1,4 +1,4 @@
-//! The reader against files that are sound, damaged and malicious, and against the real model.
+//! The reader on valid, corrupted and malicious files, and on the real model.
 
 mod made;
 
@@ -12,7 +12,7 @@ fn read(file: &[u8]) -> Result<Gguf, GgufError> {
     Gguf::read(&mut Cursor::new(file))
 }
 
-/// A file with a bit of everything.
+/// A file with values and tensors of many types.
 fn sample() -> Vec<u8> {
     GgufWriter::new()
         .metadata("general.architecture", "llama")
@@ -41,14 +41,14 @@ fn sample() -> Vec<u8> {
 
 /// Replaces the only occurrence of `from`.
 fn patched(file: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let places: Vec<usize> = (0..file.len()).filter(|&at| file[at..].starts_with(from)).collect();
-    assert_eq!(places.len(), 1, "the pattern must be unique");
+    let found: Vec<usize> = (0..file.len()).filter(|&at| file[at..].starts_with(from)).collect();
+    assert_eq!(found.len(), 1, "the pattern must be unique");
     let mut file = file.to_vec();
-    file.splice(places[0]..places[0] + from.len(), to.iter().copied());
+    file.splice(found[0]..found[0] + from.len(), to.iter().copied());
     file
 }
 
-/// A string as it stands in a file.
+/// An encoded string.
 fn string(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
 }
@@ -59,7 +59,7 @@ fn header(tensors: u64, entries: u64, rest: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn everything_is_read_back() {
+fn the_reader_returns_what_was_written() {
     let file = sample();
     let gguf = read(&file).unwrap();
     assert_eq!((gguf.version(), gguf.alignment(), gguf.file_len()), (3, 64, file.len() as u64));
@@ -90,7 +90,7 @@ fn everything_is_read_back() {
 }
 
 #[test]
-fn getters_name_key_expected_and_found() {
+fn errors_of_getters_name_the_key_and_what_was_expected_and_found() {
     let gguf = read(&sample()).unwrap();
     let message = |error: GgufError| error.to_string();
     assert_eq!(
@@ -111,7 +111,7 @@ fn getters_name_key_expected_and_found() {
 }
 
 #[test]
-fn other_files_and_versions_have_errors_of_their_own() {
+fn other_formats_and_versions_have_their_own_errors() {
     assert!(matches!(read(b""), Err(GgufError::NotGguf { found }) if found.is_empty()));
     assert!(matches!(read(b"GG"), Err(GgufError::NotGguf { .. })));
     assert!(
@@ -131,7 +131,7 @@ fn other_files_and_versions_have_errors_of_their_own() {
 }
 
 #[test]
-fn claimed_lengths_are_checked_before_anything_is_allocated() {
+fn lengths_are_checked_before_allocation() {
     for length in [u64::MAX, u64::MAX / 8, 1 << 40, 100] {
         assert!(matches!(read(&header(length, 0, &[])), Err(GgufError::OutOfBytes { .. })));
         assert!(matches!(read(&header(0, length, &[])), Err(GgufError::OutOfBytes { .. })));
@@ -160,7 +160,7 @@ fn nesting_cannot_exhaust_the_stack() {
 }
 
 #[test]
-fn damaged_metadata_are_typed_errors() {
+fn corrupted_metadata_are_typed_errors() {
     let entry = |key: &str, kind: u32, value: &[u8]| [&string(key)[..], &kind.to_le_bytes(), value].concat();
     let unknown = read(&header(0, 1, &entry("k", 13, &[0; 8])));
     assert!(matches!(unknown, Err(GgufError::UnknownValueType { key, found: 13 }) if key == "k"));
@@ -186,7 +186,7 @@ fn damaged_metadata_are_typed_errors() {
 }
 
 #[test]
-fn damaged_tensor_tables_are_typed_errors() {
+fn corrupted_tensor_tables_are_typed_errors() {
     let tensor = |name: &str, shape: &[u64], kind: u32, offset: u64| {
         let mut entry = [&string(name)[..], &(shape.len() as u32).to_le_bytes()].concat();
         entry.extend(shape.iter().flat_map(|dimension| dimension.to_le_bytes()));
@@ -194,7 +194,7 @@ fn damaged_tensor_tables_are_typed_errors() {
         entry.extend(offset.to_le_bytes());
         entry
     };
-    // 256 bytes of data, wherever the data section begins.
+    // The data section has 256 bytes.
     let file = |entries: &[Vec<u8>]| {
         let mut file = header(entries.len() as u64, 0, &entries.concat());
         file.resize(file.len().next_multiple_of(32) + 256, 0);
@@ -263,14 +263,14 @@ fn type_numbers_and_names_agree() {
 }
 
 #[test]
-fn a_reader_is_read_from_its_start() {
+fn reading_starts_at_position_0() {
     let mut cursor = Cursor::new(sample());
     cursor.set_position(17);
     assert!(Gguf::read(&mut cursor).is_ok());
 }
 
 #[test]
-fn changed_type_numbers_are_found() {
+fn a_wrong_number_of_dimensions_is_refused() {
     let file = sample();
     let entry = [string("weight"), 2_u32.to_le_bytes().to_vec()].concat();
     let more = [string("weight"), 9_u32.to_le_bytes().to_vec()].concat();

@@ -1,5 +1,3 @@
-//! Why a model was not exported.
-
 use std::io;
 use std::path::PathBuf;
 
@@ -7,39 +5,40 @@ use upcycle_checkpoint::CheckpointError;
 use upcycle_kernels::PackError;
 use upcycle_text::TextError;
 
-/// Why a model was not exported; nothing is left behind.
+/// Why a model was not exported. No files are left behind.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// The model's files cannot be read, are not sound, or are of a model that is not known.
+    /// The model's files cannot be read, are invalid, or hold an unsupported model.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// A context that the graph cannot hold the angles of.
+    /// The context is too long for the tables of rotary embeddings.
     #[error(
-        "the model's context is {found} tokens; expected at most {expected}, since the graph holds angles for each"
+        "the model's context is {found} tokens; expected at most {expected}, since the graph has a table row for each"
     )]
     Context {
-        /// The longest that is exported.
+        /// The longest context that can be exported.
         expected: usize,
-        /// The model's.
+        /// The model's context.
         found: usize,
     },
-    /// A tensor of a type that is not read.
+    /// The type of a tensor is not supported.
     #[error("tensor `{tensor}` is {found}; expected one of [{known}]: convert the model to one of these")]
     Type {
         /// The tensor.
         tensor: String,
         /// Its type.
         found: String,
-        /// The types that are read, as a list.
+        /// The supported types.
         known: String,
     },
-    /// A tensor that cannot be read.
-    #[error("a tensor cannot be read")]
+    /// A tensor cannot be read.
+    #[error("cannot read a tensor of the model")]
     Tensor(#[from] PackError),
-    /// A weight that half precision has no number for.
+    /// A weight is too large for half precision.
     #[error(
-        "tensor `{tensor}` holds {found}, and half precision ends at 65504; export it with --weights f32"
+        "tensor `{tensor}` contains {found}; expected at most 65504, the largest number in half precision: \
+         export with --weights f32"
     )]
     Half {
         /// The tensor.
@@ -47,9 +46,9 @@ pub enum ExportError {
         /// The weight.
         found: f32,
     },
-    /// Rows that blocks do not divide.
+    /// The rows of a matrix are not a multiple of the block.
     #[error(
-        "tensor `{tensor}` has rows of {width}, which blocks of {block} do not divide; choose a smaller --block"
+        "tensor `{tensor}` has rows of {width}; expected a multiple of the block, {block}: choose a smaller --block"
     )]
     Block {
         /// The tensor.
@@ -59,39 +58,41 @@ pub enum ExportError {
         /// Elements of a block.
         block: usize,
     },
-    /// Options that cannot be.
+    /// An option has an invalid value.
     #[error("`{option}` is {found}; expected {expected}")]
     Option {
         /// The option.
         option: &'static str,
         /// Its value.
         found: String,
-        /// What would be right.
+        /// The valid values.
         expected: &'static str,
     },
-    /// The tokenizer or the chat template cannot be used.
-    #[error("the model's tokenizer or chat template cannot be exported")]
+    /// The tokenizer or chat template cannot be exported.
+    #[error("cannot export the model's tokenizer or chat template")]
     Text(#[from] TextError),
-    /// A tokenizer with more tokens than the model has.
-    #[error("the tokenizer has {tokenizer} tokens and the model {model}: it belongs to another model")]
+    /// The tokenizer has more tokens than the model.
+    #[error(
+        "the tokenizer has {tokenizer} tokens; expected at most the model's {model}: it belongs to another model"
+    )]
     Vocabulary {
         /// Tokens of the tokenizer.
         tokenizer: usize,
         /// Tokens of the model.
         model: usize,
     },
-    /// The folder is there already.
-    #[error("{path} is there already; remove it, or choose another folder", path = path.display())]
+    /// The folder exists.
+    #[error("{path} already exists; remove it, or choose another folder", path = path.display())]
     Exists {
         /// The folder.
         path: PathBuf,
     },
     /// The folder cannot be written.
-    #[error("cannot write {path}: {source}; check that there is room and that the folder may be written", path = path.display())]
+    #[error("cannot write {path}: {source}; check free space and permissions", path = path.display())]
     Write {
-        /// What was being written.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         source: io::Error,
     },
 }

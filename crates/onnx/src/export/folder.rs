@@ -1,64 +1,65 @@
-//! The exported folder: written aside, then renamed.
+//! Writes an exported folder.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use upcycle_checkpoint::gguf::Gguf;
+use upcycle_checkpoint::{Checkpoint, CheckpointError, folder_of};
+
+use super::data_file::DataFile;
+use super::error::ExportError;
+use super::graph_builder::GraphBuilder;
+use super::options::{ExportOptions, Weights};
+use super::tensors::Tensors;
+use super::text_files::{self, TextFile};
+use super::writer::Writer;
+use super::{model, rotary};
 use crate::layout::{DATA_FILE, MAX_CONTEXT, MODEL_FILE, WEIGHTS};
 use crate::schema::{Entry, IR_VERSION, MICROSOFT, Message, Model, OPSET, OperatorSet};
-use upcycle_checkpoint::gguf::Gguf;
-use upcycle_checkpoint::{CheckpointError, Source, folder_of};
-
-use crate::export::architecture;
-use crate::export::data::DataFile;
-use crate::export::graph::Builder;
-use crate::export::linear::Writer;
-use crate::export::tensors::Tensors;
-use crate::export::text::{self, TextFile};
-use crate::export::{ExportError, Options, model};
 
 /// The configuration in an exported folder.
 pub const CONFIG_FILE: &str = "upcycle.toml";
 
-/// What was written.
+/// The result of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exported {
     /// The architecture of the model.
     pub architecture: &'static str,
-    /// Nodes of the graph.
+    /// The number of nodes in the graph.
     pub nodes: usize,
-    /// Bytes of graph and weights.
+    /// The size of graph and weights, in bytes.
     pub bytes: u64,
 }
 
-/// Exports the model at `path` into the folder `to`, which must not be there yet. The model is a GGUF file, or a folder
-/// with a `config.json`, safetensors and a `tokenizer.json` (or one of the first two). Calls `progress` with the bytes of
-/// weights written and about how many there will be.
+/// Exports the model at `path` into the folder `to`, which must not exist. The model is a GGUF file, or a folder with a
+/// `config.json`, safetensors and a `tokenizer.json`. Calls `progress` with the bytes of weights written and an estimate of the
+/// total.
 ///
 /// # Errors
-/// [`ExportError`]. Nothing is left behind then.
+/// [`ExportError`]. No files are left behind.
 pub fn export(
     path: &Path,
     to: &Path,
-    options: Options,
+    options: ExportOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Exported, ExportError> {
     options.check()?;
     if to.exists() {
         return Err(ExportError::Exists { path: to.to_owned() });
     }
-    let source = Source::open(path)?;
-    architecture::check(&source.model)?;
-    let hyperparameters = source.model.clone();
+    let checkpoint = Checkpoint::open(path)?;
+    let hyperparameters = checkpoint.hyperparameters.clone();
+    rotary::check(&hyperparameters)?;
     let text_files = match folder_of(path) {
-        Some(folder) => text::of_folder(folder, hyperparameters.vocab)?,
+        Some(folder) => text_files::from_folder(folder, hyperparameters.vocab)?,
         None => {
             let failed = |source| CheckpointError::Gguf { path: path.to_owned(), source };
-            text::of_gguf(&Gguf::open(path).map_err(failed)?, hyperparameters.vocab)?
+            text_files::from_gguf(&Gguf::open(path).map_err(failed)?, hyperparameters.vocab)?
         }
     };
-    let source = Tensors::new(source)?;
-    let expected = expected_bytes(&source, options);
+    let tensors = Tensors::new(checkpoint)?;
+    let expected = expected_bytes(&tensors, options);
 
     let parent = match to.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -70,11 +71,12 @@ pub fn export(
     };
     fs::create_dir_all(&parent).map_err(failed(&parent))?;
     let folder = tempfile::Builder::new().prefix(".export-").tempdir_in(&parent).map_err(failed(&parent))?;
-    let place = |name: &str| folder.path().join(name);
+    let at = |name: &str| folder.path().join(name);
 
-    let data_path = place(DATA_FILE);
+    let data_path = at(DATA_FILE);
     let data = DataFile::new(File::create(&data_path).map_err(failed(&data_path))?);
-    let mut writer = Writer { source, graph: Builder::default(), data, path: data_path.clone(), options };
+    let mut writer =
+        Writer { tensors, graph: GraphBuilder::default(), data, path: data_path.clone(), options };
     model::build(&mut writer, &hyperparameters, &mut |written| progress(written, expected))?;
     let bytes = writer.data.len();
     writer.data.finish().map_err(failed(&data_path))?;
@@ -82,7 +84,6 @@ pub fn export(
     let graph = writer.graph.finish(hyperparameters.architecture.name());
     let nodes = graph.nodes.len();
     let opset = |domain: &str, version| OperatorSet { domain: domain.to_owned(), version };
-    let entry = |key: &str, value: String| Entry { key: key.to_owned(), value };
     let model = Model {
         ir_version: IR_VERSION,
         producer_name: "upcycle".to_owned(),
@@ -90,14 +91,14 @@ pub fn export(
         graph: Some(graph),
         opsets: vec![opset("", OPSET), opset(MICROSOFT, 1)],
         metadata: vec![
-            entry(MAX_CONTEXT, hyperparameters.context.to_string()),
-            entry(WEIGHTS, options.weights.name().to_owned()),
+            Entry::new(MAX_CONTEXT, hyperparameters.context),
+            Entry::new(WEIGHTS, options.weights.name()),
         ],
         ..Model::default()
     }
     .encode_to_vec();
     let write = |name: &str, bytes: &[u8]| {
-        let path = place(name);
+        let path = at(name);
         fs::write(&path, bytes).map_err(failed(&path))
     };
     write(MODEL_FILE, &model)?;
@@ -114,34 +115,34 @@ pub fn export(
     })
 }
 
-/// Gives the folder its name.
+/// Renames the finished folder.
 fn publish(folder: tempfile::TempDir, to: &Path) -> Result<(), ExportError> {
     let failed = |source| ExportError::Write { path: to.to_owned(), source };
-    // A temporary folder is for its owner alone.
+    // Only its owner may read a temporary folder.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
     }
     fs::rename(folder.path(), to).map_err(failed)?;
-    // It has moved away, and must not be deleted under its new name.
+    // It was renamed; nothing is left to delete.
     let _ = folder.keep();
     Ok(())
 }
 
-/// About how many bytes of weights there will be: for the progress alone.
-fn expected_bytes(source: &Tensors, options: Options) -> u64 {
-    let (bytes, elements) = source.sizes();
+/// An estimate of the bytes of weights, for the progress.
+fn expected_bytes(tensors: &Tensors, options: ExportOptions) -> u64 {
+    let (bytes, elements) = tensors.sizes();
     match options.weights {
-        crate::export::Weights::F32 => 4 * elements,
-        crate::export::Weights::F16 => 2 * elements,
-        crate::export::Weights::Int8 => 2 * elements,
-        crate::export::Weights::Int4 => elements.min(2 * bytes),
+        Weights::F32 => 4 * elements,
+        Weights::F16 => 2 * elements,
+        Weights::Int8 => 2 * elements,
+        Weights::Int4 => elements.min(2 * bytes),
     }
 }
 
-/// A configuration that runs the folder that it stands in.
-fn configuration(options: Options) -> String {
+/// A configuration that runs the exported folder.
+fn configuration(options: ExportOptions) -> String {
     format!(
         "# An exported model on ONNX Runtime, with weights in {weights}.\n\
          #\n\

@@ -1,36 +1,36 @@
-//! Language models as ONNX graphs that score draft trees: from a GGUF file, or a folder of safetensors, to a folder that
-//! ONNX Runtime runs.
+//! Exports language models as ONNX graphs that score draft trees.
 //!
-//! The folder holds the graph and its weights in the layout of [`crate::layout`], `tokenizer.json`,
-//! `tokenizer_config.json` with the chat template (from a folder all of the text layer's files, as they stand), and `upcycle.toml`, a configuration that runs it. It is written under
-//! another name and renamed at the end, so that a folder is there as a whole or not at all. Tensors go through memory some
-//! rows at a time; scales of one matrix are held until it is written.
+//! The source is a GGUF file or a folder of safetensors: any model of [`upcycle_checkpoint`], with tensors of the types in
+//! [`upcycle_kernels::Format`]. The result is a folder for ONNX Runtime with
+//! - the graph and its weights in the layout of [`crate::layout`],
+//! - `tokenizer.json` and `tokenizer_config.json` with the chat template; from a folder, copies of its tokenizer files,
+//! - `upcycle.toml`, a configuration that runs it.
 //!
-//! Models: those of [`upcycle_checkpoint`], rotary scaling and sliding windows included. Tensor types: those of
-//! [`upcycle_kernels::Format`].
+//! The folder is written under a temporary name and renamed at the end, so it is either complete or absent. Memory holds a few rows
+//! of a tensor at a time, and the scales of one matrix.
 //!
 //! ```no_run
-//! use upcycle_onnx::export::{Options, Weights, export};
+//! use upcycle_onnx::export::{ExportOptions, Weights, export};
 //!
-//! let mut options = Options::default();
+//! let mut options = ExportOptions::default();
 //! options.weights = Weights::Int4;
 //! let exported = export("model.gguf".as_ref(), "model-onnx".as_ref(), options, &mut |_, _| ())?;
 //! println!("{} bytes", exported.bytes);
 //! # Ok::<(), upcycle_onnx::export::ExportError>(())
 //! ```
 
-mod architecture;
-mod data;
+mod blocks;
+mod data_file;
 mod error;
 mod folder;
-mod graph;
-mod linear;
+mod graph_builder;
 mod model;
-mod nbits;
 mod options;
+mod rotary;
 mod tensors;
-mod text;
+mod text_files;
+mod writer;
 
 pub use error::ExportError;
 pub use folder::{CONFIG_FILE, Exported, export};
-pub use options::{Options, Weights};
+pub use options::{ExportOptions, Weights};

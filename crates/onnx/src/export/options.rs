@@ -1,25 +1,23 @@
-//! What is asked of an export.
+use super::error::ExportError;
 
-use crate::export::ExportError;
-
-/// How a model is exported.
+/// How to export a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Options {
-    /// How weights are held.
+pub struct ExportOptions {
+    /// The type of the weights.
     pub weights: Weights,
-    /// Weights that share a scale, for [`Weights::Int8`] and [`Weights::Int4`]: 16, 32, 64, 128 or 256. With 32, `Q4_0`,
-    /// `Q4_1` and `Q4_K` go over to `int4`, and `Q8_0` to `int8`, without a second loss.
+    /// Weights that share a scale, for [`Weights::Int8`] and [`Weights::Int4`]: 16, 32, 64, 128 or 256. With 32, `Q4_0`, `Q4_1` and
+    /// `Q4_K` convert to `int4`, and `Q8_0` to `int8`, without further loss.
     pub block: usize,
 }
 
-impl Default for Options {
+impl Default for ExportOptions {
     fn default() -> Self {
         Self { weights: Weights::F32, block: 32 }
     }
 }
 
-impl Options {
+impl ExportOptions {
     /// Checks the options.
     pub(crate) fn check(self) -> Result<(), ExportError> {
         if !(16..=256).contains(&self.block) || !self.block.is_power_of_two() {
@@ -33,18 +31,18 @@ impl Options {
     }
 }
 
-/// How the weights of an exported model are held.
+/// The type of an exported model's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Weights {
-    /// `f32`: nothing is lost, four bytes a weight.
+    /// `f32`: lossless, four bytes a weight.
     F32,
-    /// Half precision on the disk; widened when the model is loaded, so that a pass computes in `f32`.
+    /// Half precision on disk, widened to `f32` when the model is loaded.
     F16,
-    /// Eight bits in blocks with a scale each, and activations rounded to eight bits too.
+    /// Blocks of 8-bit weights with a scale each. Activations are rounded to 8 bits too.
     Int8,
-    /// Four bits in blocks with a scale each, and activations rounded to eight bits. The head keeps eight bits unless the
-    /// file has four.
+    /// Blocks of 4-bit weights with a scale each. Activations are rounded to 8 bits. The head keeps 8 bits unless the model's file
+    /// has 4.
     Int4,
 }
 
@@ -52,7 +50,7 @@ impl Weights {
     /// All of them.
     pub const ALL: [Weights; 4] = [Weights::F32, Weights::F16, Weights::Int8, Weights::Int4];
 
-    /// Its name: `f32`, `f16`, `int8` or `int4`.
+    /// The name: `f32`, `f16`, `int8` or `int4`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,20 +1,20 @@
-//! The tensors of a model while a graph is made of them: their rows as `f32` or as they are.
+//! Reads the tensors of a model in chunks of rows.
 
 use std::collections::BTreeSet;
 
-use upcycle_checkpoint::gguf::{Architecture, GgmlType};
-use upcycle_checkpoint::{Checkpoint, CheckpointError, Entry, Source};
+use upcycle_checkpoint::gguf::GgmlType;
+use upcycle_checkpoint::{Architecture, Checkpoint, CheckpointError, TensorEntry, TensorIndex};
 use upcycle_kernels::{Format, Matrix, PackError};
 
-use crate::export::ExportError;
+use super::error::ExportError;
 
-/// Rows that are read together: a bound on memory, and whole tiles for the kernels' reader.
-const ROWS: usize = 256;
+/// Rows in a chunk. Bounds memory, and is a multiple of the kernels' tiles.
+const CHUNK_ROWS: usize = 256;
 
-/// A model's tensors, and which of them were not read yet.
+/// The tensors of a model, and which of them are still unread.
 #[derive(Debug)]
 pub(crate) struct Tensors {
-    checkpoint: Checkpoint,
+    index: TensorIndex,
     architecture: Architecture,
     /// Whether the head is the embedding.
     pub(crate) tied: bool,
@@ -23,12 +23,19 @@ pub(crate) struct Tensors {
     unread: BTreeSet<String>,
 }
 
-/// Some rows of a matrix.
+/// The shape of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MatrixShape {
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+}
+
+/// A chunk of rows of a matrix.
 #[derive(Debug)]
-pub(crate) struct Rows {
-    /// As they stand in the file.
+pub(crate) struct RowChunk {
+    /// The bytes in the file.
     pub(crate) bytes: Vec<u8>,
-    /// Their weights, `[rows, width]`.
+    /// The weights, `[rows, width]`.
     pub(crate) values: Vec<f32>,
 }
 
@@ -37,70 +44,75 @@ fn format(dtype: GgmlType) -> Option<Format> {
 }
 
 impl Tensors {
-    /// The tensors of a model, all of types that are read.
-    pub(crate) fn new(source: Source) -> Result<Self, ExportError> {
-        let Source { model, checkpoint, tied, biased, .. } = source;
-        for (_, tensor) in checkpoint.tensors() {
+    /// The tensors of a model.
+    ///
+    /// # Errors
+    /// [`ExportError::Type`] if a type is not supported.
+    pub(crate) fn new(checkpoint: Checkpoint) -> Result<Self, ExportError> {
+        let Checkpoint { hyperparameters, tensors: index, tied, biased, .. } = checkpoint;
+        for (_, tensor) in index.iter() {
             format(tensor.dtype).ok_or_else(|| ExportError::Type {
                 tensor: tensor.name.clone(),
                 found: tensor.dtype.name().to_owned(),
                 known: Format::ALL.map(Format::name).join(", "),
             })?;
         }
-        let unread = checkpoint.tensors().map(|(name, _)| name.to_owned()).collect();
-        Ok(Self { checkpoint, architecture: model.architecture, tied, biased, unread })
+        let unread = index.iter().map(|(name, _)| name.to_owned()).collect();
+        Ok(Self { index, architecture: hyperparameters.architecture, tied, biased, unread })
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.checkpoint.has(name)
+        self.index.has(name)
     }
 
-    /// How a tensor that is there is stored.
+    /// The type of a tensor, if it exists.
     pub(crate) fn format(&self, name: &str) -> Option<Format> {
-        format(self.checkpoint.get(name)?.info().dtype)
+        format(self.index.get(name)?.info().dtype)
     }
 
-    /// Bytes of all tensors, and their elements.
+    /// The bytes and the elements of all tensors.
     pub(crate) fn sizes(&self) -> (u64, u64) {
-        let tensors = self.checkpoint.tensors();
-        tensors.fold((0, 0), |(bytes, elements), (_, tensor)| {
+        self.index.iter().fold((0, 0), |(bytes, elements), (_, tensor)| {
             (bytes + tensor.bytes, elements + tensor.elements())
         })
     }
 
-    /// What was read is all of the files, as they were at the begin: a tensor that nothing reads would be an effect left
-    /// out.
+    /// Checks that every tensor was read and that the files did not change meanwhile. An unread tensor means that the graph lacks
+    /// a part of the model.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Changed`], [`CheckpointError::UnknownTensor`].
     pub(crate) fn check_all_read(&self) -> Result<(), CheckpointError> {
-        self.checkpoint.check_unchanged()?;
+        self.index.check_unchanged()?;
         let Some(tensor) = self.unread.first() else { return Ok(()) };
         let (tensor, architecture) = (tensor.clone(), self.architecture.name());
         Err(CheckpointError::UnknownTensor { tensor, architecture })
     }
 
-    /// Hands over the rows of the matrix `[rows, width]` of this name, some at a time.
+    /// Calls `take` with each chunk of a matrix.
     ///
     /// # Errors
-    /// The tensor is missing, of another shape, cannot be read or holds a number that is not finite; what `take` refuses.
-    pub(crate) fn each_rows(
+    /// The tensor is missing, has another shape, cannot be read or contains a number that is not finite; or an error of `take`.
+    pub(crate) fn for_each_chunk(
         &mut self,
         name: &str,
-        (rows, width): (usize, usize),
-        take: &mut dyn FnMut(&Rows) -> Result<(), ExportError>,
+        shape: MatrixShape,
+        take: &mut dyn FnMut(&RowChunk) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         self.unread.remove(name);
-        let entry = self.checkpoint.find(name, &[width, rows])?;
-        self.read(entry, (rows, width), take)
+        let entry = self.index.find(name, &[shape.width, shape.rows])?;
+        self.read(entry, shape, take)
     }
 
-    /// The vector of this name and length.
+    /// The vector with this name and length.
     ///
     /// # Errors
-    /// As [`each_rows`](Self::each_rows).
+    /// As [`for_each_chunk`](Self::for_each_chunk).
     pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ExportError> {
         self.unread.remove(name);
-        let entry = self.checkpoint.find(name, &[len])?;
+        let entry = self.index.find(name, &[len])?;
         let mut values = Vec::new();
-        self.read(entry, (1, len), &mut |rows| {
+        self.read(entry, MatrixShape { rows: 1, width: len }, &mut |rows| {
             values.extend_from_slice(&rows.values);
             Ok(())
         })?;
@@ -109,32 +121,33 @@ impl Tensors {
 
     fn read(
         &self,
-        entry: &Entry,
-        (rows, width): (usize, usize),
-        take: &mut dyn FnMut(&Rows) -> Result<(), ExportError>,
+        entry: &TensorEntry,
+        shape: MatrixShape,
+        take: &mut dyn FnMut(&RowChunk) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         let info = entry.info();
-        // All types were found to be read.
+        // `new` has checked that the type is supported.
         let format = format(info.dtype).unwrap_or(Format::F32);
-        let row_bytes = width / format.block() * format.block_bytes();
-        for first in (0..rows).step_by(ROWS) {
-            let here = ROWS.min(rows - first);
+        let row_bytes = shape.width / format.block() * format.block_bytes();
+        for first in (0..shape.rows).step_by(CHUNK_ROWS) {
+            let here = CHUNK_ROWS.min(shape.rows - first);
             let mut bytes = vec![0; here * row_bytes];
-            self.checkpoint.read_into(entry, (first * row_bytes) as u64, &mut bytes)?;
-            let matrix = Matrix::pack(&info.name, format, (here, width), &bytes, 1).map_err(named)?;
-            let mut values = vec![0.0; here * width];
-            for (row, out) in values.chunks_exact_mut(width).enumerate() {
+            self.index.read_into(entry, (first * row_bytes) as u64, &mut bytes)?;
+            let matrix =
+                Matrix::pack(&info.name, format, (here, shape.width), &bytes, 1).map_err(pack_error)?;
+            let mut values = vec![0.0; here * shape.width];
+            for (row, out) in values.chunks_exact_mut(shape.width).enumerate() {
                 matrix.gather(row, out);
             }
-            take(&Rows { bytes, values })?;
+            take(&RowChunk { bytes, values })?;
         }
         Ok(())
     }
 }
 
-fn named(error: PackError) -> ExportError {
+fn pack_error(error: PackError) -> ExportError {
     match error {
-        // Its row is one of those that are read together.
+        // The row number counts within the chunk, so only the tensor is named.
         PackError::NotFinite { tensor, .. } => CheckpointError::NotFinite { tensor }.into(),
         other => other.into(),
     }

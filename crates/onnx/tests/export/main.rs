@@ -1,4 +1,4 @@
-//! The exporter: folders from the real model and from models made here.
+//! The exporter, on the real model and on small generated ones.
 
 mod folder;
 mod safetensors;

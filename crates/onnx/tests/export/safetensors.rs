@@ -1,4 +1,4 @@
-//! Folders of safetensors: what is carried over, and what is refused.
+//! Exports of folders with safetensors.
 
 use std::fs;
 use std::path::Path;
@@ -6,9 +6,8 @@ use std::path::Path;
 use safetensors::Dtype;
 use serde_json::Value;
 use tempfile::TempDir;
-use upcycle_checkpoint::CheckpointError;
-use upcycle_checkpoint::gguf::HyperparameterError;
-use upcycle_onnx::export::{CONFIG_FILE, ExportError, Options, Weights, export};
+use upcycle_checkpoint::{CheckpointError, HyperparameterError};
+use upcycle_onnx::export::{CONFIG_FILE, ExportError, ExportOptions, Weights, export};
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_testkit::tiny::{Stored, Tiny, random, write, write_safetensors};
 use upcycle_text::{ChatTemplate, Tokenizer};
@@ -20,16 +19,16 @@ fn folder(tiny: &Tiny) -> TempDir {
     folder
 }
 
-/// Exports into a folder of its own, of which nothing is left if that fails.
+/// Exports into a temporary folder, and checks that a failure leaves no files.
 fn exported(model: &Path, weights: Weights) -> Result<TempDir, ExportError> {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let to = parent.path().join("exported");
-    let mut options = Options::default();
+    let mut options = ExportOptions::default();
     options.weights = weights;
     let result = export(model, &to, options, &mut |_, _| ());
     if let Err(error) = &result {
         println!("{error}");
-        assert_eq!(fs::read_dir(parent.path()).expect("the folder").count(), 0, "nothing is left");
+        assert_eq!(fs::read_dir(parent.path()).expect("the folder").count(), 0, "no files are left");
     }
     result.map(|_| parent)
 }
@@ -38,7 +37,7 @@ fn refusal(model: &Path) -> ExportError {
     exported(model, Weights::F32).expect_err("refused")
 }
 
-/// What is refused of a sound folder whose `config.json` was changed.
+/// The error for a valid folder with a changed `config.json`.
 fn changed(change: impl FnOnce(&mut Value)) -> ExportError {
     let tiny = Tiny::default();
     let folder = folder(&tiny);
@@ -48,7 +47,7 @@ fn changed(change: impl FnOnce(&mut Value)) -> ExportError {
     refusal(folder.path())
 }
 
-/// A sound folder with one vector of `F32` in place of another.
+/// A valid folder with other values in one tensor.
 fn with_vector(name: &str, values: &[f32]) -> TempDir {
     let tiny = Tiny { layers: 1, ..Tiny::default() };
     let folder = folder(&tiny);
@@ -75,10 +74,10 @@ fn with_vector(name: &str, values: &[f32]) -> TempDir {
 }
 
 #[test]
-fn the_text_layer_of_a_folder_is_carried_over() {
+fn tokenizer_files_of_a_folder_are_copied() {
     let folder = folder(&Tiny::default());
     for path in [folder.path().to_owned(), folder.path().join("config.json")] {
-        let exported = exported(&path, Weights::F32).expect("a sound model");
+        let exported = exported(&path, Weights::F32).expect("a valid model");
         let to = exported.path().join("exported");
         let mut names: Vec<_> =
             fs::read_dir(&to).expect("written").flatten().map(|entry| entry.file_name()).collect();
@@ -93,19 +92,19 @@ fn the_text_layer_of_a_folder_is_carried_over() {
             CONFIG_FILE,
         ];
         assert_eq!(names, expected);
-        let [own, carried] = [folder.path(), &to].map(|folder| {
+        let [source, copied] = [folder.path(), &to].map(|folder| {
             let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json")).expect("a tokenizer");
             let template =
                 ChatTemplate::from_folder(folder, tokenizer.template_tokens()).expect("a template");
             (tokenizer.fingerprint(), tokenizer.eos_ids().to_vec(), template.map(|it| it.source().to_owned()))
         });
-        assert_eq!(own, carried);
-        assert_eq!(own.1, [0, 1], "generation_config.json names them");
+        assert_eq!(source, copied);
+        assert_eq!(source.1, [0, 1], "from generation_config.json");
     }
 }
 
 #[test]
-fn a_folder_without_a_tokenizer_or_with_another_models() {
+fn a_missing_or_mismatched_tokenizer_is_refused() {
     let folder = folder(&Tiny::default());
     let file = folder.path().join("tokenizer.json");
     let mut tokens: Value = serde_json::from_slice(&fs::read(&file).expect("written")).expect("JSON");
@@ -117,20 +116,23 @@ fn a_folder_without_a_tokenizer_or_with_another_models() {
 }
 
 #[test]
-fn models_that_are_not_known_or_not_whole_are_refused_by_name() {
-    use CheckpointError::{File, MissingTensor, Model, UnknownTensor};
+fn unknown_and_incomplete_models_are_refused() {
+    use CheckpointError::{File, Hyperparameters, MissingTensor, UnknownTensor};
     use HyperparameterError::{Shape, UnknownArchitecture};
     let is = |error: ExportError| match error {
         ExportError::Checkpoint(error) => error,
         other => panic!("{other:?}"),
     };
     let unknown = is(changed(|config| config["model_type"] = "mamba".into()));
-    assert!(matches!(&unknown, Model(UnknownArchitecture { found, .. }) if found == "mamba"), "{unknown:?}");
+    assert!(
+        matches!(&unknown, Hyperparameters(UnknownArchitecture { found, .. }) if found == "mamba"),
+        "{unknown:?}"
+    );
     let untied = is(changed(|config| config["tie_word_embeddings"] = false.into()));
     assert!(matches!(&untied, MissingTensor { tensor, .. } if tensor == "lm_head.weight"), "{untied:?}");
     let narrow = is(changed(|config| config["intermediate_size"] = 96.into()));
     assert!(
-        matches!(&narrow, Model(Shape { tensor, .. }) if tensor == "model.layers.0.mlp.gate_proj.weight"),
+        matches!(&narrow, Hyperparameters(Shape { tensor, .. }) if tensor == "model.layers.0.mlp.gate_proj.weight"),
         "{narrow:?}"
     );
     let fewer = is(changed(|config| config["num_hidden_layers"] = 1.into()));
@@ -142,9 +144,9 @@ fn models_that_are_not_known_or_not_whole_are_refused_by_name() {
     assert!(matches!(is(refusal(folder.path())), File { path, .. } if path.ends_with("model.safetensors")));
 }
 
-/// Activations are rounded to eight bits in int8 and int4 graphs, and a NaN among them is lost there: it must not get in.
+/// int8 and int4 graphs round activations to 8 bits, which loses NaN. So weights must be finite.
 #[test]
-fn a_number_that_is_not_finite_is_refused_by_the_name_of_its_tensor() {
+fn weights_that_are_not_finite_are_refused() {
     for (part, here) in [
         ("output_norm", "model.norm.weight"),
         ("blk.0.ffn_norm", "model.layers.0.post_attention_layernorm.weight"),
@@ -166,7 +168,7 @@ fn a_number_that_is_not_finite_is_refused_by_the_name_of_its_tensor() {
 }
 
 #[test]
-fn a_weight_beyond_half_precision_is_refused_there_alone() {
+fn a_weight_too_large_for_half_precision_is_refused_only_there() {
     let tiny = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..Tiny::default() };
     let file = write(&tiny.writer(None));
     let error = exported(file.path(), Weights::F16).expect_err("refused");

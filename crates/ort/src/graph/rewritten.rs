@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tracing::info;
+use upcycle_onnx::rewrite::{OptimumInterface, rewrite};
 use upcycle_onnx::schema::{Message, Model};
-use upcycle_onnx::standard::{Interface, rewrite};
 
 use super::file::{GraphSource, PROTOBUF_LIMIT, graph_of};
 use super::folder::Folder;
@@ -61,7 +61,7 @@ fn folder_or_here(folder: &Path) -> &Path {
 
 /// The file for the rewritten graph. It is in the same folder, so that the runtime finds the files of weights, and its name
 /// contains a hash of the original.
-fn saved_path(path: &Path, bytes: &[u8], interface: &Interface) -> PathBuf {
+fn saved_path(path: &Path, bytes: &[u8], interface: &OptimumInterface) -> PathBuf {
     let mut hash = Sha256::new();
     hash.update([VERSION]);
     hash.update(env!("CARGO_PKG_VERSION"));

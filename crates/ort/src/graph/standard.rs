@@ -1,8 +1,8 @@
 //! The interface of standard exports, read from their inputs and outputs.
 
 use upcycle_onnx::layout::{INPUT_IDS, LOGITS, POSITION_IDS, Part};
+use upcycle_onnx::rewrite::{ATTENTION_MASK, OptimumInterface, past_name, present_name};
 use upcycle_onnx::schema::{Element, Graph, ValueInfo};
-use upcycle_onnx::standard::{ATTENTION_MASK, Interface, past_name, present_name};
 
 use super::folder::Folder;
 use super::values::{MAX_WIDTH, check, dims, element, find, has, names, shown, size};
@@ -18,7 +18,7 @@ pub(super) fn marker(graph: &Graph) -> Option<&str> {
 }
 
 /// Reads the interface. The folder's settings fill in what the graph leaves out.
-pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<Interface, GraphError> {
+pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<OptimumInterface, GraphError> {
     let layers = (0..).take_while(|&layer| has(&graph.inputs, &past_name(Part::Key, layer))).count();
     let presents = graph.outputs.iter().filter(|output| output.name.starts_with("present")).count();
     if layers == 0 && presents == 0 {
@@ -59,7 +59,7 @@ pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<Interface, Gra
     }
     let positions = has(&graph.inputs, POSITION_IDS);
     let max_context = folder.max_context()?;
-    Ok(Interface { layers, kv_heads, head, vocab, cache, positions, max_context })
+    Ok(OptimumInterface { layers, kv_heads, head, vocab, cache, positions, max_context })
 }
 
 /// The element type of a value, which must be `f32` or half precision.

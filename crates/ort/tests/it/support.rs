@@ -35,7 +35,7 @@ pub(crate) struct Folder {
 pub(crate) fn exported(model: &Path, weights: Weights) -> Folder {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let path = parent.path().join("exported");
-    let mut wanted = upcycle_onnx::export::Options::default();
+    let mut wanted = upcycle_onnx::export::ExportOptions::default();
     wanted.weights = weights;
     export(model, &path, wanted, &mut |_, _| ()).unwrap_or_else(|error| panic!("{}", chain(&error)));
     Folder { _parent: parent, path }

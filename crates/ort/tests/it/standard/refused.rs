@@ -4,8 +4,8 @@ use std::fs;
 
 use tempfile::TempDir;
 use upcycle_onnx::layout::MODEL_FILE;
+use upcycle_onnx::rewrite::RewriteError;
 use upcycle_onnx::schema::{Dimension, Element, Extent, Graph, Message, Model as Onnx};
-use upcycle_onnx::standard::RewriteError;
 use upcycle_ort::{GraphError, LoadError, Model};
 
 use super::{changed, copied};

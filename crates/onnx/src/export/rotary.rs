@@ -1,14 +1,13 @@
-//! What of a model the graph depends on beside its sizes.
+//! The tables of rotary embeddings.
 
-use upcycle_checkpoint::CheckpointError;
-use upcycle_checkpoint::gguf::{Hyperparameters, RopeLayout};
+use upcycle_checkpoint::{CheckpointError, Hyperparameters, RopeLayout};
 
-use crate::export::ExportError;
+use super::error::ExportError;
 
-/// The graph holds the angles of every position.
+/// The longest context that can be exported: the tables have a row for every position.
 const MAX_CONTEXT: usize = 1 << 22;
 
-/// Sees whether a graph can be made of such a model.
+/// Checks that the tables of a model are not too large.
 pub(crate) fn check(model: &Hyperparameters) -> Result<(), ExportError> {
     if model.context > MAX_CONTEXT {
         return Err(ExportError::Context { expected: MAX_CONTEXT, found: model.context });
@@ -16,16 +15,16 @@ pub(crate) fn check(model: &Hyperparameters) -> Result<(), ExportError> {
     Ok(())
 }
 
-/// Whether pairs that turn are neighbours in a head; else they stand half a head apart.
+/// Whether pairs are neighbours in a head, instead of half a head apart.
 pub(crate) fn interleaved(model: &Hyperparameters) -> bool {
     model.rope_layout == RopeLayout::Interleaved
 }
 
-/// The tensor with divisors of frequencies, `[pairs]`, that some files have.
+/// The optional tensor that divides frequencies, `[pairs]`.
 pub(crate) const DIVISORS: &str = "rope_freqs.weight";
 
-/// Cosines and sines, `[context, pairs]` each; `divisors` has a number for each pair.
-pub(crate) fn angles(
+/// Cosines and sines, `[context, pairs]` each, with optional `divisors`, `[pairs]`.
+pub(crate) fn tables(
     model: &Hyperparameters,
     divisors: Option<&[f32]>,
 ) -> Result<[Vec<f32>; 2], CheckpointError> {

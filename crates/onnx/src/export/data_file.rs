@@ -1,4 +1,4 @@
-//! The file of weights beside a graph, written front to back.
+//! Writes the file with a graph's weights.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -6,10 +6,10 @@ use std::io::{self, BufWriter, Write};
 use crate::layout::DATA_FILE;
 use crate::schema::{Element, Entry, Tensor};
 
-/// Where a tensor may start: a page, so that a runtime can map it.
+/// Tensors start at a page, so that a runtime can map them.
 const ALIGNMENT: u64 = 4096;
 
-/// The file being written.
+/// A data file under construction.
 #[derive(Debug)]
 pub(crate) struct DataFile {
     file: BufWriter<File>,
@@ -27,7 +27,7 @@ impl DataFile {
         self.written
     }
 
-    /// Begins a tensor.
+    /// Starts a tensor.
     pub(crate) fn start(&mut self) -> io::Result<()> {
         let gap = self.written.next_multiple_of(ALIGNMENT) - self.written;
         self.write(&vec![0; gap as usize])?;
@@ -35,16 +35,15 @@ impl DataFile {
         Ok(())
     }
 
-    /// Goes on with it.
+    /// Appends bytes to the tensor.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.written += bytes.len() as u64;
         Ok(())
     }
 
-    /// Ends it: what stands in the graph for it.
+    /// Ends the tensor and returns its entry for the graph.
     pub(crate) fn end(&self, name: &str, element: Element, dims: &[usize]) -> Tensor {
-        let entry = |key: &str, value: String| Entry { key: key.to_owned(), value };
         let length = self.written - self.start;
         debug_assert_eq!(length, (dims.iter().product::<usize>() * element.bytes()) as u64, "{name}");
         Tensor {
@@ -52,22 +51,22 @@ impl DataFile {
             element: element.into(),
             name: name.to_owned(),
             external: vec![
-                entry("location", DATA_FILE.to_owned()),
-                entry("offset", self.start.to_string()),
-                entry("length", length.to_string()),
+                Entry::new("location", DATA_FILE),
+                Entry::new("offset", self.start),
+                Entry::new("length", length),
             ],
             location: Tensor::EXTERNAL,
             ..Tensor::default()
         }
     }
 
-    /// Writes what is still held back.
+    /// Flushes buffered bytes.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.file.flush()
     }
 }
 
-/// The bytes of numbers.
+/// The little-endian bytes of numbers.
 pub(crate) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

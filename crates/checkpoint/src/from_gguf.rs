@@ -1,20 +1,47 @@
-//! The sizes of a model as the metadata of a GGUF file have them.
+//! Models in GGUF files.
 
-use crate::gguf::hyperparameters::refused;
-use crate::gguf::{
-    Architecture, Array, Gguf, HyperparameterError, Hyperparameters, RopeLayout, RopeScaling, Stated, Value,
-    Window,
+use std::path::Path;
+
+use crate::architecture::Architecture;
+use crate::checkpoint::Checkpoint;
+use crate::error::CheckpointError;
+use crate::file::CheckpointFile;
+use crate::gguf::{Array, Gguf, Value};
+use crate::hyperparameters::{
+    HyperparameterError, Hyperparameters, RawHyperparameters, SlidingWindow, invalid,
 };
+use crate::rope::{RopeLayout, RopeScaling};
+use crate::tensor_index::TensorIndex;
+
+impl Checkpoint {
+    pub(crate) fn open_gguf(path: &Path) -> Result<Self, CheckpointError> {
+        let file = CheckpointFile::open(path)?;
+        let gguf_error = |source| CheckpointError::Gguf { path: path.to_owned(), source };
+        let gguf = Gguf::read(&mut file.reader()).map_err(gguf_error)?;
+        let hyperparameters = Hyperparameters::from_gguf(&gguf).map_err(|error| match error {
+            HyperparameterError::Gguf(source) => gguf_error(source),
+            other => CheckpointError::Hyperparameters(other),
+        })?;
+        let mut tensors = TensorIndex::new(path, str::to_owned);
+        let file = tensors.add_file(file);
+        for info in gguf.tensors() {
+            tensors.add(info.name.clone(), file, info.clone());
+        }
+        let tied = !tensors.has("output.weight");
+        let biased = hyperparameters.architecture.is_biased() || tensors.has("blk.0.attn_q.bias");
+        Ok(Self { hyperparameters, tensors, tied, biased })
+    }
+}
 
 impl Hyperparameters {
-    /// Reads those of a GGUF file.
+    /// Reads and checks the hyperparameters in a GGUF file.
     ///
     /// # Errors
-    /// [`HyperparameterError`], which names the key: what is read is consistent, so that widths divide and nothing is 0.
-    pub fn read(gguf: &Gguf) -> Result<Self, HyperparameterError> {
+    /// [`HyperparameterError`], which names the key.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, HyperparameterError> {
         let found = gguf.string("general.architecture")?;
         let architecture =
-            Architecture::named(found).ok_or_else(|| HyperparameterError::UnknownArchitecture {
+            Architecture::from_name(found).ok_or_else(|| HyperparameterError::UnknownArchitecture {
                 key: "general.architecture",
                 found: found.to_owned(),
                 known: Architecture::NAMES,
@@ -23,7 +50,7 @@ impl Hyperparameters {
         let width = file.count("embedding_length")?;
         let experts = file.optional("expert_count")?.unwrap_or(0);
         if experts > 0 {
-            return Err(file.refused("expert_count", "no experts: mixtures are not supported", experts));
+            return Err(file.invalid("expert_count", "0: mixtures of experts are not supported", experts));
         }
         let embedding = gguf.tensor("token_embd.weight")?;
         let &[_, vocab] = embedding.shape.as_slice() else {
@@ -35,7 +62,7 @@ impl Hyperparameters {
         };
         let context = file.count("context_length")?;
         let layers = file.count("block_count")?;
-        let stated = Stated {
+        let raw = RawHyperparameters {
             architecture,
             width,
             layers,
@@ -44,7 +71,7 @@ impl Hyperparameters {
             head: file.optional("attention.key_length")?,
             value_head: file.optional("attention.value_length")?,
             feed_forward: file.count("feed_forward_length")?,
-            // Where the metadata name a size, the embedding must have it.
+            // If the metadata name a size, the shape check of the embedding enforces it.
             vocab: file.optional("vocab_size")?.unwrap_or(usize::try_from(vocab).unwrap_or(usize::MAX)),
             context,
             epsilon: gguf.f32(&file.key("attention.layer_norm_rms_epsilon"))?,
@@ -58,11 +85,11 @@ impl Hyperparameters {
             window: file.window(layers)?,
             tensors: gguf.tensors().len(),
         };
-        stated.check(&|part| file.key(part))
+        raw.check(&|part| file.key(part))
     }
 }
 
-/// The keys of an architecture.
+/// The metadata of a file, under the keys of its architecture.
 struct Keys<'a> {
     gguf: &'a Gguf,
     architecture: Architecture,
@@ -88,7 +115,7 @@ impl Keys<'_> {
     fn rope_scaling(&self, context: usize) -> Result<RopeScaling, HyperparameterError> {
         let has_new = self.gguf.get(&self.key("rope.scaling.factor")).is_some();
         let part = if has_new { "rope.scaling.factor" } else { "rope.scale_linear" };
-        // As llama.cpp has it, 0 says that there is none.
+        // As in llama.cpp, 0 means no scaling.
         let factor = Some(self.number(part, 0.0)?).filter(|&factor| factor != 0.0);
         let attention = self.number("rope.scaling.attn_factor", 1.0)?;
         let kind = self.gguf.get_string(&self.key("rope.scaling.type"))?;
@@ -96,7 +123,7 @@ impl Keys<'_> {
             (Some("none"), _) | (None | Some("linear"), None) => RopeScaling::None,
             (None | Some("linear"), Some(factor)) => {
                 if !(factor > 0.0 && factor.is_finite()) {
-                    return Err(self.refused(part, "a finite number above 0", factor));
+                    return Err(self.invalid(part, "a finite number above 0", factor));
                 }
                 RopeScaling::Linear { factor }
             }
@@ -106,7 +133,7 @@ impl Keys<'_> {
                     let part = format!("rope.scaling.{part}");
                     let found = self.number(&part, neutral)?;
                     if found != neutral {
-                        return Err(self.refused(
+                        return Err(self.invalid(
                             &part,
                             format!("{neutral}; others are not supported"),
                             found,
@@ -116,8 +143,8 @@ impl Keys<'_> {
                 let magnitude = RopeScaling::yarn_magnitude(factor) * attention;
                 return Ok(RopeScaling::Yarn {
                     factor,
-                    fast: self.number("rope.scaling.yarn_beta_fast", 32.0)?,
-                    slow: self.number("rope.scaling.yarn_beta_slow", 1.0)?,
+                    beta_fast: self.number("rope.scaling.yarn_beta_fast", 32.0)?,
+                    beta_slow: self.number("rope.scaling.yarn_beta_slow", 1.0)?,
                     original_context: self
                         .optional("rope.scaling.original_context_length")?
                         .unwrap_or(context),
@@ -126,33 +153,33 @@ impl Keys<'_> {
             }
             (Some(other), _) => {
                 let expected = "`none`, `linear` or `yarn`; others are not supported";
-                return Err(self.refused("rope.scaling.type", expected, other));
+                return Err(self.invalid("rope.scaling.type", expected, other));
             }
         };
         if attention != 1.0 {
             let expected = "1 without `yarn`; others are not supported";
-            return Err(self.refused("rope.scaling.attn_factor", expected, attention));
+            return Err(self.invalid("rope.scaling.attn_factor", expected, attention));
         }
         Ok(scaling)
     }
 
-    fn window(&self, layers: usize) -> Result<Option<Window>, HyperparameterError> {
+    fn window(&self, layers: usize) -> Result<Option<SlidingWindow>, HyperparameterError> {
         let positions = self.optional("attention.sliding_window")?.filter(|&positions| positions > 0);
         let Some(positions) = positions else { return Ok(None) };
         let pattern = "attention.sliding_window_pattern";
         let windowed = match self.gguf.get(&self.key(pattern)) {
-            // A file may claim any number of layers, but the check holds it against its tensors.
+            // A file may claim any number of layers; `check` later limits it to the number of tensors.
             None => vec![true; layers.min(self.gguf.tensors().len())],
             Some(Value::Array(Array::Bool(windowed))) if windowed.len() == layers => windowed.clone(),
             Some(other) => {
                 let expected = format!("an array of {layers} booleans, one for each layer");
-                return Err(self.refused(pattern, expected, other.value_type()));
+                return Err(self.invalid(pattern, expected, other.value_type()));
             }
         };
-        Ok(Some(Window { positions, layers: windowed }))
+        Ok(Some(SlidingWindow { positions, layers: windowed }))
     }
 
-    fn refused(&self, part: &str, expected: impl Into<String>, found: impl ToString) -> HyperparameterError {
-        refused(self.key(part), expected, found)
+    fn invalid(&self, part: &str, expected: impl Into<String>, found: impl ToString) -> HyperparameterError {
+        invalid(self.key(part), expected, found)
     }
 }

@@ -1,60 +1,60 @@
-//! Rotary position embeddings (Su et al., arXiv 2104.09864): how fast each pair turns.
+//! Rotary position embeddings (Su et al., arXiv 2104.09864).
 
 use std::f64::consts::TAU;
 
-/// Which elements of a head turn together.
+/// Which elements of a head form a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeLayout {
-    /// Neighbours, `2i` and `2i + 1`: llama's in GGUF files, whose rows are permuted for it.
+    /// Neighbours, `2i` and `2i + 1`: Llama in GGUF files, whose rows are permuted for this.
     Interleaved,
-    /// Halves, `i` and `i + rotated / 2`: all others.
+    /// `i` and `i + rotated / 2`: all others.
     Halves,
 }
 
-/// What is done to the frequencies for contexts longer than a model was first trained on.
+/// How frequencies are scaled for contexts longer than in training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
-    /// Nothing.
+    /// Not at all.
     None,
-    /// Positions are divided.
+    /// All frequencies are divided.
     Linear {
-        /// By this.
+        /// The divisor.
         factor: f32,
     },
-    /// Llama 3.1's: slow pairs are divided, fast ones are not, those between in part.
+    /// As in Llama 3.1: low frequencies are divided, high ones are not, and those between are interpolated.
     Llama3 {
-        /// What divides the slow ones.
+        /// The divisor of low frequencies.
         factor: f32,
-        /// Turns in the original context up to which a pair is slow.
+        /// The most turns within the original context of a low frequency.
         low_frequency: f32,
-        /// Turns in the original context from which on a pair is fast; above `low_frequency`.
+        /// The fewest turns within the original context of a high frequency; above `low_frequency`.
         high_frequency: f32,
-        /// The context before scaling.
+        /// The context length in training.
         original_context: usize,
     },
-    /// YaRN (Peng et al., arXiv 2309.00071): as above, along the pairs instead of the frequencies.
+    /// YaRN (Peng et al., arXiv 2309.00071): as in Llama 3.1, but interpolated by pair index.
     Yarn {
-        /// What divides the slow ones.
+        /// The divisor of low frequencies.
         factor: f32,
-        /// Turns in the original context from which on a pair is fast: usually 32.
-        fast: f32,
-        /// Turns in the original context up to which a pair is slow: usually 1.
-        slow: f32,
-        /// The context before scaling.
+        /// The fewest turns within the original context of a high frequency: usually 32.
+        beta_fast: f32,
+        /// The most turns within the original context of a low frequency: usually 1.
+        beta_slow: f32,
+        /// The context length in training.
         original_context: usize,
-        /// What cosines and sines are multiplied with.
+        /// The factor of cosines and sines.
         magnitude: f32,
     },
 }
 
 impl RopeScaling {
-    /// The magnitude that the paper on YaRN suggests for a factor of at least 1.
+    /// The magnitude that the YaRN paper recommends for a factor of at least 1.
     #[must_use]
     pub fn yarn_magnitude(factor: f32) -> f32 {
         0.1 * factor.ln() + 1.0
     }
 
-    /// What cosines and sines are multiplied with.
+    /// The factor of cosines and sines.
     #[must_use]
     pub fn magnitude(&self) -> f32 {
         match *self {
@@ -63,7 +63,7 @@ impl RopeScaling {
         }
     }
 
-    /// The frequencies, in radians per position, of pairs that would turn by `frequencies` without scaling.
+    /// Scales `frequencies`, in radians per position.
     pub(crate) fn apply(&self, base: f32, frequencies: &mut [f64]) {
         let pairs = frequencies.len();
         match *self {
@@ -79,15 +79,15 @@ impl RopeScaling {
                     *frequency *= (1.0 - fast) / f64::from(factor) + fast;
                 }
             }
-            Self::Yarn { factor, fast, slow, original_context, .. } => {
+            Self::Yarn { factor, beta_fast, beta_slow, original_context, .. } => {
                 let base = f64::from(base);
-                // The pair that makes so many turns in the original context.
+                // The (fractional) index of the pair with so many turns within the original context.
                 let pair = |turns: f32| {
                     let turn = original_context as f64 / (f64::from(turns) * TAU);
                     pairs as f64 * turn.ln() / base.ln()
                 };
-                let first = pair(fast).floor().max(0.0);
-                let last = pair(slow).ceil().min(2.0 * pairs as f64 - 1.0);
+                let first = pair(beta_fast).floor().max(0.0);
+                let last = pair(beta_slow).ceil().min(2.0 * pairs as f64 - 1.0);
                 for (index, frequency) in frequencies.iter_mut().enumerate() {
                     let slow = ((index as f64 - first) / (last - first).max(1e-3)).clamp(0.0, 1.0);
                     *frequency *= slow / f64::from(factor) + (1.0 - slow);

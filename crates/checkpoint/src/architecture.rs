@@ -1,15 +1,13 @@
-//! The families of models that are known.
-
 use std::fmt;
 
-/// A family of decoders with RMS normalization, rotary embeddings, grouped queries and SwiGLU.
+/// A model family: decoders with RMS normalization, rotary embeddings, grouped-query attention and SwiGLU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Architecture {
-    /// Llama, Mistral, SmolLM and others alike.
+    /// Llama, Mistral, SmolLM and compatible models.
     Llama,
-    /// Qwen 2 and 2.5: queries, keys and values have a bias.
+    /// Qwen 2 and 2.5, with a bias on queries, keys and values.
     Qwen2,
-    /// Qwen 3: each head's queries and keys are normalized before they turn.
+    /// Qwen 3, which normalizes each head's queries and keys before rotation.
     Qwen3,
 }
 
@@ -30,19 +28,19 @@ impl Architecture {
         }
     }
 
-    /// The one of this name, if it is known.
+    /// The architecture with this name, if known.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|architecture| architecture.name() == name)
     }
 
-    /// Whether every model of it has a bias on queries, keys and values. Models of the others may have one.
+    /// Whether all its models have a bias on queries, keys and values. Other models may have one.
     #[must_use]
     pub const fn is_biased(self) -> bool {
         matches!(self, Self::Qwen2)
     }
 
-    /// Whether each head's queries and keys are normalized, `blk.N.attn_q_norm` and `blk.N.attn_k_norm`.
+    /// Whether it normalizes each head's queries and keys (`blk.N.attn_q_norm`, `blk.N.attn_k_norm`).
     #[must_use]
     pub const fn normalizes_heads(self) -> bool {
         matches!(self, Self::Qwen3)

@@ -1,10 +1,11 @@
-//! Messages of `onnx.proto`, under their field numbers.
+//! The messages of [`onnx.proto`](https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) that a graph's meaning depends on.
 //!
-//! Whatever a graph computes survives being read and written: what nothing here looks into is carried as bytes. Left out,
-//! and skipped when a file has them, are fields for people and for training, the inferred types of inner values
-//! (`value_info`), and notes on quantization and on devices.
-//!
-//! The schema: <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>.
+//! Reading and writing a graph preserves what it computes: fields that this crate does not inspect are kept as bytes. Dropped are
+//! documentation, training data, the inferred types of inner values (`value_info`), and annotations on quantization and devices.
+
+mod build;
+
+pub use build::{AttributeValue, Dim};
 
 pub use prost::{DecodeError, Message};
 
@@ -33,10 +34,10 @@ pub struct Model {
     /// The operator sets that its nodes belong to.
     #[prost(message, repeated, tag = "8")]
     pub opsets: Vec<OperatorSet>,
-    /// Keys and values of the writer's own.
+    /// Custom keys and values.
     #[prost(message, repeated, tag = "14")]
     pub metadata: Vec<Entry>,
-    /// Operators that the model defines itself, encoded.
+    /// Functions that the model defines, encoded.
     #[prost(bytes = "vec", repeated, tag = "25")]
     pub functions: Vec<Vec<u8>>,
 }
@@ -66,7 +67,7 @@ pub struct Entry {
 /// `GraphProto`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Graph {
-    /// Nodes, each after those whose outputs it takes.
+    /// Nodes in topological order.
     #[prost(message, repeated, tag = "1")]
     pub nodes: Vec<Node>,
     /// The graph's name.
@@ -81,7 +82,7 @@ pub struct Graph {
     /// Outputs.
     #[prost(message, repeated, tag = "12")]
     pub outputs: Vec<ValueInfo>,
-    /// Constants that are zero for the most part, encoded.
+    /// Sparse constants, encoded.
     #[prost(bytes = "vec", repeated, tag = "15")]
     pub sparse_initializers: Vec<Vec<u8>>,
 }
@@ -89,10 +90,10 @@ pub struct Graph {
 /// `NodeProto`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Node {
-    /// Names of the values that it takes; an empty name leaves out an optional one.
+    /// Names of its inputs; an empty name omits an optional one.
     #[prost(string, repeated, tag = "1")]
     pub inputs: Vec<String>,
-    /// Names of the values that it makes.
+    /// Names of its outputs.
     #[prost(string, repeated, tag = "2")]
     pub outputs: Vec<String>,
     /// The node's name.
@@ -107,7 +108,7 @@ pub struct Node {
     /// The operator's domain.
     #[prost(string, tag = "7")]
     pub domain: String,
-    /// Which of the model's own operators of that name it is.
+    /// Which overload of a function of the model it is.
     #[prost(string, tag = "8")]
     pub overload: String,
 }
@@ -133,7 +134,7 @@ pub struct Attribute {
     /// The value of a graph, such as a branch of an `If`.
     #[prost(message, optional, tag = "6")]
     pub graph: Option<Graph>,
-    /// Numbers with a fraction.
+    /// Floating-point numbers.
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
     /// The value of [`INTS`](Self::INTS).
@@ -154,10 +155,10 @@ pub struct Attribute {
     /// Types, encoded.
     #[prost(bytes = "vec", repeated, tag = "15")]
     pub type_values: Vec<Vec<u8>>,
-    /// Which of these it is.
+    /// Which of these fields holds the value.
     #[prost(int32, tag = "20")]
     pub kind: i32,
-    /// The attribute of the enclosing operator that it stands for.
+    /// The attribute of the enclosing function that it refers to.
     #[prost(string, tag = "21")]
     pub reference: String,
     /// A sparse tensor, encoded.
@@ -169,13 +170,13 @@ pub struct Attribute {
 }
 
 impl Attribute {
-    /// A number with a fraction.
+    /// A floating-point number.
     pub const FLOAT: i32 = 1;
-    /// A whole number.
+    /// An integer.
     pub const INT: i32 = 2;
     /// A tensor.
     pub const TENSOR: i32 = 4;
-    /// Whole numbers.
+    /// Integers.
     pub const INTS: i32 = 7;
 }
 
@@ -188,71 +189,48 @@ pub struct Tensor {
     /// The type of its elements: an [`Element`].
     #[prost(enumeration = "Element", tag = "2")]
     pub element: i32,
-    /// Its elements, if they are `f32` or pairs of them and not in `raw`.
+    /// Its elements, if `f32` or complex of `f32`, and not in `raw`.
     #[prost(float, repeated, tag = "4")]
     pub floats: Vec<f32>,
-    /// Its elements, if they are of another type of up to 32 bits and not in `raw`.
+    /// Its elements, if of another type of up to 32 bits, and not in `raw`.
     #[prost(int32, repeated, tag = "5")]
     pub small: Vec<i32>,
-    /// Its elements, if they are strings.
+    /// Its elements, if strings.
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub strings: Vec<Vec<u8>>,
-    /// Its elements, if they are `i64` and not in `raw`.
+    /// Its elements, if `i64` and not in `raw`.
     #[prost(int64, repeated, tag = "7")]
     pub ints: Vec<i64>,
     /// Its name.
     #[prost(string, tag = "8")]
     pub name: String,
-    /// Its elements, little-endian, unless they stand in another file.
+    /// Its elements, little-endian, unless in another file.
     #[prost(bytes = "vec", tag = "9")]
     pub raw: Vec<u8>,
-    /// Its elements, if they are `f64` or pairs of them and not in `raw`.
+    /// Its elements, if `f64` or complex of `f64`, and not in `raw`.
     #[prost(double, repeated, tag = "10")]
     pub doubles: Vec<f64>,
-    /// Its elements, if they are unsigned, of 32 or 64 bits, and not in `raw`.
+    /// Its elements, if unsigned with 32 or 64 bits, and not in `raw`.
     #[prost(uint64, repeated, tag = "11")]
     pub unsigned: Vec<u64>,
     /// `location`, `offset` and `length` of its elements in another file.
     #[prost(message, repeated, tag = "13")]
     pub external: Vec<Entry>,
-    /// Whether they stand in another file: [`EXTERNAL`](Self::EXTERNAL).
+    /// [`EXTERNAL`](Self::EXTERNAL) if they are in another file.
     #[prost(int32, tag = "14")]
     pub location: i32,
 }
 
 impl Tensor {
-    /// The elements stand in another file.
+    /// The value of [`location`](Self::location) for elements in another file.
     pub const EXTERNAL: i32 = 1;
-
-    /// A vector of whole numbers.
-    #[must_use]
-    pub fn whole(name: &str, values: &[i64]) -> Self {
-        Self {
-            dims: vec![values.len() as i64],
-            element: Element::Int64.into(),
-            name: name.to_owned(),
-            raw: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            ..Self::default()
-        }
-    }
-
-    /// A number, of no dimensions.
-    #[must_use]
-    pub fn number(name: &str, value: f32) -> Self {
-        Self {
-            element: Element::Float.into(),
-            name: name.to_owned(),
-            raw: value.to_le_bytes().to_vec(),
-            ..Self::default()
-        }
-    }
 }
 
 /// `TensorProto.DataType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum Element {
-    /// Nothing that is known here.
+    /// A type that this crate does not know.
     Undefined = 0,
     /// `f32`
     Float = 1,
@@ -260,7 +238,7 @@ pub enum Element {
     Uint8 = 2,
     /// `i64`
     Int64 = 7,
-    /// Truth values.
+    /// Booleans.
     Bool = 9,
     /// IEEE half precision.
     Float16 = 10,
@@ -306,7 +284,7 @@ pub struct Kind {
     /// A sparse tensor's, encoded.
     #[prost(bytes = "vec", optional, tag = "8")]
     pub sparse_tensor: Option<Vec<u8>>,
-    /// That of a value that may be missing, encoded.
+    /// An optional value's, encoded.
     #[prost(bytes = "vec", optional, tag = "9")]
     pub optional: Option<Vec<u8>>,
 }
@@ -333,12 +311,12 @@ pub struct Shape {
 /// `TensorShapeProto.Dimension`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Dimension {
-    /// Its size or its name.
+    /// The size or name, if known.
     #[prost(oneof = "Extent", tags = "1, 2")]
     pub extent: Option<Extent>,
 }
 
-/// What is known of a dimension.
+/// The size of a dimension, or its name.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Extent {
     /// Its size.

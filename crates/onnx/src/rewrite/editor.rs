@@ -1,51 +1,47 @@
-//! A graph being changed: nodes are added anywhere, and put in order at the end.
+//! Edits a graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::schema::{Attribute, Element, Graph, Node, Tensor};
+use crate::schema::{Attribute, AttributeValue, Element, Graph, Node, Tensor};
 
-/// A graph being changed. Nodes keep their places until [`finish`](Self::finish); new ones stand behind them.
+/// A graph under edit. New nodes are appended; [`finish`](Self::finish) sorts them.
 #[derive(Debug)]
-pub(super) struct Edit {
+pub(super) struct GraphEditor {
     pub(super) graph: Graph,
     constants: BTreeMap<Vec<i64>, String>,
     values: usize,
 }
 
-/// An attribute of a new node.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    Int(i64),
-    Ints(Vec<i64>),
-    /// A tensor of one element of this type.
-    One(i64),
-}
-
-impl Edit {
+impl GraphEditor {
     pub(super) fn new(graph: Graph) -> Self {
         Self { graph, constants: BTreeMap::new(), values: 0 }
     }
 
-    /// A name that no other value has.
-    fn fresh(&mut self) -> String {
+    /// A new unique name.
+    fn unique_name(&mut self) -> String {
         self.values += 1;
         format!("upcycle/{}", self.values)
     }
 
-    /// Adds a node of ONNX's own with one output, which is returned.
-    pub(super) fn node(&mut self, operator: &str, inputs: &[&str], attributes: &[(&str, Value)]) -> String {
-        let output = self.fresh();
+    /// Adds a node of the default domain with one output, and returns the output's name.
+    pub(super) fn node(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        attributes: &[(&str, AttributeValue)],
+    ) -> String {
+        let output = self.unique_name();
         self.node_to(("", operator), inputs, &[&output], attributes);
         output
     }
 
-    /// Adds a node with these outputs.
+    /// Adds a node of any domain with these outputs.
     pub(super) fn node_to(
         &mut self,
         (domain, operator): (&str, &str),
         inputs: &[&str],
         outputs: &[&str],
-        attributes: &[(&str, Value)],
+        attributes: &[(&str, AttributeValue)],
     ) {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         self.graph.nodes.push(Node {
@@ -53,68 +49,68 @@ impl Edit {
             outputs: owned(outputs),
             name: format!("upcycle/{operator}/{}", outputs.first().copied().unwrap_or_default()),
             operator: operator.to_owned(),
-            attributes: attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
+            attributes: attributes.iter().map(|(name, value)| Attribute::new(name, value)).collect(),
             domain: domain.to_owned(),
             ..Node::default()
         });
     }
 
-    /// Several fresh names.
-    pub(super) fn names<const N: usize>(&mut self) -> [String; N] {
-        std::array::from_fn(|_| self.fresh())
+    /// Several unique names.
+    pub(super) fn unique_names<const N: usize>(&mut self) -> [String; N] {
+        std::array::from_fn(|_| self.unique_name())
     }
 
-    /// The name of a constant vector of whole numbers.
-    pub(super) fn whole(&mut self, values: &[i64]) -> String {
+    /// The name of a constant int64 vector.
+    pub(super) fn int64s(&mut self, values: &[i64]) -> String {
         if let Some(name) = self.constants.get(values) {
             return name.clone();
         }
-        let name = self.fresh();
+        let name = self.unique_name();
         self.constants.insert(values.to_vec(), name.clone());
-        self.graph.initializers.push(Tensor::whole(&name, values));
+        self.graph.initializers.push(Tensor::int64(&name, values));
         name
     }
 
-    /// The name of a constant number.
-    pub(super) fn number(&mut self, value: f32) -> String {
-        let name = self.fresh();
-        self.graph.initializers.push(Tensor::number(&name, value));
+    /// The name of a constant `f32`.
+    pub(super) fn scalar(&mut self, value: f32) -> String {
+        let name = self.unique_name();
+        self.graph.initializers.push(Tensor::scalar(&name, value));
         name
     }
 
     pub(super) fn reshape(&mut self, input: &str, shape: &[i64]) -> String {
-        let shape = self.whole(shape);
+        let shape = self.int64s(shape);
         self.node("Reshape", &[input, &shape], &[])
     }
 
     pub(super) fn transpose(&mut self, input: &str, order: &[i64]) -> String {
-        self.node("Transpose", &[input], &[("perm", Value::Ints(order.to_vec()))])
+        self.node("Transpose", &[input], &[("perm", AttributeValue::Ints(order.to_vec()))])
     }
 
     pub(super) fn concat(&mut self, inputs: &[&str], axis: i64) -> String {
-        self.node("Concat", inputs, &[("axis", Value::Int(axis))])
+        self.node("Concat", inputs, &[("axis", AttributeValue::Int(axis))])
     }
 
-    /// `input`, of type `from`, as `to`.
+    /// Casts `input` unless the types are equal.
     pub(super) fn cast(&mut self, input: &str, from: Element, to: Element) -> String {
         if from == to {
             return input.to_owned();
         }
-        self.node("Cast", &[input], &[("to", Value::Int(i64::from(i32::from(to))))])
+        self.node("Cast", &[input], &[("to", AttributeValue::Int(i64::from(i32::from(to))))])
     }
 
-    /// Where each value is made: its node's place.
+    /// The index of the node that computes each value.
     pub(super) fn producers(&self) -> BTreeMap<&str, usize> {
         let nodes = self.graph.nodes.iter().enumerate();
-        nodes.flat_map(|(place, node)| node.outputs.iter().map(move |output| (&**output, place))).collect()
+        nodes.flat_map(|(index, node)| node.outputs.iter().map(move |output| (&**output, index))).collect()
     }
 
-    /// Has all nodes that take `from`, those within subgraphs too, take `to`.
+    /// Makes all nodes that take `from` take `to`, in subgraphs too.
     pub(super) fn rename_uses(&mut self, from: &str, to: &str) {
         rename_uses(&mut self.graph, from, to);
     }
 
-    /// Renames a value where it is made and where it is taken.
+    /// Renames a value everywhere.
     pub(super) fn rename(&mut self, from: &str, to: &str) {
         rename_uses(&mut self.graph, from, to);
         for output in self.graph.nodes.iter_mut().flat_map(|node| &mut node.outputs) {
@@ -124,32 +120,32 @@ impl Edit {
         }
     }
 
-    /// The graph: what its outputs need, each node behind those whose outputs it takes.
+    /// The graph in topological order, without what its outputs do not need.
     pub(super) fn finish(self) -> Graph {
         let producers = self.producers();
         let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
         let mut needed: BTreeSet<String> = BTreeSet::new();
-        // Depth first, without recursion: a node is listed when all that it takes is.
+        // An iterative depth-first search: a node is listed after all of its inputs.
         let mut stack: Vec<(usize, bool)> = Vec::new();
         let outputs = self.graph.outputs.iter().rev().map(|output| &*output.name);
-        stack.extend(outputs.filter_map(|name| producers.get(name)).map(|&place| (place, false)));
+        stack.extend(outputs.filter_map(|name| producers.get(name)).map(|&index| (index, false)));
         needed.extend(self.graph.outputs.iter().map(|output| output.name.clone()));
-        while let Some((place, done)) = stack.pop() {
+        while let Some((index, done)) = stack.pop() {
             if done {
-                order.push(place);
+                order.push(index);
                 continue;
             }
-            if !seen.insert(place) {
+            if !seen.insert(index) {
                 continue;
             }
-            stack.push((place, true));
-            for input in taken(&self.graph.nodes[place]) {
-                stack.extend(producers.get(input).map(|&place| (place, false)));
+            stack.push((index, true));
+            for input in used_values(&self.graph.nodes[index]) {
+                stack.extend(producers.get(input).map(|&index| (index, false)));
                 needed.insert(input.to_owned());
             }
         }
         let mut nodes: Vec<Option<Node>> = self.graph.nodes.into_iter().map(Some).collect();
-        let nodes = order.into_iter().filter_map(|place| nodes[place].take()).collect();
+        let nodes = order.into_iter().filter_map(|index| nodes[index].take()).collect();
         let mut initializers = self.graph.initializers;
         initializers.retain(|tensor| needed.contains(&tensor.name));
         Graph { nodes, initializers, ..self.graph }
@@ -172,42 +168,29 @@ fn rename_uses(graph: &mut Graph, from: &str, to: &str) {
     }
 }
 
-/// The values that a node takes, those that its subgraphs take from outside (or make themselves) among them.
-pub(super) fn taken(node: &Node) -> Vec<&str> {
+/// The values that a node uses, including those that its subgraphs use or compute.
+pub(super) fn used_values(node: &Node) -> Vec<&str> {
     let mut all: Vec<&str> =
         node.inputs.iter().map(|input| &**input).filter(|input| !input.is_empty()).collect();
     for inner in node.attributes.iter().flat_map(|attribute| attribute.graph.iter().chain(&attribute.graphs))
     {
-        all.extend(inner.nodes.iter().flat_map(taken));
+        all.extend(inner.nodes.iter().flat_map(used_values));
         all.extend(inner.outputs.iter().map(|output| &*output.name));
     }
     all
 }
 
-fn attribute(name: &str, value: &Value) -> Attribute {
-    let mut attribute = Attribute { name: name.to_owned(), ..Attribute::default() };
-    match value {
-        Value::Int(int) => (attribute.int, attribute.kind) = (*int, Attribute::INT),
-        Value::Ints(ints) => (attribute.ints, attribute.kind) = (ints.clone(), Attribute::INTS),
-        Value::One(one) => {
-            attribute.tensor = Some(Tensor::whole("", &[*one]));
-            attribute.kind = Attribute::TENSOR;
-        }
-    }
-    attribute
-}
-
-/// A whole-number attribute of a node.
+/// An integer attribute of a node.
 pub(super) fn int(node: &Node, name: &str) -> Option<i64> {
     node.attributes.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.int)
 }
 
-/// An attribute of a node that is a number with a fraction.
+/// A floating-point attribute of a node.
 pub(super) fn float(node: &Node, name: &str) -> Option<f32> {
     node.attributes.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.float)
 }
 
-/// An input of a node, if it is wired.
-pub(super) fn input(node: &Node, place: usize) -> Option<&str> {
-    node.inputs.get(place).map(|name| &**name).filter(|name| !name.is_empty())
+/// An input of a node, if it is connected.
+pub(super) fn input(node: &Node, index: usize) -> Option<&str> {
+    node.inputs.get(index).map(|name| &**name).filter(|name| !name.is_empty())
 }

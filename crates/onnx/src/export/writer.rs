@@ -1,34 +1,35 @@
-//! Products with weights: how a matrix stands in the data file, and the nodes that multiply with it.
+//! Writes weights and the nodes that multiply with them.
 
 use std::path::PathBuf;
 
-use crate::schema::Element;
 use half::f16;
 
-use crate::export::data::{DataFile, bytes_of};
-use crate::export::graph::{Builder, Value};
-use crate::export::nbits::{Bits, Blocks, has_shift, is_taken_over};
-use crate::export::tensors::Tensors;
-use crate::export::{ExportError, Options, Weights};
+use super::blocks::{Bits, Blocks, converts_directly, has_minimum};
+use super::data_file::{DataFile, bytes_of};
+use super::error::ExportError;
+use super::graph_builder::GraphBuilder;
+use super::options::{ExportOptions, Weights};
+use super::tensors::{MatrixShape, Tensors};
+use crate::schema::{AttributeValue, Element};
 
-/// A graph and its weights as they are written.
+/// A graph and its data file under construction.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) source: Tensors,
-    pub(crate) graph: Builder,
+    pub(crate) tensors: Tensors,
+    pub(crate) graph: GraphBuilder,
     pub(crate) data: DataFile,
     pub(crate) path: PathBuf,
-    pub(crate) options: Options,
+    pub(crate) options: ExportOptions,
 }
 
-/// A matrix whose rows are those of several tensors, one after the other.
+/// A weight matrix made of the rows of several tensors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
-    /// The name of the product.
+    /// The name of the output of the product.
     pub(crate) name: &'a str,
-    /// Each tensor with its rows.
+    /// The tensors and their numbers of rows.
     pub(crate) parts: &'a [(String, usize)],
-    /// Elements of a row.
+    /// The length of a row.
     pub(crate) width: usize,
 }
 
@@ -38,7 +39,7 @@ impl Matrix<'_> {
     }
 }
 
-/// As the operator counts: activations are rounded to int8.
+/// Of `MatMulNBits`: rounds activations to int8.
 const ACCURACY_LEVEL: i64 = 4;
 
 impl Writer {
@@ -46,7 +47,7 @@ impl Writer {
         result.map_err(|source| ExportError::Write { path: self.path.clone(), source })
     }
 
-    /// Writes a constant of numbers that are at hand.
+    /// Writes a constant.
     pub(crate) fn constant(
         &mut self,
         name: &str,
@@ -61,44 +62,44 @@ impl Writer {
         Ok(name.to_owned())
     }
 
-    /// Writes a vector of the file under its own name.
+    /// Writes a vector of the model under its name.
     pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<String, ExportError> {
-        let values = self.source.vector(name, len)?;
+        let values = self.tensors.vector(name, len)?;
         self.constant(name, &[len], &values)
     }
 
-    /// The product of `input`, `[n, width]`, with a matrix: `[n, rows]`, under the matrix's name.
-    pub(crate) fn product(&mut self, matrix: Matrix<'_>, input: &str) -> Result<String, ExportError> {
+    /// Writes a matrix and multiplies `input`, `[n, width]`, with it: `[n, rows]`, under the matrix's name.
+    pub(crate) fn matmul(&mut self, matrix: Matrix<'_>, input: &str) -> Result<String, ExportError> {
         match self.options.weights {
             Weights::F32 | Weights::F16 => {
                 let weights = self.dense(matrix)?;
                 Ok(self.gemm(matrix.name, input, &weights))
             }
-            Weights::Int8 => self.few_bits(matrix, input, Bits::Eight),
-            Weights::Int4 => self.few_bits(matrix, input, Bits::Four),
+            Weights::Int8 => self.matmul_nbits(matrix, input, Bits::Eight),
+            Weights::Int4 => self.matmul_nbits(matrix, input, Bits::Four),
         }
     }
 
-    /// As [`product`](Self::product), for the last one: its rounding is heard at once, so four bits are only taken where the
-    /// file has no more.
+    /// As [`matmul`](Self::matmul), for the head. Rounding errors of the head affect logits directly, so it only uses 4 bits if the
+    /// model's file does.
     pub(crate) fn head(&mut self, matrix: Matrix<'_>, input: &str) -> Result<String, ExportError> {
         let four = matrix.parts.iter().all(|(name, _)| {
-            self.source
+            self.tensors
                 .format(name)
-                .is_some_and(|format| is_taken_over(format, Bits::Four, self.options.block))
+                .is_some_and(|format| converts_directly(format, Bits::Four, self.options.block))
         });
         match self.options.weights {
-            Weights::Int4 if !four => self.few_bits(matrix, input, Bits::Eight),
-            _ => self.product(matrix, input),
+            Weights::Int4 if !four => self.matmul_nbits(matrix, input, Bits::Eight),
+            _ => self.matmul(matrix, input),
         }
     }
 
-    /// `input` times the transposed matrix `weights`.
+    /// Multiplies `input` with the transpose of `weights`.
     pub(crate) fn gemm(&mut self, name: &str, input: &str, weights: &str) -> String {
-        self.graph.node("Gemm", name, &[input, weights], &[("transB", Value::Int(1))])
+        self.graph.node("Gemm", name, &[input, weights], &[("transB", AttributeValue::Int(1))])
     }
 
-    /// Writes a matrix, `[rows, width]`, in full; the name of its `f32` form.
+    /// Writes a matrix, `[rows, width]`, in `f32` or half precision. Returns the name of its `f32` form.
     pub(crate) fn dense(&mut self, matrix: Matrix<'_>) -> Result<String, ExportError> {
         let name = format!("{}.weight", matrix.name);
         let half = self.options.weights == Weights::F16;
@@ -106,9 +107,10 @@ impl Writer {
         let written = |source| ExportError::Write { path: path.clone(), source };
         data.start().map_err(written)?;
         for (tensor, rows) in matrix.parts {
-            self.source.each_rows(tensor, (*rows, matrix.width), &mut |rows| {
+            let shape = MatrixShape { rows: *rows, width: matrix.width };
+            self.tensors.for_each_chunk(tensor, shape, &mut |rows| {
                 let bytes = match half {
-                    true => halves(tensor, &rows.values)?,
+                    true => f16_bytes(tensor, &rows.values)?,
                     false => bytes_of(&rows.values),
                 };
                 data.write(&bytes).map_err(written)
@@ -118,14 +120,14 @@ impl Writer {
         let stored = if half { format!("{name}.half") } else { name.clone() };
         self.graph.initializer(data.end(&stored, element, &[matrix.rows(), matrix.width]));
         if half {
-            let float = Value::Int(i32::from(Element::Float).into());
+            let float = AttributeValue::Int(i32::from(Element::Float).into());
             self.graph.node("Cast", &name, &[&stored], &[("to", float)]);
         }
         Ok(name)
     }
 
-    /// The product with a matrix in blocks.
-    fn few_bits(&mut self, matrix: Matrix<'_>, input: &str, bits: Bits) -> Result<String, ExportError> {
+    /// Writes a matrix in blocks and multiplies `input` with it.
+    fn matmul_nbits(&mut self, matrix: Matrix<'_>, input: &str, bits: Bits) -> Result<String, ExportError> {
         let Matrix { name, parts, width } = matrix;
         let block = self.options.block;
         if !width.is_multiple_of(block) {
@@ -133,19 +135,20 @@ impl Writer {
         }
         let (rows, blocks) = (matrix.rows(), width / block);
         let shifted = parts.iter().any(|(name, _)| {
-            let format = self.source.format(name);
-            format.is_some_and(|format| has_shift(format) && is_taken_over(format, bits, block))
+            let format = self.tensors.format(name);
+            format.is_some_and(|format| has_minimum(format) && converts_directly(format, bits, block))
         });
         let (data, path) = (&mut self.data, &self.path);
         let written = |source| ExportError::Write { path: path.clone(), source };
         data.start().map_err(written)?;
         let (mut scales, mut shifts) = (Vec::new(), Vec::new());
         for (tensor, rows) in parts {
-            let taken = self.source.format(tensor).filter(|&format| is_taken_over(format, bits, block));
-            self.source.each_rows(tensor, (*rows, width), &mut |rows| {
+            let direct = self.tensors.format(tensor).filter(|&format| converts_directly(format, bits, block));
+            let shape = MatrixShape { rows: *rows, width };
+            self.tensors.for_each_chunk(tensor, shape, &mut |rows| {
                 let mut blocks = Blocks::default();
-                match taken {
-                    Some(format) => blocks.take_over(format, &rows.bytes),
+                match direct {
+                    Some(format) => blocks.convert(format, &rows.bytes),
                     None => blocks.round(&rows.values, bits, block),
                 }
                 blocks.pad_shifts();
@@ -159,11 +162,11 @@ impl Writer {
         self.graph.initializer(data.end(&quants, Element::Uint8, &[rows, blocks, bytes]));
         let scales = self.constant(&format!("{name}.scales"), &[rows * blocks], &scales)?;
         let attributes = [
-            ("K", Value::Int(width as i64)),
-            ("N", Value::Int(rows as i64)),
-            ("bits", Value::Int(bits.count() as i64)),
-            ("block_size", Value::Int(block as i64)),
-            ("accuracy_level", Value::Int(ACCURACY_LEVEL)),
+            ("K", AttributeValue::Int(width as i64)),
+            ("N", AttributeValue::Int(rows as i64)),
+            ("bits", AttributeValue::Int(bits.count() as i64)),
+            ("block_size", AttributeValue::Int(block as i64)),
+            ("accuracy_level", AttributeValue::Int(ACCURACY_LEVEL)),
         ];
         if !shifted {
             return Ok(self.graph.node("MatMulNBits", name, &[input, &quants, &scales], &attributes));
@@ -176,18 +179,18 @@ impl Writer {
         Ok(self.graph.node("Add", name, &[&middle, &shift], &[]))
     }
 
-    /// The sum of each block of a row: `[n, blocks]`.
+    /// The sum of each block of `input`: `[n, blocks]`.
     fn sums(&mut self, input: &str, blocks: usize, block: usize) -> String {
         let cut = format!("{input}.blocks");
         self.graph.reshape(&cut, input, &[-1, blocks as i64, block as i64]);
-        let axis = self.graph.whole(&[2]);
-        let keep = [("keepdims", Value::Int(0))];
+        let axis = self.graph.int64s(&[2]);
+        let keep = [("keepdims", AttributeValue::Int(0))];
         self.graph.node("ReduceSum", &format!("{input}.sums"), &[&cut, &axis], &keep)
     }
 }
 
 /// The bytes of numbers in half precision.
-fn halves(tensor: &str, values: &[f32]) -> Result<Vec<u8>, ExportError> {
+fn f16_bytes(tensor: &str, values: &[f32]) -> Result<Vec<u8>, ExportError> {
     let mut bytes = Vec::with_capacity(2 * values.len());
     for &value in values {
         let half = f16::from_f32(value);
