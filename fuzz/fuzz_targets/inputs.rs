@@ -1,4 +1,4 @@
-//! One binary for every target; `UPCYCLE_FUZZ_TARGET` names it.
+//! One binary for all targets; `UPCYCLE_FUZZ_TARGET` selects one.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ static TARGET: LazyLock<&Target> = LazyLock::new(|| {
     let name = std::env::var("UPCYCLE_FUZZ_TARGET").unwrap_or_default();
     let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
     let target = TARGETS.iter().find(|target| target.name == name);
-    target.unwrap_or_else(|| panic!("UPCYCLE_FUZZ_TARGET is `{name}`, and the targets are {}", known.join(", ")))
+    target.unwrap_or_else(|| panic!("UPCYCLE_FUZZ_TARGET is `{name}`; expected one of: {}", known.join(", ")))
 });
 
 fuzz_target!(|bytes: &[u8]| {

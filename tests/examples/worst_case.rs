@@ -13,7 +13,7 @@ use upcycle_testkit::AdversarialDrafter;
 
 const ROUNDS: usize = 5;
 const TOKENS: usize = 96;
-/// One of each group of the project's own prompts.
+/// One prompt of each of the project's groups.
 const EACH: usize = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The answer to a prompt, and the seconds of its steps; without a budget nothing is drafted.
+/// The answer to a prompt, and the seconds of its steps. Without a budget, nothing is drafted.
 fn answer(
     verifier: &mut dyn Verifier,
     drafter: impl Drafter,

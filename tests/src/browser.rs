@@ -1,7 +1,6 @@
-//! A real browser for tests of pages: headless Chromium, driven through ChromeDriver by the W3C's WebDriver protocol.
+//! A real browser for tests of pages: headless Chromium, controlled through ChromeDriver (W3C WebDriver).
 //!
-//! [`with`] lends one browser to all tests of a program, one after the other. What a page writes to the console as an
-//! error, and all that it fetches, is kept: [`Browser::faults`].
+//! [`with`] lends one browser to all tests of a program in turn. [`Browser::faults`] returns console errors and requests of a page.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,9 +13,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// Keys that have no character, for [`Browser::press`].
+/// Keys without a character, for [`Browser::press`].
 pub mod keys {
-    /// Tabulator.
+    /// Tab.
     pub const TAB: char = '\u{e004}';
     /// Enter.
     pub const ENTER: char = '\u{e007}';
@@ -24,32 +23,32 @@ pub mod keys {
     pub const END: char = '\u{e010}';
     /// Home.
     pub const HOME: char = '\u{e011}';
-    /// Arrow to the left.
+    /// Left arrow.
     pub const LEFT: char = '\u{e012}';
-    /// Arrow up.
+    /// Up arrow.
     pub const UP: char = '\u{e013}';
-    /// Arrow to the right.
+    /// Right arrow.
     pub const RIGHT: char = '\u{e014}';
-    /// Arrow down.
+    /// Down arrow.
     pub const DOWN: char = '\u{e015}';
 }
 
-/// How long the driver may take to start.
+/// The longest start of the driver.
 const START: Duration = Duration::from_secs(30);
-/// How long one command may take.
+/// The longest time for one command.
 const COMMAND: Duration = Duration::from_secs(60);
 
-/// By the protocol, an element's id stands under this key.
+/// The protocol's key for an element's id.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Why the browser did not do what it was told.
+/// Why a browser command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrowserError {
-    /// The driver cannot be run.
+    /// The driver cannot be started.
     #[error("chromedriver cannot be run; scripts/setup.sh installs it (Debian: chromium, chromium-driver)")]
     NoDriver(#[source] io::Error),
-    /// The driver does not come up.
+    /// The driver did not start in time.
     #[error("chromedriver did not say its port within {START:?}; run `chromedriver --port=0` to see why")]
     Silent,
     /// The driver does not answer.
@@ -57,19 +56,19 @@ pub enum BrowserError {
     Unreachable {
         /// The command.
         command: String,
-        /// Why not.
+        /// The reason.
         #[source]
         source: Box<ureq::Error>,
     },
-    /// The driver refuses: no such element, a script that throws, a dialog in the way.
+    /// The driver refused the command: no such element, an exception in a script, or a dialog.
     #[error("{command}: {reason}")]
     Refused {
         /// The command.
         command: String,
-        /// In the driver's words.
+        /// The driver's message.
         reason: String,
     },
-    /// No page is at an address.
+    /// There is no page at the address.
     #[error("there is no page at {address}")]
     NoPage {
         /// The address.
@@ -78,29 +77,29 @@ pub enum BrowserError {
     /// A file cannot be written or found.
     #[error("{path}")]
     File {
-        /// Which.
+        /// The file.
         path: String,
-        /// Why not.
+        /// The reason.
         #[source]
         source: io::Error,
     },
 }
 
-/// A running browser with one window. Dropping it ends it.
+/// A running browser with one window. Dropping it closes it.
 #[derive(Debug)]
 pub struct Browser {
     agent: ureq::Agent,
-    /// `http://127.0.0.1:PORT`, then `/session/ID` once there is one.
+    /// `http://127.0.0.1:PORT`, later with `/session/ID`.
     base: String,
     driver: Child,
     _profile: tempfile::TempDir,
 }
 
-/// Runs `test` with the program's browser, which starts with the first test that wants one and ends with the last that
-/// holds it. Tests take turns; each begins with a window of 1280 x 900 in light colours.
+/// Runs `test` with the program's browser. It starts with the first test that needs it and closes after the last. Tests take turns;
+/// each begins with a window of 1280 x 900 and light colours.
 ///
 /// # Panics
-/// If there is no browser: a test cannot go on without.
+/// If there is no browser.
 pub fn with<T>(test: impl FnOnce(&mut Browser) -> T) -> T {
     static SHARED: Mutex<Weak<Mutex<Browser>>> = Mutex::new(Weak::new());
     let shared = {
@@ -112,7 +111,7 @@ pub fn with<T>(test: impl FnOnce(&mut Browser) -> T) -> T {
             browser
         })
     };
-    // A test that failed leaves the browser as fit as any other.
+    // The browser is usable after a failed test.
     let mut browser = shared.lock().unwrap_or_else(PoisonError::into_inner);
     browser.resize(1280, 900).expect("the browser has a window");
     browser.dark(false).expect("the browser has colours");
@@ -120,7 +119,7 @@ pub fn with<T>(test: impl FnOnce(&mut Browser) -> T) -> T {
 }
 
 impl Browser {
-    /// Starts a driver on a free port of the loopback, and through it a browser with an empty profile.
+    /// Starts a driver on a free loopback port, and a browser with an empty profile.
     ///
     /// # Errors
     /// [`BrowserError`].
@@ -136,11 +135,11 @@ impl Browser {
             .map_err(BrowserError::NoDriver)?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(COMMAND))
-            // The driver's own reasons are in the bodies of its errors.
+            // The bodies of errors contain the driver's messages.
             .http_status_as_error(false)
             .build()
             .new_agent();
-        // From here on, a return ends the driver.
+        // From here on, dropping `browser` ends the driver.
         let mut browser = Self { agent, base: String::new(), driver, _profile: profile };
         let port = browser.port()?;
         browser.base = format!("http://127.0.0.1:{port}");
@@ -154,7 +153,7 @@ impl Browser {
             "--disable-component-update",
             "--disable-sync",
             "--hide-scrollbars",
-            // A browser that is led through a pipe ends with its driver, however that one ends.
+            // A browser controlled through a pipe always ends with its driver.
             "--remote-debugging-pipe",
             &format!("--user-data-dir={}", browser._profile.path().display()),
         ];
@@ -171,11 +170,11 @@ impl Browser {
         Ok(browser)
     }
 
-    /// The port that the driver has taken, as it says on its standard output.
+    /// The driver's port, from its standard output.
     fn port(&mut self) -> Result<u16, BrowserError> {
         let output = self.driver.stdout.take().ok_or(BrowserError::Silent)?;
         let (said, heard) = mpsc::channel();
-        // Reads on until the driver ends, so that it never waits for a reader.
+        // Drain the output until the driver ends, so that it never blocks.
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let port =
@@ -188,23 +187,23 @@ impl Browser {
         heard.recv_timeout(START).map_err(|_| BrowserError::Silent)
     }
 
-    /// Goes to an address; what was logged before is forgotten.
+    /// Opens an address and clears the log.
     ///
     /// # Errors
-    /// [`BrowserError::NoPage`] if nothing is there.
+    /// [`BrowserError::NoPage`].
     pub fn open(&mut self, address: &str) -> Result<(), BrowserError> {
         self.post("/url", &json!({ "url": "about:blank" }))?;
         self.log("browser")?;
         self.log("performance")?;
         self.post("/url", &json!({ "url": address }))?;
-        // Where nothing is, the browser shows a page of its own, and the driver finds nothing wrong with that.
+        // For a missing page, the browser shows an error page, which is no error to the driver.
         match self.run("return document.URL", &[])?.as_str() {
             Some(url) if !url.starts_with("chrome-error:") => Ok(()),
             _ => Err(BrowserError::NoPage { address: address.to_owned() }),
         }
     }
 
-    /// Goes to a file.
+    /// Opens a file.
     ///
     /// # Errors
     /// [`BrowserError`].
@@ -214,7 +213,7 @@ impl Browser {
         self.open(&format!("file://{}", path.display()))
     }
 
-    /// Clicks on the first element that a CSS selector finds.
+    /// Clicks on the first element that matches a CSS selector.
     ///
     /// # Errors
     /// [`BrowserError::Refused`] if there is none, or if something covers it.
@@ -223,7 +222,7 @@ impl Browser {
         self.post(&format!("/element/{element}/click"), &json!({})).map(drop)
     }
 
-    /// Moves the mouse onto the first element that a CSS selector finds.
+    /// Moves the mouse onto the first element that matches a CSS selector.
     ///
     /// # Errors
     /// [`BrowserError::Refused`] if there is none.
@@ -234,7 +233,7 @@ impl Browser {
         self.post("/actions", &json!({ "actions": [mouse] })).map(drop)
     }
 
-    /// Presses a key and lets it go; whatever has the focus gets it.
+    /// Presses and releases a key.
     ///
     /// # Errors
     /// [`BrowserError`].
@@ -244,16 +243,16 @@ impl Browser {
         self.post("/actions", &json!({ "actions": [keyboard] })).map(drop)
     }
 
-    /// Types into the first element that a CSS selector finds.
+    /// Types into the first element that matches a CSS selector.
     ///
     /// # Errors
-    /// [`BrowserError::Refused`] if there is none that takes text.
+    /// [`BrowserError::Refused`] if there is none that accepts text.
     pub fn type_into(&mut self, selector: &str, text: &str) -> Result<(), BrowserError> {
         let element = self.find(selector)?;
         self.post(&format!("/element/{element}/value"), &json!({ "text": text })).map(drop)
     }
 
-    /// The text of the first element that a CSS selector finds, whether or not it is in sight.
+    /// The text of the first element that matches a CSS selector, visible or not.
     ///
     /// # Errors
     /// [`BrowserError::Refused`] if there is none.
@@ -262,7 +261,7 @@ impl Browser {
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 
-    /// An attribute of the first element that a CSS selector finds, if it has it.
+    /// An attribute of the first element that matches a CSS selector, if it has one.
     ///
     /// # Errors
     /// [`BrowserError::Refused`] if there is no such element.
@@ -272,7 +271,7 @@ impl Browser {
         Ok(value.as_str().map(str::to_owned))
     }
 
-    /// Runs JavaScript, the body of a function of `arguments`, and gives what it returns.
+    /// Runs the body of a JavaScript function with `arguments`, and returns its result.
     ///
     /// # Errors
     /// [`BrowserError::Refused`] if it throws.
@@ -280,17 +279,17 @@ impl Browser {
         self.post("/execute/sync", &json!({ "script": script, "args": arguments }))
     }
 
-    /// Makes the page's area `width` x `height` CSS pixels; one less than 600 wide is a phone's.
+    /// Sets the page's size in CSS pixels. A width below 600 emulates a phone.
     ///
     /// # Errors
     /// [`BrowserError`].
     pub fn resize(&mut self, width: u32, height: u32) -> Result<(), BrowserError> {
-        // A window of a headless browser cannot be as narrow as a phone.
+        // A headless window cannot be as narrow as a phone.
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.devtools("Emulation.setDeviceMetricsOverride", &size)
     }
 
-    /// Prefers dark colours, or light ones.
+    /// Sets the preference for dark or light colours.
     ///
     /// # Errors
     /// [`BrowserError`].
@@ -300,8 +299,8 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({ "features": features }))
     }
 
-    /// What went wrong since the page was opened, and was not asked for before: errors on the console (exceptions among
-    /// them), and requests other than for the page itself. Data that stands in the page is no request.
+    /// New faults since the last call or the opening of the page: console errors (including exceptions), and requests other than for
+    /// the page itself. `data:` URLs are not requests.
     ///
     /// # Errors
     /// [`BrowserError`].
@@ -328,7 +327,7 @@ impl Browser {
         Ok(faults)
     }
 
-    /// Writes what the page shows into a PNG file.
+    /// Writes a screenshot to a PNG file.
     ///
     /// # Errors
     /// [`BrowserError`].
@@ -345,7 +344,7 @@ impl Browser {
         Ok(found[ELEMENT].as_str().unwrap_or_default().to_owned())
     }
 
-    /// What was logged since the last call.
+    /// The log since the last call.
     fn log(&mut self, kind: &str) -> Result<Vec<Value>, BrowserError> {
         let log = self.post("/se/log", &json!({ "type": kind }))?;
         Ok(log.as_array().cloned().unwrap_or_default())
@@ -364,12 +363,12 @@ impl Browser {
     }
 }
 
-/// The value of an answer, or the error that it tells.
+/// The value or error in an answer.
 fn answer(
     command: &str,
     answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<Value, BrowserError> {
-    // Screenshots and logs are larger than the ten megabytes that are read by default.
+    // Screenshots and logs can exceed the default limit of ten megabytes.
     let read = |mut answer: ureq::http::Response<ureq::Body>| {
         answer.body_mut().with_config().limit(1 << 30).read_json::<Value>()
     };
@@ -389,7 +388,7 @@ fn answer(
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser ends well if the driver still answers, and with the driver in any case.
+        // Close the browser if the driver still answers. It ends with the driver in any case.
         if self.base.contains("/session/") {
             let _ = self.agent.delete(&self.base).call();
         }

@@ -1,4 +1,4 @@
-//! Tests that cross the crates, and what they share: the reference trace, a browser.
+//! Tests across crates, and their shared helpers: the reference trace and a browser.
 #![forbid(unsafe_code)]
 
 pub mod browser;

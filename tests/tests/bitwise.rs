@@ -1,6 +1,5 @@
-//! Trees and sequential decoding give the same bits: real prompts, the file's quantized weights, the paper's tree of 80
-//! nodes. Every accepted node is scored again by itself, one token a pass, and in each step one rejected leaf with the path
-//! above it.
+//! Trees and sequential decoding give the same bits: real prompts, quantized weights, the paper's tree of 80 nodes. Every accepted node is
+//! scored again in a pass of its own, and in each step the path to one rejected leaf.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use upcycle_cpu::{CpuVerifier, Model, Options};
 const PROMPTS: usize = 20;
 const STEPS: usize = 64;
 
-/// Scores everything a second time, in a sequence beside, and compares whole rows of logits.
+/// Scores everything a second time in another sequence, and compares whole rows of logits.
 struct Twice {
     inner: CpuVerifier,
     /// The one open sequence and its twin.
@@ -34,7 +33,7 @@ impl Twice {
         row.iter().map(|logit| logit.to_bits()).collect()
     }
 
-    /// The logits of every row of a chain behind what the twin has committed; nothing is kept.
+    /// The logits of every row of a chain after the twin's committed tokens; nothing is committed.
     fn chain(&mut self, twin: SeqId, tokens: &[TokenId]) -> Vec<Vec<u32>> {
         let tree = DraftTree::chain(tokens);
         let step = TreeInput { seq: twin, tree: &tree, rows: RowSelection::All };
@@ -42,7 +41,7 @@ impl Twice {
         (0..tokens.len()).map(|node| self.bits(node)).collect()
     }
 
-    /// One rejected leaf with all that is above it, another one in each step.
+    /// The path to a rejected leaf, a different one in each step.
     fn rejected(&self, path: &[NodeId]) -> Option<Vec<usize>> {
         let parents = self.tree.parents();
         let leaf = |node: &usize| {

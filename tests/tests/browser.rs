@@ -1,4 +1,4 @@
-//! The browser harness itself: that it does what it is told, and misses nothing.
+//! The browser harness executes commands and detects all faults.
 
 use std::fs;
 
@@ -73,7 +73,7 @@ fn errors_and_requests_are_noticed_once() {
         fs::write(&page, format!("<!doctype html><link rel=icon href=data:,>{body}")).unwrap();
         browser::with(|browser| {
             browser.open_file(&page).unwrap();
-            // A request is logged when the browser gets to it, which is after the page is there.
+            // A request may be logged after the page has loaded.
             browser.run("return document.readyState", &[]).unwrap();
             let faults = browser.faults().unwrap();
             assert_eq!(browser.faults().unwrap(), [""; 0], "they are told once");

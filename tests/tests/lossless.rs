@@ -1,4 +1,4 @@
-//! Any sources, any budget, any seed: the text of plain decoding, on the real model.
+//! Drafting with an automatic budget gives the text of plain decoding on the real model.
 
 use upcycle::{AnyDrafter, Config, CostCache, Engine, Layers, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
@@ -34,7 +34,7 @@ fn an_automatic_budget_gives_the_text_of_plain_decoding() {
     for temperature in [0.0, 0.7] {
         let sampling = SamplingConfig { temperature, seed: 11, ..SamplingConfig::default() };
         let sampling = Sampling::new(sampling).unwrap();
-        // One drafter for all prompts: what it learned must not show in the text either.
+        // One drafter for all prompts: what it has learned must not change the text.
         let drafter = AnyDrafter::cold(config.drafter(), vocab, None, None).unwrap();
         let mut auto =
             config.drafter().budget().apply(Decoder::new(&mut *engine.verifier, drafter), costs.clone());

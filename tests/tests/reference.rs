@@ -18,7 +18,7 @@ static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| {
     Model::load(real_model(), &options).unwrap_or_else(|error| panic!("the model loads: {error}"))
 });
 
-/// The places of the output at which steps end.
+/// The positions in the output at which steps end.
 fn boundaries(emitted: &[u32]) -> HashSet<u32> {
     emitted
         .iter()
@@ -75,7 +75,7 @@ fn the_real_model_says_what_the_reference_says_in_as_many_steps() {
     assert!(shared * 100 >= all * 99, "at least 99 % of the step boundaries are shared");
 }
 
-/// Drafts the reference's trees, step by step.
+/// Drafts the reference's trees.
 struct Forced {
     trees: HashMap<String, Vec<reference::ReferenceStep>>,
     prompt: String,

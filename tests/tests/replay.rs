@@ -1,5 +1,5 @@
-//! The paper's algorithm, to the token: the reference's 364 steps through the core, with a verifier that answers from
-//! the reference. No model and no tolerance: every tree, path and matrix must be identical.
+//! Replays the reference's 364 steps through the core, with a verifier that answers from the reference instead of a model. Every tree,
+//! path and matrix must be identical.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use upcycle_tests::reference::{self, Prompt, ReferenceStep};
 
 const VOCAB: usize = 49152;
 
-/// Answers one prompt's passes from the reference, and fails on any tree that the reference does not have.
+/// Answers the passes of one prompt from the reference, and panics on any tree that the reference lacks.
 struct Scripted {
     limits: Limits,
     prompts: Vec<(Prompt, Vec<ReferenceStep>)>,
@@ -51,7 +51,7 @@ impl Verifier for Scripted {
         top.restart(steps, VOCAB);
         let (prompt, script) = &self.prompts[self.opened - 1];
         if self.committed < prompt.prompt_ids.len() {
-            // The prompt's own rows are of no interest but the last, which says the first token.
+            // Only the last row of the prompt matters: it gives the first token.
             for index in 0..top.rows() {
                 top.slots(index).0[0] = prompt.output_ids[0];
             }
@@ -101,11 +101,11 @@ impl Verifier for Scripted {
     }
 }
 
-/// The drafter that `configs/paper.toml` asks for: whatever the defaults become, the paper's stays what it is.
+/// The drafter of `configs/paper.toml`, whatever the defaults are.
 fn paper() -> DrafterChoice {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/paper.toml");
     let mut config: toml::Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
-    // The model is not needed.
+    // Needs no model.
     config.remove("model");
     let mut layers = Layers::new();
     layers.text(&file, &config.to_string()).unwrap();
@@ -119,7 +119,7 @@ fn matrix(drafter: &AnyDrafter) -> &AdjacencyMatrix {
     }
 }
 
-/// SHA-256 over the rows that are not vacant, by token, as nine little-endian u32 each.
+/// SHA-256 of the occupied rows in token order, nine little-endian u32 each.
 fn digest(matrix: &AdjacencyMatrix) -> String {
     let mut hash = Sha256::new();
     for token in matrix.tokens() {
@@ -131,7 +131,7 @@ fn digest(matrix: &AdjacencyMatrix) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The matrix as a map, updated by the rule that the reference states.
+/// The matrix as a map, updated by the reference's rule.
 fn observe(model: &mut HashMap<u32, Vec<u32>>, step: &ReferenceStep) {
     let all = 0..step.node_tokens.len();
     for node in all.chain(step.accepted_path.iter().copied()) {

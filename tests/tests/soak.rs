@@ -1,4 +1,4 @@
-//! Ten thousand steps on the real model, with sequences opened and closed all along: memory stays as it is.
+//! Memory stays constant over ten thousand steps on the real model, while sequences are opened and closed.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -8,7 +8,7 @@ use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{Request, TokenId};
 
 const STEPS: usize = 10_000;
-/// Everything has its size by then: tables, caches, scratch memory.
+/// By then, tables, caches and scratch memory have their final size.
 const WARM: usize = 3_000;
 
 /// The resident set, in bytes.
@@ -35,7 +35,7 @@ fn ten_thousand_steps_take_no_more_memory() {
         .collect();
     let (mut steps, mut rounds, mut warm) = (0, 0, None);
     for prompt in prompts.iter().cycle() {
-        // Some are read to the end, some are left in the middle, some are not even begun.
+        // Some generations are finished, some are dropped in the middle, some before the first token.
         let mut generation = decoder.generate(prompt, Request::greedy(64)).unwrap();
         let wanted = [64, 17, 0][rounds % 3];
         assert!(generation.by_ref().take(wanted).all(|token| token.is_ok()));

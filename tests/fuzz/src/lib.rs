@@ -1,12 +1,11 @@
-//! Damaged inputs of every kind that Upcycle reads. Each ends in a value or in a typed error: no panic, no hang, no more
-//! memory than the input's size allows.
+//! Fuzzing of everything that Upcycle reads. Every input must end in a value or a typed error, without a panic or a hang, and with
+//! bounded memory.
 //!
-//! A [`Target`] reads bytes. On stable Rust inputs are [mutated](mutate) from its seeds, by a fixed sequence of numbers, so
-//! that every run is the same: `cargo test -p upcycle-fuzz` tries a few thousand of each, `scripts/fuzz.sh N` as many as
-//! wanted. `scripts/fuzz-guided.sh` drives the same targets with libFuzzer, through `fuzz/` at the root of the repository.
+//! A [`Target`] reads one kind of input. On stable Rust, inputs are [mutations](mutate) of its seeds with a fixed random sequence, so
+//! runs are reproducible: `cargo test -p upcycle-fuzz` tries ten thousand per target, and `scripts/fuzz.sh N` tries N.
+//! `scripts/fuzz-guided.sh` drives the same targets with libFuzzer, through the crate in `fuzz/`.
 //!
-//! `corpus/<target>/` has inputs that libFuzzer found to reach code that the seeds do not, and what once went wrong. They are
-//! tried first.
+//! `corpus/<target>/` contains inputs that reach code the seeds do not, and inputs that once failed. They are tried first.
 #![forbid(unsafe_code)]
 
 pub mod mutate;

@@ -1,5 +1,5 @@
-//! `upcycle-fuzz N [FROM] [TARGET…]`: N inputs of each target, from input FROM on. `upcycle-fuzz --seeds DIR`: the sound inputs
-//! of each target as files, for a fuzzer that damages them itself.
+//! `upcycle-fuzz N [FROM] [TARGET…]` tries N inputs of each target, starting with input FROM. `upcycle-fuzz --seeds DIR` writes the seeds of
+//! each target as files, for another fuzzer.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use upcycle_fuzz::{TARGETS, run};
 
-/// An input may take this long, in seconds.
-const PATIENCE: u64 = 5;
+/// The longest time for one input, in seconds.
+const TIME_LIMIT: u64 = 5;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -28,34 +28,31 @@ fn main() -> ExitCode {
     let unknown = names.iter().find(|name| TARGETS.iter().all(|target| target.name != name.as_str()));
     let (Some(&count), None) = (numbers.first(), unknown) else {
         let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
-        eprintln!(
-            "usage: upcycle-fuzz N [FROM] [TARGET...], or --seeds DIR; the targets are {}",
-            known.join(", ")
-        );
+        eprintln!("usage: upcycle-fuzz N [FROM] [TARGET...], or --seeds DIR; targets: {}", known.join(", "));
         return ExitCode::from(2);
     };
     let from = numbers.get(1).copied().unwrap_or(0);
-    // A panic is told once, at the end.
+    // Panics are reported at the end.
     std::panic::set_hook(Box::new(|_| ()));
-    let mut wrong = false;
+    let mut failed = false;
     for target in
         TARGETS.iter().filter(|target| names.is_empty() || names.iter().any(|name| name == target.name))
     {
-        match run::run(target, from..from + count, Duration::from_secs(PATIENCE)) {
-            Ok(run::Report { inputs, sound, memory, longest }) => {
+        match run::run(target, from..from + count, Duration::from_secs(TIME_LIMIT)) {
+            Ok(run::Report { inputs, valid, memory, longest }) => {
                 let (memory, longest) = (memory as f64 / 1e6, longest.as_secs_f64() * 1e3);
                 println!(
-                    "{:<18} {inputs} inputs, {sound} of them sound, at most {memory:.1} MB and {longest:.0} ms",
+                    "{:<18} {inputs} inputs, {valid} of them valid, at most {memory:.1} MB and {longest:.0} ms",
                     target.name
                 );
             }
             Err(error) => {
-                wrong = true;
+                failed = true;
                 println!("{:<18} {error}", target.name);
             }
         }
     }
-    ExitCode::from(u8::from(wrong))
+    ExitCode::from(u8::from(failed))
 }
 
 fn write_seeds(folder: &Path) -> std::io::Result<()> {

@@ -1,8 +1,8 @@
-//! Inputs from seeds, damaged as files are: bits turned, numbers made extreme, pieces cut, doubled, moved and joined.
+//! Mutates seeds: flips bits, writes extreme numbers, and cuts, repeats, moves and joins pieces.
 
 use arbitrary::{Result, Unstructured};
 
-/// Numbers at which lengths, counts and offsets break.
+/// Numbers that often break lengths, counts and offsets.
 const EXTREME: [u64; 16] = [
     0,
     1,
@@ -22,7 +22,7 @@ const EXTREME: [u64; 16] = [
     0xffff_ffff_ffff_ffff,
 ];
 
-/// Texts that mean something in one of the formats.
+/// Texts with a meaning in one of the formats.
 const WORDS: [&str; 40] = [
     "{",
     "}",
@@ -69,31 +69,31 @@ const WORDS: [&str; 40] = [
 /// The largest input.
 const LARGEST: usize = 1 << 20;
 
-/// Input `index` of a sequence: one of `seeds`, with one to eight things done to it.
+/// Input `index` of the sequence: one of `seeds` with one to eight mutations.
 #[must_use]
 pub fn input(seeds: &[Vec<u8>], index: u64) -> Vec<u8> {
     let mut choices = [0; 512];
     fastrand::Rng::with_seed(index).fill(&mut choices);
     let mut choices = Unstructured::new(&choices);
-    // A choice fails when the numbers are used up: what has been done by then is the input.
+    // When the random numbers are used up, the input is whatever was mutated so far.
     let mut bytes = Vec::new();
-    let _ = damage(seeds, &mut choices, &mut bytes);
+    let _ = mutate(seeds, &mut choices, &mut bytes);
     bytes.truncate(LARGEST);
     bytes
 }
 
-fn damage(seeds: &[Vec<u8>], choices: &mut Unstructured<'_>, bytes: &mut Vec<u8>) -> Result<()> {
+fn mutate(seeds: &[Vec<u8>], choices: &mut Unstructured<'_>, bytes: &mut Vec<u8>) -> Result<()> {
     bytes.clone_from(choices.choose(seeds)?);
     for _ in 0..choices.int_in_range(1..=8)? {
-        once(seeds, choices, bytes)?;
+        mutate_once(seeds, choices, bytes)?;
     }
     Ok(())
 }
 
-fn once(seeds: &[Vec<u8>], choices: &mut Unstructured<'_>, bytes: &mut Vec<u8>) -> Result<()> {
-    // Headers, where sizes stand, are at the begin: half of all places are there.
-    let near = if choices.arbitrary()? { bytes.len() } else { bytes.len().min(256) };
-    let at = choices.int_in_range(0..=near)?;
+fn mutate_once(seeds: &[Vec<u8>], choices: &mut Unstructured<'_>, bytes: &mut Vec<u8>) -> Result<()> {
+    // Half of all mutations hit the beginning, where headers have their sizes.
+    let reach = if choices.arbitrary()? { bytes.len() } else { bytes.len().min(256) };
+    let at = choices.int_in_range(0..=reach)?;
     let len = choices.int_in_range(0..=(bytes.len() - at).min(64))?;
     match choices.int_in_range(0..=9)? {
         0 => {
@@ -104,7 +104,7 @@ fn once(seeds: &[Vec<u8>], choices: &mut Unstructured<'_>, bytes: &mut Vec<u8>) 
             let value = choices.arbitrary()?;
             bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = value);
         }
-        // A number of two, four or eight bytes, as it stands or aligned.
+        // A number of two, four or eight bytes, possibly aligned.
         2 | 3 => {
             let size = *choices.choose(&[2, 4, 8])?;
             let value = choices.choose(&EXTREME)?.to_le_bytes();
@@ -124,7 +124,7 @@ fn once(seeds: &[Vec<u8>], choices: &mut Unstructured<'_>, bytes: &mut Vec<u8>) 
             let end = if choices.arbitrary()? { at + len } else { at };
             bytes.splice(at..end, word.iter().copied());
         }
-        // The begin of this and the end of another.
+        // The beginning of this input and the end of another seed.
         _ => {
             let other = choices.choose(seeds)?;
             let from = choices.int_in_range(0..=other.len())?;

@@ -1,4 +1,4 @@
-//! Trying inputs.
+//! Runs targets on inputs.
 
 use std::fs;
 use std::ops::Range;
@@ -14,79 +14,79 @@ use crate::{Target, mutate};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Memory is that of the whole process, so that one input is tried at a time.
+/// One run at a time: memory is measured for the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// How much memory an input may take beyond its own size, in bytes.
-pub const MEMORY: usize = 200 << 20;
+/// The memory that an input may take beyond its own size, in bytes.
+pub const MEMORY_LIMIT: usize = 200 << 20;
 
-/// What inputs took.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
-    /// Inputs that were tried.
+    /// The inputs tried.
     pub inputs: u64,
-    /// Those that were sound.
-    pub sound: u64,
-    /// The most memory that one took, in bytes.
+    /// The valid ones.
+    pub valid: u64,
+    /// The most memory for one input, in bytes.
     pub memory: usize,
-    /// The longest that one took.
+    /// The longest time for one input.
     pub longest: Duration,
 }
 
-/// An input that went wrong. It is kept, and tried first from then on.
+/// A failing input. It is saved to the corpus, so later runs try it first.
 #[derive(Debug)]
-pub struct Wrong {
-    /// What happened.
-    pub what: String,
-    /// The input.
+pub struct FailingInput {
+    /// The problem.
+    pub problem: String,
+    /// The saved input.
     pub path: PathBuf,
 }
 
-impl std::fmt::Display for Wrong {
+impl std::fmt::Display for FailingInput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.what)
+        write!(f, "{}: {}", self.path.display(), self.problem)
     }
 }
-impl std::error::Error for Wrong {}
+impl std::error::Error for FailingInput {}
 
-/// The folder with what went wrong before.
+/// The folder with saved inputs.
 #[must_use]
 pub fn corpus(target: &Target) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name)
 }
 
-/// The file with the input that is being tried, or was when the process ended.
+/// The file with the current input, in case it ends the process.
 #[must_use]
-pub fn at_hand(target: &Target) -> PathBuf {
+pub fn current_input(target: &Target) -> PathBuf {
     std::env::temp_dir().join(format!("upcycle-fuzz-{}", target.name))
 }
 
-/// Tries the seeds of `target`, its corpus, and these inputs of its sequence.
+/// Tries the corpus and seeds of `target`, and these inputs of its sequence.
 ///
 /// # Errors
-/// [`Wrong`], the first of them: a panic, more memory than [`MEMORY`], or more time than `patience`.
-pub fn run(target: &Target, inputs: Range<u64>, patience: Duration) -> Result<Report, Wrong> {
+/// The first [`FailingInput`]: it panicked, took more memory than [`MEMORY_LIMIT`], or more time than `time_limit`.
+pub fn run(target: &Target, inputs: Range<u64>, time_limit: Duration) -> Result<Report, FailingInput> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let seeds = (target.seeds)();
     assert!(!seeds.is_empty(), "{} has seeds", target.name);
     let mut report = Report::default();
     let entries = fs::read_dir(corpus(target)).into_iter().flatten().flatten();
-    let mut kept: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    kept.sort();
-    for path in kept {
+    let mut saved: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    saved.sort();
+    for path in saved {
         let Ok(bytes) = fs::read(&path) else { continue };
-        try_one(target, &bytes, patience, &mut report).map_err(|what| Wrong { what, path })?;
+        try_one(target, &bytes, time_limit, &mut report).map_err(|problem| FailingInput { problem, path })?;
     }
-    let damaged = inputs.map(|index| mutate::input(&seeds, index));
-    for bytes in seeds.iter().cloned().chain(damaged) {
-        // What ends the process can only be kept before. No error: the input is tried whether it is kept or not.
-        let _ = fs::write(at_hand(target), &bytes);
-        try_one(target, &bytes, patience, &mut report).map_err(|what| keep(target, &bytes, what))?;
+    let mutated = inputs.map(|index| mutate::input(&seeds, index));
+    for bytes in seeds.iter().cloned().chain(mutated) {
+        // An input that ends the process can only be saved before. Errors are ignored: it is tried anyway.
+        let _ = fs::write(current_input(target), &bytes);
+        try_one(target, &bytes, time_limit, &mut report).map_err(|problem| save(target, &bytes, problem))?;
     }
     Ok(report)
 }
 
-fn try_one(target: &Target, bytes: &[u8], patience: Duration, report: &mut Report) -> Result<(), String> {
+fn try_one(target: &Target, bytes: &[u8], time_limit: Duration, report: &mut Report) -> Result<(), String> {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
     let start = Instant::now();
@@ -96,32 +96,32 @@ fn try_one(target: &Target, bytes: &[u8], patience: Duration, report: &mut Repor
     report.inputs += 1;
     report.memory = report.memory.max(memory);
     report.longest = report.longest.max(took);
-    let sound = read.map_err(|panic| {
+    let valid = read.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         format!("panicked: {text}")
     })?;
-    report.sound += u64::from(sound);
-    if memory > MEMORY + bytes.len() {
+    report.valid += u64::from(valid);
+    if memory > MEMORY_LIMIT + bytes.len() {
         return Err(format!("took {} MB of memory for {} bytes", memory >> 20, bytes.len()));
     }
-    if took > patience {
+    if took > time_limit {
         return Err(format!("took {:.1} s", took.as_secs_f64()));
     }
     Ok(())
 }
 
-fn keep(target: &Target, bytes: &[u8], what: String) -> Wrong {
+fn save(target: &Target, bytes: &[u8], problem: String) -> FailingInput {
     let folder = corpus(target);
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for &byte in bytes {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     let path = folder.join(format!("{hash:016x}"));
-    let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, bytes));
-    let what = match kept {
-        Ok(()) => what,
-        Err(error) => format!("{what} (and it could not be kept: {error})"),
+    let saved = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, bytes));
+    let problem = match saved {
+        Ok(()) => problem,
+        Err(error) => format!("{problem} (saving the input failed: {error})"),
     };
-    Wrong { what, path }
+    FailingInput { problem, path }
 }

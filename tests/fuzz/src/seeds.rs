@@ -1,4 +1,4 @@
-//! Sound inputs, which are damaged.
+//! Valid inputs to mutate.
 
 use std::fs;
 use std::io::Cursor;
@@ -15,17 +15,17 @@ use upcycle_onnx::schema;
 use upcycle_testkit::tiny::Tiny;
 use upcycle_text::Tokenizer;
 
-/// What [`crate::TARGETS`]' snapshot is of.
+// The shape of the snapshots.
 pub(crate) const VOCAB: usize = 64;
 pub(crate) const K: usize = 4;
 pub(crate) const FINGERPRINT: [u8; 32] = [7; 32];
 
-/// The repository.
+/// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// All files of `folder`, below the repository, with this ending.
+/// All files of a folder in the repository with this extension, or any if it is empty.
 pub(crate) fn files(folder: &str, ending: &str) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(root().join(folder)).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
@@ -67,7 +67,7 @@ pub(crate) fn gguf() -> Vec<Vec<u8>> {
     kinds.into_iter().filter_map(|kind| writer(kind).to_bytes().ok()).collect()
 }
 
-/// Whole models, the smallest that there are.
+/// The smallest possible models.
 pub(crate) fn models() -> Vec<Vec<u8>> {
     let tiny = Tiny { width: 32, heads: 2, kv_heads: 1, vocab: 8, context: 16, ..Tiny::default() };
     let architectures = ["llama", "qwen2", "qwen3"];
@@ -133,7 +133,7 @@ pub(crate) fn checkpoint_configs() -> Vec<Vec<u8>> {
     texts(&[CHECKPOINT_CONFIG])
 }
 
-/// Those that come with the repository, without the models that they name, and one with every key.
+/// The configurations in the repository without their model paths, and one with every key.
 pub(crate) fn configurations() -> Vec<Vec<u8>> {
     let written = files("configs", "toml").into_iter().filter_map(|text| String::from_utf8(text).ok());
     let defaults = Layers::new().load(&["cpu"]).ok().and_then(|config| config.to_toml().ok());
@@ -152,7 +152,7 @@ pub(crate) fn tokenizers() -> Vec<Vec<u8>> {
         let gguf = Gguf::read(&mut Cursor::new(bytes)).ok()?;
         Tokenizer::from_gguf(&gguf).ok()?.to_json(None).ok()
     });
-    // Written in order of keys: the library's own order changes from run to run.
+    // Sorted by key: the library's order changes from run to run.
     let ordered = tokenizers.filter_map(|(tokens, _)| {
         let mut value: serde_json::Value = serde_json::from_str(&tokens).ok()?;
         value.sort_all_objects();
@@ -161,7 +161,7 @@ pub(crate) fn tokenizers() -> Vec<Vec<u8>> {
     ordered.collect()
 }
 
-/// Templates with the constructs that real ones use.
+/// Templates with the constructs of real ones.
 pub(crate) fn templates() -> Vec<Vec<u8>> {
     texts(&[
         "{{ bos_token }}{% for message in messages %}{% if loop.first and message['role'] != 'system' %}{{ 'x' }}{% endif %}\

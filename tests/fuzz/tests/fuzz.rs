@@ -1,15 +1,15 @@
-//! Damaged inputs of every kind, and that the sound ones are sound.
+//! Mutated inputs of every target, and checks of the seeds.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use upcycle_fuzz::{TARGETS, mutate, run};
 
-/// Damaged inputs of each target; `scripts/fuzz.sh` tries more.
+/// The inputs of each target; `scripts/fuzz.sh` tries more.
 const INPUTS: Range<u64> = 0..10_000;
 
 #[test]
-fn every_seed_is_sound() {
+fn every_seed_is_valid() {
     for target in TARGETS {
         for (index, seed) in (target.seeds)().iter().enumerate() {
             assert!((target.read)(seed), "{} {index}", target.name);
@@ -18,7 +18,7 @@ fn every_seed_is_sound() {
 }
 
 #[test]
-fn inputs_are_the_same_on_every_run_and_differ_from_each_other() {
+fn inputs_are_reproducible_and_distinct() {
     for target in TARGETS {
         let seeds = (target.seeds)();
         let input = |index| mutate::input(&seeds, index);
@@ -29,32 +29,32 @@ fn inputs_are_the_same_on_every_run_and_differ_from_each_other() {
 }
 
 #[test]
-fn damaged_inputs_end_in_a_value_or_an_error() {
+fn mutated_inputs_end_in_a_value_or_an_error() {
     for target in TARGETS {
-        // How long one takes is for scripts/fuzz.sh to watch.
+        // Only scripts/fuzz.sh limits the time.
         match run::run(target, INPUTS, Duration::MAX) {
             Ok(report) => {
                 println!("{}: {report:?}", target.name);
-                assert!(report.sound < report.inputs, "{}: some are damaged", target.name);
+                assert!(report.valid < report.inputs, "{}: some are invalid", target.name);
             }
-            Err(wrong) => panic!("{}: {wrong}", target.name),
+            Err(failing) => panic!("{}: {failing}", target.name),
         }
     }
 }
 
 #[test]
-fn a_panic_and_too_much_memory_are_noticed_and_kept() {
+fn panics_and_excessive_memory_are_detected_and_saved() {
     use upcycle_fuzz::Target;
     let panics = Target { name: "test-panics", seeds: || vec![vec![1]], read: |_| panic!("on purpose") };
     let hoards = Target {
         name: "test-hoards",
         seeds: || vec![vec![1]],
-        read: |_| std::hint::black_box(vec![1_u8; run::MEMORY + 2]).len() == 3,
+        read: |_| std::hint::black_box(vec![1_u8; run::MEMORY_LIMIT + 2]).len() == 3,
     };
     for (target, expected) in [(panics, "panicked: on purpose"), (hoards, "MB of memory for 1 bytes")] {
-        let wrong = run::run(&target, 0..1, Duration::MAX).unwrap_err();
-        assert!(wrong.what.contains(expected), "{wrong}");
-        assert_eq!(std::fs::read(&wrong.path).unwrap(), [1]);
+        let failing = run::run(&target, 0..1, Duration::MAX).unwrap_err();
+        assert!(failing.problem.contains(expected), "{failing}");
+        assert_eq!(std::fs::read(&failing.path).unwrap(), [1]);
         std::fs::remove_dir_all(run::corpus(&target)).unwrap();
     }
 }

@@ -139,7 +139,7 @@ fn a_backend_that_keeps_the_laws_is_exact_with_any_drafter_greedy_and_sampled() 
                 "{:?}",
                 results.records
             );
-            // Overall and two groups, for each arm.
+            // Overall and two groups for each arm.
             assert_eq!(results.summaries.len(), 4 * 3);
             for summary in &results.summaries {
                 assert_eq!(summary.speedup.is_some(), results.arms[summary.arm].name != "naive plain");
@@ -262,7 +262,7 @@ fn carried_tables_begin_with_the_configured_snapshot() {
     let bytes = fs::read(&snapshot).unwrap();
     started.setups[0].set.push(format!("drafter.snapshot={}", snapshot.display()));
 
-    // Without it, the first step of each round's first answer knows nothing and drafts nothing.
+    // Without it, the first step of a round has an empty matrix and drafts nothing.
     let first = |results: &Results, round: usize| {
         let records = results.records.iter();
         let mut drafted = records.filter(|r| r.arm == 1 && r.round == round && r.question == "0");

@@ -1,4 +1,4 @@
-//! The page of a run in a real browser: charts and figures are there, on a phone and in the dark.
+//! The page of a benchmark run in a real browser: charts and figures, also on a phone and in dark colours.
 
 use serde_json::{Value, json};
 use upcycle_bench::report;
@@ -15,7 +15,7 @@ fn charts_and_figures_are_on_the_page_light_and_dark_wide_and_narrow() {
     browser::with(|browser| {
         browser.resize(1280, 900).unwrap();
         browser.open_file(&file).unwrap();
-        // Each kind of chart draws something that can be seen.
+        // Each kind of chart draws visible shapes.
         let charts = browser
             .run(
                 "return Object.fromEntries([...document.querySelectorAll('.figure')].map((figure) =>

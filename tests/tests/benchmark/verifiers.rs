@@ -1,28 +1,28 @@
-//! A verifier whose faults are known.
+//! A verifier with configurable faults.
 
 use upcycle::Source;
 use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_testkit::NaiveVerifier;
 use upcycle_text::Tokenizer;
 
-/// The model says only the first of its tokens: with so few, its text repeats itself, and drafts have branches.
+/// The model uses only the first few tokens, so its text repeats itself and drafts have branches.
 const SAID: usize = 24;
 
-/// The naive verifier behind a real tokenizer, with few words; and, where asked for, with rounding or a sudden end.
+/// A naive verifier behind a real tokenizer with a small vocabulary. It can round logits and fail.
 pub(crate) struct Known {
     inner: NaiveVerifier,
-    /// How far it moves a logit at most, by the size of the pass, as a product that is not row-invariant does.
+    /// The largest change of a logit with the size of the pass, as in a backend that is not row-invariant.
     jitter: f32,
-    /// What it states of that.
+    /// The tolerance that it declares.
     states: f32,
-    /// Commits after which it fails.
+    /// The number of commits before it fails.
     luck: usize,
     rows: usize,
     row: Vec<f32>,
 }
 
 impl Known {
-    /// An exact one, as wide as the tokenizer of `source`.
+    /// An exact one for the vocabulary of `source`.
     pub(crate) fn new(source: &Source<'_>) -> Self {
         let vocab = source
             .gguf

@@ -1,4 +1,4 @@
-//! On a phone, in the dark, and for those who do not see it.
+//! The page on a phone, in dark colours, and for screen readers.
 
 use serde_json::Value;
 use upcycle_tests::browser;
@@ -34,7 +34,7 @@ fn a_phone_shows_every_step_without_scrolling_sideways() {
 fn dark_mode_is_dark_and_both_can_be_read() {
     browser::with(|browser| {
         let _page = open(browser, &REAL, "#step=4");
-        // The relative luminance of a colour (WCAG 2.2), and the contrast of each text with what is behind it.
+        // The relative luminance of a colour (WCAG 2.2), and the contrast of each text with its background.
         let contrasts = "
             const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
             const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);

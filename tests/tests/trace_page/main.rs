@@ -1,4 +1,4 @@
-//! The page of a trace in a real browser: what it shows, how it looks, and every way through it.
+//! The page of a trace in a real browser: content, looks and navigation.
 
 mod looks;
 mod shown;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use upcycle_bench::trace::{Trace, page};
 use upcycle_tests::browser::Browser;
 
-/// Opens the page of a trace; the folder holds it.
+/// Opens the page of a trace, which lies in the returned folder.
 pub(crate) fn open(browser: &mut Browser, trace: &Trace, hash: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trace.html");
@@ -19,7 +19,7 @@ pub(crate) fn open(browser: &mut Browser, trace: &Trace, hash: &str) -> TempDir 
     folder
 }
 
-/// The step that is shown, by everything that tells it; the address follows once the step stands still.
+/// The current step, checked to be the same everywhere on the page. The address follows with a delay.
 pub(crate) fn step(browser: &mut Browser) -> u64 {
     let script = "const [number, slider] = ['number', 'slider'].map((id) => document.getElementById(id).value);
         return new Promise((resolve) => {
@@ -46,7 +46,7 @@ pub(crate) fn strings(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
-/// The texts of all elements that a selector finds, from left to right where they stand in a picture.
+/// The texts of all elements that match a selector, from left to right in a picture.
 pub(crate) fn texts(browser: &mut Browser, selector: &str) -> Value {
     let script = "return [...document.querySelectorAll(arguments[0])]
         .sort((a, b) => (parseFloat(a.parentElement.style.left) || 0) - (parseFloat(b.parentElement.style.left) || 0))

@@ -1,4 +1,4 @@
-//! What the page shows of a step is what the step was.
+//! The page shows each step correctly.
 
 use upcycle_bench::trace::{Trace, TraceStep};
 use upcycle_tests::browser::{self, keys};
@@ -39,7 +39,7 @@ fn the_lit_path_is_what_the_step_emitted_and_the_text_grows_by_it() {
                 accepted += step.accepted();
             }
             assert!(accepted > 5, "or nothing was lit");
-            // There and back again.
+            // Forth and back.
             browser.press(keys::HOME).unwrap();
             assert_eq!(browser.run(answer, &[]).unwrap(), trace.prompt.text.as_str());
             browser.press(keys::END).unwrap();

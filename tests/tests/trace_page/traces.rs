@@ -1,4 +1,4 @@
-//! The traces that are shown: one of the real model, one as large as a page has to bear.
+//! The traces of the tests: one of the real model, and a large one.
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
@@ -13,11 +13,11 @@ use upcycle_testkit::NaiveVerifier;
 use upcycle_testkit::real_model;
 use upcycle_text::Tokenizer;
 
-/// A prompt that would do harm as markup, and that repeats itself, so that drafts are accepted.
+/// A prompt that would break unescaped markup, and that repeats itself, so that drafts are accepted.
 pub(crate) const PROMPT: &str = "one two </script><img src=x onerror=alert(1)> three one two </script><img src=x onerror=alert(1)> \
                       three one two";
 
-/// The real model, a drafter of several sources.
+/// A trace of the real model with a drafter of several sources.
 pub(crate) static REAL: LazyLock<Trace> = LazyLock::new(|| {
     let registry = Registry::builtin();
     let mut layers = Layers::new();
@@ -63,7 +63,7 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::from_gguf(&Gguf::read(&mut Cursor::new(file)).unwrap()).unwrap()
 }
 
-/// As long and as wide as a page has to bear: 300 steps of 80 nodes.
+/// A large trace: 300 steps of 80 nodes.
 pub(crate) static SYNTHETIC: LazyLock<Trace> = LazyLock::new(|| {
     let tokenizer = tokenizer();
     let vocab = tokenizer.vocab_size();
@@ -81,7 +81,7 @@ pub(crate) static SYNTHETIC: LazyLock<Trace> = LazyLock::new(|| {
         let mut watch = |_: &Session| ControlFlow::Continue(());
         collect(&mut decoder, &tokenizer, &prompt, Request::greedy(tokens), about(), &mut watch).unwrap()
     };
-    // The first text fills the matrix, so that the second is drafted with whole trees.
+    // The first text fills the matrix, so that the second gets full trees.
     run(1500);
     let mut trace = run(2000);
     trace.steps.truncate(STEPS);

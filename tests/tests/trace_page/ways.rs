@@ -1,4 +1,4 @@
-//! Every way from step to step and from node to node.
+//! Navigation between steps and nodes.
 
 use upcycle_bench::trace::page;
 use upcycle_tests::browser::{self, Browser, keys};
