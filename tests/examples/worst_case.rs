@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use upcycle::{Budget, CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, CostCache, DrafterConfig, Engine, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{CostCurve, Decoder, Drafter, NullDrafter, Request, TokenId, Verifier};
 use upcycle_testkit::AdversarialDrafter;
@@ -20,11 +20,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("time per token over plain decoding's, {ROUNDS} interleaved rounds: median (least to most)");
     for file in std::env::args().skip(1) {
         let registry = Registry::builtin();
-        let mut layers = Layers::new();
-        layers.file(Path::new(&file))?;
-        let config = layers.load(&registry.names())?;
+        let mut builder = ConfigBuilder::new(&registry);
+        builder.file(Path::new(&file))?;
+        let config = builder.build()?;
         let mut engine = Engine::load(&config, &registry, &mut |_| {})?;
-        let costs = engine.costs(&Budget::default(), &CostCache::of_user())?;
+        let costs = engine.costs(&DrafterConfig::default(), &CostCache::user_cache())?;
         let Engine { text, mut verifier, .. } = engine;
         let asked: Vec<Vec<TokenId>> = PromptSet::built_in()
             .first_of_each_group(EACH)
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             for prompt in &asked {
                 plain += answer(&mut *verifier, NullDrafter, None, prompt)?.1;
                 let drafter = AdversarialDrafter::new(plain_texts.clone(), vocab);
-                let budget = Some((Budget::default(), costs.clone()));
+                let budget = Some((DrafterConfig::default(), costs.clone()));
                 wrong += answer(&mut *verifier, drafter, budget, prompt)?.1;
             }
             ratios.push(wrong / plain);
@@ -58,11 +58,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn answer(
     verifier: &mut dyn Verifier,
     drafter: impl Drafter,
-    budget: Option<(Budget, Option<CostCurve>)>,
+    budget: Option<(DrafterConfig, Option<CostCurve>)>,
     prompt: &[TokenId],
 ) -> Result<(Vec<TokenId>, f64), Box<dyn Error>> {
-    let (budget, costs) = budget.unwrap_or((Budget::Nodes(0), None));
-    let mut decoder = budget.apply(Decoder::new(verifier, drafter), costs);
+    let decoder = Decoder::new(verifier, drafter);
+    let mut decoder = match budget {
+        Some((config, costs)) => config.apply_budget(decoder, costs),
+        None => decoder.with_budget(0),
+    };
     let mut generation = decoder.generate(prompt, Request::greedy(TOKENS))?;
     let tokens = generation.by_ref().collect::<Result<_, _>>()?;
     Ok((tokens, generation.stats().time.decode().as_secs_f64()))

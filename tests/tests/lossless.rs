@@ -1,6 +1,6 @@
 //! Drafting with an automatic budget gives the text of plain decoding on the real model.
 
-use upcycle::{AnyDrafter, Config, CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{Config, ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{Decoder, NullDrafter, Request, Sampling, SamplingConfig, TokenId, Verifier};
 
@@ -9,21 +9,21 @@ const TOKENS: usize = 32;
 
 fn engine(drafter: &str) -> (Engine, Config) {
     let registry = Registry::builtin();
-    let mut layers = Layers::new();
+    let mut builder = ConfigBuilder::new(&registry);
     let model = upcycle_testkit::real_model().display().to_string();
     for (key, value) in
         [("model.path", model.as_str()), ("drafter.name", drafter), ("drafter.budget", "auto")]
     {
-        layers.flag("a test", key, value).unwrap();
+        builder.flag("a test", key, value).unwrap();
     }
-    let config = layers.load(&registry.names()).unwrap();
+    let config = builder.build().unwrap();
     (Engine::load(&config, &registry, &mut |_| {}).unwrap(), config)
 }
 
 #[test]
 fn an_automatic_budget_gives_the_text_of_plain_decoding() {
     let (mut engine, config) = engine("mixed");
-    let costs = engine.costs(config.drafter().budget(), &CostCache::nowhere()).unwrap();
+    let costs = engine.costs(config.drafter(), &CostCache::disabled()).unwrap();
     let own = PromptSet::built_in();
     let prompts = own.first_of_each_group(PROMPTS.div_ceil(7)).into_iter().take(PROMPTS);
     let prompts: Vec<Vec<TokenId>> =
@@ -35,9 +35,9 @@ fn an_automatic_budget_gives_the_text_of_plain_decoding() {
         let sampling = SamplingConfig { temperature, seed: 11, ..SamplingConfig::default() };
         let sampling = Sampling::new(sampling).unwrap();
         // One drafter for all prompts: what it has learned must not change the text.
-        let drafter = AnyDrafter::cold(config.drafter(), vocab, None, None).unwrap();
+        let drafter = config.drafter().build(&Registry::builtin(), vocab, None, None).unwrap();
         let mut auto =
-            config.drafter().budget().apply(Decoder::new(&mut *engine.verifier, drafter), costs.clone());
+            config.drafter().apply_budget(Decoder::new(&mut *engine.verifier, drafter), costs.clone());
         let mut drafts = |prompt: &[TokenId]| {
             let request = Request { sampling, ..Request::greedy(TOKENS) };
             let mut generation = auto.generate(prompt, request).unwrap();

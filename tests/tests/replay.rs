@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use upcycle::{AnyDrafter, DrafterChoice, Layers};
+use upcycle::{ConfigBuilder, DrafterConfig, RecyclingOptions, Registry};
 use upcycle_core::{
-    AdjacencyMatrix, Commit, Decoder, Limits, Request, Row, SeqId, Support, TopK, TreeInput, Verifier,
-    VerifyError,
+    AdjacencyMatrix, Commit, Decoder, Limits, Request, Row, SeqId, Support, TokenRecycling, TopK, TreeInput,
+    Verifier, VerifyError,
 };
 use upcycle_tests::reference::{self, Prompt, ReferenceStep};
 
@@ -102,21 +102,22 @@ impl Verifier for Scripted {
 }
 
 /// The drafter of `configs/paper.toml`, whatever the defaults are.
-fn paper() -> DrafterChoice {
+fn paper() -> DrafterConfig {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/paper.toml");
     let mut config: toml::Table = std::fs::read_to_string(&file).unwrap().parse().unwrap();
     // Needs no model.
     config.remove("model");
-    let mut layers = Layers::new();
-    layers.text(&file, &config.to_string()).unwrap();
-    layers.load(&["cpu"]).unwrap().drafter().clone()
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.text(&file, &config.to_string()).unwrap();
+    builder.build().unwrap().drafter().clone()
 }
 
-fn matrix(drafter: &AnyDrafter) -> &AdjacencyMatrix {
-    match drafter {
-        AnyDrafter::Recycling(recycling) => recycling.matrix(),
-        other => panic!("the paper's drafter recycles, and this is {other:?}"),
-    }
+/// The drafter of a configuration, as its own type: the matrix is compared after each step.
+fn recycling(config: &DrafterConfig) -> TokenRecycling {
+    let options: &RecyclingOptions = config.options().unwrap();
+    let template = options.tree.template().unwrap().clone();
+    let matrix = AdjacencyMatrix::new(VOCAB, options.k).unwrap();
+    TokenRecycling::new(matrix, template).with_prompt_rows(config.prompt_rows().rows(None))
 }
 
 /// SHA-256 of the occupied rows in token order, nine little-endian u32 each.
@@ -166,7 +167,7 @@ fn the_reference_is_reproduced_364_of_364() {
     };
     let verifier = Scripted { limits, prompts, opened: 0, next: 0, committed: 0, identical: 0 };
     let paper = paper();
-    let drafter = AnyDrafter::cold(&paper, VOCAB, None, None).unwrap();
+    let drafter = recycling(&paper);
     let mut decoder = Decoder::new(verifier, drafter).with_budget(paper.budget().nodes().unwrap());
 
     let mut model = HashMap::new();
@@ -185,7 +186,7 @@ fn the_reference_is_reproduced_364_of_364() {
                 assert_eq!(walk.sampled, expected.emitted_untruncated);
                 assert!(walk.nodes.iter().map(|n| n.index()).eq(expected.accepted_path.iter().copied()));
                 for token in &expected.node_tokens {
-                    assert!(matrix(decoder.drafter()).row(*token).eq(model[token].iter().copied()));
+                    assert!(decoder.drafter().matrix().row(*token).eq(model[token].iter().copied()));
                 }
             }
         }
@@ -193,8 +194,8 @@ fn the_reference_is_reproduced_364_of_364() {
         let (prompt, _) = decoder.verifier().current();
         assert_eq!(session.output(), prompt.output_ids);
         assert_eq!(session.stats().emitted, prompt.accepted);
-        assert_eq!(matrix(decoder.drafter()).rows(), prompt.matrix_rows_after);
-        assert_eq!(digest(matrix(decoder.drafter())), prompt.matrix_digest);
+        assert_eq!(decoder.drafter().matrix().rows(), prompt.matrix_rows_after);
+        assert_eq!(digest(decoder.drafter().matrix()), prompt.matrix_digest);
         emitted += session.stats().emitted.iter().sum::<u32>();
         steps += session.stats().steps();
         decoder.close(session);

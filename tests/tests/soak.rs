@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use upcycle::{CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{Request, TokenId};
 
@@ -21,14 +21,15 @@ fn resident() -> usize {
 #[test]
 fn ten_thousand_steps_take_no_more_memory() {
     let registry = Registry::builtin();
-    let mut layers = Layers::new();
+    let mut builder = ConfigBuilder::new(&registry);
     let model = upcycle_testkit::real_model().display().to_string();
     for (key, value) in [("model.path", &*model), ("drafter.name", "mixed"), ("drafter.budget", "4")] {
-        layers.flag("a test", key, value).unwrap();
+        builder.flag("a test", key, value).unwrap();
     }
-    let config = layers.load(&registry.names()).unwrap();
+    let config = builder.build().unwrap();
     let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
-    let (mut decoder, text) = engine.into_decoder(config.drafter(), &CostCache::nowhere()).unwrap();
+    let (mut decoder, text) =
+        engine.into_decoder(config.drafter(), &registry, &CostCache::disabled()).unwrap();
     let own = PromptSet::built_in();
     let prompts: Vec<Vec<TokenId>> = (own.first_of_each_group(8).into_iter())
         .map(|prompt| text.encode(prompt.first_turn(), PromptStyle::Chat).unwrap())

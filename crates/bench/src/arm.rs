@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use upcycle::{Config, ConfigError, Layers};
+use upcycle::{Config, ConfigBuilder, ConfigError};
 
 use crate::peers::{PeerSpec, PeerSpecError};
 
@@ -25,7 +25,7 @@ pub enum ArmSpec {
         name: String,
         /// `drafter.budget`; none for the configuration's.
         nodes: Option<String>,
-        /// `drafter.tree`; none for the configuration's.
+        /// `drafter.recycling.tree`; none for the configuration's.
         tree: Option<String>,
     },
     /// Another program.
@@ -109,14 +109,14 @@ impl ArmSpec {
         Ok(arms)
     }
 
-    /// The configuration of this arm: `layers` with the arm's drafter. A peer has no drafter here and gets plain decoding.
+    /// The configuration of this arm: `builder` with the arm's drafter. A peer has no drafter here and gets plain decoding.
     ///
     /// # Errors
     /// [`ConfigError`], which names the arm as the origin.
-    pub fn configure(&self, layers: &Layers, backends: &[&str]) -> Result<Config, ConfigError> {
-        let mut layers = layers.clone();
+    pub fn configure(&self, builder: &ConfigBuilder) -> Result<Config, ConfigError> {
+        let mut builder = builder.clone();
         let origin = format!("--arms {self}");
-        let mut set = |key: &str, value: &str| layers.flag(&origin, key, value);
+        let mut set = |key: &str, value: &str| builder.flag(&origin, key, value);
         match self {
             Self::Configured => {}
             Self::Plain | Self::Peer(_) => set("drafter.name", "none")?,
@@ -127,11 +127,11 @@ impl ArmSpec {
                     set("drafter.budget", nodes)?;
                 }
                 if let Some(tree) = tree {
-                    set("drafter.tree", tree)?;
+                    set("drafter.recycling.tree", tree)?;
                 }
             }
         }
-        layers.load(backends)
+        builder.build()
     }
 }
 
@@ -174,6 +174,8 @@ pub fn setup_name(path: Option<&Path>, taken: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use upcycle::Registry;
+
     use super::*;
 
     #[test]
@@ -200,20 +202,20 @@ mod tests {
 
     #[test]
     fn an_arm_overrides_only_the_drafter_of_a_configuration() {
-        let mut layers = Layers::new();
-        layers
+        let mut builder = ConfigBuilder::new(&Registry::builtin());
+        builder
             .text(Path::new("x.toml"), "[drafter]\nname = \"mixed\"\nbudget = 3\n[decode]\nseed = 7\n")
             .unwrap();
-        let config = |arm: &str| ArmSpec::parse(arm).unwrap().configure(&layers, &["cpu"]).unwrap();
-        let drafter = |arm| (config(arm).drafter().name(), config(arm).drafter().budget().nodes());
-        assert_eq!(drafter("plain"), ("none", Some(0)));
-        assert_eq!(drafter("configured"), ("mixed", Some(3)));
-        assert_eq!(drafter("recycling:8"), ("recycling", Some(8)));
-        assert_eq!(drafter("prompt-lookup"), ("prompt-lookup", Some(3)));
-        assert_eq!(drafter("mixed:auto"), ("mixed", None));
-        assert_eq!(drafter("paper"), ("recycling", Some(80)));
+        let config = |arm: &str| ArmSpec::parse(arm).unwrap().configure(&builder).unwrap();
+        let drafter = |arm| (config(arm).drafter().name().to_owned(), config(arm).drafter().budget().nodes());
+        assert_eq!(drafter("plain"), ("none".to_owned(), Some(0)));
+        assert_eq!(drafter("configured"), ("mixed".to_owned(), Some(3)));
+        assert_eq!(drafter("recycling:8"), ("recycling".to_owned(), Some(8)));
+        assert_eq!(drafter("prompt-lookup"), ("prompt-lookup".to_owned(), Some(3)));
+        assert_eq!(drafter("mixed:auto"), ("mixed".to_owned(), None));
+        assert_eq!(drafter("paper"), ("recycling".to_owned(), Some(80)));
         assert_eq!(config("mixed:5").decode().sampling.config().seed, 7);
-        let error = ArmSpec::parse("mixed:many").unwrap().configure(&layers, &["cpu"]).unwrap_err();
+        let error = ArmSpec::parse("mixed:many").unwrap().configure(&builder).unwrap_err();
         assert!(error.to_string().starts_with("--arms mixed:many: "), "{error}");
     }
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use upcycle::{ConfigError, DrafterError, LoadError, PromptError};
+use upcycle::{ConfigError, DecoderError, LoadError, PromptError};
 use upcycle_checkpoint::gguf::GgufError;
 use upcycle_core::{SamplingError, VerifyError};
 
@@ -57,7 +57,7 @@ pub enum BenchError {
         arm: String,
         /// The cause.
         #[source]
-        source: DrafterError,
+        source: DecoderError,
     },
     /// An arm has no snapshot to start from.
     #[error(

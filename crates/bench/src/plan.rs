@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use upcycle::{ConfigError, Layers};
+use upcycle::{ConfigBuilder, ConfigError, Registry};
 
 use crate::arm::{ArmError, ArmSpec};
 use crate::results::InitialTables;
@@ -57,19 +57,19 @@ impl SetupPlan {
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn layers(&self) -> Result<Layers, ConfigError> {
-        let mut layers = Layers::new();
+    pub fn builder(&self, registry: &Registry) -> Result<ConfigBuilder, ConfigError> {
+        let mut builder = ConfigBuilder::new(registry);
         if let Some((path, text)) = &self.file {
-            layers.text(path, text)?;
+            builder.text(path, text)?;
         }
-        layers.variables(std::env::vars_os())?;
+        builder.variables(std::env::vars_os())?;
         for assignment in &self.set {
-            layers.assignment("--set", assignment)?;
+            builder.assignment("--set", assignment)?;
         }
         for (flag, key, value) in &self.flags {
-            layers.flag(flag, key, value)?;
+            builder.flag(flag, key, value)?;
         }
-        Ok(layers)
+        Ok(builder)
     }
 }
 

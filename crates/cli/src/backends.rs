@@ -1,27 +1,23 @@
 //! `upcycle backends`.
 
 use serde_json::json;
-use upcycle::{Availability, BackendInfo, Registry};
+use upcycle::{BackendInfo, Registry};
 
 use crate::failure::Failure;
 use crate::output::Output;
 
-pub(crate) fn list(json: bool, output: &mut Output) -> Result<(), Failure> {
-    let mut registry = Registry::builtin();
-    registry.probe();
+pub(crate) fn list(json: bool, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
+    let backends = registry.probe();
     if json {
-        return output.json(&registry.info().map(object).collect::<Vec<_>>());
+        return output.json(&backends.iter().map(object).collect::<Vec<_>>());
     }
-    for backend in registry.info() {
-        let state = match backend.availability {
-            Availability::Ready => match &backend.obstacle {
-                Some(obstacle) => format!("compiled in, but {obstacle}"),
-                None => format!("ready, on {}", backend.devices.join(", ")),
-            },
-            Availability::NotCompiled => {
-                format!("not compiled in: build with --features {}", backend.feature.unwrap_or("?"))
+    for backend in &backends {
+        let state = match (&backend.obstacle, backend.feature) {
+            (_, Some(feature)) if !backend.compiled => {
+                format!("not compiled in: build with --features {feature}")
             }
-            Availability::Planned => "planned, not part of this version".to_owned(),
+            (Some(obstacle), _) => format!("compiled in, but {obstacle}"),
+            (None, _) => format!("ready, on {}", backend.devices.join(", ")),
         };
         output.line(&format!("{:<10} {:<44} {state}", backend.name, backend.about))?;
     }
@@ -32,8 +28,8 @@ fn object(backend: &BackendInfo) -> serde_json::Value {
     json!({
         "name": backend.name,
         "about": backend.about,
-        "compiled": backend.availability == Availability::Ready,
-        "state": backend.availability.name(),
+        "compiled": backend.compiled,
+        "state": if backend.compiled { "ready" } else { "not-compiled" },
         "feature": backend.feature,
         "devices": backend.devices,
         "obstacle": backend.obstacle,

@@ -1,7 +1,7 @@
 //! `upcycle run --compare`: answers one prompt with the drafter and with plain decoding.
 
-use upcycle::{AnyDecoder, AnyDrafter, Config};
-use upcycle_core::{Decoder, NullDrafter, TokenId};
+use upcycle::{AnyDecoder, Config};
+use upcycle_core::{Decoder, Drafter, NullDrafter, TokenId};
 
 use crate::answer::{Answer, Responder};
 use crate::failure::Failure;
@@ -21,7 +21,7 @@ pub(crate) fn compare(
     drafted.check_interrupt()?;
 
     let (verifier, _) = decoder.into_parts();
-    let mut decoder = Decoder::new(verifier, AnyDrafter::None(NullDrafter));
+    let mut decoder = Decoder::new(verifier, Box::new(NullDrafter) as Box<dyn Drafter>);
     let plain = responder.answer(&mut decoder, prompt, &mut |_| Ok(()))?;
     plain.check_interrupt()?;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tracing_subscriber::filter::LevelFilter;
-use upcycle::{Config, Layers, LogLevel, Registry};
+use upcycle::{Config, ConfigBuilder, LogLevel, Registry};
 
 use crate::args::Settings;
 use crate::failure::Failure;
@@ -11,19 +11,19 @@ use crate::output::Output;
 
 /// Loads and checks the configuration.
 pub(crate) fn load(settings: &Settings, registry: &Registry) -> Result<Config, Failure> {
-    Ok(layers(settings)?.load(&registry.names())?)
+    Ok(builder(settings, registry)?.build()?)
 }
 
 /// Collects all settings without checking them.
-pub(crate) fn layers(settings: &Settings) -> Result<Layers, Failure> {
-    let mut layers = Layers::new();
+pub(crate) fn builder(settings: &Settings, registry: &Registry) -> Result<ConfigBuilder, Failure> {
+    let mut builder = ConfigBuilder::new(registry);
     if let Some(file) = &settings.config {
-        layers.file(file)?;
+        builder.file(file)?;
     }
-    layers.variables(std::env::vars_os())?;
+    builder.variables(std::env::vars_os())?;
     // Before the dedicated flags, which win.
     for assignment in &settings.set {
-        layers.assignment("--set", assignment)?;
+        builder.assignment("--set", assignment)?;
     }
     let flags = [
         ("--model", "model.path", &settings.model),
@@ -34,10 +34,10 @@ pub(crate) fn layers(settings: &Settings) -> Result<Layers, Failure> {
     ];
     for (flag, key, value) in flags {
         if let Some(value) = value {
-            layers.flag(flag, key, value)?;
+            builder.flag(flag, key, value)?;
         }
     }
-    Ok(layers)
+    Ok(builder)
 }
 
 /// Starts logging to standard error.
@@ -54,12 +54,11 @@ pub(crate) fn start_log(level: LogLevel) {
 }
 
 /// `upcycle config check`.
-pub(crate) fn check(file: &Path, output: &mut Output) -> Result<(), Failure> {
-    let registry = Registry::builtin();
-    let mut layers = Layers::new();
-    layers.file(file)?;
-    let config = layers.load(&registry.names())?;
-    registry.check(&config.backend().name).map_err(Failure::usage)?;
+pub(crate) fn check(file: &Path, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
+    let mut builder = ConfigBuilder::new(registry);
+    builder.file(file)?;
+    let config = builder.build()?;
+    registry.check_backend(&config.backend().name).map_err(Failure::usage)?;
     let toml = config.to_toml().map_err(Failure::failed)?;
     output.text(&format!("# {} is valid. With all defaults:\n\n{toml}", file.display()))
 }

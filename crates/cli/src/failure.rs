@@ -95,7 +95,7 @@ impl From<ConfigError> for Failure {
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         match error {
-            LoadError::Build(BuildError::Failed { .. }) => Self::failed(error),
+            LoadError::Build(BuildError::Load { .. }) => Self::failed(error),
             LoadError::NoModel | LoadError::NoHub | LoadError::Build(_) => Self::usage(error),
             _ => Self::failed(error),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use upcycle::{Availability, Config, Layers, Registry, Source, Text, local_model};
+use upcycle::{Config, ConfigBuilder, ModelSource, Registry, Text, local_model};
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{Shape, Verifier};
 
@@ -70,7 +70,12 @@ const SIZES: [&str; 6] = [
     "context_length",
 ];
 
-pub(crate) fn inspect(path: &Path, json: bool, output: &mut Output) -> Result<(), Failure> {
+pub(crate) fn inspect(
+    path: &Path,
+    json: bool,
+    registry: &Registry,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let bar = Bar::new("fetching the model");
     let path = &*local_model(path, &mut |progress| bar.set(progress))?;
     drop(bar);
@@ -79,9 +84,8 @@ pub(crate) fn inspect(path: &Path, json: bool, output: &mut Output) -> Result<()
         return Err(Failure::usage(format!("{} {what}", path.display())));
     }
     let gguf = Gguf::open(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-    let registry = Registry::builtin();
-    let config = Layers::new().load(&registry.names())?;
-    let model = Model::read(path, &gguf, &registry, &config);
+    let config = ConfigBuilder::new(registry).build()?;
+    let model = Model::read(path, &gguf, registry, &config);
     if json { output.json(&model) } else { output.text(&model.to_text()) }
 }
 
@@ -118,7 +122,7 @@ impl Model {
                 fingerprint: hex(&text.tokenizer.fingerprint()),
             }),
             text_error: text.as_ref().err().map(|error| chain(error)),
-            backends: backends(Source { path, gguf: Some(gguf), config }, registry),
+            backends: backends(ModelSource { path, gguf: Some(gguf) }, config, registry),
             architecture,
         }
     }
@@ -164,13 +168,14 @@ impl Model {
 }
 
 /// Loads the model with every backend. Nothing else shows for certain that it loads.
-fn backends(source: Source<'_>, registry: &Registry) -> Vec<Backend> {
+fn backends(model: ModelSource<'_>, config: &Config, registry: &Registry) -> Vec<Backend> {
     let mut backends = Vec::new();
-    for info in registry.info() {
+    for info in registry.backends() {
         let bar = Bar::new("loading the model");
         let mut backend =
             Backend { name: info.name.clone(), loads: false, reason: None, verifies: None, context: None };
-        match registry.build_named(&info.name, source, &mut |progress| bar.set(progress)) {
+        let options = config.backend().options(&info.name);
+        match registry.build_backend(&info.name, options, model, &mut |progress| bar.set(progress)) {
             Ok(verifier) => {
                 let limits = verifier.limits();
                 backend.loads = true;
@@ -180,9 +185,6 @@ fn backends(source: Source<'_>, registry: &Registry) -> Vec<Backend> {
                     Shape::Chain => "chain",
                     Shape::Plain => "plain",
                 });
-            }
-            Err(_) if info.availability == Availability::Planned => {
-                backend.reason = Some("planned, not part of this version".to_owned());
             }
             Err(error) => backend.reason = Some(chain(&error)),
         }

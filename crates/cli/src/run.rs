@@ -1,6 +1,6 @@
 //! `upcycle run`.
 
-use upcycle::{AnyDecoder, Config, CostCache, DrafterChoice, Engine, PromptStyle, Registry, Text};
+use upcycle::{AnyDecoder, Config, CostCache, Engine, PromptStyle, Registry, Text};
 use upcycle_core::{Drafter, TokenId, Verifier};
 
 use crate::answer::Responder;
@@ -12,9 +12,8 @@ use crate::prompts::{FilePrompt, Prompts};
 use crate::stats::{self, AnswerJson};
 use crate::{compare, config, interrupt};
 
-pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
-    let registry = Registry::builtin();
-    let config = config::load(&arguments.settings, &registry)?;
+pub(crate) fn run(arguments: Run, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
+    let config = config::load(&arguments.settings, registry)?;
     config::start_log(config.log_level());
     if arguments.empty_tables && config.drafter().snapshot().is_some() {
         return Err(Failure::usage(
@@ -22,17 +21,17 @@ pub(crate) fn run(arguments: Run, output: &mut Output) -> Result<(), Failure> {
              the two",
         ));
     }
-    if arguments.compare && *config.drafter() == DrafterChoice::None {
+    if arguments.compare && config.drafter().is_none() {
         return Err(Failure::usage(
             "--compare compares a drafter with plain decoding; the drafter is `none`, choose another",
         ));
     }
-    let empty_tables = arguments.empty_tables || !config.shared();
+    let empty_tables = arguments.empty_tables || !config.drafter().share_across_prompts();
     let prompts = Prompts::read(arguments.prompt)?;
 
-    let engine = load(&config, &registry)?;
+    let engine = load(&config, registry)?;
     let (mut decoder, text) =
-        engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
+        engine.into_decoder(config.drafter(), registry, &CostCache::user_cache()).map_err(Failure::failed)?;
     let responder = Responder::new(&config, &text)?;
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let names = (config.backend().name.as_str(), config.drafter().name());
@@ -108,5 +107,6 @@ pub(crate) fn encode_all(
 
 /// Saves the drafter's tables to `drafter.snapshot`, if it is set.
 pub(crate) fn save_snapshot(decoder: &AnyDecoder, config: &Config, text: &Text) -> Result<(), Failure> {
-    decoder.drafter().save(config.drafter(), &text.tokenizer.fingerprint()).map_err(Failure::failed)
+    let fingerprint = text.tokenizer.fingerprint();
+    upcycle::save_snapshot(&**decoder.drafter(), config.drafter(), &fingerprint).map_err(Failure::failed)
 }

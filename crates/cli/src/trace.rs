@@ -13,16 +13,15 @@ use crate::output_file::OutputFile;
 use crate::progress::Bar;
 use crate::{answer, config, interrupt, prompts, run};
 
-pub(crate) fn trace(arguments: Trace, output: &mut Output) -> Result<(), Failure> {
-    let registry = Registry::builtin();
-    let config = config::load(&arguments.settings, &registry)?;
+pub(crate) fn trace(arguments: Trace, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
+    let config = config::load(&arguments.settings, registry)?;
     config::start_log(config.log_level());
     let target = OutputFile::new("--out", arguments.out).map_err(Failure::usage)?;
     let prompt = prompts::one(arguments.prompt, arguments.prompt_file)?;
 
-    let engine = run::load(&config, &registry)?;
+    let engine = run::load(&config, registry)?;
     let (decoder, text) =
-        engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
+        engine.into_decoder(config.drafter(), registry, &CostCache::user_cache()).map_err(Failure::failed)?;
     let mut decoder = decoder.map_drafter(RecordingDrafter::new);
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let prompt = text.encode(&prompt, style).map_err(Failure::usage)?;

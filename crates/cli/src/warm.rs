@@ -3,8 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use upcycle::{AnyDrafter, CostCache, DrafterChoice, Engine, Progress, PromptStyle, Recycling, Registry};
-use upcycle_core::{Verifier, vocabulary};
+use upcycle::{
+    CostCache, DEFAULT_K, DrafterConfig, Engine, Progress, PromptStyle, RecyclingOptions, Registry,
+};
+use upcycle_core::{AdjacencyMatrix, Drafter, Verifier, vocabulary};
 
 use crate::answer::Responder;
 use crate::args::{PromptSource, Warm};
@@ -15,21 +17,20 @@ use crate::prompts::Prompts;
 use crate::run::{encode_all, load, save_snapshot};
 use crate::{config, interrupt};
 
-pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> {
-    let registry = Registry::builtin();
-    let mut layers = config::layers(&arguments.settings)?;
-    if !layers.load(&registry.names())?.shared() {
+pub(crate) fn warm(arguments: Warm, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
+    let mut builder = config::builder(&arguments.settings, registry)?;
+    if !builder.build()?.drafter().share_across_prompts() {
         return Err(Failure::usage(
-            "`drafter.shared` is false, so each prompt would clear the tables that `warm` saves; set it to true or \
+            "`drafter.share_across_prompts` is false, so each prompt would clear the tables that `warm` saves; set it to true or \
              remove it",
         ));
     }
-    layers.flag("--out", "drafter.snapshot", &arguments.out)?;
-    let written = layers.load(&registry.names())?;
-    if !matches!(written.drafter(), DrafterChoice::Recycling(Recycling { preset: Some(_), .. })) {
-        layers.flag("--out", "drafter.prompt_rows", "all")?;
+    builder.flag("--out", "drafter.snapshot", &arguments.out)?;
+    let written = builder.build()?;
+    if written.drafter().preset().is_none() {
+        builder.flag("--out", "drafter.prompt_rows", "all")?;
     }
-    let config = layers.load(&registry.names())?;
+    let config = builder.build()?;
     config::start_log(config.log_level());
     let Some(file) = config.drafter().snapshot() else {
         let name = config.drafter().name();
@@ -46,7 +47,7 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
         None => Vec::new(),
     };
 
-    let mut engine = load(&config, &registry)?;
+    let mut engine = load(&config, registry)?;
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let max_context = engine.verifier.limits().max_context;
     let prompts = encode_all(&Responder::new(&config, &engine.text)?, &questions, style, max_context)?;
@@ -61,7 +62,7 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
         }
     }
     let (mut decoder, text) =
-        engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
+        engine.into_decoder(config.drafter(), registry, &CostCache::user_cache()).map_err(Failure::failed)?;
     let responder = Responder::new(&config, &text)?;
     let (mut tokens, mut steps) = (0, 0);
     let mut interrupted = Ok(());
@@ -76,7 +77,7 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
         }
     }
     save_snapshot(&decoder, &config, &text)?;
-    let rows = decoder.drafter().matrix().map_or(0, |matrix| matrix.rows());
+    let rows = decoder.drafter().footprint().rows;
     let mean = tokens as f64 / (steps as f64).max(1.0);
     output.line(&format!(
         "{}: {rows} rows{learned}, after {tokens} tokens at {mean:.2} a step",
@@ -90,13 +91,17 @@ pub(crate) fn warm(arguments: Warm, output: &mut Output) -> Result<(), Failure> 
 /// pass.
 fn fill_from_vocabulary(
     engine: &mut Engine,
-    choice: &DrafterChoice,
+    config: &DrafterConfig,
     file: &Path,
     style: PromptStyle,
 ) -> Result<(usize, usize), Failure> {
     let fingerprint = engine.text.tokenizer.fingerprint();
     let vocab = engine.verifier.limits().vocab;
-    let mut matrix = AnyDrafter::first_matrix(choice, vocab, &fingerprint).map_err(Failure::failed)?;
+    let k = config.options().map_or(DEFAULT_K, |recycling: &RecyclingOptions| recycling.k);
+    let mut matrix = match file.exists() {
+        true => AdjacencyMatrix::load(file, vocab, k, &fingerprint).map_err(Failure::failed)?,
+        false => AdjacencyMatrix::new(vocab, k).map_err(Failure::failed)?,
+    };
     let context = engine.text.encode("", style).map_err(Failure::usage)?;
     let before = matrix.rows();
     let bar = Bar::new("asking the model");

@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How a model is loaded and run: the table `[backend.cpu]` of a configuration file.
 ///
@@ -15,20 +16,19 @@ use serde::Deserialize;
 /// assert!(toml::from_str::<Options>("weights = 'f8'").is_err());
 /// # Ok::<(), toml::de::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
     /// Threads of a pass. By default one for each physical core that the process may use.
-    ///
-    /// Each model has its own pool, which its verifiers share.
+    #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<NonZeroUsize>,
     /// What matrices are multiplied with.
     pub weights: Weights,
 }
 
 /// What matrices are multiplied with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Weights {

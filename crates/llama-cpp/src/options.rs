@@ -3,10 +3,14 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// How a model is loaded and run: the table `[backend.llama-cpp]` of a configuration file.
 ///
 /// llama.cpp's `tensor_split` is missing because the binding cannot set it. Several GPUs share the weights by their free memory.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Layers on the GPU; as many as fit if none. Any number above 0 needs a build for a GPU.
     pub n_gpu_layers: Option<u32>,
@@ -15,8 +19,10 @@ pub struct Options {
     /// How several GPUs share the model.
     pub split_mode: SplitMode,
     /// Threads of a pass of one row; if none, one for each core that the process may use.
+    #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<NonZeroUsize>,
     /// Threads of a pass of more rows; `threads` if none.
+    #[schemars(range(min = 1, max = 1024))]
     pub threads_batch: Option<NonZeroUsize>,
     /// Whether attention is computed by one fused kernel.
     pub flash_attn: FlashAttention,
@@ -36,13 +42,17 @@ pub struct Options {
     /// Whether the weights are locked in memory.
     pub mlock: bool,
     /// Cells of the cache. All open sequences share them, and none can be longer. If none, the model's context, at most 8192.
+    #[schemars(range(min = 1, max = 1_073_741_824))]
     pub n_ctx: Option<NonZeroU32>,
     /// The most rows of a pass.
+    #[schemars(range(min = 1, max = 65536))]
     pub n_batch: NonZeroU32,
     /// The rows that llama.cpp computes at once; at most `n_batch`.
+    #[schemars(range(min = 1, max = 65536))]
     pub n_ubatch: NonZeroU32,
     /// Sequence ids, 4 to 256: a quarter for open sequences, the others for leaves of trees. Each one costs a little time in
     /// every pass.
+    #[schemars(range(min = 4, max = 256))]
     pub n_seq_max: u16,
     /// How positions are scaled; as the file states if none.
     pub rope_scaling: Option<RopeScaling>,
@@ -83,16 +93,24 @@ impl Default for Options {
 const DEFAULT_ROWS: NonZeroU32 = NonZeroU32::new(512).unwrap();
 
 /// A LoRA adapter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Lora {
     /// The GGUF file.
+    #[schemars(extend("path" = "file"))]
     pub path: PathBuf,
     /// The factor for its effect.
+    #[serde(default = "one")]
     pub scale: f32,
 }
 
+fn one() -> f32 {
+    1.0
+}
+
 /// How several GPUs share a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SplitMode {
     /// One GPU holds all of it.
@@ -104,7 +122,8 @@ pub enum SplitMode {
 }
 
 /// Whether attention is computed by one fused kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FlashAttention {
     /// If the device supports it.
@@ -116,7 +135,8 @@ pub enum FlashAttention {
 }
 
 /// The type of cached keys or values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CacheType {
     /// 4 bytes per element.
@@ -139,7 +159,8 @@ impl CacheType {
 }
 
 /// How positions beyond the trained context are scaled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RopeScaling {
     /// Not at all.

@@ -54,5 +54,5 @@ mod verifier;
 pub use error::{GraphError, LibraryError, LoadError, NEEDED, SETUP};
 pub use library::providers;
 pub use model::Model;
-pub use options::{GraphOptimization, Memory, Options, Provider, ProviderOption};
+pub use options::{GraphOptimization, Memory, Options, Provider, ProviderOption, ProviderOptionError};
 pub use verifier::OrtVerifier;

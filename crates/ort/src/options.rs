@@ -4,12 +4,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use ort::session::builder::GraphOptimizationLevel;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How a model is loaded and run: the table `[backend.ort]` of a configuration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// ONNX Runtime's shared library. If none, the one that `ORT_DYLIB_PATH` names; else the one in `.cache/ort` in the working
     /// directory, the folder of the program or a folder above them; else the one that the system's loader finds.
+    #[schemars(extend("path" = "file"))]
     pub library: Option<PathBuf>,
     /// The execution providers, in order of preference. The CPU runs the remaining nodes.
     pub providers: Vec<Provider>,
@@ -18,8 +22,10 @@ pub struct Options {
     /// Whether a provider that is absent or fails to start is skipped with a warning, instead of an error.
     pub fallback: bool,
     /// Threads within a node; if none, one for each core that the process may use.
+    #[schemars(range(min = 1, max = 1024))]
     pub intra_threads: Option<NonZeroUsize>,
     /// Threads for nodes in parallel; if none, one, because the graph is mostly a chain.
+    #[schemars(range(min = 1, max = 1024))]
     pub inter_threads: Option<NonZeroUsize>,
     /// How much the runtime optimizes the graph.
     pub graph_optimization: GraphOptimization,
@@ -28,6 +34,7 @@ pub struct Options {
     /// Whether idle threads spin before they sleep.
     pub spinning: bool,
     /// Where the runtime writes a trace of every node; it appends its own suffix. The file is complete when the model is dropped.
+    #[schemars(extend("path" = "new-file"))]
     pub profiling: Option<PathBuf>,
 }
 
@@ -58,7 +65,8 @@ impl Options {
 }
 
 /// How much the runtime optimizes a graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum GraphOptimization {
     /// Not at all.
@@ -83,7 +91,8 @@ impl GraphOptimization {
 }
 
 /// An execution provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Provider {
     /// NVIDIA GPUs.
@@ -105,7 +114,9 @@ pub enum Provider {
 }
 
 /// An option of a provider, under the provider's own name for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct ProviderOption {
     /// The provider.
     pub provider: Provider,
@@ -113,6 +124,33 @@ pub struct ProviderOption {
     pub key: String,
     /// The value.
     pub value: String,
+}
+
+/// Not an option of a provider.
+#[derive(Debug, thiserror::Error)]
+#[error("{found:?} is not an option; expected PROVIDER.KEY=VALUE, such as cuda.device_id=1")]
+pub struct ProviderOptionError {
+    found: String,
+}
+
+impl TryFrom<String> for ProviderOption {
+    type Error = ProviderOptionError;
+
+    fn try_from(text: String) -> Result<Self, ProviderOptionError> {
+        let parse = || {
+            let (provider, rest) = text.split_once('.')?;
+            let (key, value) = rest.split_once('=').filter(|(key, _)| !key.is_empty())?;
+            let provider = *Provider::ALL.iter().find(|known| known.name() == provider)?;
+            Some(Self { provider, key: key.to_owned(), value: value.to_owned() })
+        };
+        parse().ok_or_else(|| ProviderOptionError { found: text.clone() })
+    }
+}
+
+impl From<ProviderOption> for String {
+    fn from(option: ProviderOption) -> Self {
+        format!("{}.{}={}", option.provider.name(), option.key, option.value)
+    }
 }
 
 impl Provider {

@@ -6,21 +6,21 @@ use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 
-use upcycle::{CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [config, prompt] = &arguments[..] else { return Err("expected a configuration and a prompt".into()) };
-    let mut layers = Layers::new();
-    layers.file(Path::new(config))?;
-    answer(&layers, prompt)
+    let registry = Registry::builtin();
+    let mut builder = ConfigBuilder::new(&registry);
+    builder.file(Path::new(config))?;
+    answer(&registry, &builder, prompt)
 }
 
-fn answer(layers: &Layers, prompt: &str) -> Result<(), Box<dyn Error>> {
-    let registry = Registry::builtin();
-    let config = layers.load(&registry.names())?;
-    let engine = Engine::load(&config, &registry, &mut |_| ())?;
-    let (mut decoder, text) = engine.into_decoder(config.drafter(), &CostCache::of_user())?;
+fn answer(registry: &Registry, builder: &ConfigBuilder, prompt: &str) -> Result<(), Box<dyn Error>> {
+    let config = builder.build()?;
+    let engine = Engine::load(&config, registry, &mut |_| ())?;
+    let (mut decoder, text) = engine.into_decoder(config.drafter(), registry, &CostCache::user_cache())?;
 
     let prompt = text.encode(prompt, PromptStyle::Chat)?;
     let stop = text.stop_strings(config.decode())?;
@@ -36,10 +36,11 @@ fn answer(layers: &Layers, prompt: &str) -> Result<(), Box<dyn Error>> {
 
 #[test]
 fn it_runs() {
-    let mut layers = Layers::new();
+    let registry = Registry::builtin();
+    let mut builder = ConfigBuilder::new(&registry);
     let model = upcycle_testkit::real_model().display().to_string();
     for (key, value) in [("model.path", &*model), ("drafter.budget", "8"), ("decode.max_tokens", "8")] {
-        layers.flag("a test", key, value).unwrap();
+        builder.flag("a test", key, value).unwrap();
     }
-    answer(&layers, "Why is the sky blue?").unwrap();
+    answer(&registry, &builder, "Why is the sky blue?").unwrap();
 }

@@ -1,4 +1,4 @@
-//! What passes cost here: timed once when a model is first loaded, and kept in the user's cache.
+//! The costs of passes on this machine: timed once when a model is first loaded, and kept in the user's cache.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,49 +9,48 @@ use std::time::{Duration, Instant};
 use etcetera::BaseStrategy;
 use upcycle_checkpoint::gguf::{Gguf, Value};
 use upcycle_core::cost::{Timing, time_prompt_ranking};
-use upcycle_core::{CostCurve, SystemClock, Verifier};
+use upcycle_core::{CostCurve, CostError, SystemClock, Verifier};
 
-use crate::engine::{CONFIG_FILE, GRAPH_FILE, model_folder};
-use crate::{Config, DrafterError, Raw};
+use crate::config::Config;
+use crate::model_files::{CONFIG_FILE, GRAPH_FILE, model_folder};
 
-/// The passes that are timed: what a CPU can afford. More rows are only extrapolated, until a budget dares to try them.
+/// Rows of the passes to time: few, so that a CPU can afford them. Larger passes are extrapolated until a budget tries them.
 const ROWS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
-/// Tokens cached meanwhile: few, since reading them costs too. Costs over more are learned while decoding.
+/// Tokens in the cache while timing: few, since reading them takes time too. Decoding learns the costs over more tokens.
 const CONTEXT: usize = 32;
 const SWEEPS: usize = 5;
-/// How long it may take in all.
+/// The most time that timing may take.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// Where cost curves are kept.
+/// The folder that keeps cost curves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostCache {
     folder: Option<PathBuf>,
 }
 
 impl CostCache {
-    /// In the user's cache folder (`$XDG_CACHE_HOME/upcycle/costs` on Linux), or nowhere if there is none.
+    /// The user's cache folder (`$XDG_CACHE_HOME/upcycle/costs` on Linux). Without one, nothing is kept.
     #[must_use]
-    pub fn of_user() -> Self {
+    pub fn user_cache() -> Self {
         let base = etcetera::choose_base_strategy().ok();
         Self { folder: base.map(|base| base.cache_dir().join("upcycle").join("costs")) }
     }
 
-    /// Nowhere: what is timed is not kept.
+    /// Keeps nothing.
     #[must_use]
-    pub fn nowhere() -> Self {
+    pub fn disabled() -> Self {
         Self { folder: None }
     }
 
-    /// In this folder, which is made when a curve is first kept.
+    /// This folder, created when a curve is first kept.
     #[must_use]
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self { folder: Some(folder.into()) }
     }
 
-    /// The curve for `key` and `verifier`: the kept one, or one timed now and kept. Timing ends after the pass that is at
-    /// hand when a second is over, so that a slow model has fewer sizes; eight passes over a prompt's rows follow. None if
-    /// there is not one size, or passes fail, which the first answer will tell better; a cache that cannot be read or
-    /// written is said and passed over.
+    /// The curve for `key` and `verifier`: the kept one, or one timed now and kept. Timing stops after a second, so that a
+    /// slow model has fewer sizes; eight passes over the rows of a prompt follow. None if a pass fails, which the first answer
+    /// reports better. A cache that cannot be read or written is logged and ignored.
     pub fn curve(&self, key: &str, verifier: &mut dyn Verifier) -> Option<CostCurve> {
         let path = self.folder.as_ref().map(|folder| folder.join(file_name(key)));
         if let Some(curve) = path.as_deref().and_then(|path| kept(path, key)) {
@@ -67,27 +66,39 @@ impl CostCache {
         if let Some(path) = path
             && let Err(error) = keep(&path, &curve)
         {
-            tracing::warn!(path = %path.display(), %error, "the costs of passes are not kept");
+            tracing::warn!(path = %path.display(), %error, "cannot keep the costs of passes");
         }
         Some(curve)
     }
 }
 
-/// What a cost curve holds for: the model, what computes it and with which options, and the processor with the GPUs beside it.
+/// Why a file of costs cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CostFileError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
+    /// It is not a cost curve.
+    #[error(transparent)]
+    Curve(#[from] CostError),
+}
+
+/// What a cost curve is valid for: the model, the backend with its options, the processor and its GPUs.
 pub(crate) fn cost_key(model: &str, config: &Config, verifier: &dyn Verifier) -> String {
     let threads = verifier.threads().map_or_else(|| "?".to_owned(), |threads| threads.to_string());
-    let options = toml::to_string(&Raw::from(config).backend).unwrap_or_default();
+    let name = &config.backend().name;
+    let options = config.backend().options(name).and_then(|options| toml::to_string(options.table()).ok());
     format!(
-        "{model} | {} {} {:016x} | {threads} threads | {}",
-        config.backend().name,
+        "{model} | {name} {} {:016x} | {threads} threads | {}",
         verifier.engine(),
-        hash(&options),
+        hash(options.unwrap_or_default()),
         processor()
     )
 }
 
-/// What a model costs depends on the shapes and types of its tensors, not on their values. Of a model in several files the first
-/// may hold no tensor at all: there its metadata, with the type of its weights, counts too.
+/// The part of a key for a GGUF file: the shapes and types of its tensors, which decide what a pass costs. The first of several
+/// files may hold no tensors, so its metadata counts too.
 pub(crate) fn model_key(gguf: &Gguf) -> String {
     let mut text = String::new();
     for tensor in gguf.tensors() {
@@ -102,10 +113,9 @@ pub(crate) fn model_key(gguf: &Gguf) -> String {
     format!("{} tensors, {} bytes, {:016x}", gguf.tensors().len(), gguf.file_len(), hash(&text))
 }
 
-/// The same of a folder: its graph, whose file beside the weights has their shapes and types, or its configuration and the
-/// sizes of its files of safetensors.
+/// The part of a key for a folder: its graph, which holds the shapes and types of the weights, or its configuration and the
+/// sizes of its safetensors files.
 pub(crate) fn folder_key(path: &Path) -> String {
-    // It has been loaded; if it went away since, its costs are those of no model.
     let folder = model_folder(path).unwrap_or(path);
     let graph = folder.join(GRAPH_FILE);
     if graph.exists() {
@@ -119,7 +129,7 @@ pub(crate) fn folder_key(path: &Path) -> String {
     format!("safetensors, {bytes} bytes, {:016x}", hash(&config))
 }
 
-/// The name of this machine's processor, as far as the system tells, and those of NVIDIA's GPUs as far as their driver does.
+/// The names of this machine's processor and NVIDIA GPUs, as far as system and driver tell.
 fn processor() -> String {
     let folders = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
     let described = folders.filter_map(|folder| fs::read_to_string(folder.path().join("information")).ok());
@@ -131,36 +141,34 @@ fn processor() -> String {
     [vec![named], gpus].concat().join(", ")
 }
 
-/// What a text of lines `name : value` says first under a name that begins so.
+/// The first value in lines of `name : value` whose name begins with `name`.
 fn field(text: &str, name: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     let value = line.split_once(':')?.1.trim();
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// The costs in a file that the configuration names, if they hold for `key`; those of something else are said and passed
-/// over.
-pub(crate) fn named(path: &Path, key: &str) -> Result<Option<CostCurve>, DrafterError> {
-    let read = || Ok(CostCurve::parse(&fs::read_to_string(path)?)?);
-    let curve = read().map_err(|source| DrafterError::Costs { path: path.to_owned(), source })?;
+/// The costs in a file, if they are valid for `key`; others are logged and ignored.
+pub(crate) fn named(path: &Path, key: &str) -> Result<Option<CostCurve>, CostFileError> {
+    let curve = CostCurve::parse(&fs::read_to_string(path)?)?;
     if curve.key() == key {
         return Ok(Some(curve));
     }
-    tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "costs of something else: not used");
+    tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "costs of something else, ignored");
     Ok(None)
 }
 
-/// Reads a curve that was kept; one for another key, or a damaged one, is said and passed over.
+/// Reads a kept curve; one for another key, or a damaged one, is logged and ignored.
 fn kept(path: &Path, key: &str) -> Option<CostCurve> {
     let text = fs::read_to_string(path).ok()?;
     match CostCurve::parse(&text) {
         Ok(curve) if curve.key() == key => Some(curve),
         Ok(curve) => {
-            tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "costs of something else: timing anew");
+            tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "costs of something else; timing again");
             None
         }
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "damaged costs: timing anew");
+            tracing::warn!(path = %path.display(), %error, "damaged costs; timing again");
             None
         }
     }
@@ -169,19 +177,19 @@ fn kept(path: &Path, key: &str) -> Option<CostCurve> {
 fn keep(path: &Path, curve: &CostCurve) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    // Whole or not at all, whoever else writes it.
+    // Readers and other writers never see half a file.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(curve.to_toml().as_bytes())?;
     file.persist(path)?;
     Ok(())
 }
 
-/// A file name for a key; the key itself stands in the file.
+/// A file name for a key. The file holds the key itself.
 fn file_name(key: &str) -> String {
     format!("{:016x}.toml", hash(key))
 }
 
-/// FNV-1a (Fowler, Noll and Vo): enough to tell a handful of keys apart, and the same on every machine.
+/// FNV-1a (Fowler, Noll and Vo): the same on every machine, and enough to distinguish a few keys.
 fn hash(bytes: impl AsRef<[u8]>) -> u64 {
     let fold = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.as_ref().iter().fold(0xcbf2_9ce4_8422_2325, fold)
@@ -199,15 +207,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = CostCache::at(folder.path().join("new"));
         let mut verifier = NaiveVerifier::new(32, 1);
-        let key = cost_key("model", &Config::try_from(Raw::default()).unwrap(), &verifier);
+        let key = cost_key("model", &Config::default(), &verifier);
         let first = cache.curve(&key, &mut verifier).unwrap();
-        // A second timing would not give the same to the last bit.
+        // A second timing would not give the same numbers.
         assert_eq!(cache.curve(&key, &mut verifier).unwrap(), first);
         assert_ne!(cache.curve("another key", &mut verifier).unwrap(), first);
     }
 
     #[test]
-    fn a_curve_of_something_else_or_a_damaged_one_is_timed_anew() {
+    fn a_curve_of_something_else_or_a_damaged_one_is_timed_again() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CostCache::at(folder.path());
         let mut verifier = NaiveVerifier::new(32, 1);
@@ -221,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_file_without_tensors_tells_models_apart() {
+    fn a_first_file_without_tensors_is_keyed_by_its_metadata() {
         let key = |file_type: u32, split: bool| {
             let mut writer = GgufWriter::new().metadata("general.file_type", file_type);
             if split {
@@ -245,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_that_cannot_be_written_is_passed_over() {
+    fn a_cache_that_cannot_be_written_is_ignored() {
         let mut verifier = NaiveVerifier::new(32, 1);
         let cache = CostCache::at("/dev/null/costs");
         assert!(cache.curve("key", &mut verifier).is_some());

@@ -1,272 +1,206 @@
-//! From a choice in the configuration to a drafter.
+//! The drafters and sources of this workspace: their options, and how each is built.
 
+use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use upcycle_core::mixed::{
-    AdjacencySource, CandidateSource, Corpus, CorpusMatcher, FrequentTokens, MixedDrafter, NgramCache,
-    SuffixMatcher, TopKHistory,
+    AdjacencySource, CandidateSource, CorpusMatcher, FrequentTokens, MixedDrafter, NgramCache, SuffixMatcher,
+    TopKHistory,
 };
-use upcycle_core::snapshot::Fingerprint;
-use upcycle_core::{
-    AdjacencyMatrix, Context, CostCurve, CostError, DraftTree, Drafter, Footprint, MatrixError, NullDrafter,
-    Outcome, PromptLookup, RowSelection, SnapshotError, TokenRecycling,
-};
+use upcycle_core::{AdjacencyMatrix, Drafter, NullDrafter, PromptLookup, TokenRecycling, TreeTemplate};
 
-use crate::{DrafterChoice, Mixed, Recycling, SourceName, TextsError, Tree};
+use crate::options::NoOptions;
+use crate::parts::{BoxError, DrafterSetup, SourceSetup};
+use crate::registry::Registry;
+
+/// Candidates kept for each token: the paper's k.
+pub const DEFAULT_K: usize = 8;
+
+/// `[drafter.recycling]`: the matrix and the trees of Token Recycling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecyclingOptions {
+    /// Candidates kept for each token; at most 8 where `tree` is `auto`.
+    #[schemars(range(min = 1, max = 32))]
+    pub k: usize,
+    /// The draft tree: the most probable nodes (`auto`), the paper's static tree (`paper-80`), or a file as in
+    /// [configs/trees](../configs/trees).
+    #[schemars(with = "String", extend("path" = "tree"))]
+    pub tree: Tree,
+}
+
+impl Default for RecyclingOptions {
+    fn default() -> Self {
+        Self { k: DEFAULT_K, tree: Tree::Auto }
+    }
+}
+
+/// Which trees Token Recycling drafts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Tree {
+    /// The most probable nodes, chosen at each step.
+    Auto,
+    /// Nodes of a template, the most valuable first.
+    Template {
+        /// Its file; none for the paper's tree.
+        path: Option<PathBuf>,
+        /// The tree.
+        template: TreeTemplate,
+    },
+}
+
+impl Tree {
+    /// The name of no tree in particular.
+    const AUTO: &str = "auto";
+    /// The name of the paper's tree.
+    pub const PAPER_80: &str = "paper-80";
+
+    /// Whether this names a tree without a file.
+    pub(crate) fn is_name(text: &str) -> bool {
+        [Self::AUTO, Self::PAPER_80].contains(&text)
+    }
+
+    /// The template, if it is one.
+    #[must_use]
+    pub fn template(&self) -> Option<&TreeTemplate> {
+        match self {
+            Self::Auto => None,
+            Self::Template { template, .. } => Some(template),
+        }
+    }
+}
+
+impl TryFrom<String> for Tree {
+    type Error = BoxError;
+
+    fn try_from(name: String) -> Result<Self, BoxError> {
+        Ok(match name.as_str() {
+            Self::AUTO => Self::Auto,
+            Self::PAPER_80 => Self::Template { path: None, template: TreeTemplate::paper_80() },
+            _ => {
+                let template = TreeTemplate::parse(&std::fs::read_to_string(&name)?)?;
+                Self::Template { path: Some(name.into()), template }
+            }
+        })
+    }
+}
+
+impl From<Tree> for String {
+    fn from(tree: Tree) -> Self {
+        tree.to_string()
+    }
+}
+
+impl fmt::Display for Tree {
+    /// As it is written in a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str(Self::AUTO),
+            Self::Template { path: None, .. } => f.write_str(Self::PAPER_80),
+            Self::Template { path: Some(path), .. } => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// `[drafter.mixed]`: the most probable nodes of several sources.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MixedOptions {
+    /// Who proposes nodes.
+    pub sources: Vec<String>,
+    /// MiB of each table that is keyed by several tokens.
+    #[schemars(range(min = 1, max = 1024))]
+    pub table_mib: usize,
+}
+
+impl Default for MixedOptions {
+    fn default() -> Self {
+        let sources = ["recycling", "bigram", "trigram", "suffix", "frequent"];
+        Self { sources: sources.map(str::to_owned).to_vec(), table_mib: 2 }
+    }
+}
 
 /// Prompt lookup matches at most this many tokens, as the original does.
 const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
-/// Tokens that prompt lookup copies where the budget chooses how many of them are scored.
+/// Tokens that prompt lookup copies if the budget chooses how many of them are scored.
 const LOOKUP: usize = 16;
 
-/// The drafter that a configuration asks for.
-///
-/// An enum, not a `Box<dyn Drafter>`, so that the matrix can be saved and cleared.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AnyDrafter {
-    /// Token Recycling over a template.
-    Recycling(TokenRecycling),
-    /// The most probable nodes of one or several sources.
-    Mixed(Box<MixedDrafter>),
-    /// Prompt lookup.
-    PromptLookup(PromptLookup),
-    /// Plain decoding.
-    None(NullDrafter),
+/// Registers the drafters and sources of this workspace.
+pub(crate) fn register(registry: &mut Registry) {
+    registry.register_drafter("recycling", "the matrix of the Token Recycling paper", recycling);
+    registry.register_drafter("mixed", "the most probable nodes of several sources", mixed);
+    registry.register_drafter(
+        "prompt-lookup",
+        "a chain copied from the prompt and the output",
+        |_: &NoOptions, setup| Ok(Box::new(PromptLookup::new(MAX_NGRAM, setup.nodes.unwrap_or(LOOKUP)))),
+    );
+    registry.register_drafter("none", "plain decoding", |_: &NoOptions, _| Ok(Box::new(NullDrafter)));
+
+    source(registry, "recycling", "what came after this token", |setup| {
+        Ok(Box::new(AdjacencySource::new(AdjacencyMatrix::new(setup.vocab, DEFAULT_K)?)))
+    });
+    source(registry, "bigram", "what came after these two tokens", |setup| {
+        Ok(Box::new(NgramCache::new(2, setup.table_bytes)))
+    });
+    source(registry, "trigram", "what came after these three tokens", |setup| {
+        Ok(Box::new(NgramCache::new(3, setup.table_bytes)))
+    });
+    source(registry, "suffix", "what followed the longest earlier match of the text's end", |_| {
+        Ok(Box::new(SuffixMatcher::default()))
+    });
+    source(registry, "runners-up", "what the model ranked high one step before", |_| {
+        Ok(Box::new(TopKHistory::default()))
+    });
+    source(registry, "frequent", "what the text says most often", |setup| {
+        Ok(Box::new(FrequentTokens::new(setup.vocab)))
+    });
+    source(
+        registry,
+        "texts",
+        "what followed the longest match of the text's end in `drafter.corpus_dir`",
+        |setup| {
+            let corpus =
+                setup.corpus.ok_or("it copies from a corpus, and there is none; set drafter.corpus_dir")?;
+            Ok(Box::new(CorpusMatcher::new(Arc::clone(corpus))))
+        },
+    );
 }
 
-/// Why a drafter could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DrafterError {
-    /// The matrix cannot exist.
-    #[error("no matrix for this model")]
-    Matrix(#[from] MatrixError),
-    /// The snapshot is there and cannot be used.
-    #[error("the matrix snapshot cannot be used; remove it to start anew, or name another file")]
-    Snapshot(#[from] SnapshotError),
-    /// The file of costs is there and cannot be used.
-    #[error("{path} holds no costs of passes; `upcycle bench cost` writes such a file", path = path.display())]
-    Costs {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: CostFileError,
-    },
-    /// Sizes are to come from saved costs, and there are none.
-    #[error(
-        "drafter.deterministic needs the costs of passes and none could be timed: name a file of `upcycle bench cost` as \
-         drafter.costs, or set drafter.budget to a number"
-    )]
-    NoCosts,
-    /// The folder of texts cannot be used.
-    #[error(transparent)]
-    Texts(#[from] TextsError),
-    /// The source `texts` without its texts.
-    #[error("the source `texts` needs a corpus to copy from; `Text::corpus` reads that of drafter.texts")]
-    NoCorpus,
+fn source(
+    registry: &mut Registry,
+    name: &str,
+    about: &str,
+    build: fn(SourceSetup<'_>) -> Result<Box<dyn CandidateSource>, BoxError>,
+) {
+    registry.register_source(name, about, move |_: &NoOptions, setup| build(setup));
 }
 
-/// Why a file of costs cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CostFileError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Read(#[from] std::io::Error),
-    /// It is no cost curve.
-    #[error(transparent)]
-    Curve(#[from] CostError),
-}
-
-impl AnyDrafter {
-    /// The drafter of `choice` for a model of `vocab` tokens whose tokenizer has this fingerprint, on a machine of these
-    /// costs. Its matrix is that of its snapshot if that file is there, else an empty one. `corpus` is that of the texts that
-    /// the choice names, by [`Text::corpus`](crate::Text::corpus).
-    ///
-    /// # Errors
-    /// [`DrafterError`]: a snapshot that is there and damaged, or of another model, is never passed over, nor are missing
-    /// texts.
-    pub fn build(
-        choice: &DrafterChoice,
-        vocab: usize,
-        fingerprint: &Fingerprint,
-        costs: Option<&CostCurve>,
-        corpus: Option<&Arc<Corpus>>,
-    ) -> Result<Self, DrafterError> {
-        let matrix = Self::first_matrix(choice, vocab, fingerprint)?;
-        Self::over(matrix, choice, costs, corpus)
-    }
-
-    /// The matrix that a drafter of `choice` begins with: that of its snapshot if that file is there, else an empty one.
-    ///
-    /// # Errors
-    /// [`DrafterError::Matrix`], [`DrafterError::Snapshot`].
-    pub fn first_matrix(
-        choice: &DrafterChoice,
-        vocab: usize,
-        fingerprint: &Fingerprint,
-    ) -> Result<AdjacencyMatrix, DrafterError> {
-        let k = choice.k();
-        Ok(match choice.snapshot() {
-            Some(path) if path.exists() => {
-                let matrix = AdjacencyMatrix::load(path, vocab, k, fingerprint)?;
-                tracing::info!(path = %path.display(), rows = matrix.rows(), "matrix read from its snapshot");
-                matrix
-            }
-            Some(path) => {
-                tracing::info!(path = %path.display(), "no snapshot yet: starting with an empty matrix");
-                AdjacencyMatrix::new(vocab, k)?
-            }
-            None => AdjacencyMatrix::new(vocab, k)?,
-        })
-    }
-
-    /// As [`build`](Self::build), but with an empty matrix whatever the configuration says.
-    ///
-    /// # Errors
-    /// [`DrafterError::Matrix`], [`DrafterError::NoCorpus`].
-    pub fn cold(
-        choice: &DrafterChoice,
-        vocab: usize,
-        costs: Option<&CostCurve>,
-        corpus: Option<&Arc<Corpus>>,
-    ) -> Result<Self, DrafterError> {
-        Self::over(AdjacencyMatrix::new(vocab, choice.k())?, choice, costs, corpus)
-    }
-
-    /// The drafter of `choice` over `matrix`, which those without one have no use for.
-    fn over(
-        matrix: AdjacencyMatrix,
-        choice: &DrafterChoice,
-        costs: Option<&CostCurve>,
-        corpus: Option<&Arc<Corpus>>,
-    ) -> Result<Self, DrafterError> {
-        Ok(match choice {
-            DrafterChoice::Recycling(Recycling { tree, prompt_rows, .. }) => {
-                let rows = prompt_rows.rows(costs);
-                match tree {
-                    Tree::Auto => {
-                        let drafter = MixedDrafter::new(vec![Box::new(AdjacencySource::new(matrix))]);
-                        Self::Mixed(Box::new(drafter.with_prompt_rows(rows)))
-                    }
-                    Tree::Template { template, .. } => {
-                        let drafter = TokenRecycling::new(matrix, template.clone());
-                        Self::Recycling(drafter.with_prompt_rows(rows))
-                    }
-                }
-            }
-            DrafterChoice::Mixed(mixed) => {
-                let drafter = MixedDrafter::new(mixed_sources(mixed, matrix, corpus)?);
-                Self::Mixed(Box::new(drafter.with_prompt_rows(mixed.prompt_rows.rows(costs))))
-            }
-            DrafterChoice::PromptLookup { budget } => {
-                Self::PromptLookup(PromptLookup::new(MAX_NGRAM, budget.nodes().unwrap_or(LOOKUP)))
-            }
-            DrafterChoice::None => Self::None(NullDrafter),
-        })
-    }
-
-    /// Its adjacency matrix, if it has one.
-    #[must_use]
-    pub fn matrix(&self) -> Option<&AdjacencyMatrix> {
-        match self {
-            Self::Recycling(drafter) => Some(drafter.matrix()),
-            Self::Mixed(drafter) => drafter.matrix(),
-            Self::PromptLookup(_) | Self::None(_) => None,
+fn recycling(options: &RecyclingOptions, setup: &DrafterSetup<'_>) -> Result<Box<dyn Drafter>, BoxError> {
+    let matrix = AdjacencyMatrix::new(setup.vocab, options.k)?;
+    Ok(match &options.tree {
+        Tree::Auto => {
+            let drafter = MixedDrafter::new(vec![Box::new(AdjacencySource::new(matrix))]);
+            Box::new(drafter.with_prompt_rows(setup.prompt_rows))
         }
-    }
-
-    /// Keeps the matrix in the configured snapshot; does nothing where none is configured.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Io`]; a snapshot that was there before is then untouched.
-    pub fn save(&self, choice: &DrafterChoice, fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
-        let Some(path) = choice.snapshot() else { return Ok(()) };
-        if self.get().save(path, fingerprint)? {
-            tracing::info!(path = %path.display(), rows = self.footprint().rows, "matrix saved to its snapshot");
+        Tree::Template { template, .. } => {
+            Box::new(TokenRecycling::new(matrix, template.clone()).with_prompt_rows(setup.prompt_rows))
         }
-        Ok(())
-    }
-
-    fn get(&self) -> &dyn Drafter {
-        match self {
-            Self::Recycling(drafter) => drafter,
-            Self::Mixed(drafter) => &**drafter,
-            Self::PromptLookup(drafter) => drafter,
-            Self::None(drafter) => drafter,
-        }
-    }
-
-    fn get_mut(&mut self) -> &mut dyn Drafter {
-        match self {
-            Self::Recycling(drafter) => drafter,
-            Self::Mixed(drafter) => &mut **drafter,
-            Self::PromptLookup(drafter) => drafter,
-            Self::None(drafter) => drafter,
-        }
-    }
+    })
 }
 
-impl Drafter for AnyDrafter {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
-        self.get_mut().draft(context, tree);
+fn mixed(options: &MixedOptions, setup: &DrafterSetup<'_>) -> Result<Box<dyn Drafter>, BoxError> {
+    let mut names: Vec<&str> = options.sources.iter().map(String::as_str).collect();
+    // A corpus is there to be copied from.
+    if setup.corpus.is_some() && !names.contains(&"texts") {
+        names.push("texts");
     }
-    fn observe(&mut self, outcome: &Outcome<'_>) {
-        self.get_mut().observe(outcome);
-    }
-    fn forget(&mut self, seq: upcycle_core::SeqId) {
-        self.get_mut().forget(seq);
-    }
-    fn clear(&mut self) {
-        self.get_mut().clear();
-    }
-    fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
-        self.get().save(path, fingerprint)
-    }
-    fn load(&mut self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
-        self.get_mut().load(path, fingerprint)
-    }
-    fn k(&self) -> usize {
-        self.get().k()
-    }
-    fn prompt_rows(&self) -> RowSelection {
-        self.get().prompt_rows()
-    }
-    fn footprint(&self) -> Footprint {
-        self.get().footprint()
-    }
-    fn sources(&self) -> Vec<&'static str> {
-        self.get().sources()
-    }
-}
-
-/// The sources of the mixed drafter; the matrix goes to the one that recycles by single tokens.
-fn mixed_sources(
-    mixed: &Mixed,
-    matrix: AdjacencyMatrix,
-    corpus: Option<&Arc<Corpus>>,
-) -> Result<Vec<Box<dyn CandidateSource>>, DrafterError> {
-    let (vocab, bytes) = (matrix.vocab(), mixed.table_mib << 20);
-    let mut matrix = Some(matrix);
-    let source = |&name: &SourceName| -> Option<Result<Box<dyn CandidateSource>, DrafterError>> {
-        Some(Ok(match name {
-            SourceName::Recycling => Box::new(AdjacencySource::new(matrix.take()?)),
-            SourceName::Bigram => Box::new(NgramCache::new(2, bytes)),
-            SourceName::Trigram => Box::new(NgramCache::new(3, bytes)),
-            SourceName::Suffix => Box::new(SuffixMatcher::default()),
-            SourceName::TopKHistory => Box::new(TopKHistory::default()),
-            SourceName::Frequent => Box::new(FrequentTokens::new(vocab)),
-            SourceName::Texts => match corpus {
-                Some(corpus) => Box::new(CorpusMatcher::new(Arc::clone(corpus))),
-                None => return Some(Err(DrafterError::NoCorpus)),
-            },
-        }))
-    };
-    // No source stands twice in a configuration, so the matrix is taken once.
-    mixed.sources.iter().filter_map(source).collect()
+    let sources = names.into_iter().map(|name| setup.source(name, options.table_mib << 20));
+    let drafter = MixedDrafter::new(sources.collect::<Result<_, _>>()?);
+    Ok(Box::new(drafter.with_prompt_rows(setup.prompt_rows)))
 }

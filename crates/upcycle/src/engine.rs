@@ -1,26 +1,25 @@
-//! A model ready to answer: its file, its text layer and a backend that has loaded it.
+//! A model that is ready to answer: its text layer, and a backend that has loaded it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use upcycle_checkpoint::gguf::{Gguf, GgufError};
-use upcycle_core::{CostCurve, Decoder, Request, TokenId, Verifier};
+use upcycle_checkpoint::gguf::Gguf;
+use upcycle_core::mixed::Corpus;
+use upcycle_core::snapshot::Fingerprint;
+use upcycle_core::{CostCurve, Decoder, Drafter, Request, SnapshotError, TokenId, Verifier};
 use upcycle_text::{ChatTemplate, Message, Specials, StopStrings, TextError, Tokenizer};
 
-use crate::costs::{cost_key, folder_key, model_key, named};
+use crate::config::{Budget, Config, Decode, DrafterConfig};
+use crate::corpus::{CorpusError, corpus};
+use crate::costs::{CostCache, CostFileError, cost_key, folder_key, model_key, named};
 use crate::hub::local_model;
-use crate::{
-    AnyDrafter, Budget, BuildError, Config, CostCache, Decode, DrafterChoice, DrafterError, OnProgress,
-    Registry, Source,
-};
-
-/// The graph in a folder that `upcycle export` wrote.
-pub(crate) const GRAPH_FILE: &str = "model.onnx";
-
-/// What says, in a folder of safetensors, which model it is.
-pub(crate) const CONFIG_FILE: &str = "config.json";
+use crate::load_error::LoadError;
+use crate::model_files::model_folder;
+use crate::parts::{BuildError, ModelSource, OnProgress};
+use crate::registry::Registry;
 
 /// The decoder that a configuration makes.
-pub type AnyDecoder = Decoder<Box<dyn Verifier>, AnyDrafter>;
+pub type AnyDecoder = Decoder<Box<dyn Verifier>, Box<dyn Drafter>>;
 
 /// A loaded model. [`text`](Self::text) turns prompts into tokens and back, the verifier scores them.
 pub struct Engine {
@@ -30,7 +29,7 @@ pub struct Engine {
     pub verifier: Box<dyn Verifier>,
     /// The name of the backend.
     pub backend: String,
-    /// What the costs of its passes hold for.
+    /// The key of its costs: what they are valid for.
     pub cost_key: String,
     /// The model's file or folder on this machine.
     pub path: PathBuf,
@@ -48,74 +47,58 @@ pub struct Text {
 /// How a prompt becomes tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromptStyle {
-    /// As the user's turn of a conversation, through the chat template.
+    /// As the user's message of a conversation, through the chat template.
     Chat,
     /// As it stands.
     Raw,
 }
 
-/// Why a model could not be loaded.
+/// Why a decoder could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LoadError {
-    /// No model is configured.
-    #[error("no model is given; set `model.path` in the configuration, or give --model PATH")]
-    NoModel,
-    /// The model is named by where it is on the hub, and this program cannot fetch it.
-    #[error(
-        "a model named hf:… is fetched from the Hugging Face hub, which is not compiled into this program; build it with \
-             `cargo build --features hub`, or give a path"
-    )]
-    NoHub,
-    /// The model could not be had from the hub.
-    #[cfg(feature = "hub")]
-    #[error(transparent)]
-    Hub(#[from] upcycle_hub::HubError),
-    /// The backend cannot be built, or could not load the model.
+pub enum DecoderError {
+    /// The drafter cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The model file is not sound.
-    #[error("{path} cannot be used", path = path.display())]
-    Gguf {
+    /// The snapshot exists and cannot be used.
+    #[error("the snapshot {path} cannot be used; remove it to start afresh, or name another file", path = path.display())]
+    Snapshot {
         /// The file.
         path: PathBuf,
         /// Why not.
         #[source]
-        source: GgufError,
+        source: SnapshotError,
     },
-    /// The tokenizer or template cannot be used.
-    #[error("no {what} from {path}", path = path.display())]
-    Text {
-        /// What it was to give.
-        what: &'static str,
+    /// The file of costs cannot be used.
+    #[error("{path} is not a file of costs as `upcycle bench cost` writes it", path = path.display())]
+    Costs {
         /// The file.
         path: PathBuf,
         /// Why not.
         #[source]
-        source: TextError,
+        source: CostFileError,
     },
-    /// The tokenizer is of another model.
+    /// Sizes are to come from saved costs, and there are none.
     #[error(
-        "the tokenizer has {tokenizer} tokens and the model only {model}; is `model.tokenizer` that of this model?"
+        "drafter.deterministic needs the costs of passes, and none could be timed: name a file written by `upcycle bench \
+         cost` as drafter.cost_file, or set drafter.budget to a number"
     )]
-    OtherTokenizer {
-        /// Tokens of the tokenizer.
-        tokenizer: usize,
-        /// Tokens of the model.
-        model: usize,
-    },
+    NoCosts,
+    /// The folder of texts cannot be used.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
 }
 
-/// Why a prompt could not become tokens.
+/// Why a prompt could not be encoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromptError {
-    /// There is no template to put the prompt into.
+    /// The model has no chat template.
     #[error(
         "the model has no chat template; set `model.template`, or give --raw to prompt it with plain text"
     )]
     NoTemplate,
-    /// The template or the tokenizer refused it.
+    /// The template or the tokenizer refused the prompt.
     #[error(transparent)]
     Text(#[from] TextError),
 }
@@ -124,76 +107,115 @@ impl Engine {
     /// Loads the configured model into the configured backend.
     ///
     /// # Errors
-    /// [`LoadError`]. What can be checked before the weights are read is checked first.
+    /// [`LoadError`]. Everything that needs no weights is checked before they are read.
     pub fn load(config: &Config, registry: &Registry, progress: OnProgress<'_>) -> Result<Self, LoadError> {
         let named = config.model().path.as_deref().ok_or(LoadError::NoModel)?;
-        registry.check(&config.backend().name)?;
+        registry.check_backend(&config.backend().name)?;
         let path = &*local_model(named, progress)?;
         let gguf = match model_folder(path) {
             Some(_) => None,
             None => {
-                // A model in several files is the backend's to refuse.
+                // The backend decides whether it takes a model in several files.
                 let opened = Gguf::open_first(path);
                 Some(opened.map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?)
             }
         };
         let text = Text::load(config, path, gguf.as_ref())?;
-        let verifier = registry.build(Source { path, gguf: gguf.as_ref(), config }, progress)?;
+        let model = ModelSource { path, gguf: gguf.as_ref() };
+        let backend = config.backend();
+        let verifier =
+            registry.build_backend(&backend.name, backend.options(&backend.name), model, progress)?;
         let (tokenizer, model) = (text.tokenizer.vocab_size(), verifier.limits().vocab);
         if tokenizer > model {
             return Err(LoadError::OtherTokenizer { tokenizer, model });
         }
-        let backend = config.backend().name.clone();
         let model = gguf.as_ref().map_or_else(|| folder_key(path), model_key);
         let cost_key = cost_key(&model, config, &*verifier);
-        Ok(Self { text, verifier, backend, cost_key, path: path.to_owned() })
+        Ok(Self { text, verifier, backend: backend.name.clone(), cost_key, path: path.to_owned() })
     }
 
-    /// A decoder over this model, and its text layer. Where the budget is `auto`, what passes cost comes from the file
-    /// that the configuration names, or from `costs`. Texts that the drafter copies from are read.
+    /// A decoder over this model with the configured drafter, and the text layer. With an automatic budget, the costs of passes
+    /// come from the configured file, or from `costs`. A snapshot that exists is read.
     ///
     /// # Errors
-    /// [`DrafterError`].
+    /// [`DecoderError`].
     pub fn into_decoder(
         mut self,
-        choice: &DrafterChoice,
+        config: &DrafterConfig,
+        registry: &Registry,
         costs: &CostCache,
-    ) -> Result<(AnyDecoder, Text), DrafterError> {
-        let fingerprint = self.text.tokenizer.fingerprint();
-        let saved = self.costs(choice.budget(), costs)?;
+    ) -> Result<(AnyDecoder, Text), DecoderError> {
+        let saved = self.costs(config, costs)?;
         let vocab = self.verifier.limits().vocab;
-        let corpus = self.text.corpus(choice, vocab)?;
-        let drafter = AnyDrafter::build(choice, vocab, &fingerprint, saved.as_ref(), corpus.as_ref())?;
-        let decoder = choice.budget().apply(Decoder::new(self.verifier, drafter), saved);
+        let corpus = self.text.corpus(config, vocab)?;
+        let mut drafter = config.build(registry, vocab, saved.as_ref(), corpus.as_ref())?;
+        load_snapshot(&mut *drafter, config, &self.text.tokenizer.fingerprint())?;
+        let decoder = config.apply_budget(Decoder::new(self.verifier, drafter), saved);
         Ok((decoder, self.text))
     }
 
-    /// What passes cost, as far as `budget` asks for it.
+    /// The costs of passes; none if the budget does not need them.
     ///
     /// # Errors
-    /// [`DrafterError::Costs`], [`DrafterError::NoCosts`].
-    pub fn costs(&mut self, budget: &Budget, cache: &CostCache) -> Result<Option<CostCurve>, DrafterError> {
-        let Budget::Auto { deterministic, costs } = budget else { return Ok(None) };
-        let named = costs.as_deref().map(|path| named(path, &self.cost_key)).transpose()?.flatten();
-        let curve = named.or_else(|| cache.curve(&self.cost_key, &mut *self.verifier));
-        if *deterministic && curve.is_none() {
-            return Err(DrafterError::NoCosts);
+    /// [`DecoderError::Costs`], [`DecoderError::NoCosts`].
+    pub fn costs(
+        &mut self,
+        config: &DrafterConfig,
+        cache: &CostCache,
+    ) -> Result<Option<CostCurve>, DecoderError> {
+        if config.budget() != Budget::Auto {
+            return Ok(None);
+        }
+        let read = |path: &Path| {
+            let failed = |source| DecoderError::Costs { path: path.to_owned(), source };
+            named(path, &self.cost_key).map_err(failed)
+        };
+        let saved = config.cost_file().map(read).transpose()?.flatten();
+        let curve = saved.or_else(|| cache.curve(&self.cost_key, &mut *self.verifier));
+        if config.deterministic() && curve.is_none() {
+            return Err(DecoderError::NoCosts);
         }
         Ok(curve)
     }
 }
 
-/// The folder of a model that is one, with a tokenizer beside its graph or its safetensors: `path`, or what a graph, a
-/// `config.json` or a file of safetensors at `path` lies in. None for any other file.
-#[must_use]
-pub fn model_folder(path: &Path) -> Option<&Path> {
-    if path.is_dir() {
-        return Some(path);
+/// Reads the configured snapshot into a drafter, if the file exists.
+///
+/// # Errors
+/// [`DecoderError::Snapshot`] for a file that is damaged or belongs to another model.
+pub fn load_snapshot(
+    drafter: &mut dyn Drafter,
+    config: &DrafterConfig,
+    fingerprint: &Fingerprint,
+) -> Result<(), DecoderError> {
+    let Some(path) = config.snapshot() else { return Ok(()) };
+    if !path.exists() {
+        tracing::info!(path = %path.display(), "no snapshot yet: starting with an empty matrix");
+        return Ok(());
     }
-    let of_folder = path.file_name().is_some_and(|name| name == CONFIG_FILE)
-        || path.extension().is_some_and(|extension| extension == "onnx" || extension == "safetensors");
-    let parent = path.parent().filter(|_| of_folder)?;
-    Some(if parent == Path::new("") { Path::new(".") } else { parent })
+    let failed = |source| DecoderError::Snapshot { path: path.to_owned(), source };
+    if drafter.load(path, fingerprint).map_err(failed)? {
+        let rows = drafter.footprint().rows;
+        tracing::info!(path = %path.display(), rows, "matrix read from its snapshot");
+    }
+    Ok(())
+}
+
+/// Writes what a drafter learned to the configured snapshot, if there is one.
+///
+/// # Errors
+/// [`SnapshotError`]; an older snapshot is then unchanged.
+pub fn save_snapshot(
+    drafter: &dyn Drafter,
+    config: &DrafterConfig,
+    fingerprint: &Fingerprint,
+) -> Result<(), SnapshotError> {
+    let Some(path) = config.snapshot() else { return Ok(()) };
+    if drafter.save(path, fingerprint)? {
+        let rows = drafter.footprint().rows;
+        tracing::info!(path = %path.display(), rows, "matrix written to its snapshot");
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Engine {
@@ -205,18 +227,17 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// The tokenizer of a GGUF file: built here, or, where it is of a kind that is not and the configured backend has one of its
-/// own, that one.
+/// The tokenizer of a GGUF file. A kind that the text layer does not build comes from the backend, if that has one.
 fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, TextError> {
     match Tokenizer::from_gguf(gguf) {
         #[cfg(feature = "llama-cpp")]
         Err(TextError::UnsupportedKind { .. } | TextError::UnknownPreTokenizer { .. })
             if config.backend().name == "llama-cpp" =>
         {
-            crate::llama_cpp::tokenizer(path)
+            crate::backends::llama_cpp::tokenizer(path)
         }
         built => {
-            // Only a backend with a tokenizer asks for them.
+            // Only a backend with a tokenizer needs them.
             let _ = (config, path);
             built
         }
@@ -224,8 +245,8 @@ fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, Tex
 }
 
 impl Text {
-    /// The text layer of the model at `path`, without its weights: from the header of a GGUF file, or, if there is none, from
-    /// the files in its folder.
+    /// The text layer of the model at `path`, without its weights: from the header of a GGUF file, otherwise from the files of
+    /// its folder.
     ///
     /// # Errors
     /// [`LoadError::Text`].
@@ -262,40 +283,48 @@ impl Text {
         Ok(text)
     }
 
-    /// Tells the template what a configuration has it told, and nothing else.
+    /// Gives the template the variables of a configuration, and no others.
     ///
     /// # Errors
-    /// [`TextError::ReservedVariable`], which no configuration holds; the text layer is then without a template.
+    /// [`TextError::ReservedVariable`], which no configuration holds. The text layer then has no template.
     pub fn set_template_variables(&mut self, config: &Config) -> Result<(), TextError> {
         let variables = &config.model().template_variables;
-        let told = self.template.take().map(|template| template.with_variables(variables.clone()));
-        self.template = told.transpose()?;
+        let template = self.template.take().map(|template| template.with_variables(variables.clone()));
+        self.template = template.transpose()?;
         Ok(())
     }
 
-    /// The tokens of a prompt. The token that begins a text is put in front if the model wants one and the prompt
-    /// does not have it.
+    /// The corpus of `drafter.corpus_dir`, for a model of `vocab` tokens; none if it is not set.
+    ///
+    /// # Errors
+    /// [`CorpusError`].
+    pub fn corpus(&self, config: &DrafterConfig, vocab: usize) -> Result<Option<Arc<Corpus>>, CorpusError> {
+        let Some(folder) = config.corpus_dir() else { return Ok(None) };
+        Ok(Some(Arc::new(corpus(folder, &self.tokenizer, vocab)?)))
+    }
+
+    /// The tokens of a prompt, with the beginning-of-text token if the model wants one.
     ///
     /// # Errors
     /// [`PromptError`].
     pub fn encode(&self, prompt: &str, style: PromptStyle) -> Result<Vec<TokenId>, PromptError> {
         match style {
-            PromptStyle::Raw => Ok(self.begun(self.tokenizer.encode(prompt, Specials::Parse)?)),
+            PromptStyle::Raw => Ok(self.with_bos(self.tokenizer.encode(prompt, Specials::Parse)?)),
             PromptStyle::Chat => self.encode_conversation(&[Message::user(prompt)]),
         }
     }
 
-    /// The tokens of a conversation, up to where the model is to answer. Names of special tokens in messages are text.
+    /// The tokens of a conversation, up to the model's answer. Names of special tokens in messages are plain text.
     ///
     /// # Errors
     /// [`PromptError`].
     pub fn encode_conversation(&self, messages: &[Message]) -> Result<Vec<TokenId>, PromptError> {
         let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
-        Ok(self.begun(self.tokenizer.encode_conversation(template, messages)?))
+        Ok(self.with_bos(self.tokenizer.encode_conversation(template, messages)?))
     }
 
-    /// With the token that begins a text in front, if the model wants one and it is not there.
-    fn begun(&self, mut tokens: Vec<TokenId>) -> Vec<TokenId> {
+    /// Adds the beginning-of-text token if the model wants one and it is missing.
+    fn with_bos(&self, mut tokens: Vec<TokenId>) -> Vec<TokenId> {
         if let Some(bos) = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos())
             && tokens.first() != Some(&bos)
         {
@@ -312,7 +341,7 @@ impl Text {
         StopStrings::new(&self.tokenizer, decode.stop.iter().cloned())
     }
 
-    /// What to decode after a prompt, by the configuration: the model's own end tokens and `stop` end the text.
+    /// The configured request. The model's own end tokens and `stop` end the text.
     #[must_use]
     pub fn request(&self, decode: &Decode, stop: &StopStrings) -> Request {
         let stop = (!stop.is_empty()).then(|| stop.clone());

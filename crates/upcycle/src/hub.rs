@@ -1,19 +1,20 @@
-//! Models that are named by where they are on the Hugging Face hub.
+//! Models named by their place on the Hugging Face hub.
 
 use std::path::{Path, PathBuf};
 
-use crate::{LoadError, OnProgress};
+use crate::load_error::LoadError;
+use crate::parts::OnProgress;
 
-/// What such a name begins with.
+/// The beginning of such a name.
 const SCHEME: &str = "hf:";
 
-/// Whether a model is named `hf:owner/repo[/file][@revision]` instead of by a path.
+/// Whether this names a model on the hub, `hf:owner/repo[/file][@revision]`, instead of a path.
 #[must_use]
 pub fn is_on_hub(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(SCHEME))
 }
 
-/// Why a name of a model on the hub cannot serve here; none if it can.
+/// Why a name of a model on the hub cannot be used; none if it can.
 pub(crate) fn problem(path: &Path) -> Option<String> {
     #[cfg(feature = "hub")]
     {
@@ -26,8 +27,7 @@ pub(crate) fn problem(path: &Path) -> Option<String> {
     }
 }
 
-/// Where a model is on this machine: `path` itself, or, for one that is named by where it is on the hub, where the hub's cache has it,
-/// fetched if need be.
+/// The path of a model on this machine: `path` itself, or the place in the hub's cache. A model that is not there is fetched.
 ///
 /// # Errors
 /// `LoadError::Hub` with the feature `hub`, [`LoadError::NoHub`] without it.
@@ -39,7 +39,7 @@ pub fn local_model(path: &Path, progress: OnProgress<'_>) -> Result<PathBuf, Loa
     {
         let name = path.to_str().unwrap_or_default();
         let Some(reference) = upcycle_hub::Reference::parse(name) else { return Ok(path.to_owned()) };
-        let mut told = |done, total| progress(crate::Progress { done, total });
+        let mut told = |done, total| progress(crate::parts::Progress { done, total });
         Ok(upcycle_hub::Hub::from_env()?.fetch(&reference?, &mut told)?)
     }
     #[cfg(not(feature = "hub"))]

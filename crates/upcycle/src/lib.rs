@@ -1,21 +1,21 @@
-//! The configuration of Upcycle, the registry of its backends, and a loaded model ready to answer.
+//! The library to embed: a configuration, a registry of backends and drafters, and a loaded model that is ready to answer.
 //!
-//! 1. [`Layers`] gather settings from flags, environment and a file, and check them once into a [`Config`].
-//! 2. A [`Registry`] knows the backends by name and builds the configured one.
-//! 3. An [`Engine`] ties a model file, its text layer and the backend together.
+//! 1. A [`Registry`] knows backends, drafters and sources by name. A program adds its own.
+//! 2. A [`ConfigBuilder`] collects settings from flags, environment and a file, and checks them once into a [`Config`].
+//! 3. An [`Engine`] holds a model: its text layer, and the backend that has loaded it.
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use upcycle::{CostCache, Engine, Layers, PromptStyle, Registry};
+//! use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
 //!
 //! let registry = Registry::builtin();
-//! let mut layers = Layers::new();
-//! layers.file(Path::new("configs/cpu.toml"))?;
-//! layers.variables(std::env::vars_os())?;
-//! let config = layers.load(&registry.names())?;
+//! let mut builder = ConfigBuilder::new(&registry);
+//! builder.file(Path::new("configs/cpu.toml"))?;
+//! builder.variables(std::env::vars_os())?;
+//! let config = builder.build()?;
 //!
 //! let engine = Engine::load(&config, &registry, &mut |_| {})?;
-//! let (mut decoder, text) = engine.into_decoder(config.drafter(), &CostCache::of_user())?;
+//! let (mut decoder, text) = engine.into_decoder(config.drafter(), &registry, &CostCache::user_cache())?;
 //! let stop = text.stop_strings(config.decode())?;
 //! let prompt = text.encode("Why is the sky blue?", PromptStyle::Chat)?;
 //! let mut detokenizer = text.tokenizer.detokenizer();
@@ -26,37 +26,36 @@
 //! ```
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "candle")]
-mod candle;
+mod backends;
+mod builtin;
 mod config;
+mod corpus;
 mod costs;
-#[cfg(feature = "cpu")]
-mod cpu;
 mod drafters;
 mod engine;
-#[cfg(any(feature = "cpu", feature = "candle"))]
-mod graph_given;
 mod hub;
-#[cfg(feature = "llama-cpp")]
-mod llama_cpp;
-#[cfg(feature = "ort")]
-mod ort;
+mod load_error;
+mod model_files;
+mod options;
+mod parts;
 mod registry;
-mod texts;
+mod suggest;
 
 pub use config::{
-    BackendChoice, Budget, CacheType, CandleChoice, Config, ConfigError, CpuChoice, DEFAULT_K,
-    DEFAULT_MAX_TOKENS, DEFAULT_TABLE_MIB, Decode, Device, DrafterChoice, FlashAttention, GraphOptimization,
-    Layers, LlamaCppChoice, LogLevel, Mixed, ModelFiles, Origin, OrtChoice, OrtProvider, OrtProviderOption,
-    PAPER_80, Preset, Problem, PromptRows, Raw, RawAmount, RawBackend, RawCandle, RawCpu, RawDecode,
-    RawDrafter, RawLlamaCpp, RawLog, RawLora, RawModel, RawOrt, Recycling, RopeScaling, SourceName,
-    SplitMode, Tree, TreeFileError, Weights,
+    BackendConfig, Budget, Config, ConfigBuilder, ConfigError, Decode, DrafterConfig, LogLevel, ModelConfig,
+    Origin, Preset, Problem, PromptRows, TreeFileError, configuration_page,
 };
-pub use costs::CostCache;
-pub use drafters::{AnyDrafter, CostFileError, DrafterError};
-pub use engine::{AnyDecoder, Engine, LoadError, PromptError, PromptStyle, Text, model_folder};
+pub use corpus::CorpusError;
+pub use costs::{CostCache, CostFileError};
+pub use drafters::{DEFAULT_K, MixedOptions, RecyclingOptions, Tree};
+pub use engine::{
+    AnyDecoder, DecoderError, Engine, PromptError, PromptStyle, Text, load_snapshot, save_snapshot,
+};
 pub use hub::{is_on_hub, local_model};
-pub use registry::{
-    Availability, BackendInfo, BuildError, Builder, Built, OnProgress, Progress, Registry, Source,
-};
-pub use texts::TextsError;
+pub use load_error::LoadError;
+pub use model_files::model_folder;
+pub use options::{AnyOptions, NoOptions, Options};
+pub use parts::{BoxError, BuildError, DrafterSetup, ModelSource, OnProgress, Progress, Role, SourceSetup};
+pub use registry::{BackendInfo, Registry};
+/// The crate whose [`JsonSchema`](schemars::JsonSchema) [`Options`] derive.
+pub use schemars;

@@ -1,66 +1,24 @@
-//! Which backends there are, and how each is built.
+//! Backends, drafters and sources by name, each with options of its own.
 
-use std::error::Error;
 use std::fmt;
-use std::path::Path;
+use std::sync::Arc;
 
-use upcycle_checkpoint::gguf::Gguf;
-use upcycle_core::Verifier;
+use upcycle_core::mixed::CandidateSource;
+use upcycle_core::{Drafter, Verifier};
 
-use crate::Config;
-use crate::config::nearest;
+use crate::options::{AnyOptions, Options, OptionsType};
+use crate::parts::{BoxError, BuildError, DrafterSetup, ModelSource, OnProgress, Role, SourceSetup};
+use crate::suggest::expected;
 
-/// What a builder gets.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    /// The model file.
-    pub path: &'a Path,
-    /// Its header, if it is a GGUF file.
-    pub gguf: Option<&'a Gguf>,
-    /// The configuration; each backend reads its own table.
-    pub config: &'a Config,
-}
-
-/// How far a load has come; `total` is 0 where that is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Parts done.
-    pub done: u64,
-    /// Parts in all.
-    pub total: u64,
-}
-
-/// Is told how far a load has come.
-pub type OnProgress<'a> = &'a mut dyn FnMut(Progress);
-
-/// What a builder returns: the backend with the model in it, or what stands in the way.
-pub type Built = Result<Box<dyn Verifier>, Box<dyn Error + Send + Sync>>;
-
-/// Loads a model into a backend.
-pub type Builder = Box<dyn Fn(Source<'_>, OnProgress<'_>) -> Built + Send + Sync>;
-
-/// Whether a backend can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Availability {
-    /// It can be built.
-    Ready,
-    /// This binary was compiled without it.
-    NotCompiled,
-    /// No version has it yet.
-    Planned,
-}
-
-impl Availability {
-    /// Its name in reports: `ready`, `not-compiled`, `planned`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Availability::Ready => "ready",
-            Availability::NotCompiled => "not-compiled",
-            Availability::Planned => "planned",
-        }
-    }
-}
+type BuildBackend = Arc<
+    dyn Fn(&AnyOptions, ModelSource<'_>, OnProgress<'_>) -> Result<Box<dyn Verifier>, BuildError>
+        + Send
+        + Sync,
+>;
+type BuildDrafter =
+    Arc<dyn Fn(&AnyOptions, &DrafterSetup<'_>) -> Result<Box<dyn Drafter>, BuildError> + Send + Sync>;
+type BuildSource =
+    Arc<dyn Fn(&AnyOptions, SourceSetup<'_>) -> Result<Box<dyn CandidateSource>, BuildError> + Send + Sync>;
 
 /// What is known of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,271 +27,329 @@ pub struct BackendInfo {
     pub name: String,
     /// What it is, in a few words.
     pub about: String,
-    /// Whether it can be used.
-    pub availability: Availability,
-    /// The cargo feature that compiles it in; none for a backend that a program has registered.
+    /// Whether it is compiled in.
+    pub compiled: bool,
+    /// The cargo feature that compiles it in; none for one that a program registered.
     pub feature: Option<&'static str>,
-    /// Devices it can run on. For a backend whose library is loaded at run time, [`Registry::probe`] fills them in.
+    /// The devices it can run on; empty if only [`Registry::probe`] can tell.
     pub devices: Vec<String>,
-    /// What stands in its way on this machine, once [`Registry::probe`] has asked.
+    /// Why it cannot run on this machine, as found by [`Registry::probe`].
     pub obstacle: Option<String>,
 }
 
-/// Backends by name.
-///
-/// A new backend of this workspace is one entry in [`Registry::builtin`]; a program adds its own with
-/// [`register`](Self::register).
-///
-/// ```
-/// use upcycle::{Availability, Registry};
-/// use upcycle_core::Verifier;
-///
-/// let mut registry = Registry::builtin();
-/// registry.register("mine", "an example", &["cpu"], |_source, _progress| Err("no model today".into()));
-/// assert!(registry.names().contains(&"mine"));
-/// let info = registry.info().find(|backend| backend.name == "mine").unwrap();
-/// assert_eq!(info.availability, Availability::Ready);
-/// ```
-pub struct Registry {
-    entries: Vec<(BackendInfo, Option<Builder>)>,
+/// The devices of a backend.
+#[derive(Clone)]
+pub(crate) enum Devices {
+    Known(Vec<String>),
+    /// Asks the library that the backend loads.
+    Probed(fn() -> Result<Vec<String>, String>),
 }
 
-/// Why a backend was not built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// Nobody has registered this name.
-    #[error("there is no backend {name:?}; {hint}")]
-    Unknown {
-        /// The name.
-        name: String,
-        /// The nearest name, or all of them.
-        hint: String,
-    },
-    /// The binary was compiled without it.
-    #[error(
-        "backend `{name}` is not compiled into this binary; build it with `cargo build --features {feature}`"
-    )]
-    NotCompiled {
-        /// The name.
-        name: String,
-        /// The feature.
-        feature: &'static str,
-    },
-    /// It does not exist yet.
-    #[error("backend `{name}` is planned and not part of this version, with no feature of it; use {usable}")]
-    Planned {
-        /// The name.
-        name: String,
-        /// What can be used instead.
-        usable: String,
-    },
-    /// The backend could not load the model.
-    #[error("backend `{name}` could not load the model")]
-    Failed {
-        /// The name.
-        name: String,
-        /// What it said.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
+/// A registered name. `built` is none if it is not compiled in.
+#[derive(Clone)]
+struct Entry<B> {
+    name: String,
+    about: String,
+    feature: Option<&'static str>,
+    built: Option<(OptionsType, B)>,
+}
+
+/// Backends, drafters and sources by name.
+///
+/// [`Registry::builtin`] has those of this workspace. A program adds its own, which are then usable from TOML and in every
+/// command of `upcycle_cli::main_with`. Options come from the table of the name: `[backend.NAME]`, `[drafter.NAME]`,
+/// `[drafter.source.NAME]`.
+///
+/// ```
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+/// use upcycle::{ConfigBuilder, DrafterSetup, Registry};
+/// use upcycle_core::{Context, DraftTree, Drafter, NodeId};
+///
+/// /// Guesses that the last token comes again.
+/// struct Repeat(usize);
+///
+/// impl Drafter for Repeat {
+///     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+///         let (Some(&last), mut node) = (context.tokens.last(), NodeId::ROOT) else { return };
+///         for _ in 0..self.0 {
+///             let Ok(child) = tree.push(node, last, None) else { return };
+///             node = child;
+///         }
+///     }
+/// }
+///
+/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct RepeatOptions {
+///     /// How often.
+///     times: usize,
+/// }
+///
+/// let mut registry = Registry::builtin();
+/// registry.register_drafter("repeat", "the last token, again", |options: &RepeatOptions, _: &DrafterSetup<'_>| {
+///     Ok(Box::new(Repeat(options.times)))
+/// });
+///
+/// let mut builder = ConfigBuilder::new(&registry);
+/// builder.assignment("--set", "drafter.name=repeat")?;
+/// builder.assignment("--set", "drafter.repeat.times=3")?;
+/// let drafter = builder.build()?.drafter().build(&registry, 1000, None, None)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Registry {
+    backends: Vec<Entry<(BuildBackend, Devices)>>,
+    drafters: Vec<Entry<BuildDrafter>>,
+    sources: Vec<Entry<BuildSource>>,
 }
 
 impl Registry {
-    /// The backends of this workspace: those compiled in, and the names of the others.
+    /// Nothing at all.
     #[must_use]
-    pub fn builtin() -> Self {
-        let mut registry = Self { entries: Vec::new() };
-        registry.mention(
-            "cpu",
-            "llama and Qwen models from GGUF and safetensors, bit for bit, in pure Rust",
-            Availability::NotCompiled,
-        );
-        #[cfg(feature = "cpu")]
-        registry.compiled_in("cpu", &["cpu"], crate::cpu::build);
-        registry.mention(
-            "candle",
-            "the same models on candle's tensors, GPUs too",
-            Availability::NotCompiled,
-        );
-        #[cfg(feature = "candle")]
-        registry.compiled_in("candle", crate::candle::DEVICES, crate::candle::build);
-        registry.mention("ort", "exported models on ONNX Runtime", Availability::NotCompiled);
-        #[cfg(feature = "ort")]
-        registry.compiled_in("ort", &[], crate::ort::build);
-        registry.mention(
-            "llama-cpp",
-            "GGUF files of any architecture in llama.cpp",
-            Availability::NotCompiled,
-        );
-        #[cfg(feature = "llama-cpp")]
-        registry.compiled_in("llama-cpp", &[], crate::llama_cpp::build);
-        registry
-    }
-
-    /// Asks the libraries that backends load at run time what they can run on here.
-    pub fn probe(&mut self) {
-        #[cfg(feature = "ort")]
-        self.probe_one("ort", crate::ort::devices);
-        #[cfg(feature = "llama-cpp")]
-        self.probe_one("llama-cpp", crate::llama_cpp::devices);
-    }
-
-    #[cfg(any(feature = "ort", feature = "llama-cpp"))]
-    fn probe_one(&mut self, name: &str, devices: fn() -> Result<Vec<String>, String>) {
-        if let Some((info, Some(_))) = self.entries.iter_mut().find(|(info, _)| info.name == name) {
-            match devices() {
-                Ok(devices) => info.devices = devices,
-                Err(obstacle) => info.obstacle = Some(obstacle),
-            }
-        }
+    pub fn empty() -> Self {
+        Self { backends: Vec::new(), drafters: Vec::new(), sources: Vec::new() }
     }
 
     /// Adds a backend, or replaces the one of that name.
-    pub fn register(
+    pub fn register_backend<O: Options>(
         &mut self,
         name: &str,
         about: &str,
         devices: &[&str],
-        build: impl Fn(Source<'_>, OnProgress<'_>) -> Built + Send + Sync + 'static,
+        load: impl Fn(&O, ModelSource<'_>, OnProgress<'_>) -> Result<Box<dyn Verifier>, BoxError>
+        + Send
+        + Sync
+        + 'static,
     ) {
-        let info = BackendInfo {
-            name: name.to_owned(),
-            about: about.to_owned(),
-            availability: Availability::Ready,
-            feature: None,
-            devices: devices.iter().map(|&device| device.to_owned()).collect(),
-            obstacle: None,
-        };
-        self.insert(info, Some(Box::new(build)));
+        let devices = Devices::Known(devices.iter().map(|&device| device.to_owned()).collect());
+        self.add_backend(name, about, None, devices, load);
     }
 
-    /// Adds a backend of this workspace, which has the feature of its name, without a builder.
-    fn mention(&mut self, name: &'static str, about: &str, availability: Availability) {
-        let (feature, devices) = (Some(name), Vec::new());
-        let (name, about) = (name.to_owned(), about.to_owned());
-        let info = BackendInfo { name, about, availability, feature, devices, obstacle: None };
-        self.insert(info, None);
-    }
-
-    /// Gives a mentioned backend its builder.
-    #[cfg(any(feature = "cpu", feature = "candle", feature = "ort", feature = "llama-cpp"))]
-    fn compiled_in(
+    /// As [`register_backend`](Self::register_backend), for one that a cargo feature compiles in.
+    pub(crate) fn add_backend<O: Options>(
         &mut self,
-        name: &'static str,
-        devices: &[&str],
-        build: fn(Source<'_>, OnProgress<'_>) -> Built,
+        name: &str,
+        about: &str,
+        feature: Option<&'static str>,
+        devices: Devices,
+        load: impl Fn(&O, ModelSource<'_>, OnProgress<'_>) -> Result<Box<dyn Verifier>, BoxError>
+        + Send
+        + Sync
+        + 'static,
     ) {
-        if let Some((info, builder)) = self.entries.iter_mut().find(|(info, _)| info.name == name) {
-            info.availability = Availability::Ready;
-            info.devices = devices.iter().map(|&device| device.to_owned()).collect();
-            *builder = Some(Box::new(build));
-        }
+        let owned = name.to_owned();
+        let build: BuildBackend = Arc::new(move |options, model, progress| {
+            let options = own(Role::Backend, &owned, options)?;
+            load(options, model, progress).map_err(|source| BuildError::Load { name: owned.clone(), source })
+        });
+        insert(&mut self.backends, name, about, feature, Some((OptionsType::of::<O>(), (build, devices))));
     }
 
-    fn insert(&mut self, info: BackendInfo, builder: Option<Builder>) {
-        match self.entries.iter_mut().find(|(entry, _)| entry.name == info.name) {
-            Some(entry) => *entry = (info, builder),
-            None => self.entries.push((info, builder)),
-        }
+    /// Names a backend of this workspace that is not compiled in.
+    pub(crate) fn mention_backend(&mut self, name: &str, about: &str, feature: &'static str) {
+        insert(&mut self.backends, name, about, Some(feature), None);
     }
 
-    /// All names, in order of registration; those that cannot be built included.
+    /// Adds a drafter, or replaces the one of that name. It begins with empty tables.
+    pub fn register_drafter<O: Options>(
+        &mut self,
+        name: &str,
+        about: &str,
+        build: impl Fn(&O, &DrafterSetup<'_>) -> Result<Box<dyn Drafter>, BoxError> + Send + Sync + 'static,
+    ) {
+        let owned = name.to_owned();
+        let build: BuildDrafter = Arc::new(move |options, setup| {
+            let options = own(Role::Drafter, &owned, options)?;
+            build(options, setup).map_err(|source| failed(Role::Drafter, &owned, source))
+        });
+        insert(&mut self.drafters, name, about, None, Some((OptionsType::of::<O>(), build)));
+    }
+
+    /// Adds a source of the drafter `mixed`, or replaces the one of that name.
+    pub fn register_source<O: Options>(
+        &mut self,
+        name: &str,
+        about: &str,
+        build: impl Fn(&O, SourceSetup<'_>) -> Result<Box<dyn CandidateSource>, BoxError> + Send + Sync + 'static,
+    ) {
+        let owned = name.to_owned();
+        let build: BuildSource = Arc::new(move |options, setup| {
+            let options = own(Role::Source, &owned, options)?;
+            build(options, setup).map_err(|source| failed(Role::Source, &owned, source))
+        });
+        insert(&mut self.sources, name, about, None, Some((OptionsType::of::<O>(), build)));
+    }
+
+    /// All backends, in order of registration, those that are not compiled in included.
+    pub fn backends(&self) -> impl Iterator<Item = BackendInfo> + '_ {
+        self.backends.iter().map(|entry| BackendInfo {
+            name: entry.name.clone(),
+            about: entry.about.clone(),
+            compiled: entry.built.is_some(),
+            feature: entry.feature,
+            devices: match &entry.built {
+                Some((_, (_, Devices::Known(devices)))) => devices.clone(),
+                _ => Vec::new(),
+            },
+            obstacle: None,
+        })
+    }
+
+    /// As [`backends`](Self::backends), after asking the libraries that backends load for their devices.
     #[must_use]
-    pub fn names(&self) -> Vec<&str> {
-        self.entries.iter().map(|(info, _)| info.name.as_str()).collect()
+    pub fn probe(&self) -> Vec<BackendInfo> {
+        let probe = |(entry, mut info): (&Entry<(BuildBackend, Devices)>, BackendInfo)| {
+            if let Some((_, (_, Devices::Probed(probe)))) = &entry.built {
+                match probe() {
+                    Ok(devices) => info.devices = devices,
+                    Err(obstacle) => info.obstacle = Some(obstacle),
+                }
+            }
+            info
+        };
+        self.backends.iter().zip(self.backends()).map(probe).collect()
     }
 
-    /// What is known of each, in order of registration.
-    pub fn info(&self) -> impl Iterator<Item = &BackendInfo> + '_ {
-        self.entries.iter().map(|(info, _)| info)
-    }
-
-    /// Whether `backend` can be built, before a model is opened for it.
+    /// Checks that a backend can be built, before a model is opened for it.
     ///
     /// # Errors
-    /// [`BuildError`], but for [`BuildError::Failed`].
-    pub fn check(&self, backend: &str) -> Result<(), BuildError> {
-        self.builder(backend).map(drop)
+    /// [`BuildError::Unknown`], [`BuildError::NotCompiled`].
+    pub fn check_backend(&self, name: &str) -> Result<(), BuildError> {
+        find(&self.backends, Role::Backend, name).map(drop)
     }
 
-    /// Builds the configured backend over the model of `source`.
-    ///
-    /// # Errors
-    /// [`BuildError`].
-    pub fn build(
-        &self,
-        source: Source<'_>,
-        progress: OnProgress<'_>,
-    ) -> Result<Box<dyn Verifier>, BuildError> {
-        self.build_named(&source.config.backend().name, source, progress)
-    }
-
-    /// As [`build`](Self::build), with the backend of this name, whichever is configured.
+    /// Loads a model into a backend.
     ///
     /// # Errors
     /// [`BuildError`].
-    pub fn build_named(
+    pub fn build_backend(
         &self,
         name: &str,
-        source: Source<'_>,
+        options: Option<&AnyOptions>,
+        model: ModelSource<'_>,
         progress: OnProgress<'_>,
     ) -> Result<Box<dyn Verifier>, BuildError> {
-        let build = self.builder(name)?;
-        let _span = tracing::info_span!("build", backend = %name, model = %source.path.display()).entered();
-        build(source, progress).map_err(|source| BuildError::Failed { name: name.to_owned(), source })
+        let (build, _) = find(&self.backends, Role::Backend, name)?;
+        let _span = tracing::info_span!("build", backend = %name, model = %model.path.display()).entered();
+        build(given(Role::Backend, name, options)?, model, progress)
     }
 
-    fn builder(&self, name: &str) -> Result<&Builder, BuildError> {
-        let owned = name.to_owned();
-        match self.entries.iter().find(|(info, _)| info.name == name) {
-            Some((_, Some(builder))) => Ok(builder),
-            Some((
-                BackendInfo { availability: Availability::NotCompiled, feature: Some(feature), .. },
-                None,
-            )) => Err(BuildError::NotCompiled { name: owned, feature }),
-            Some((_, None)) => Err(BuildError::Planned { name: owned, usable: self.usable() }),
-            None => {
-                let hint = match nearest(name, self.names()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("use {}", self.usable()),
-                };
-                Err(BuildError::Unknown { name: owned, hint })
-            }
+    pub(crate) fn build_drafter(
+        &self,
+        name: &str,
+        options: Option<&AnyOptions>,
+        setup: &DrafterSetup<'_>,
+    ) -> Result<Box<dyn Drafter>, BuildError> {
+        find(&self.drafters, Role::Drafter, name)?(given(Role::Drafter, name, options)?, setup)
+    }
+
+    pub(crate) fn build_source(
+        &self,
+        name: &str,
+        options: Option<&AnyOptions>,
+        setup: SourceSetup<'_>,
+    ) -> Result<Box<dyn CandidateSource>, BuildError> {
+        find(&self.sources, Role::Source, name)?(given(Role::Source, name, options)?, setup)
+    }
+
+    /// The tables of options: section, name, and the type if it is compiled in.
+    pub(crate) fn tables(&self) -> Vec<(&'static str, &str, Option<&OptionsType>)> {
+        fn of<B>(
+            role: Role,
+            entries: &[Entry<B>],
+        ) -> impl Iterator<Item = (&'static str, &str, Option<&OptionsType>)> {
+            entries.iter().map(move |entry| {
+                (role.section(), entry.name.as_str(), entry.built.as_ref().map(|(options, _)| options))
+            })
         }
+        of(Role::Backend, &self.backends)
+            .chain(of(Role::Drafter, &self.drafters))
+            .chain(of(Role::Source, &self.sources))
+            .collect()
     }
 
-    fn usable(&self) -> String {
-        let usable = self.entries.iter().filter(|(_, builder)| builder.is_some());
-        let names: Vec<String> = usable.map(|(info, _)| format!("`{}`", info.name)).collect();
-        if names.is_empty() { "a binary with a backend compiled in".to_owned() } else { names.join(" or ") }
+    /// The keys that take registered names, with these names and what they stand for.
+    pub(crate) fn names_by_key(&self) -> [(&'static str, Vec<(String, String)>); 3] {
+        [
+            (Role::Backend.key(), names(&self.backends)),
+            (Role::Drafter.key(), names(&self.drafters)),
+            (Role::Source.key(), names(&self.sources)),
+        ]
     }
-}
 
-impl Default for Registry {
-    fn default() -> Self {
-        Self::builtin()
+    /// The function that registers a name for this key.
+    pub(crate) fn how_to_register(key: &str) -> Option<&'static str> {
+        Some(match key {
+            _ if key == Role::Backend.key() => "Registry::register_backend",
+            _ if key == Role::Drafter.key() => "Registry::register_drafter",
+            _ if key == Role::Source.key() => "Registry::register_source",
+            _ => return None,
+        })
     }
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.info()).finish()
+        f.debug_map().entries(self.names_by_key()).finish()
     }
+}
+
+fn insert<B>(
+    entries: &mut Vec<Entry<B>>,
+    name: &str,
+    about: &str,
+    feature: Option<&'static str>,
+    built: Option<(OptionsType, B)>,
+) {
+    let entry = Entry { name: name.to_owned(), about: about.to_owned(), feature, built };
+    match entries.iter_mut().find(|entry| entry.name == name) {
+        Some(old) => *old = entry,
+        None => entries.push(entry),
+    }
+}
+
+fn find<'a, B>(entries: &'a [Entry<B>], role: Role, name: &str) -> Result<&'a B, BuildError> {
+    let owned = name.to_owned();
+    match entries.iter().find(|entry| entry.name == name) {
+        Some(Entry { built: Some((_, build)), .. }) => Ok(build),
+        Some(Entry { feature: Some(feature), .. }) => {
+            Err(BuildError::NotCompiled { role, name: owned, feature })
+        }
+        _ => {
+            let hint = expected(name, entries.iter().map(|entry| entry.name.as_str()));
+            Err(BuildError::Unknown { role, name: owned, hint })
+        }
+    }
+}
+
+fn names<B>(entries: &[Entry<B>]) -> Vec<(String, String)> {
+    entries.iter().map(|entry| (entry.name.clone(), entry.about.clone())).collect()
+}
+
+fn given<'a>(role: Role, name: &str, options: Option<&'a AnyOptions>) -> Result<&'a AnyOptions, BuildError> {
+    options.ok_or_else(|| BuildError::OtherRegistry { role, name: name.to_owned() })
+}
+
+fn own<'a, O: Options>(role: Role, name: &str, options: &'a AnyOptions) -> Result<&'a O, BuildError> {
+    options.get().ok_or_else(|| BuildError::OtherRegistry { role, name: name.to_owned() })
+}
+
+fn failed(role: Role, name: &str, source: BoxError) -> BuildError {
+    BuildError::Failed { role, name: name.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::NoOptions;
 
     #[test]
     fn a_name_that_cannot_be_built_says_why() {
         let mut registry = Registry::builtin();
-        registry.mention("cuda", "an example", Availability::NotCompiled);
-        registry.mention("someday", "another", Availability::Planned);
-        let message = |name| registry.check(name).unwrap_err().to_string();
+        registry.mention_backend("cuda", "an example", "cuda");
+        let message = |name| registry.check_backend(name).unwrap_err().to_string();
         assert!(message("cuda").contains("--features cuda"));
-        assert!(message("someday").contains("planned and not part of this version"));
         assert!(message("candel").contains("did you mean `candle`?"));
         assert!(!message("xyzzy").contains("did you mean"));
     }
@@ -341,9 +357,9 @@ mod tests {
     #[test]
     fn a_registered_name_replaces_the_one_that_was_there() {
         let mut registry = Registry::builtin();
-        let before = registry.names().len();
-        registry.register("ort", "mine", &[], |_, _| Err("broken".into()));
-        assert!(registry.check("ort").is_ok());
-        assert_eq!(registry.names().len(), before);
+        let before = registry.backends().count();
+        registry.register_backend("ort", "mine", &[], |_: &NoOptions, _, _| Err("broken".into()));
+        assert!(registry.check_backend("ort").is_ok());
+        assert_eq!(registry.backends().count(), before);
     }
 }

@@ -1,7 +1,7 @@
 //! A vocabulary that the text layer does not build, in the backend that brings its own tokenizer.
 #![cfg(feature = "llama-cpp")]
 
-use upcycle::{Engine, Layers, LoadError, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, Engine, LoadError, PromptStyle, Registry};
 use upcycle_checkpoint::gguf::StringArray;
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_testkit::tiny::{Tiny, write};
@@ -40,10 +40,10 @@ fn a_unigram_vocabulary_is_read_by_llama_cpp_and_by_it_alone() {
     let file = write(&Tiny { vocab: count, ..Tiny::default() }.with_vocabulary(writer, None));
     let registry = Registry::builtin();
     let load = |backend: &str| {
-        let mut layers = Layers::new();
-        layers.flag("a test", "model.path", &file.path().display().to_string()).unwrap();
-        layers.flag("a test", "backend.name", backend).unwrap();
-        Engine::load(&layers.load(&registry.names()).unwrap(), &registry, &mut |_| {})
+        let mut builder = ConfigBuilder::new(&Registry::builtin());
+        builder.flag("a test", "model.path", &file.path().display().to_string()).unwrap();
+        builder.flag("a test", "backend.name", backend).unwrap();
+        Engine::load(&builder.build().unwrap(), &registry, &mut |_| {})
     };
     assert!(matches!(load("cpu"), Err(LoadError::Text { source: TextError::UnsupportedKind { .. }, .. })));
     let text = load("llama-cpp").unwrap().text;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
-use upcycle::Layers;
+use upcycle::{ConfigBuilder, Registry};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{GgmlType, Gguf, StringArray};
 use upcycle_core::{AdjacencyMatrix, Candidates, CostCurve};
@@ -136,7 +136,8 @@ pub(crate) fn checkpoint_configs() -> Vec<Vec<u8>> {
 /// The configurations in the repository without their model paths, and one with every key.
 pub(crate) fn configurations() -> Vec<Vec<u8>> {
     let written = files("configs", "toml").into_iter().filter_map(|text| String::from_utf8(text).ok());
-    let defaults = Layers::new().load(&["cpu"]).ok().and_then(|config| config.to_toml().ok());
+    let defaults =
+        ConfigBuilder::new(&Registry::builtin()).build().ok().and_then(|config| config.to_toml().ok());
     let without = |text: String| -> String {
         text.lines().filter(|line| !line.starts_with("path")).flat_map(|line| [line, "\n"]).collect()
     };

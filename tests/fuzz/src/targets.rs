@@ -7,7 +7,7 @@ use std::path::Path;
 use std::{fs, str};
 
 use prost::Message as _;
-use upcycle::Layers;
+use upcycle::{ConfigBuilder, Registry};
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{AdjacencyMatrix, CostCurve, Decoder, NullDrafter, Request, TreeTemplate};
 use upcycle_cpu::{CpuVerifier, Model, Options};
@@ -109,9 +109,9 @@ fn checkpoint_config(bytes: &[u8]) -> bool {
 
 fn configuration(bytes: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(bytes) else { return false };
-    let mut layers = Layers::new();
-    let read = layers.text(Path::new("fuzz.toml"), text).is_ok();
-    match layers.load(&["cpu", "candle", "ort", "llama-cpp"]) {
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    let read = builder.text(Path::new("fuzz.toml"), text).is_ok();
+    match builder.build() {
         Ok(config) => read && config.to_toml().is_ok(),
         Err(_) => false,
     }

@@ -7,7 +7,7 @@ mod verifiers;
 use std::fs;
 use std::path::Path;
 
-use upcycle::{DEFAULT_K, Engine, Layers, Progress, Registry};
+use upcycle::{ConfigBuilder, DEFAULT_K, Engine, NoOptions, Progress, Registry};
 use upcycle_bench::plan::{RunPlan, SetupPlan};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_bench::results::{ArmState, Equality, InitialTables, Results};
@@ -53,8 +53,9 @@ impl RunObserver for Stops {
 fn registry() -> Registry {
     let mut registry = Registry::builtin();
     let mut add = |name: &str, change: fn(Known) -> Known| {
-        registry
-            .register(name, "known", &["cpu"], move |source, _| Ok(Box::new(change(Known::new(&source)))));
+        registry.register_backend(name, "known", &["cpu"], move |_: &NoOptions, model, _| {
+            Ok(Box::new(change(Known::new(&model))))
+        });
     };
     add("naive", |known| known);
     add("mask-ignored", |known| known.with(|naive| naive.with_attention(broken::mask_ignored)));
@@ -246,12 +247,12 @@ fn carried_tables_begin_with_the_configured_snapshot() {
     let snapshot = folder.path().join("matrix");
     let plain = || RunPlan { tables: InitialTables::Carried, ..plan(&["naive"], "plain,recycling:4") };
     let mut started = plain();
-    let mut layers = Layers::new();
-    for (flag, key, value) in &started.setups[0].flags {
-        layers.flag(flag, key, value).unwrap();
-    }
     let registry = registry();
-    let config = layers.load(&registry.names()).unwrap();
+    let mut builder = ConfigBuilder::new(&registry);
+    for (flag, key, value) in &started.setups[0].flags {
+        builder.flag(flag, key, value).unwrap();
+    }
+    let config = builder.build().unwrap();
     let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
     let vocab = engine.verifier.limits().vocab;
     let mut matrix = AdjacencyMatrix::new(vocab, DEFAULT_K).unwrap();

@@ -1,6 +1,6 @@
 //! A verifier with configurable faults.
 
-use upcycle::Source;
+use upcycle::ModelSource;
 use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 use upcycle_testkit::NaiveVerifier;
 use upcycle_text::Tokenizer;
@@ -23,7 +23,7 @@ pub(crate) struct Known {
 
 impl Known {
     /// An exact one for the vocabulary of `source`.
-    pub(crate) fn new(source: &Source<'_>) -> Self {
+    pub(crate) fn new(source: &ModelSource<'_>) -> Self {
         let vocab = source
             .gguf
             .and_then(|gguf| Tokenizer::from_gguf(gguf).ok())

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use upcycle::{CostCache, Engine, Layers, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
 use upcycle_bench::trace::{About, Learns, RecordingDrafter, Trace, collect};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
@@ -20,18 +20,18 @@ pub(crate) const PROMPT: &str = "one two </script><img src=x onerror=alert(1)> t
 /// A trace of the real model with a drafter of several sources.
 pub(crate) static REAL: LazyLock<Trace> = LazyLock::new(|| {
     let registry = Registry::builtin();
-    let mut layers = Layers::new();
+    let mut builder = ConfigBuilder::new(&registry);
     for (key, value) in [
         ("model.path", real_model().display().to_string().as_str()),
         ("drafter.name", "mixed"),
         ("drafter.budget", "12"),
         ("decode.max_tokens", "24"),
     ] {
-        layers.flag("a test", key, value).unwrap();
+        builder.flag("a test", key, value).unwrap();
     }
-    let config = layers.load(&registry.names()).unwrap();
+    let config = builder.build().unwrap();
     let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
-    let (decoder, text) = engine.into_decoder(config.drafter(), &CostCache::nowhere()).unwrap();
+    let (decoder, text) = engine.into_decoder(config.drafter(), &registry, &CostCache::disabled()).unwrap();
     let mut decoder = decoder.map_drafter(RecordingDrafter::new);
     let prompt = text.encode(PROMPT, PromptStyle::Raw).unwrap();
     let request = text.request(config.decode(), &text.stop_strings(config.decode()).unwrap());

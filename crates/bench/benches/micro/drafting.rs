@@ -3,10 +3,9 @@
 use std::cell::RefCell;
 
 use divan::Bencher;
-use upcycle::{AnyDrafter, Budget, DEFAULT_TABLE_MIB, DrafterChoice, Mixed, PromptRows, SourceName};
+use upcycle::{ConfigBuilder, DrafterConfig, Registry};
 use upcycle_core::{
-    AdjacencyMatrix, Context, DraftTree, Drafter, RowSelection, SeqId, TokenId, TokenRecycling, TreeLimits,
-    TreeTemplate,
+    AdjacencyMatrix, Context, DraftTree, Drafter, SeqId, TokenId, TokenRecycling, TreeLimits, TreeTemplate,
 };
 
 use crate::VOCABS;
@@ -27,21 +26,17 @@ pub(crate) fn recycling(vocab: usize) -> Reading<TokenRecycling> {
 }
 
 /// The mixed drafter's default configuration, with a budget of the paper's size.
-fn mixed_choice() -> DrafterChoice {
-    DrafterChoice::Mixed(Mixed {
-        budget: Budget::Nodes(PAPER),
-        sources: SourceName::DEFAULT.to_vec(),
-        table_mib: DEFAULT_TABLE_MIB,
-        prompt_rows: PromptRows::Fixed(RowSelection::All),
-        snapshot: None,
-        texts: None,
-    })
+fn mixed_config() -> DrafterConfig {
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    for (key, value) in [("drafter.budget", PAPER.to_string().as_str()), ("drafter.prompt_rows", "all")] {
+        builder.flag("the benchmark", key, value).expect("a key");
+    }
+    builder.build().expect("a sound configuration").drafter().clone()
 }
 
 /// The mixed drafter as it is configured by default, at work and warm.
-fn mixed(vocab: usize) -> Reading<AnyDrafter> {
-    let choice = mixed_choice();
-    let drafter = AnyDrafter::cold(&choice, vocab, None, None).expect("a size in use");
+fn mixed(vocab: usize) -> Reading<Box<dyn Drafter>> {
+    let drafter = mixed_config().build(&Registry::builtin(), vocab, None, None).expect("a size in use");
     Reading::new(drafter, vocab).warmed(WARM)
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use upcycle::{Config, Engine, Layers, Progress, PromptStyle, Registry, Text};
+use upcycle::{Config, ConfigBuilder, Engine, Progress, PromptStyle, Registry, Text};
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{CostCurve, Limits, TokenId, Verifier};
 
@@ -16,7 +16,8 @@ use crate::{machine, model_file};
 /// A setup with its model loaded.
 pub(super) struct LoadedSetup {
     pub(super) name: String,
-    pub(super) layers: Layers,
+    pub(super) builder: ConfigBuilder,
+    pub(super) registry: Registry,
     pub(super) limits: Limits,
     pub(super) verifier: Option<Box<dyn Verifier>>,
     pub(super) text: Text,
@@ -43,15 +44,16 @@ impl LoadedSetup {
         prompts: &[Prompt],
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self, BenchError> {
-        let layers = plan.layers()?;
-        let config: Config = layers.load(&registry.names())?;
+        let builder = plan.builder(registry)?;
+        let config: Config = builder.build()?;
         let before = machine::resident_memory().unwrap_or(0);
         let Engine { text, verifier, backend, path, .. } = Engine::load(&config, registry, progress)?;
         let memory = machine::resident_memory().unwrap_or(0).saturating_sub(before);
         Ok(Self {
             name: plan.name.clone(),
             prompts: encode(&text, prompts)?,
-            layers,
+            builder,
+            registry: registry.clone(),
             limits: verifier.limits().clone(),
             tolerance: verifier.row_tolerance(),
             engine: backend,
@@ -78,7 +80,7 @@ impl LoadedSetup {
 /// Encodes the prompts for a peer, with the tokenizer and template of its model file.
 pub(super) fn peer_prompts(model: &Path, prompts: &[Prompt]) -> Result<Vec<Vec<TokenId>>, BenchError> {
     let gguf = Gguf::open(model).map_err(|source| BenchError::Model { path: model.to_owned(), source })?;
-    let text = Text::load(&Layers::new().load(&["cpu"])?, model, Some(&gguf))?;
+    let text = Text::load(&ConfigBuilder::new(&Registry::builtin()).build()?, model, Some(&gguf))?;
     encode(&text, prompts)
 }
 

@@ -47,11 +47,10 @@ impl Runner {
             let mut progress = |progress| observer.loading(&setup.name, progress);
             setups.push(LoadedSetup::load(setup, registry, &all, &mut progress)?);
         }
-        let mut arms: Vec<(Arm, ArmRunner)> =
-            arm_runner::backend_arms(&specs, &setups, plan.tables, &registry.names())?
-                .into_iter()
-                .map(|(arm, runner)| (arm, ArmRunner::Backend(Box::new(runner))))
-                .collect();
+        let mut arms: Vec<(Arm, ArmRunner)> = arm_runner::backend_arms(&specs, &setups, plan.tables)?
+            .into_iter()
+            .map(|(arm, runner)| (arm, ArmRunner::Backend(Box::new(runner))))
+            .collect();
         let peers = arm_runner::peer_arms(&specs, &plan, &setups, &all, arms.len(), observer)?;
         arms.extend(peers.into_iter().map(|(arm, runner)| {
             (arm, runner.map_or(ArmRunner::Inactive, |runner| ArmRunner::Peer(Box::new(runner))))

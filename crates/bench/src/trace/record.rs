@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use upcycle::{Config, DrafterChoice, PromptRows};
-use upcycle_core::{RowSelection, TokenId};
+use upcycle::{Config, PromptRows, RecyclingOptions};
+use upcycle_core::TokenId;
 
 use crate::results::TimeSplit;
 
@@ -138,16 +138,15 @@ impl About {
             model: model.unwrap_or_default().to_string_lossy().into_owned(),
             backend: config.backend().name.clone(),
             drafter: config.drafter().name().to_owned(),
-            learns: match config.drafter() {
-                DrafterChoice::Recycling(recycling)
-                    if recycling.prompt_rows == PromptRows::Fixed(RowSelection::Last)
+            learns: match (config.drafter().name(), config.drafter().options::<RecyclingOptions>()) {
+                ("prompt-lookup" | "none", _) => Learns::Nothing,
+                (_, Some(recycling))
+                    if config.drafter().prompt_rows() == PromptRows::Last
                         && recycling.tree.template().is_some() =>
                 {
                     Learns::Matrix
                 }
-                DrafterChoice::Recycling(_) => Learns::Rows,
-                DrafterChoice::Mixed(_) => Learns::Rows,
-                DrafterChoice::PromptLookup { .. } | DrafterChoice::None => Learns::Nothing,
+                _ => Learns::Rows,
             },
         }
     }

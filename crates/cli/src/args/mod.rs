@@ -129,7 +129,7 @@ pub(crate) struct Run {
     /// Use the prompt as it is, without the model's chat template
     #[arg(long, help_heading = "Prompt")]
     pub(crate) raw: bool,
-    /// With --prompts: start every prompt with empty drafter tables [key: drafter.shared=false]
+    /// With --prompts: start every prompt with empty drafter tables [key: drafter.share_across_prompts=false]
     #[arg(long, requires = "prompts", conflicts_with_all = ["prompt", "prompt_file"], help_heading = "Prompt")]
     pub(crate) empty_tables: bool,
 

@@ -59,11 +59,9 @@ struct ContextJson {
     seconds: Vec<f64>,
 }
 
-pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure> {
-    let registry = Registry::builtin();
+pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
     let setups = plan::setups(&arguments.setups)?;
-    let configs =
-        setups.iter().map(|setup| plan::checked(setup, &registry)).collect::<Result<Vec<_>, _>>()?;
+    let configs = setups.iter().map(|setup| plan::checked(setup, registry)).collect::<Result<Vec<_>, _>>()?;
     fs::create_dir_all(&arguments.out)
         .map_err(|error| Failure::failed(format!("cannot create {}: {error}", arguments.out.display())))?;
     let machine = machine::describe();
@@ -80,7 +78,7 @@ pub(super) fn cost(arguments: &Cost, output: &mut Output) -> Result<(), Failure>
     let mut loaded = Vec::new();
     for (setup, config) in setups.iter().zip(&configs) {
         let bar = Bar::new("loading the model");
-        let engine = Engine::load(config, &registry, &mut |progress| bar.set(progress))?;
+        let engine = Engine::load(config, registry, &mut |progress| bar.set(progress))?;
         drop(bar);
         let path = engine.path.clone();
         loaded.push(Loaded {

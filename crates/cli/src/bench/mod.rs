@@ -19,20 +19,19 @@ use crate::output::{Output, print_status};
 /// The default folder of a run.
 const FOLDER: &str = "upcycle-bench";
 
-pub(crate) fn bench(arguments: Bench, output: &mut Output) -> Result<(), Failure> {
+pub(crate) fn bench(arguments: Bench, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
     match arguments.command {
-        None => measure(&arguments.measure, output),
-        Some(BenchCommand::Cost(cost)) => cost::cost(&cost, output),
+        None => measure(&arguments.measure, registry, output),
+        Some(BenchCommand::Cost(cost)) => cost::cost(&cost, registry, output),
         Some(BenchCommand::Report { run }) => report_again(&run, output),
     }
 }
 
-fn measure(arguments: &Measure, output: &mut Output) -> Result<(), Failure> {
-    let registry = Registry::builtin();
+fn measure(arguments: &Measure, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
     let resume = arguments.resume.is_some();
     let (folder, plan) = match &arguments.resume {
         Some(folder) => (folder.as_path(), runner::read_manifest(folder)?.plan),
-        None => (arguments.out.as_deref().unwrap_or(Path::new(FOLDER)), plan::plan(arguments, &registry)?),
+        None => (arguments.out.as_deref().unwrap_or(Path::new(FOLDER)), plan::plan(arguments, registry)?),
     };
     let prompts = plan::prompts(&plan)?;
     if !resume {
@@ -40,7 +39,7 @@ fn measure(arguments: &Measure, output: &mut Output) -> Result<(), Failure> {
     }
     interrupt::listen()?;
     let mut observer = TerminalObserver::new();
-    let runner = Runner::prepare(plan, &prompts, folder, resume, &registry, &mut observer)?;
+    let runner = Runner::prepare(plan, &prompts, folder, resume, registry, &mut observer)?;
     for skipped in runner.skipped() {
         print_status(&format!("prompt {} is skipped: {}", skipped.question, skipped.reason));
     }

@@ -40,7 +40,7 @@ pub(super) fn plan(arguments: &Measure, registry: &Registry) -> Result<RunPlan, 
     // Check the configuration of every arm before loading a model.
     for setup in &setups {
         for arm in &arms {
-            arm.configure(&setup.layers()?, &registry.names())?;
+            arm.configure(&setup.builder(registry)?)?;
         }
     }
     let mut peer_models = arguments.peer_model.clone();
@@ -100,8 +100,8 @@ pub(super) fn setups(arguments: &Setups) -> Result<Vec<SetupPlan>, Failure> {
 
 /// Loads the configuration of a setup; checks that its backend is compiled in and that it names a model.
 pub(super) fn checked(setup: &SetupPlan, registry: &Registry) -> Result<Config, Failure> {
-    let config = setup.layers()?.load(&registry.names())?;
-    registry.check(&config.backend().name).map_err(Failure::usage)?;
+    let config = setup.builder(registry)?.build()?;
+    registry.check_backend(&config.backend().name).map_err(Failure::usage)?;
     if config.model().path.is_none() {
         return Err(LoadError::NoModel.into());
     }

@@ -5,7 +5,7 @@ mod conversation;
 mod input;
 mod screen;
 
-use upcycle::{AnyDecoder, Config, CostCache, Layers, PromptError, Registry, Text};
+use upcycle::{AnyDecoder, Config, ConfigBuilder, CostCache, PromptError, Registry, Text};
 use upcycle_core::{DecodeError, FinishReason, Session};
 
 use crate::answer::{Answer, Responder};
@@ -21,10 +21,9 @@ use conversation::{Conversation, Turn};
 use input::{Input, InputEvent};
 use screen::Screen;
 
-pub(crate) fn chat(arguments: Chat, output: &mut Output) -> Result<(), Failure> {
-    let registry = Registry::builtin();
-    let layers = config::layers(&arguments.settings)?;
-    let config = layers.load(&registry.names())?;
+pub(crate) fn chat(arguments: Chat, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
+    let builder = config::builder(&arguments.settings, registry)?;
+    let config = builder.build()?;
     config::start_log(config.log_level());
     let mut conversation = match &arguments.load {
         Some(path) => Conversation::load(path).map_err(Failure::usage)?,
@@ -34,17 +33,16 @@ pub(crate) fn chat(arguments: Chat, output: &mut Output) -> Result<(), Failure> 
         conversation.system = Some(system);
     }
 
-    let engine = load(&config, &registry)?;
+    let engine = load(&config, registry)?;
     let (decoder, text) =
-        engine.into_decoder(config.drafter(), &CostCache::of_user()).map_err(Failure::failed)?;
+        engine.into_decoder(config.drafter(), registry, &CostCache::user_cache()).map_err(Failure::failed)?;
     if text.template.is_none() {
         return Err(Failure::usage(PromptError::NoTemplate));
     }
     let mut input = Input::new()?;
     interrupt::listen_to_all()?;
     let mut chat = ChatSession {
-        registry,
-        layers,
+        builder,
         config,
         text,
         decoder,
@@ -64,8 +62,7 @@ pub(crate) fn chat(arguments: Chat, output: &mut Output) -> Result<(), Failure> 
 
 /// A running conversation.
 struct ChatSession<'a> {
-    registry: Registry,
-    layers: Layers,
+    builder: ConfigBuilder,
     config: Config,
     text: Text,
     decoder: AnyDecoder,
@@ -188,11 +185,11 @@ impl ChatSession<'_> {
             _ if short.contains('.') => return Err(Failure::usage(Refusal::Fixed { key: key.to_owned() })),
             _ => format!("decode.{short}"),
         };
-        let mut layers = self.layers.clone();
-        layers.assignment("/set", &format!("{full}={value}"))?;
-        let config = layers.load(&self.registry.names())?;
+        let mut builder = self.builder.clone();
+        builder.assignment("/set", &format!("{full}={value}"))?;
+        let config = builder.build()?;
         self.text.set_template_variables(&config).map_err(Failure::failed)?;
-        (self.config, self.layers) = (config, layers);
+        (self.config, self.builder) = (config, builder);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ fn prompts_are_answered_in_order_with_carried_or_empty_tables() {
     let ids: Vec<&Value> = carried.iter().map(|line| &line["question_id"]).collect();
     assert_eq!(ids, [&Value::from(81), &Value::from("b")]);
     let empty = lines(&file, &["--empty-tables"]);
-    let apart = lines(&file, &["-s", "drafter.shared=false"]);
+    let apart = lines(&file, &["-s", "drafter.share_across_prompts=false"]);
     let plain = lines(&file, &["--drafter", "none"]);
     for other in [&empty, &apart, &plain] {
         for (a, b) in carried.iter().zip(other) {
@@ -52,7 +52,7 @@ fn empty_tables_keep_the_users_texts() {
     let without = empty(&[]);
     fs::create_dir(&texts).unwrap();
     fs::write(texts.join("answer.txt"), without[0]["text"].as_str().unwrap()).unwrap();
-    let with = empty(&["-s", &format!("drafter.texts={}", texts.display())]);
+    let with = empty(&["-s", &format!("drafter.corpus_dir={}", texts.display())]);
     assert_eq!(numbers(&with[1], "/tokens"), numbers(&without[1], "/tokens"));
     assert!(lengths(&with[1]).len() < lengths(&without[1]).len(), "{with:?}");
     assert_eq!(lengths(&with[0]), lengths(&with[1]), "and nothing else");
@@ -85,11 +85,11 @@ fn empty_tables_need_prompts_and_no_snapshot() {
     assert!(fail(&mut run(&["--empty-tables"]), 2).contains("--prompts"));
     let folder = tempfile::tempdir().unwrap();
     let snapshot = format!("drafter.snapshot={}", folder.path().join("m").display());
-    for empty in [&["--empty-tables"][..], &["-s", "drafter.shared=false"]] {
+    for empty in [&["--empty-tables"][..], &["-s", "drafter.share_across_prompts=false"]] {
         let error = fail(run(&["--prompts", "x", "-s", &snapshot]).args(empty), 2);
         assert!(error.contains("drafter.snapshot"), "{error}");
     }
-    let warm = ["warm", "--prompts", "x", "--out", "m", "-s", "drafter.shared=false"];
+    let warm = ["warm", "--prompts", "x", "--out", "m", "-s", "drafter.share_across_prompts=false"];
     let error = fail(upcycle().args(warm), 2);
-    assert!(error.contains("`drafter.shared` is false") && error.contains("`warm`"), "{error}");
+    assert!(error.contains("`drafter.share_across_prompts` is false") && error.contains("`warm`"), "{error}");
 }

@@ -53,7 +53,7 @@ fn the_report_is_whole_and_adds_up() {
     let times = ["prefill", "draft", "forward", "accept", "commit", "observe"];
     assert_eq!(keys("/stats/time"), times.map(str::to_owned));
 
-    assert_eq!((&report["backend"], &report["drafter"]), (&"cpu".into(), &"recycling".into()));
+    assert_eq!((&report["backend"], &report["drafter"]), (&"cpu".into(), &"mixed".into()));
     let tokens = numbers(&report, "/tokens");
     let lengths = numbers(&report, "/stats/tokens_by_step");
     let emitted: u64 = lengths.iter().sum();
@@ -104,7 +104,7 @@ fn saved_costs_fix_the_sizes_of_drafts() {
     let rows = ["--rows", "1,2,4,8", "--contexts", "16", "--rounds", "1", "--out", out];
     stdout(upcycle().args(["bench", "cost", "--model", model().to_str().unwrap()]).args(rows));
     let file = folder.path().join("default.cost.toml");
-    let costs = format!("drafter.costs={}", file.display());
+    let costs = format!("drafter.cost_file={}", file.display());
     let story =
         ["--raw", "--prompt", "one two three one two three one two", "-n", "24", "--drafter", "mixed"];
     let deterministic = ["-s", "drafter.deterministic=true", "-s", &costs];
@@ -190,10 +190,10 @@ fn an_empty_prompt_is_a_usage_error() {
 fn a_comparison_shows_both_answers_and_that_they_are_equal() {
     let text = stdout(&mut france(&["-n", "16", "--compare"]));
     let lines: Vec<&str> = text.lines().collect();
-    let [.., head, plain, recycling, same] = lines[..] else { panic!("{text}") };
+    let [.., head, plain, mixed, same] = lines[..] else { panic!("{text}") };
     assert_eq!(same, "same text: yes");
     assert!(head.contains("tokens/s") && head.contains("tokens a step") && head.contains("steps"), "{text}");
-    assert!(plain.starts_with("none ") && recycling.starts_with("recycling "), "{text}");
+    assert!(plain.starts_with("none ") && mixed.starts_with("mixed "), "{text}");
     assert!(text.contains("Paris"), "{text}");
     assert!(fail(&mut france(&["--compare", "--drafter", "none"]), 2).contains("plain decoding"));
 }
@@ -285,7 +285,7 @@ fn a_matrix_from_the_vocabulary_drafts_in_the_first_answer() {
 #[test]
 fn an_answer_that_is_in_the_users_texts_takes_fewer_steps() {
     let folder = tempfile::tempdir().unwrap();
-    let texts = format!("drafter.texts={}", folder.path().display());
+    let texts = format!("drafter.corpus_dir={}", folder.path().display());
     let story =
         ["--raw", "--prompt", "Once upon a time", "-n", "48", "--json", "--drafter", "mixed", "-s", SIZE];
     let without = json(&mut run(&story));

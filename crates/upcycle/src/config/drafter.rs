@@ -1,359 +1,352 @@
-//! `[drafter]`: who guesses, and how much.
+//! `[drafter]`: who drafts, how much, and what is kept.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use upcycle_core::mixed::WIDTH;
-use upcycle_core::template::MAX_RANKS;
-use upcycle_core::{RowSelection, TreeTemplate};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use upcycle_core::mixed::{Corpus, WIDTH};
+use upcycle_core::{AutoBudget, CostCurve, Decoder, Drafter, RowSelection, Verifier};
 
-use super::budget::Budget;
-use super::choices::{existing_file, folder_of_texts, names, one_of, out_of_range, writable_file};
-use super::error::{Problem, TreeFileError};
-use super::prompt_rows::PromptRows;
-use super::raw::{RawAmount, RawDrafter};
+use super::error::Problem;
+use crate::drafters::{MixedOptions, RecyclingOptions, Tree};
+use crate::options::{AnyOptions, Options};
+use crate::parts::{BuildError, DrafterSetup};
+use crate::registry::Registry;
 
-/// Candidates kept for each token where the configuration does not say: the paper's k.
-pub const DEFAULT_K: usize = 8;
+/// `[drafter]`: the drafter, the size of its trees, and what it remembers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DrafterConfig {
+    /// Sets `name`, `budget`, `prompt_rows`, `recycling.k` and `recycling.tree` at once. Another value beside it is an error.
+    pub(super) preset: Option<Preset>,
+    /// The drafter.
+    pub(super) name: String,
+    /// Draft nodes of a step: as many as save time on this machine (`auto`), or a number up to 512. 0 is plain decoding.
+    pub(super) budget: Budget,
+    /// With `budget = "auto"`: choose sizes by saved costs alone, never by a clock, so that near-ties fall the same way on
+    /// every run.
+    pub(super) deterministic: bool,
+    /// With `budget = "auto"`: what passes cost, a file written by `upcycle bench cost`. Without it, passes are timed once and
+    /// kept in the user's cache.
+    #[schemars(extend("path" = "file"))]
+    pub(super) cost_file: Option<PathBuf>,
+    /// The rows of a prompt that the drafter learns from. A number selects every so many-th row.
+    pub(super) prompt_rows: PromptRows,
+    /// The file that keeps what the drafter learned: read at the start if it exists, written at the end.
+    #[schemars(extend("path" = "new-file"))]
+    pub(super) snapshot: Option<PathBuf>,
+    /// Whether the prompts of a run share what the drafter learns.
+    pub(super) share_across_prompts: bool,
+    /// A folder of your own texts to copy from. It adds the source `texts` to `mixed`.
+    #[schemars(extend("path" = "corpus"))]
+    pub(super) corpus_dir: Option<PathBuf>,
+    #[serde(skip)]
+    pub(super) options: BTreeMap<String, AnyOptions>,
+    #[serde(skip)]
+    pub(super) sources: BTreeMap<String, AnyOptions>,
+}
 
-/// The name of the built-in tree.
-pub const PAPER_80: &str = "paper-80";
-
-/// The name of no tree in particular.
-const AUTO_TREE: &str = "auto";
-
-names! {
-    /// A named setting of several keys.
-    Preset {
-        /// The paper's setting: recycling over the static tree of 80 nodes, all of them, k = 8, one matrix that no
-        /// prompt row feeds.
-        Paper = "paper",
+impl Default for DrafterConfig {
+    fn default() -> Self {
+        Self {
+            preset: None,
+            name: "mixed".to_owned(),
+            budget: Budget::Auto,
+            deterministic: false,
+            cost_file: None,
+            prompt_rows: PromptRows::Last,
+            snapshot: None,
+            share_across_prompts: true,
+            corpus_dir: None,
+            options: BTreeMap::new(),
+            sources: BTreeMap::new(),
+        }
     }
+}
+
+/// A named setting of several keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// The setting of the Token Recycling paper: its static tree of 80 nodes, all of them at every step, k = 8.
+    Paper,
 }
 
 impl Preset {
     /// The drafter of every preset.
-    pub(crate) const DRAFTER: &str = "recycling";
+    pub(super) const DRAFTER: &str = "recycling";
 
-    /// Whether presets say what this key is.
-    pub(super) fn fixes(key: &str) -> bool {
-        ["drafter.name", "drafter.k", "drafter.tree", "drafter.budget", "drafter.prompt_rows"].contains(&key)
+    /// The keys that `paper` sets, and their values.
+    pub(super) fn values() -> [(&'static str, toml::Value); 5] {
+        [
+            ("drafter.name", Self::DRAFTER.into()),
+            ("drafter.budget", 80.into()),
+            ("drafter.prompt_rows", "last".into()),
+            ("drafter.recycling.k", 8.into()),
+            ("drafter.recycling.tree", Tree::PAPER_80.into()),
+        ]
     }
 
-    /// Refuses what is written beside it and differs.
-    fn check(self, raw: &RawDrafter) -> Result<(), Problem> {
-        let Self::Paper = self;
-        let differs = |key, found: Option<String>, fixed: &'static str| match found {
-            Some(found) if found != fixed => {
-                Err(Problem::FixedByPreset { key, found, preset: self.name(), fixed })
-            }
-            _ => Ok(()),
-        };
-        differs("drafter.name", raw.name.clone(), Self::DRAFTER)?;
-        differs("drafter.k", raw.k.map(|k| k.to_string()), "8")?;
-        differs("drafter.tree", raw.tree.clone(), PAPER_80)?;
-        let written = |amount: &Option<RawAmount>| {
-            amount.clone().map(|amount| match amount {
-                RawAmount::Number(number) => number.to_string(),
-                RawAmount::Name(name) => name,
-            })
-        };
-        differs("drafter.budget", written(&raw.budget), "80")?;
-        differs("drafter.prompt_rows", written(&raw.prompt_rows), "last")
-    }
-}
-
-/// Who drafts.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DrafterChoice {
-    /// Token Recycling.
-    Recycling(Recycling),
-    /// The most probable nodes of several sources, best first.
-    Mixed(Mixed),
-    /// A chain copied from prompt and output.
-    PromptLookup {
-        /// Draft tokens for each step.
-        budget: Budget,
-    },
-    /// Nobody: plain decoding.
-    None,
-}
-
-impl DrafterChoice {
     /// The name in the configuration.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            DrafterChoice::Recycling(_) => "recycling",
-            DrafterChoice::Mixed(_) => "mixed",
-            DrafterChoice::PromptLookup { .. } => "prompt-lookup",
-            DrafterChoice::None => "none",
-        }
-    }
-
-    /// Draft nodes for each step, at most.
-    #[must_use]
-    pub fn budget(&self) -> &Budget {
-        match self {
-            DrafterChoice::Recycling(recycling) => &recycling.budget,
-            DrafterChoice::Mixed(mixed) => &mixed.budget,
-            DrafterChoice::PromptLookup { budget } => budget,
-            DrafterChoice::None => &Budget::Nodes(0),
-        }
-    }
-
-    /// Candidates of each row of its matrix.
-    #[must_use]
-    pub fn k(&self) -> usize {
-        match self {
-            DrafterChoice::Recycling(recycling) => recycling.k,
-            _ => DEFAULT_K,
-        }
-    }
-
-    /// Where its matrix is read from, if the file is there, and kept afterwards.
-    #[must_use]
-    pub fn snapshot(&self) -> Option<&Path> {
-        match self {
-            DrafterChoice::Recycling(recycling) => recycling.snapshot.as_deref(),
-            DrafterChoice::Mixed(mixed) => mixed.snapshot.as_deref(),
-            DrafterChoice::PromptLookup { .. } | DrafterChoice::None => None,
-        }
-    }
-
-    /// The folder of texts that it copies from.
-    #[must_use]
-    pub fn texts(&self) -> Option<&Path> {
-        match self {
-            DrafterChoice::Mixed(mixed) => mixed.texts.as_deref(),
-            _ => None,
+            Self::Paper => "paper",
         }
     }
 }
 
-/// The settings of the mixed drafter.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mixed {
-    /// Draft nodes for each step.
-    pub budget: Budget,
-    /// Who proposes them; none twice.
-    pub sources: Vec<SourceName>,
-    /// MiB of each table that is keyed by several tokens, 1 to 1024.
-    pub table_mib: usize,
-    /// The rows of a prompt that are learned from.
-    pub prompt_rows: PromptRows,
-    /// Where the matrix of its `recycling` is read from, if the file is there, and kept afterwards.
-    pub snapshot: Option<PathBuf>,
-    /// The folder of texts that its `texts` copies from: there if, and only if, that is among its sources.
-    pub texts: Option<PathBuf>,
-}
-
-/// MiB of each table that is keyed by several tokens, where the configuration does not say.
-pub const DEFAULT_TABLE_MIB: usize = 2;
-
-/// The most of them: rows of earlier texts than fit there are of little use.
-const MAX_TABLE_MIB: usize = 1024;
-
-/// The most nodes that a drafter is asked for: past some hundreds no tree earns anything.
-const MAX_NODES: usize = 512;
-
-names! {
-    /// A source of the mixed drafter.
-    SourceName {
-        /// The adjacency matrix: what came after this token.
-        Recycling = "recycling",
-        /// What came after these two tokens.
-        Bigram = "bigram",
-        /// What came after these three tokens.
-        Trigram = "trigram",
-        /// What followed the longest earlier match of the text's own end.
-        Suffix = "suffix",
-        /// What the model ranked high one step before.
-        TopKHistory = "runners-up",
-        /// What the text says most often.
-        Frequent = "frequent",
-        /// What followed the longest match of the text's own end in a folder of the user's texts.
-        Texts = "texts",
-    }
-}
-
-impl SourceName {
-    /// Those that are mixed where the configuration does not say; with a folder of texts, `texts` too.
-    pub const DEFAULT: [Self; 5] =
-        [Self::Recycling, Self::Bigram, Self::Trigram, Self::Suffix, Self::Frequent];
-
-    /// The sources of these names, and `texts` where there is a folder for it.
-    fn parse_all(names: Option<Vec<String>>, with_texts: bool) -> Result<Vec<Self>, Problem> {
-        let names =
-            names.unwrap_or_else(|| Self::DEFAULT.iter().map(|source| source.name().to_owned()).collect());
-        let mut sources = Vec::new();
-        for name in &names {
-            let source = Self::parse("drafter.sources", name)?;
-            if sources.contains(&source) {
-                return Err(out_of_range("drafter.sources", &format!("{names:?}"), "each source once"));
-            }
-            sources.push(source);
-        }
-        if sources.is_empty() {
-            return Err(out_of_range("drafter.sources", &"[]", "at least one source"));
-        }
-        match (sources.contains(&Self::Texts), with_texts) {
-            (false, true) => sources.push(Self::Texts),
-            (true, false) => {
-                let expected = "drafter.texts beside the source `texts`: the folder that it copies from";
-                return Err(out_of_range("drafter.sources", &format!("{names:?}"), expected));
-            }
-            _ => {}
-        }
-        Ok(sources)
-    }
-}
-
-/// The settings of Token Recycling.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recycling {
-    /// The preset that fixes the rest, if one does.
-    pub preset: Option<Preset>,
-    /// Candidates kept for each token.
-    pub k: usize,
-    /// The tree.
-    pub tree: Tree,
-    /// Draft nodes for each step: the most valuable ones of the tree.
-    pub budget: Budget,
-    /// The rows of a prompt that are learned from.
-    pub prompt_rows: PromptRows,
-    /// Where the matrix is read from, if the file is there, and kept afterwards.
-    pub snapshot: Option<PathBuf>,
-}
-
-/// Which trees are drafted.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Tree {
-    /// The most probable nodes, anew at each step.
+/// Draft nodes of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Budget {
+    /// As many as save time, by what passes cost and how probable the nodes are; none if none do.
+    #[default]
     Auto,
-    /// Those of a template that exist, the most valuable first.
-    Template {
-        /// Its file; none for the built-in tree of the paper.
-        path: Option<PathBuf>,
-        /// The tree.
-        template: TreeTemplate,
-    },
+    /// At most this many.
+    #[serde(untagged)]
+    Nodes(#[schemars(range(max = 512))] usize),
 }
 
-impl RawDrafter {
-    pub(super) fn check(self) -> Result<DrafterChoice, Problem> {
-        let preset =
-            self.preset.as_deref().map(|preset| Preset::parse("drafter.preset", preset)).transpose()?;
-        if let Some(preset) = preset {
-            preset.check(&self)?;
-        }
-        let name = self.name.as_deref().unwrap_or(Preset::DRAFTER);
-        let name = one_of("drafter.name", name, &["recycling", "mixed", "prompt-lookup", "none"])?;
-        // Whoever drafts, what is written for recycling must be sound: the drafter may be changed on the command line.
-        let k = self.k.unwrap_or(DEFAULT_K);
-        if !(1..=MAX_RANKS).contains(&k) {
-            return Err(out_of_range("drafter.k", &k, &format!("1 to {MAX_RANKS}")));
-        }
-        let tree = match preset {
-            Some(Preset::Paper) => Tree::paper(),
-            None => Tree::open(self.tree)?,
-        };
-        let snapshot = self.snapshot.map(|path| writable_file("drafter.snapshot", path)).transpose()?;
-        let budget = match preset {
-            Some(Preset::Paper) => Budget::Nodes(tree.template().map_or(0, TreeTemplate::len)),
-            None => Budget::check(self.budget, self.deterministic.unwrap_or_default(), self.costs)?,
-        };
-        if budget.nodes() > Some(MAX_NODES) {
-            let expected = format!("at most {MAX_NODES}");
-            return Err(out_of_range("drafter.budget", &budget, &expected));
-        }
-        let texts = self.texts.map(|path| folder_of_texts("drafter.texts", path)).transpose()?;
-        let sources = SourceName::parse_all(self.sources, texts.is_some())?;
-        // Rows of prompts teach the mixed drafter next to nothing, and the paper does without.
-        let prompt_rows =
-            PromptRows::check(self.prompt_rows)?.unwrap_or(PromptRows::Fixed(RowSelection::Last));
-        let table_mib = self.table_mib.unwrap_or(DEFAULT_TABLE_MIB);
-        if !(1..=MAX_TABLE_MIB).contains(&table_mib) {
-            return Err(out_of_range("drafter.table_mib", &table_mib, &format!("1 to {MAX_TABLE_MIB}")));
-        }
-        match name {
-            "mixed" if snapshot.is_some() && !sources.contains(&SourceName::Recycling) => {
-                let expected = "`recycling` among them, whose matrix drafter.snapshot keeps";
-                let names: Vec<_> = sources.iter().map(|source| source.name()).collect();
-                return Err(out_of_range("drafter.sources", &format!("{names:?}"), expected));
-            }
-            "mixed" => {
-                let mixed = Mixed { budget, sources, table_mib, prompt_rows, snapshot, texts };
-                return Ok(DrafterChoice::Mixed(mixed));
-            }
-            "none" => return Ok(DrafterChoice::None),
-            "prompt-lookup" => return Ok(DrafterChoice::PromptLookup { budget }),
-            _ => {}
-        }
-        if let Some(template) = tree.template()
-            && budget.nodes() > Some(template.len())
-        {
-            let (most, name) = (template.len(), template.name());
-            let expected = format!("at most {most}, the nodes of the tree {name:?}");
-            return Err(out_of_range("drafter.budget", &budget, &expected));
-        }
-        if tree == Tree::Auto && k > WIDTH {
-            let expected = format!("at most {WIDTH} where drafter.tree is `{AUTO_TREE}`");
-            return Err(out_of_range("drafter.k", &k, &expected));
-        }
-        Ok(DrafterChoice::Recycling(Recycling { preset, k, tree, budget, prompt_rows, snapshot }))
-    }
-}
-
-impl Tree {
-    fn paper() -> Self {
-        Self::Template { path: None, template: TreeTemplate::paper_80() }
-    }
-
-    /// Whether this names a tree without a file.
-    pub(super) fn is_name(text: &str) -> bool {
-        [AUTO_TREE, PAPER_80].contains(&text)
-    }
-
-    /// The template, if it is one.
+impl Budget {
+    /// The number, if it is one.
     #[must_use]
-    pub fn template(&self) -> Option<&TreeTemplate> {
+    pub fn nodes(self) -> Option<usize> {
         match self {
             Self::Auto => None,
-            Self::Template { template, .. } => Some(template),
-        }
-    }
-
-    fn open(name: Option<String>) -> Result<Self, Problem> {
-        let name = match name {
-            Some(name) if name == PAPER_80 => return Ok(Self::paper()),
-            Some(name) if name != AUTO_TREE => name,
-            _ => return Ok(Self::Auto),
-        };
-        let key = "drafter.tree";
-        let path = existing_file(key, PathBuf::from(&name)).map_err(|problem| match problem {
-            Problem::NoSuchFile { key, path, hint } => {
-                let hint = format!("{hint} (`{AUTO_TREE}` and the built-in tree `{PAPER_80}` need none)");
-                Problem::NoSuchFile { key, path, hint }
-            }
-            problem => problem,
-        })?;
-        let read = std::fs::read_to_string(&path).map_err(TreeFileError::from);
-        let template = read.and_then(|text| Ok(TreeTemplate::parse(&text)?));
-        match template {
-            Ok(template) => Ok(Self::Template { path: Some(path), template }),
-            Err(source) => Err(Problem::Tree { key, path, source }),
+            Self::Nodes(nodes) => Some(nodes),
         }
     }
 }
 
-impl fmt::Display for Tree {
-    /// As it is written in a configuration.
+impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auto => f.write_str(AUTO_TREE),
-            Self::Template { path: None, .. } => f.write_str(PAPER_80),
-            Self::Template { path: Some(path), .. } => write!(f, "{}", path.display()),
+            Self::Auto => f.write_str("auto"),
+            Self::Nodes(nodes) => write!(f, "{nodes}"),
         }
+    }
+}
+
+/// The rows of a prompt that a drafter learns from. Ranking a row costs a product with the model's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PromptRows {
+    /// The last row, which gives the first token.
+    #[default]
+    Last,
+    /// Every row.
+    All,
+    /// As many, evenly spread, as make reading a prompt a tenth longer.
+    Auto,
+    /// Every so many-th row.
+    #[serde(untagged)]
+    Every(NonZeroUsize),
+}
+
+impl PromptRows {
+    /// The share of a prompt's time that ranking its rows may take.
+    const SHARE: f64 = 0.1;
+    /// Rows further apart teach too little to be ranked at all.
+    const MAX_STRIDE: usize = 16;
+    /// The stride where the costs are not known, as with a budget that is a number.
+    const DEFAULT_STRIDE: usize = 4;
+
+    /// The rows, given what ranking them costs.
+    #[must_use]
+    pub fn rows(self, costs: Option<&CostCurve>) -> RowSelection {
+        let stride = match self {
+            Self::Last => return RowSelection::Last,
+            Self::All => 1,
+            Self::Every(stride) => stride.get(),
+            Self::Auto => match costs.and_then(CostCurve::prompt_ranking_overhead) {
+                None => Self::DEFAULT_STRIDE,
+                Some(share) => match (share / Self::SHARE).ceil() {
+                    stride if stride > Self::MAX_STRIDE as f64 => return RowSelection::Last,
+                    stride => stride as usize,
+                },
+            },
+        };
+        if stride <= 1 { RowSelection::All } else { RowSelection::Every(stride) }
+    }
+}
+
+impl DrafterConfig {
+    /// The name of the drafter.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether this is plain decoding.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.name == "none"
+    }
+
+    /// The preset.
+    #[must_use]
+    pub fn preset(&self) -> Option<Preset> {
+        self.preset
+    }
+
+    /// Draft nodes of a step.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        if self.is_none() { Budget::Nodes(0) } else { self.budget }
+    }
+
+    /// Whether sizes come from saved costs alone.
+    #[must_use]
+    pub fn deterministic(&self) -> bool {
+        self.deterministic
+    }
+
+    /// The file of costs.
+    #[must_use]
+    pub fn cost_file(&self) -> Option<&Path> {
+        self.cost_file.as_deref()
+    }
+
+    /// The rows of a prompt that the drafter learns from.
+    #[must_use]
+    pub fn prompt_rows(&self) -> PromptRows {
+        self.prompt_rows
+    }
+
+    /// The file that keeps what the drafter learned, if it learns.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Path> {
+        self.snapshot.as_deref().filter(|_| !["prompt-lookup", "none"].contains(&self.name()))
+    }
+
+    /// Whether the prompts of a run share what the drafter learns; otherwise each begins with empty tables.
+    #[must_use]
+    pub fn share_across_prompts(&self) -> bool {
+        self.share_across_prompts
+    }
+
+    /// The folder of texts to copy from, if the drafter does.
+    #[must_use]
+    pub fn corpus_dir(&self) -> Option<&Path> {
+        let copies = !["recycling", "prompt-lookup", "none"].contains(&self.name());
+        self.corpus_dir.as_deref().filter(|_| copies)
+    }
+
+    /// The options of the chosen drafter, if they are of this type.
+    #[must_use]
+    pub fn options<O: Options>(&self) -> Option<&O> {
+        self.options.get(&self.name)?.get()
+    }
+
+    /// The drafter, with empty tables, for a model of `vocab` tokens on a machine of these costs. `corpus` holds the texts of
+    /// `corpus_dir` ([`Text::corpus`](crate::Text::corpus)).
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(
+        &self,
+        registry: &Registry,
+        vocab: usize,
+        costs: Option<&CostCurve>,
+        corpus: Option<&Arc<Corpus>>,
+    ) -> Result<Box<dyn Drafter>, BuildError> {
+        let setup = DrafterSetup {
+            vocab,
+            prompt_rows: self.prompt_rows.rows(costs),
+            nodes: self.budget.nodes(),
+            corpus,
+            source: &|name, setup| registry.build_source(name, self.sources.get(name), setup),
+        };
+        registry.build_drafter(&self.name, self.options.get(&self.name), &setup)
+    }
+
+    /// Gives a decoder this budget. An automatic one starts from `saved` costs, or learns them while it decodes; a
+    /// deterministic one without costs drafts nothing.
+    #[must_use]
+    pub fn apply_budget<V: Verifier, D: Drafter>(
+        &self,
+        decoder: Decoder<V, D>,
+        saved: Option<CostCurve>,
+    ) -> Decoder<V, D> {
+        match (self.budget(), self.deterministic, saved) {
+            (Budget::Nodes(nodes), ..) => decoder.with_budget(nodes),
+            (Budget::Auto, false, saved) => decoder.with_auto_budget(AutoBudget::new(saved)),
+            (Budget::Auto, true, Some(saved)) => decoder.with_auto_budget(AutoBudget::deterministic(saved)),
+            (Budget::Auto, true, None) => decoder.with_budget(0),
+        }
+    }
+
+    /// Checks what depends on more than one key.
+    pub(super) fn check(&mut self) -> Result<(), Problem> {
+        if !self.share_across_prompts && self.snapshot().is_some() {
+            let expected =
+                "true beside drafter.snapshot: tables that every prompt empties leave nothing to keep";
+            return Err(Problem::out_of_range("drafter.share_across_prompts", &false, expected));
+        }
+        self.check_mixed()?;
+        self.check_recycling()
+    }
+
+    fn check_mixed(&self) -> Result<(), Problem> {
+        let Some(MixedOptions { sources, .. }) = self.options.get("mixed").and_then(AnyOptions::get) else {
+            return Ok(());
+        };
+        let refused = |expected: &str| {
+            Problem::out_of_range("drafter.mixed.sources", &format!("{sources:?}"), expected)
+        };
+        if sources.is_empty() {
+            return Err(refused("at least one source"));
+        }
+        if (1..sources.len()).any(|index| sources[..index].contains(&sources[index])) {
+            return Err(refused("each source once"));
+        }
+        let has = |name: &str| sources.iter().any(|source| source == name);
+        if has("texts") && self.corpus_dir.is_none() {
+            return Err(refused("drafter.corpus_dir beside the source `texts`: the folder to copy from"));
+        }
+        if self.name == "mixed" && self.snapshot.is_some() && !has("recycling") {
+            return Err(refused("`recycling` among them, whose matrix drafter.snapshot keeps"));
+        }
+        Ok(())
+    }
+
+    fn check_recycling(&self) -> Result<(), Problem> {
+        let Some(RecyclingOptions { k, tree }) = self.options() else { return Ok(()) };
+        match tree.template() {
+            Some(template) if self.budget.nodes() > Some(template.len()) => {
+                let expected =
+                    format!("at most {}, the nodes of the tree {:?}", template.len(), template.name());
+                Err(Problem::out_of_range("drafter.budget", &self.budget, &expected))
+            }
+            None if *k > WIDTH => {
+                let expected = format!("at most {WIDTH} where drafter.recycling.tree is `auto`");
+                Err(Problem::out_of_range("drafter.recycling.k", k, &expected))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranking_a_prompts_rows_takes_a_tenth_at_most() {
+        let curve = || CostCurve::new(String::new(), vec![(0, vec![(1, 1.0)])]).unwrap();
+        let rows = |share| PromptRows::Auto.rows(Some(&curve().with_prompt_ranking_overhead(share).unwrap()));
+        assert_eq!(rows(0.0), RowSelection::All);
+        assert_eq!(rows(0.1), RowSelection::All);
+        assert_eq!(rows(0.11), RowSelection::Every(2));
+        assert_eq!(rows(0.33), RowSelection::Every(4));
+        assert_eq!(rows(1.6), RowSelection::Every(16));
+        assert_eq!(rows(1.7), RowSelection::Last);
+        assert_eq!(PromptRows::Auto.rows(Some(&curve())), RowSelection::Every(4), "never timed");
+        assert_eq!(PromptRows::Last.rows(Some(&curve())), RowSelection::Last);
     }
 }

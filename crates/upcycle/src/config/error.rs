@@ -10,7 +10,7 @@ use upcycle_core::TemplateError;
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// At a place of a file; line and column count from 1, in characters.
+    /// In a file, at a line and column. Both count from 1, in characters.
     File {
         /// The file.
         path: PathBuf,
@@ -25,8 +25,8 @@ pub enum Origin {
     Variable(String),
     /// In a flag.
     Flag(String),
-    /// In a [`Raw`](crate::Raw) that a program has made, or nowhere: a default.
-    Program,
+    /// Nowhere: a default.
+    Default,
 }
 
 impl fmt::Display for Origin {
@@ -36,12 +36,12 @@ impl fmt::Display for Origin {
             Origin::WholeFile(path) => write!(f, "{}: ", path.display()),
             Origin::Variable(name) => write!(f, "environment variable {name}: "),
             Origin::Flag(flag) => write!(f, "{flag}: "),
-            Origin::Program => Ok(()),
+            Origin::Default => Ok(()),
         }
     }
 }
 
-/// A configuration that cannot be used; says where, what was expected, what was found and what may have been meant.
+/// A configuration that cannot be used: where, what was expected, what was found, and what may have been meant.
 #[derive(Debug)]
 pub struct ConfigError {
     /// Where it was written.
@@ -104,6 +104,14 @@ pub enum Problem {
         /// The key.
         key: String,
     },
+    /// A value that its type refuses.
+    #[error("`{key}`: {message}")]
+    Invalid {
+        /// The key, or its table.
+        key: String,
+        /// What the type said.
+        message: String,
+    },
     /// A value of another type.
     #[error("`{key}` must be {expected}, found {found}")]
     WrongType {
@@ -118,72 +126,72 @@ pub enum Problem {
     #[error("`{key}` is {found}; expected {expected}")]
     OutOfRange {
         /// The key.
-        key: &'static str,
+        key: String,
         /// The value.
         found: String,
         /// The range.
         expected: String,
     },
-    /// A name that is not one of those that the key takes.
+    /// A name that the key does not take.
     #[error("`{key}` is {found:?}; expected {hint}")]
     UnknownName {
         /// The key.
-        key: &'static str,
+        key: String,
         /// The value.
         found: String,
-        /// All valid names, the nearest one first where one is near.
+        /// All valid names, and the nearest one if it is near.
         hint: String,
     },
-    /// A path that leads to no file.
+    /// A path without a file.
     #[error("`{key}`: there is no file {path}; {hint}", path = path.display())]
     NoSuchFile {
         /// The key.
-        key: &'static str,
+        key: String,
         /// The path, as resolved.
         path: PathBuf,
         /// The nearest file in that folder, or what else may help.
         hint: String,
     },
-    /// A path that leads to no folder of texts.
+    /// A path without a folder of texts.
     #[error("`{key}`: {path} {found}; expected {expected}", path = path.display())]
     NoTexts {
         /// The key.
-        key: &'static str,
+        key: String,
         /// The path, as resolved.
         path: PathBuf,
-        /// What it is or lacks.
+        /// What is wrong with it.
         found: String,
-        /// What it should be.
+        /// What was expected.
         expected: &'static str,
     },
-    /// A file that cannot be used for what it is named for.
+    /// A file that is not a tree.
     #[error("`{key}`: {path} is not a tree template", path = path.display())]
     Tree {
         /// The key.
-        key: &'static str,
+        key: String,
         /// The file.
         path: PathBuf,
         /// Why not.
         #[source]
         source: TreeFileError,
     },
-    /// A key that a preset fixes at another value.
+    /// A key that a preset sets to another value.
     #[error(
-        "`{key}` is {found}, but `drafter.preset = \"{preset}\"` fixes it at {fixed}; remove one of the two"
+        "`{key}` is {found}, but `drafter.preset = \"{preset}\"` sets it to {fixed}; remove one of the two"
     )]
     FixedByPreset {
         /// The key.
-        key: &'static str,
+        key: String,
         /// Its value.
         found: String,
         /// The preset.
         preset: &'static str,
         /// The preset's value.
-        fixed: &'static str,
+        fixed: String,
     },
 }
 
-/// Why a file gives no tree.
+/// Why a file is not a tree.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TreeFileError {
@@ -196,12 +204,18 @@ pub enum TreeFileError {
 }
 
 impl Problem {
-    /// The key that is at fault, where it is one that exists.
+    pub(crate) fn out_of_range(key: &str, found: &dyn fmt::Display, expected: &str) -> Self {
+        Self::OutOfRange { key: key.to_owned(), found: found.to_string(), expected: expected.to_owned() }
+    }
+
+    /// The key at fault, if it exists.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
-            Problem::NotUnicode { key } | Problem::WrongType { key, .. } => Some(key),
-            Problem::OutOfRange { key, .. }
+            Problem::NotUnicode { key }
+            | Problem::WrongType { key, .. }
+            | Problem::Invalid { key, .. }
+            | Problem::OutOfRange { key, .. }
             | Problem::UnknownName { key, .. }
             | Problem::NoSuchFile { key, .. }
             | Problem::NoTexts { key, .. }
@@ -213,11 +227,5 @@ impl Problem {
             | Problem::UnknownVariable { .. }
             | Problem::NotAnAssignment => None,
         }
-    }
-}
-
-impl From<Problem> for ConfigError {
-    fn from(problem: Problem) -> Self {
-        Self::new(Origin::Program, problem)
     }
 }

@@ -2,20 +2,25 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use upcycle::{Budget, DrafterChoice, Layers, Mixed, PromptRows, Recycling, SourceName, Tree};
-use upcycle_core::{RowSelection, TreeTemplate};
+use upcycle::{
+    Budget, ConfigBuilder, DrafterConfig, MixedOptions, PromptRows, RecyclingOptions, Registry, Tree,
+};
+use upcycle_core::TreeTemplate;
+use upcycle_core::mixed::CorpusBuilder;
 
-use super::{BACKENDS, load, message};
+use super::{load, message};
 
 #[test]
 fn a_written_budget_fits_the_tree() {
     let folder = tempfile::tempdir().unwrap();
     let tree = folder.path().join("tree.toml");
     fs::write(&tree, "name = \"one\"\nnodes = [\"0\"]\n").unwrap();
-    let written = format!("[drafter]\ntree = {:?}\n", tree.display().to_string());
-    assert_eq!(*load(&written).unwrap().drafter().budget(), Budget::default());
-    assert_eq!(*load(&format!("{written}budget = 1")).unwrap().drafter().budget(), Budget::Nodes(1));
+    let written =
+        format!("[drafter]\nname = \"recycling\"\nrecycling.tree = {:?}\n", tree.display().to_string());
+    assert_eq!(load(&written).unwrap().drafter().budget(), Budget::default());
+    assert_eq!(load(&format!("{written}budget = 1")).unwrap().drafter().budget(), Budget::Nodes(1));
     assert!(message(&format!("{written}budget = 2")).contains("at most 1"));
 }
 
@@ -23,72 +28,72 @@ fn a_written_budget_fits_the_tree() {
 fn a_budget_is_a_number_or_auto() {
     let drafter =
         |rest: &str| load(&format!("[drafter]\nname = \"mixed\"\n{rest}")).unwrap().drafter().clone();
-    assert_eq!(*drafter("").budget(), Budget::default());
-    assert_eq!(*drafter("budget = \"auto\"").budget(), Budget::default());
-    assert_eq!(*drafter("budget = 0").budget(), Budget::Nodes(0));
-    assert_eq!(*drafter("deterministic = true").budget(), Budget::Auto { deterministic: true, costs: None });
-    assert_eq!(*drafter("deterministic = true\nbudget = 3").budget(), Budget::Nodes(3));
+    assert_eq!(drafter("").budget(), Budget::default());
+    assert_eq!(drafter("budget = \"auto\"").budget(), Budget::default());
+    assert_eq!(drafter("budget = 0").budget(), Budget::Nodes(0));
+    let deterministic = drafter("deterministic = true");
+    assert_eq!((deterministic.budget(), deterministic.deterministic()), (Budget::Auto, true));
+    assert_eq!(drafter("deterministic = true\nbudget = 3").budget(), Budget::Nodes(3));
     for wrong in ["-1", "1.5", "true", "[1]"] {
         let error = message(&format!("drafter.budget = {wrong}"));
         assert!(error.contains("`drafter.budget` must be a whole number, 0 or more, or \"auto\""), "{error}");
     }
     assert_eq!(
         message("drafter.budget = \"outo\""),
-        "test.toml:1:18: `drafter.budget` is \"outo\"; expected a whole number, or \"auto\""
+        "test.toml:1:18: `drafter.budget` is \"outo\"; expected `auto`, or 0 to 512"
     );
     assert!(message("drafter.deterministic = 1").contains("must be true or false"));
-    assert!(message("drafter.costs = \"/nowhere/costs.toml\"").contains("`drafter.costs`"));
+    assert!(message("drafter.cost_file = \"/nowhere/costs.toml\"").contains("`drafter.cost_file`"));
 }
 
 #[test]
 fn an_automatic_budget_needs_no_quotes_outside_files() {
-    let mut layers = Layers::new();
-    layers.text(Path::new("f.toml"), "drafter.budget = 3").unwrap();
-    layers.assignment("--set", "drafter.budget=auto").unwrap();
-    layers.variables([("UPCYCLE_DRAFTER__DETERMINISTIC".into(), "true".into())]).unwrap();
-    let config = layers.load(&BACKENDS).unwrap();
-    assert_eq!(*config.drafter().budget(), Budget::Auto { deterministic: true, costs: None });
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.text(Path::new("f.toml"), "drafter.budget = 3").unwrap();
+    builder.assignment("--set", "drafter.budget=auto").unwrap();
+    builder.variables([("UPCYCLE_DRAFTER__DETERMINISTIC".into(), "true".into())]).unwrap();
+    let config = builder.build().unwrap();
+    assert_eq!((config.drafter().budget(), config.drafter().deterministic()), (Budget::Auto, true));
+}
+
+fn sources(config: &DrafterConfig) -> Vec<String> {
+    config.options::<MixedOptions>().unwrap().sources.clone()
 }
 
 #[test]
 fn the_mixed_drafter_has_sources_each_once() {
     let mixed = |rest: &str| format!("[drafter]\nname = \"mixed\"\n{rest}");
-    let DrafterChoice::Mixed(Mixed { budget, sources, .. }) =
-        load(&mixed("budget = 200")).unwrap().drafter().clone()
-    else {
-        panic!("mixed was asked for")
-    };
-    assert_eq!(
-        (budget, &sources[..]),
-        (Budget::Nodes(200), &SourceName::DEFAULT[..]),
-        "the paper's tree is no bound for it"
-    );
-    let config = load(&mixed("sources = [\"suffix\", \"runners-up\"]")).unwrap();
+    let config = load(&mixed("budget = 200")).unwrap();
+    assert_eq!(config.drafter().budget(), Budget::Nodes(200), "the paper's tree does not limit it");
+    assert_eq!(sources(config.drafter()), MixedOptions::default().sources);
+    let config = load(&mixed("mixed.sources = [\"suffix\", \"runners-up\"]")).unwrap();
+    assert_eq!(sources(config.drafter()), ["suffix", "runners-up"]);
     assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
-    assert!(message(&mixed("sources = []")).contains("at least one source"));
-    assert!(message(&mixed("sources = [\"suffix\", \"suffix\"]")).contains("each source once"));
-    assert!(message(&mixed("sources = [\"sufix\"]")).contains("did you mean `suffix`?"));
-    assert!(message(&mixed("budget = 513")).contains("at most 512"));
+    assert!(message(&mixed("mixed.sources = []")).contains("at least one source"));
+    assert!(message(&mixed("mixed.sources = [\"suffix\", \"suffix\"]")).contains("each source once"));
+    let slip = message(&mixed("mixed.sources = [\"sufix\"]"));
+    assert!(slip.contains("did you mean `suffix`?") && slip.contains("Registry::register_source"), "{slip}");
+    assert!(message(&mixed("budget = 513")).contains("512"));
 }
 
 #[test]
-fn trees_are_grown_anew_unless_a_template_is_named() {
+fn trees_are_grown_at_each_step_unless_a_template_is_named() {
     let tree = |rest: &str| {
-        let config = load(&format!("[drafter]\n{rest}")).unwrap();
+        let config = load(&format!("[drafter]\nname = \"recycling\"\n{rest}")).unwrap();
         assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
-        let DrafterChoice::Recycling(recycling) = config.drafter().clone() else { panic!("{config:?}") };
-        recycling.tree
+        config.drafter().options::<RecyclingOptions>().unwrap().tree.clone()
     };
     assert_eq!(tree(""), Tree::Auto);
-    assert_eq!(tree("tree = \"auto\"\nbudget = 300"), Tree::Auto, "no tree is a bound");
-    assert_eq!(tree("tree = \"paper-80\"").template().map(TreeTemplate::len), Some(80));
-    let error = message("drafter.k = 9");
+    assert_eq!(tree("recycling.tree = \"auto\"\nbudget = 300"), Tree::Auto, "no tree limits it");
+    assert_eq!(tree("recycling.tree = \"paper-80\"").template().map(TreeTemplate::len), Some(80));
+    let error = message("drafter = { name = \"recycling\", recycling.k = 9 }");
     assert!(
-        error.contains("`drafter.k`") && error.contains("at most 8 where drafter.tree is `auto`"),
+        error.contains("`drafter.recycling.k`")
+            && error.contains("at most 8 where drafter.recycling.tree is `auto`"),
         "{error}"
     );
-    assert!(load("[drafter]\nk = 9\ntree = \"paper-80\"").is_ok());
-    assert!(message("drafter.budget = 513").contains("at most 512"));
+    assert!(load("[drafter]\nname = \"recycling\"\nrecycling = { k = 9, tree = \"paper-80\" }").is_ok());
+    assert!(message("drafter.budget = 513").contains("512"));
 }
 
 #[test]
@@ -96,21 +101,20 @@ fn prompt_rows_are_a_name_or_a_stride() {
     let rows = |name: &str, rest: &str| {
         let config = load(&format!("[drafter]\nname = \"{name}\"\n{rest}")).unwrap();
         assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
-        match config.drafter().clone() {
-            DrafterChoice::Mixed(Mixed { prompt_rows, .. })
-            | DrafterChoice::Recycling(Recycling { prompt_rows, .. }) => prompt_rows,
-            other => panic!("{other:?}"),
-        }
+        config.drafter().prompt_rows()
     };
-    assert_eq!(rows("mixed", ""), PromptRows::Fixed(RowSelection::Last));
-    assert_eq!(rows("recycling", ""), PromptRows::Fixed(RowSelection::Last), "as in the paper");
+    assert_eq!(rows("mixed", ""), PromptRows::Last);
+    assert_eq!(rows("recycling", ""), PromptRows::Last, "as in the paper");
     assert_eq!(rows("recycling", "prompt_rows = \"auto\""), PromptRows::Auto);
-    assert_eq!(rows("mixed", "prompt_rows = \"all\""), PromptRows::Fixed(RowSelection::All));
-    assert_eq!(rows("mixed", "prompt_rows = 1"), PromptRows::Fixed(RowSelection::All));
-    assert_eq!(rows("mixed", "prompt_rows = 3"), PromptRows::Fixed(RowSelection::Every(3)));
+    assert_eq!(rows("mixed", "prompt_rows = \"all\""), PromptRows::All);
+    assert_eq!(rows("mixed", "prompt_rows = 1").rows(None), PromptRows::All.rows(None));
+    assert_eq!(rows("mixed", "prompt_rows = 3"), PromptRows::Every(3.try_into().unwrap()));
     for wrong in ["0", "\"some\""] {
         let error = message(&format!("drafter.prompt_rows = {wrong}"));
-        assert!(error.contains("`drafter.prompt_rows`") && error.contains("every so many-th"), "{error}");
+        assert!(
+            error.contains("`drafter.prompt_rows`") && error.contains("`auto`, or a whole number from 1"),
+            "{error}"
+        );
     }
 }
 
@@ -119,13 +123,13 @@ fn tables_and_snapshots_of_the_mixed_drafter_are_checked() {
     let mixed = |rest: &str| format!("[drafter]\nname = \"mixed\"\n{rest}");
     let folder = tempfile::tempdir().unwrap();
     let snapshot = format!("snapshot = {:?}\n", folder.path().join("m.snapshot").display().to_string());
-    let config = load(&mixed(&format!("{snapshot}table_mib = 8"))).unwrap();
+    let config = load(&mixed(&format!("{snapshot}mixed.table_mib = 8"))).unwrap();
     assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
     assert!(config.drafter().snapshot().is_some_and(|path| path.ends_with("m.snapshot")));
     for wrong in ["0", "1025"] {
-        assert!(message(&mixed(&format!("table_mib = {wrong}"))).contains("1 to 1024"));
+        assert!(message(&mixed(&format!("mixed.table_mib = {wrong}"))).contains("1 to 1024"));
     }
-    let error = message(&mixed(&format!("{snapshot}sources = [\"suffix\"]")));
+    let error = message(&mixed(&format!("{snapshot}mixed.sources = [\"suffix\"]")));
     assert!(error.contains("`recycling` among them"), "{error}");
 }
 
@@ -135,27 +139,25 @@ fn a_folder_of_texts_adds_the_source_that_copies_from_it() {
     fs::create_dir_all(folder.path().join("in/a")).unwrap();
     fs::write(folder.path().join("in/a/text.txt"), "").unwrap();
     let path = folder.path().join("in");
-    let mixed = |rest: &str| format!("[drafter]\nname = \"mixed\"\ntexts = {path:?}\n{rest}");
+    let corpus = Arc::new(CorpusBuilder::new(10, 10).build());
+    let mixed = |rest: &str| format!("[drafter]\nname = \"mixed\"\ncorpus_dir = {path:?}\n{rest}");
     let sources = |rest: &str| {
         let config = load(&mixed(rest)).unwrap();
         assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
-        assert_eq!(config.drafter().texts(), Some(&*path));
-        let DrafterChoice::Mixed(Mixed { sources, .. }) = config.drafter().clone() else {
-            panic!("{config:?}")
-        };
-        sources
+        assert_eq!(config.drafter().corpus_dir(), Some(&*path));
+        config.drafter().build(&Registry::builtin(), 10, None, Some(&corpus)).unwrap().sources()
     };
-    assert_eq!(sources(""), [&SourceName::DEFAULT[..], &[SourceName::Texts]].concat());
-    assert_eq!(sources("sources = [\"suffix\"]"), [SourceName::Suffix, SourceName::Texts]);
-    let written = sources("sources = [\"texts\", \"suffix\"]");
-    assert_eq!(written, [SourceName::Texts, SourceName::Suffix], "where it is written");
+    assert_eq!(sources(""), ["recycling", "bigram", "trigram", "suffix", "frequent", "texts"]);
+    assert_eq!(sources("mixed.sources = [\"suffix\"]"), ["suffix", "texts"]);
+    let written = sources("mixed.sources = [\"texts\", \"suffix\"]");
+    assert_eq!(written, ["texts", "suffix"], "where it is written");
 
-    let error = message("[drafter]\nname = \"mixed\"\nsources = [\"texts\"]");
+    let error = message("[drafter]\nname = \"mixed\"\nmixed.sources = [\"texts\"]");
     assert!(
-        error.starts_with("test.toml:3:11: ") && error.contains("expected drafter.texts beside"),
+        error.starts_with("test.toml:3:17: ") && error.contains("expected drafter.corpus_dir beside"),
         "{error}"
     );
-    assert_eq!(load("drafter.name = \"mixed\"").unwrap().drafter().texts(), None);
+    assert_eq!(load("drafter.name = \"mixed\"").unwrap().drafter().corpus_dir(), None);
 }
 
 #[test]
@@ -167,14 +169,14 @@ fn a_folder_of_texts_is_a_folder_with_a_file_in_it() {
     fs::write(folder.path().join("file.txt"), "text").unwrap();
     // Whoever drafts: the drafter may be changed on the command line.
     for name in ["mixed", "none"] {
-        let error = |path: &str| message(&format!("[drafter]\nname = {name:?}\ntexts = {:?}", at(path)));
+        let error = |path: &str| message(&format!("[drafter]\nname = {name:?}\ncorpus_dir = {:?}", at(path)));
         for (path, found) in [
             ("gone", "is not there; expected a folder of texts"),
-            ("file.txt", "is a file; expected a folder of texts: name the one that it lies in"),
+            ("file.txt", "is a file; expected a folder of texts: name the folder that holds it"),
             ("empty", "holds no file that is not hidden; expected texts in it or in folders below it"),
         ] {
             let error = error(path);
-            assert!(error.starts_with("test.toml:3:9: `drafter.texts`: "), "{error}");
+            assert!(error.starts_with("test.toml:3:14: `drafter.corpus_dir`: "), "{error}");
             assert!(error.contains(&at(path)) && error.contains(found), "{error}");
         }
     }
@@ -185,23 +187,25 @@ fn prompts_share_what_is_learned_unless_they_are_told_not_to() {
     let shared = |text: &str| {
         let config = load(text).unwrap();
         assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
-        config.shared()
+        config.drafter().share_across_prompts()
     };
-    assert!(shared("") && shared("drafter.shared = true"));
+    assert!(shared("") && shared("drafter.share_across_prompts = true"));
     for name in ["recycling", "mixed", "prompt-lookup", "none"] {
-        assert!(!shared(&format!("drafter = {{ name = {name:?}, shared = false }}")), "{name}");
+        assert!(!shared(&format!("drafter = {{ name = {name:?}, share_across_prompts = false }}")), "{name}");
     }
-    assert!(!shared("drafter = { preset = \"paper\", shared = false }"));
-    assert!(message("drafter.shared = \"no\"").contains("must be true or false"));
+    assert!(!shared("drafter = { preset = \"paper\", share_across_prompts = false }"));
+    assert!(message("drafter.share_across_prompts = \"no\"").contains("must be true or false"));
 
     let folder = tempfile::tempdir().unwrap();
     let snapshot = folder.path().join("m.snapshot");
     for name in ["recycling", "mixed"] {
-        let both =
-            |shared: bool| format!("[drafter]\nname = {name:?}\nsnapshot = {snapshot:?}\nshared = {shared}");
+        let both = |shared: bool| {
+            format!("[drafter]\nname = {name:?}\nsnapshot = {snapshot:?}\nshare_across_prompts = {shared}")
+        };
         let error = message(&both(false));
         assert!(
-            error.starts_with("test.toml:4:10: `drafter.shared` is false; expected true beside"),
+            error
+                .starts_with("test.toml:4:24: `drafter.share_across_prompts` is false; expected true beside"),
             "{error}"
         );
         assert!(shared(&both(true)));
@@ -212,20 +216,21 @@ fn prompts_share_what_is_learned_unless_they_are_told_not_to() {
 fn the_paper_preset_fixes_its_keys() {
     let paper = "[drafter]\npreset = \"paper\"\n";
     let config = load(paper).unwrap();
-    let DrafterChoice::Recycling(recycling) = config.drafter() else { panic!("{config:?}") };
+    let recycling: &RecyclingOptions = config.drafter().options().unwrap();
     assert_eq!(
-        (recycling.k, &recycling.budget, recycling.tree.template().unwrap().name()),
-        (8, &Budget::Nodes(80), "paper-80")
+        (recycling.k, config.drafter().budget(), recycling.tree.template().unwrap().name()),
+        (8, Budget::Nodes(80), "paper-80")
     );
-    let same = format!("{paper}k = 8\nbudget = 80\ntree = \"paper-80\"\nname = \"recycling\"\n");
+    let same =
+        format!("{paper}recycling.k = 8\nbudget = 80\nrecycling.tree = \"paper-80\"\nname = \"recycling\"\n");
     assert_eq!(load(&same).unwrap(), config, "what the preset says may be said again");
     for (key, value) in [
-        ("k", "4"),
+        ("recycling.k", "4"),
         ("budget", "8"),
         ("budget", "\"auto\""),
         ("prompt_rows", "\"all\""),
         ("name", "\"none\""),
-        ("tree", "\"x.toml\""),
+        ("recycling.tree", "\"x.toml\""),
     ] {
         let error = message(&format!("{paper}{key} = {value}"));
         assert!(error.starts_with("test.toml:3:"), "{error}");
@@ -238,19 +243,19 @@ fn the_paper_preset_fixes_its_keys() {
 
 #[test]
 fn a_preset_yields_to_another_drafter_on_a_flag_but_not_to_another_budget() {
-    let mut layers = Layers::new();
-    layers.text(Path::new("f.toml"), "[drafter]\npreset = \"paper\"\n").unwrap();
-    let mut plain = layers.clone();
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.text(Path::new("f.toml"), "[drafter]\npreset = \"paper\"\n").unwrap();
+    let mut plain = builder.clone();
     plain.flag("--drafter", "drafter.name", "none").unwrap();
-    assert_eq!(plain.load(&BACKENDS).unwrap().drafter(), &DrafterChoice::None);
-    layers.assignment("--set", "drafter.budget=8").unwrap();
-    assert!(layers.load(&BACKENDS).unwrap_err().to_string().starts_with("--set drafter.budget=8: "));
+    assert!(plain.build().unwrap().drafter().is_none());
+    builder.assignment("--set", "drafter.budget=8").unwrap();
+    assert!(builder.build().unwrap_err().to_string().starts_with("--set drafter.budget=8: "));
 }
 
 #[test]
 fn a_preset_on_a_flag_overrules_the_file() {
-    let mut layers = Layers::new();
-    layers.text(Path::new("f.toml"), "[drafter]\nname = \"none\"\nbudget = 8\n").unwrap();
-    layers.assignment("--set", "drafter.preset=paper").unwrap();
-    assert_eq!(*layers.load(&BACKENDS).unwrap().drafter().budget(), Budget::Nodes(80));
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.text(Path::new("f.toml"), "[drafter]\nname = \"none\"\nbudget = 8\n").unwrap();
+    builder.assignment("--set", "drafter.preset=paper").unwrap();
+    assert_eq!(builder.build().unwrap().drafter().budget(), Budget::Nodes(80));
 }

@@ -1,6 +1,7 @@
 //! The configuration's promises: precedence, origins, suggestions, and a way back to text.
 
 mod drafter;
+mod page;
 mod variables;
 
 use std::fs;
@@ -8,15 +9,13 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use upcycle::{
-    Config, ConfigError, DrafterChoice, Layers, LogLevel, Origin, Problem, Raw, RawAmount, Tree, Weights,
+    Config, ConfigBuilder, ConfigError, LogLevel, Origin, Problem, RecyclingOptions, Registry, Tree,
 };
 
-const BACKENDS: [&str; 4] = ["cpu", "candle", "ort", "llama-cpp"];
-
 fn load(text: &str) -> Result<Config, ConfigError> {
-    let mut layers = Layers::new();
-    layers.text(Path::new("test.toml"), text)?;
-    layers.load(&BACKENDS)
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.text(Path::new("test.toml"), text)?;
+    builder.build()
 }
 
 fn message(text: &str) -> String {
@@ -28,17 +27,17 @@ fn flags_beat_variables_beat_the_file_beats_defaults_in_any_order_of_calls() {
     let keys = [("decode.seed", "UPCYCLE_DECODE__SEED"), ("decode.max_tokens", "UPCYCLE_DECODE__MAX_TOKENS")];
     for subset in 0..8_u32 {
         for (key, variable) in keys {
-            let mut layers = Layers::new();
+            let mut builder = ConfigBuilder::new(&Registry::builtin());
             if subset & 4 != 0 {
-                layers.assignment("--set", &format!("{key}=4")).unwrap();
+                builder.assignment("--set", &format!("{key}=4")).unwrap();
             }
             if subset & 2 != 0 {
-                layers.variables([(variable.into(), "2".into())]).unwrap();
+                builder.variables([(variable.into(), "2".into())]).unwrap();
             }
             if subset & 1 != 0 {
-                layers.text(Path::new("f.toml"), &format!("{key} = 1")).unwrap();
+                builder.text(Path::new("f.toml"), &format!("{key} = 1")).unwrap();
             }
-            let config = layers.load(&BACKENDS).unwrap();
+            let config = builder.build().unwrap();
             let expected = match subset {
                 4.. => 4,
                 2.. => 2,
@@ -50,7 +49,7 @@ fn flags_beat_variables_beat_the_file_beats_defaults_in_any_order_of_calls() {
                 "decode.seed" => config.decode().sampling.config().seed,
                 _ => config.decode().max_tokens as u64,
             };
-            assert_eq!(found, expected, "{key}, layers {subset:03b}");
+            assert_eq!(found, expected, "{key}, builder {subset:03b}");
         }
     }
 }
@@ -58,8 +57,8 @@ fn flags_beat_variables_beat_the_file_beats_defaults_in_any_order_of_calls() {
 #[test]
 fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
     assert_eq!(
-        message("# comment\n[backend.candle]\n  weigths = \"f32\"\n"),
-        "test.toml:3:3: unknown key `backend.candle.weigths`; did you mean `weights`?"
+        message("# comment\n[backend.cpu]\n  weigths = \"f32\"\n"),
+        "test.toml:3:3: unknown key `backend.cpu.weigths`; did you mean `weights`?"
     );
     assert_eq!(message("[modle]\npath = \"x\""), "test.toml:1:2: unknown key `modle`; did you mean `model`?");
     assert_eq!(
@@ -111,16 +110,21 @@ fn wrong_values_come_with_their_range_and_place() {
     );
     assert_eq!(
         message("[backend]\nname = \"candel\""),
-        "test.toml:2:8: `backend.name` is \"candel\"; expected one of `cpu`, `candle`, `ort`, `llama-cpp`; did you mean `candle`?"
+        "test.toml:2:8: `backend.name` is \"candel\"; expected one of `cpu`, `candle`, `ort`, `llama-cpp`; did you mean `candle`?; \
+         a program adds its own with `Registry::register_backend`"
     );
     assert_eq!(
         message("[drafter]\nname = \"magic\""),
-        "test.toml:2:8: `drafter.name` is \"magic\"; expected one of `recycling`, `mixed`, `prompt-lookup`, `none`"
+        "test.toml:2:8: `drafter.name` is \"magic\"; expected one of `recycling`, `mixed`, `prompt-lookup`, `none`; \
+         a program adds its own with `Registry::register_drafter`"
     );
-    assert_eq!(message("drafter.k = 33"), "test.toml:1:13: `drafter.k` is 33; expected 1 to 32");
     assert_eq!(
-        message("drafter = { tree = \"paper-80\", budget = 81 }"),
-        "test.toml:1:41: `drafter.budget` is 81; expected at most 80, the nodes of the tree \"paper-80\""
+        message("drafter.recycling.k = 33"),
+        "test.toml:1:23: `drafter.recycling.k` is 33; expected 1 to 32"
+    );
+    assert_eq!(
+        message("drafter = { name = \"recycling\", recycling.tree = \"paper-80\", budget = 81 }"),
+        "test.toml:1:71: `drafter.budget` is 81; expected at most 80, the nodes of the tree \"paper-80\""
     );
     assert!(message("backend.cpu.threads = 0").contains("expected 1 to 1024"));
     assert!(message("decode.stop = [\"a\", \"\"]").contains("number 2 is empty"));
@@ -142,37 +146,37 @@ fn paths_in_a_file_are_relative_to_its_folder_and_must_exist() {
     fs::write(folder.path().join("model.gguf"), "").unwrap();
     let file = folder.path().join("configs/a.toml");
     fs::write(&file, "[model]\npath = \"../model.gguf\"\n").unwrap();
-    let mut layers = Layers::new();
-    layers.file(&file).unwrap();
-    let path = layers.load(&BACKENDS).unwrap().model().path.clone().unwrap();
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.file(&file).unwrap();
+    let path = builder.build().unwrap().model().path.clone().unwrap();
     assert_eq!(path, folder.path().join("configs").join("../model.gguf"));
 
     fs::write(&file, "[model]\npath = \"../modle.gguf\"\n").unwrap();
-    layers.file(&file).unwrap();
-    let error = layers.load(&BACKENDS).unwrap_err();
+    builder.file(&file).unwrap();
+    let error = builder.build().unwrap_err();
     let near = folder.path().join("configs/../model.gguf");
     assert_eq!(error.origin, Origin::File { path: file.clone(), line: 2, column: 8 });
     assert!(error.to_string().ends_with(&format!("did you mean {}?", near.display())), "{error}");
 
-    layers.assignment("--set", &format!("model.path={}", near.display())).unwrap();
-    assert!(layers.load(&BACKENDS).is_ok(), "only the path that counts must exist");
+    builder.assignment("--set", &format!("model.path={}", near.display())).unwrap();
+    assert!(builder.build().is_ok(), "only the path that counts must exist");
 
-    layers.assignment("--set", "model.path=no/such/folder/x.gguf").unwrap();
-    let error = layers.load(&BACKENDS).unwrap_err().to_string();
+    builder.assignment("--set", "model.path=no/such/folder/x.gguf").unwrap();
+    let error = builder.build().unwrap_err().to_string();
     assert!(error.contains("its folder no/such/folder does not exist either"), "{error}");
-    layers.assignment("--set", &format!("model.path={}", folder.path().display())).unwrap();
-    assert!(layers.load(&BACKENDS).unwrap_err().to_string().contains("that is a folder"));
+    builder.assignment("--set", &format!("model.path={}", folder.path().display())).unwrap();
+    assert!(builder.build().unwrap_err().to_string().contains("that is a folder"));
     for name in ["config.json", "model.onnx"] {
         let model = folder.path().join(name);
         fs::write(&model, "").unwrap();
-        assert!(layers.load(&BACKENDS).is_ok(), "a folder with {name} is a model");
+        assert!(builder.build().is_ok(), "a folder with {name} is a model");
         fs::remove_file(model).unwrap();
     }
 }
 
 #[test]
 fn a_missing_file_is_an_error_that_names_it() {
-    let error = Layers::new().file(Path::new("no-such.toml")).unwrap_err();
+    let error = ConfigBuilder::new(&Registry::builtin()).file(Path::new("no-such.toml")).unwrap_err();
     assert!(error.to_string().starts_with("no-such.toml: "), "{error}");
     assert!(std::error::Error::source(&error).is_some());
 }
@@ -183,23 +187,24 @@ fn a_tree_file_is_read_and_refused_with_its_line() {
     let tree = folder.path().join("tree.toml");
     fs::write(&tree, "name = \"mine\"\nnodes = [\"0\", \"0.0\", \"1\"]\n").unwrap();
     let file = folder.path().join("c.toml");
-    fs::write(&file, "[drafter]\ntree = \"tree.toml\"\nbudget = 3\n").unwrap();
-    let mut layers = Layers::new();
-    layers.file(&file).unwrap();
-    let config = layers.load(&BACKENDS).unwrap();
-    let DrafterChoice::Recycling(recycling) = config.drafter() else { panic!("{config:?}") };
+    fs::write(&file, "[drafter]\nname = \"recycling\"\nrecycling.tree = \"tree.toml\"\nbudget = 3\n")
+        .unwrap();
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.file(&file).unwrap();
+    let config = builder.build().unwrap();
+    let recycling: &RecyclingOptions = config.drafter().options().unwrap();
     let Tree::Template { path, template } = &recycling.tree else { panic!("{recycling:?}") };
     assert_eq!((path.as_ref(), template.len()), (Some(&tree), 3));
 
     fs::write(&tree, "name = \"mine\"\nnodes = [\"0\",\n\"1.0\"]\n").unwrap();
-    let error = layers.load(&BACKENDS).unwrap_err();
+    let error = builder.build().unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.starts_with("line 3: "), "{source}");
 
     fs::remove_file(&tree).unwrap();
     assert!(
-        layers
-            .load(&BACKENDS)
+        builder
+            .build()
             .unwrap_err()
             .to_string()
             .ends_with("(`auto` and the built-in tree `paper-80` need none)")
@@ -208,19 +213,20 @@ fn a_tree_file_is_read_and_refused_with_its_line() {
 
 #[test]
 fn values_outside_files_need_no_quotes() {
-    let mut layers = Layers::new();
-    for assignment in ["backend.candle.weights=f32", "log.level = \"info\"", "decode.temperature=1"] {
-        layers.assignment("--set", assignment).unwrap();
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    for assignment in ["backend.cpu.weights=f32", "log.level = \"info\"", "decode.temperature=1"] {
+        builder.assignment("--set", assignment).unwrap();
     }
-    layers.assignment("--set", "decode.stop=[\"a\", \"b=c\"]").unwrap();
-    let config = layers.load(&BACKENDS).unwrap();
-    assert_eq!(config.backend().candle.weights, Weights::F32);
+    builder.assignment("--set", "decode.stop=[\"a\", \"b=c\"]").unwrap();
+    let config = builder.build().unwrap();
+    let options = config.backend().options("cpu").unwrap();
+    assert_eq!(options.table()["weights"].as_str(), Some("f32"));
     assert_eq!(config.log_level(), LogLevel::Info);
     assert_eq!(config.decode().sampling.config().temperature, 1.0);
     assert_eq!(config.decode().stop, ["a", "b=c"]);
     // A name of digits is a name.
-    layers.assignment("--set", "model.path=123").unwrap();
-    let error = layers.load(&BACKENDS).unwrap_err();
+    builder.assignment("--set", "model.path=123").unwrap();
+    let error = builder.build().unwrap_err();
     assert!(
         matches!(*error.problem, Problem::NoSuchFile { ref path, .. } if path == Path::new("123")),
         "{error}"
@@ -229,22 +235,22 @@ fn values_outside_files_need_no_quotes() {
 
 #[test]
 fn faults_outside_files_name_the_flag_or_the_variable() {
-    let mut layers = Layers::new();
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
     let error = |result: Result<(), ConfigError>| result.unwrap_err().to_string();
     assert_eq!(
-        error(layers.assignment("--set", "decode.seed")),
+        error(builder.assignment("--set", "decode.seed")),
         "--set decode.seed: expected KEY=VALUE, such as decode.seed=7"
     );
     assert_eq!(
-        error(layers.assignment("--set", "backend.candle.weight=f32")),
-        "--set backend.candle.weight=f32: unknown key `backend.candle.weight`; did you mean `weights`?"
+        error(builder.assignment("--set", "backend.cpu.weight=f32")),
+        "--set backend.cpu.weight=f32: unknown key `backend.cpu.weight`; did you mean `weights`?"
     );
     assert_eq!(
-        error(layers.assignment("--set", "backend.candle=1")),
-        "--set backend.candle=1: unknown key `backend.candle`; \
-         it is a table: set one of its keys, `device`, `kernels`, `threads`, `weights`"
+        error(builder.assignment("--set", "backend.cpu=1")),
+        "--set backend.cpu=1: unknown key `backend.cpu`; \
+         it is a table: set one of its keys, `threads`, `weights`"
     );
-    let mut variable = |name: &str, value: &str| layers.variables([(name.into(), value.into())]);
+    let mut variable = |name: &str, value: &str| builder.variables([(name.into(), value.into())]);
     assert_eq!(
         error(variable("UPCYCLE_DECODE__SEED", "x")),
         "environment variable UPCYCLE_DECODE__SEED: `decode.seed` must be a whole number, 0 or more, found \"x\""
@@ -257,19 +263,19 @@ fn faults_outside_files_name_the_flag_or_the_variable() {
     for other in ["UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL", "PATH", "UPCYCLER"] {
         variable(other, "x").unwrap();
     }
-    layers.variables([("UPCYCLE_DECODE__TOP_P".into(), "2".into())]).unwrap();
-    let late = layers.load(&BACKENDS).unwrap_err();
+    builder.variables([("UPCYCLE_DECODE__TOP_P".into(), "2".into())]).unwrap();
+    let late = builder.build().unwrap_err();
     assert_eq!(late.origin, Origin::Variable("UPCYCLE_DECODE__TOP_P".into()), "{late}");
 }
 
 #[test]
 fn a_fault_leaves_the_layers_as_they_were() {
-    let mut layers = Layers::new();
-    layers.text(Path::new("f.toml"), "decode.seed = 5").unwrap();
-    layers.text(Path::new("g.toml"), "decode.seed = 6\nnonsense = 1").unwrap_err();
-    layers.assignment("--set", "decode.seed=x").unwrap_err();
-    layers.variables([("UPCYCLE_DECODE__SEED".into(), "x".into())]).unwrap_err();
-    assert_eq!(layers.load(&BACKENDS).unwrap().decode().sampling.config().seed, 5);
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.text(Path::new("f.toml"), "decode.seed = 5").unwrap();
+    builder.text(Path::new("g.toml"), "decode.seed = 6\nnonsense = 1").unwrap_err();
+    builder.assignment("--set", "decode.seed=x").unwrap_err();
+    builder.variables([("UPCYCLE_DECODE__SEED".into(), "x".into())]).unwrap_err();
+    assert_eq!(builder.build().unwrap().decode().sampling.config().seed, 5);
 }
 
 #[test]
@@ -279,67 +285,70 @@ fn every_ready_file_is_sound() {
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     assert!(files.len() >= 2, "{files:?}");
     for file in files {
-        let mut layers = Layers::new();
-        layers.file(&file).unwrap_or_else(|error| panic!("{error}"));
+        let mut builder = ConfigBuilder::new(&Registry::builtin());
+        builder.file(&file).unwrap_or_else(|error| panic!("{error}"));
         // The model may not have been fetched; any file does for this test.
-        layers.flag("test", "model.path", &file.display().to_string()).unwrap();
-        let config = layers.load(&BACKENDS).unwrap_or_else(|error| panic!("{error}"));
+        builder.flag("test", "model.path", &file.display().to_string()).unwrap();
+        let config = builder.build().unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(reread(&config), config, "{}", file.display());
     }
 }
 
 fn reread(config: &Config) -> Config {
     let text = config.to_toml().unwrap();
-    let mut layers = Layers::new();
-    layers.text(Path::new(""), &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    layers.load(&BACKENDS).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.text(Path::new(""), &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    builder.build().unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-fn raw() -> impl Strategy<Value = Raw> {
-    let drafter = (
-        proptest::option::of("recycling|prompt-lookup|none"),
-        proptest::option::of(1_usize..=32),
-        proptest::option::of(prop_oneof![
-            (0_usize..=80).prop_map(RawAmount::Number),
-            Just(RawAmount::Name("auto".to_owned())),
-        ]),
-        proptest::option::of(any::<bool>()),
-        any::<bool>(),
-        proptest::option::of(any::<bool>()),
+/// Settings as `KEY=VALUE`.
+fn settings() -> impl Strategy<Value = Vec<String>> {
+    fn setting<V: std::fmt::Debug>(
+        key: &'static str,
+        values: impl Strategy<Value = V>,
+    ) -> impl Strategy<Value = Option<String>> {
+        proptest::option::of(values.prop_map(move |value| format!("{key}={value:?}")))
+    }
+    let drafter = prop_oneof![
+        Just(vec!["drafter.preset=\"paper\"".to_owned()]),
+        (
+            setting("drafter.name", "recycling|mixed|prompt-lookup|none"),
+            setting("drafter.recycling.k", 1_usize..=8),
+            prop_oneof![setting("drafter.budget", 0_usize..=80), setting("drafter.budget", "auto")],
+            setting("drafter.deterministic", any::<bool>()),
+            setting("drafter.mixed.table_mib", 1_usize..=1024),
+        )
+            .prop_map(|(a, b, c, d, e)| [a, b, c, d, e].into_iter().flatten().collect()),
+    ];
+    let decode = (
+        setting("decode.temperature", 0.001_f32..=100.0),
+        setting("decode.top_p", 0.01_f32..=1.0),
+        setting("decode.min_p", 0.0_f32..=1.0),
+        setting("decode.repeat_penalty", 0.1_f32..=10.0),
+        setting("decode.seed", 0..=i64::MAX as u64),
+        setting("decode.max_tokens", 0_usize..1 << 40),
+        setting("drafter.share_across_prompts", any::<bool>()),
+        setting("backend.cpu.threads", 1_usize..=1024),
     );
-    let sampling = (0.001_f32..=100.0, 0.01_f32..=1.0, 0.0_f32..=1.0, 0.1_f32..=10.0, 0..=i64::MAX as u64);
-    let rest =
-        (proptest::collection::vec(".+", 0..3), proptest::option::of(1_usize..=1024), 0_usize..1 << 40);
-    (drafter, sampling, rest).prop_map(|(drafter, sampling, (stop, threads, max_tokens))| {
-        let mut raw = Raw::default();
-        let (name, k, budget, deterministic, paper, shared) = drafter;
-        raw.drafter.shared = shared;
-        if paper {
-            raw.drafter.preset = Some("paper".to_owned());
-        } else {
-            (raw.drafter.name, raw.drafter.k, raw.drafter.budget) = (name, k, budget);
-            raw.drafter.deterministic = deterministic;
-            raw.drafter.tree = k.filter(|&k| k > 8).map(|_| "paper-80".to_owned());
-        }
-        let (temperature, top_p, min_p, penalty, seed) = sampling;
-        raw.decode.temperature = Some(temperature);
-        raw.decode.top_p = Some(top_p);
-        raw.decode.min_p = Some(min_p);
-        raw.decode.repeat_penalty = Some(penalty);
-        raw.decode.seed = Some(seed);
-        raw.decode.stop = Some(stop);
-        raw.decode.max_tokens = Some(max_tokens);
-        raw.backend.cpu.threads = threads;
-        raw
+    (drafter, decode).prop_map(|(mut settings, (a, b, c, d, e, f, g, h))| {
+        settings.extend([a, b, c, d, e, f, g, h].into_iter().flatten());
+        settings
     })
 }
 
 proptest! {
     #[test]
-    fn a_configuration_written_out_is_the_same_when_read(raw in raw()) {
-        let config = Config::try_from(raw).unwrap();
-        prop_assert_eq!(reread(&config), config.clone());
-        prop_assert_eq!(Config::try_from(Raw::from(&config)).unwrap(), config);
+    fn a_configuration_written_out_is_the_same_when_read(
+        settings in settings(),
+        stop in proptest::collection::vec(".+", 0..3),
+    ) {
+        let mut builder = ConfigBuilder::new(&Registry::builtin());
+        for setting in settings {
+            builder.assignment("--set", &setting).unwrap();
+        }
+        builder.assignment("--set", &format!("decode.stop={}", toml::Value::from(stop))).unwrap();
+        let config = builder.build().unwrap();
+        prop_assert_eq!(reread(&config), config);
     }
 
     #[test]
@@ -348,11 +357,12 @@ proptest! {
             Ok(config) => prop_assert_eq!(reread(&config), config),
             Err(error) => prop_assert!(!error.to_string().is_empty()),
         }
-        let _ = Layers::new().assignment("--set", &text);
-        let _ = Layers::new().variables([(format!("UPCYCLE_{text}").into(), text.into())]);
+        let _ = ConfigBuilder::new(&Registry::builtin()).assignment("--set", &text);
+        let _ = ConfigBuilder::new(&Registry::builtin()).variables([(format!("UPCYCLE_{text}").into(), text.into())]);
     }
 }
 
+#[cfg(feature = "ort")]
 #[test]
 fn options_of_onnx_runtime_are_checked_by_name_and_range() {
     assert_eq!(
@@ -372,7 +382,7 @@ fn options_of_onnx_runtime_are_checked_by_name_and_range() {
     }
     let text = "[backend.ort]\nproviders = [\"tensorrt\", \"cpu\"]\nprovider_options = [\"tensorrt.a=b=c\"]\narena = false";
     let config = load(text).unwrap();
-    let ort = &config.backend().ort;
+    let ort: &upcycle_ort::Options = config.backend().options("ort").unwrap().get().unwrap();
     let option = &ort.provider_options[0];
     assert_eq!((option.provider.name(), &*option.key, &*option.value), ("tensorrt", "a", "b=c"));
     assert!(!ort.arena && ort.spinning && !ort.fallback);

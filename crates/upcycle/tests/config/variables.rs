@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde_json::json;
-use upcycle::{Config, Layers};
+use upcycle::{Config, ConfigBuilder, Registry};
 
-use super::{BACKENDS, load, message};
+use super::{load, message};
 
 fn variables(config: &Config) -> serde_json::Value {
     config.model().template_variables.clone().into()
@@ -31,12 +31,12 @@ fn a_table_is_read_in_every_way_that_toml_writes_one() {
 
 #[test]
 fn entries_of_a_stronger_layer_replace_those_of_their_names() {
-    let mut layers = Layers::new();
-    layers.text(Path::new("f.toml"), "[model.template_variables]\na = 1\nb = 1\nc = 1").unwrap();
-    layers.variables([("UPCYCLE_MODEL__TEMPLATE_VARIABLES".into(), "{ b = 2, c = 2 }".into())]).unwrap();
-    layers.assignment("--set", "model.template_variables.c=3").unwrap();
-    layers.assignment("--set", "model.template_variables.d=as it stands").unwrap();
-    let config = layers.load(&BACKENDS).unwrap();
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.text(Path::new("f.toml"), "[model.template_variables]\na = 1\nb = 1\nc = 1").unwrap();
+    builder.variables([("UPCYCLE_MODEL__TEMPLATE_VARIABLES".into(), "{ b = 2, c = 2 }".into())]).unwrap();
+    builder.assignment("--set", "model.template_variables.c=3").unwrap();
+    builder.assignment("--set", "model.template_variables.d=as it stands").unwrap();
+    let config = builder.build().unwrap();
     assert_eq!(variables(&config), json!({"a": 1, "b": 2, "c": 3, "d": "as it stands"}));
 }
 
@@ -52,8 +52,8 @@ fn what_no_template_can_be_told_is_an_error() {
         assert!(message(&text).contains("must be a table of strings, finite numbers"), "{value}");
     }
     assert!(message("model.template_variables = 7").contains("must be a table, such as { enable_thinking"));
-    let mut layers = Layers::new();
-    assert!(layers.assignment("--set", "model.template_variables=7").is_err());
-    assert!(layers.assignment("--set", "model.template_variables.=7").is_err());
-    assert!(layers.assignment("--set", "model.template_variables.a.b=7").is_err());
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    assert!(builder.assignment("--set", "model.template_variables=7").is_err());
+    assert!(builder.assignment("--set", "model.template_variables.=7").is_err());
+    assert!(builder.assignment("--set", "model.template_variables.a.b=7").is_err());
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use upcycle::{AnyDrafter, Config, DrafterChoice, DrafterError, PAPER_80, Recycling, Tree};
+use upcycle::{Config, DecoderError, DrafterConfig, RecyclingOptions, Tree, load_snapshot};
 use upcycle_core::mixed::Corpus;
 use upcycle_core::{Decoder, Drafter, Stats};
 
@@ -24,7 +24,7 @@ pub(in crate::runner) struct BackendArm {
     config: Config,
     /// The setup's texts to copy from, if this arm or an earlier one uses them.
     corpus: Option<Arc<Corpus>>,
-    decoder: Decoder<VerifierSlot, AnyDrafter>,
+    decoder: Decoder<VerifierSlot, Box<dyn Drafter>>,
 }
 
 /// The arms of all setups.
@@ -32,7 +32,6 @@ pub(in crate::runner) fn arms(
     specs: &[ArmSpec],
     setups: &[LoadedSetup],
     tables: InitialTables,
-    backends: &[&str],
 ) -> Result<Vec<(Arm, BackendArm)>, BenchError> {
     let mut arms: Vec<(Arm, BackendArm)> = Vec::new();
     // Plain decoding comes first, because it is the baseline of the others.
@@ -43,7 +42,7 @@ pub(in crate::runner) fn arms(
         // All arms of a setup share its texts, which are read once.
         let mut corpus: Option<Arc<Corpus>> = None;
         for spec in &specs {
-            let config = spec.configure(&setup.layers, backends)?;
+            let config = spec.configure(&setup.builder)?;
             if arms[baseline..].iter().any(|(_, arm)| arm.config == config) {
                 continue;
             }
@@ -52,12 +51,12 @@ pub(in crate::runner) fn arms(
             if tables == InitialTables::Snapshot && !has_snapshot(drafter) {
                 return Err(BenchError::NoSnapshot { arm: name });
             }
-            if drafter.texts().is_some() && corpus.is_none() {
+            if drafter.corpus_dir().is_some() && corpus.is_none() {
                 let fault =
-                    |error| BenchError::Drafter { arm: name.clone(), source: DrafterError::from(error) };
+                    |error| BenchError::Drafter { arm: name.clone(), source: DecoderError::from(error) };
                 corpus = setup.text.corpus(drafter, setup.limits.vocab).map_err(fault)?;
             }
-            let is_plain = *drafter == DrafterChoice::None;
+            let is_plain = drafter.is_none();
             let arm = Arm {
                 name: name.clone(),
                 kind: if is_plain { ArmKind::Plain } else { ArmKind::Draft },
@@ -81,29 +80,25 @@ pub(in crate::runner) fn arms(
 }
 
 /// The name of an arm within its setup. Arms with equal configurations have equal names, however they were written.
-fn label(choice: &DrafterChoice) -> String {
-    match choice {
-        DrafterChoice::None => "plain".to_owned(),
-        DrafterChoice::Recycling(Recycling { preset: Some(preset), .. }) => preset.name().to_owned(),
-        DrafterChoice::Recycling(Recycling { tree, budget, .. }) => {
-            let tree = match tree {
-                Tree::Auto => String::new(),
-                Tree::Template { path: None, .. } => format!("@{PAPER_80}"),
-                Tree::Template { path: Some(path), .. } => {
-                    format!("@{}", path.file_stem().unwrap_or_default().to_string_lossy())
-                }
-            };
-            format!("recycling:{budget}{tree}")
-        }
-        choice => format!("{}:{}", choice.name(), choice.budget()),
+fn label(config: &DrafterConfig) -> String {
+    if config.is_none() {
+        return "plain".to_owned();
     }
+    if let Some(preset) = config.preset() {
+        return preset.name().to_owned();
+    }
+    let tree = match config.options().map(|RecyclingOptions { tree, .. }| tree) {
+        None | Some(Tree::Auto) => String::new(),
+        Some(Tree::Template { path: None, .. }) => format!("@{}", Tree::PAPER_80),
+        Some(Tree::Template { path: Some(path), .. }) => {
+            format!("@{}", path.file_stem().unwrap_or_default().to_string_lossy())
+        }
+    };
+    format!("{}:{}{tree}", config.name(), config.budget())
 }
 
-fn has_snapshot(choice: &DrafterChoice) -> bool {
-    match choice {
-        DrafterChoice::None => true,
-        choice => choice.snapshot().is_some_and(Path::is_file),
-    }
+fn has_snapshot(config: &DrafterConfig) -> bool {
+    config.is_none() || config.snapshot().is_some_and(Path::is_file)
 }
 
 fn decoder(
@@ -112,18 +107,17 @@ fn decoder(
     corpus: Option<&Arc<Corpus>>,
     setup: &LoadedSetup,
     tables: InitialTables,
-) -> Result<Decoder<VerifierSlot, AnyDrafter>, BenchError> {
-    let (choice, vocab, costs) = (config.drafter(), setup.limits.vocab, setup.curve.as_ref());
-    let drafter = match tables {
-        // Carried tables start with the snapshot too, as in `upcycle run`.
-        InitialTables::Snapshot | InitialTables::Carried => {
-            AnyDrafter::build(choice, vocab, &setup.text.tokenizer.fingerprint(), costs, corpus)
-        }
-        InitialTables::Empty => AnyDrafter::cold(choice, vocab, costs, corpus),
-    };
-    let fault = |source: DrafterError| BenchError::Drafter { arm: arm.to_owned(), source };
-    let decoder = Decoder::new(VerifierSlot::empty(setup.limits.clone()), drafter.map_err(fault)?);
-    Ok(choice.budget().apply(decoder, setup.curve.clone()))
+) -> Result<Decoder<VerifierSlot, Box<dyn Drafter>>, BenchError> {
+    let fault = |source: DecoderError| BenchError::Drafter { arm: arm.to_owned(), source };
+    let config = config.drafter();
+    let drafter = config.build(&setup.registry, setup.limits.vocab, setup.curve.as_ref(), corpus);
+    let mut drafter = drafter.map_err(|error| fault(error.into()))?;
+    // Carried tables start with the snapshot too, as in `upcycle run`.
+    if tables != InitialTables::Empty {
+        load_snapshot(&mut *drafter, config, &setup.text.tokenizer.fingerprint()).map_err(fault)?;
+    }
+    let decoder = Decoder::new(VerifierSlot::empty(setup.limits.clone()), drafter);
+    Ok(config.apply_budget(decoder, setup.curve.clone()))
 }
 
 impl BackendArm {

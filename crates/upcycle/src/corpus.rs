@@ -1,18 +1,15 @@
-//! `drafter.texts`: the files of a folder, as the corpus that the mixed drafter copies from.
+//! `drafter.corpus_dir`: the files of a folder, as a corpus to copy from.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, FileType};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use upcycle_core::TokenId;
 use upcycle_core::mixed::{Corpus, CorpusBuilder};
 use upcycle_text::{Specials, TextError, Tokenizer};
 
-use crate::{DrafterChoice, Text};
-
-/// The most that is read: tokens of all texts together, 8 MiB of tables, and bytes of one file.
+/// Limits of a corpus: tokens of all texts together (8 MiB of tables), and bytes of one file.
 const LIMITS: Limits = Limits { tokens: 1 << 20, file: 4 << 20 };
 
 #[derive(Clone, Copy, Debug)]
@@ -24,55 +21,51 @@ struct Limits {
 /// Why a folder of texts cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum TextsError {
-    /// A folder or file in it cannot be read.
-    #[error("drafter.texts: {path} cannot be read; make it readable, or move it elsewhere", path = path.display())]
+pub enum CorpusError {
+    /// The folder, or a file in it, cannot be read.
+    #[error("drafter.corpus_dir: {path} cannot be read; make it readable, or move it elsewhere", path = path.display())]
     Read {
         /// The folder or file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// There is nothing to copy from.
+    /// The folder holds no text.
     #[error(
-        "drafter.texts: nothing to copy from in {folder}; expected a file of UTF-8 text that is not hidden, found {files}",
+        "drafter.corpus_dir: nothing to copy from in {folder}; expected a file of UTF-8 text that is not hidden, found {files}",
         folder = folder.display()
     )]
     NoText {
         /// The folder.
         folder: PathBuf,
-        /// Its files that are not hidden, all of them empty or passed over.
+        /// Its files that are not hidden, all of them empty or skipped.
         files: usize,
     },
 }
 
-/// What is said while a folder is read.
+/// A warning while a folder is read.
 #[derive(Debug, thiserror::Error)]
 enum Notice {
-    #[error("{path} is passed over: it is no text ({why})", path = path.display())]
+    #[error("{path} is skipped: it is not text ({why})", path = path.display())]
     NoText { path: PathBuf, why: &'static str },
-    #[error("{path} is passed over: it has more than {limit} bytes", path = path.display())]
+    #[error("{path} is skipped: it has more than {limit} bytes", path = path.display())]
     TooLarge { path: PathBuf, limit: u64 },
-    #[error("{path} is passed over: {source}", path = path.display())]
+    #[error("{path} is skipped: {source}", path = path.display())]
     NoTokens { path: PathBuf, source: TextError },
-    #[error("the texts have more than {limit} tokens: left out is what comes after token {taken} of {path}", path = path.display())]
+    #[error("the texts have more than {limit} tokens: everything after token {taken} of {path} is left out", path = path.display())]
     CutOff { path: PathBuf, taken: usize, limit: usize },
 }
 
-impl Text {
-    /// The corpus of the folder of texts that `choice` names, for a model of `vocab` tokens; none where it names none. What
-    /// is passed over or cut off is told in the log, as warnings.
-    ///
-    /// # Errors
-    /// [`TextsError`].
-    pub fn corpus(&self, choice: &DrafterChoice, vocab: usize) -> Result<Option<Arc<Corpus>>, TextsError> {
-        let Some(folder) = choice.texts() else { return Ok(None) };
-        let mut tell = |notice: Notice| tracing::warn!("drafter.texts: {notice}");
-        let corpus = read(folder, &self.tokenizer, vocab, LIMITS, &mut tell)?;
-        tracing::info!(folder = %folder.display(), tokens = corpus.len(), "texts read");
-        Ok(Some(Arc::new(corpus)))
-    }
+/// Reads the corpus of a folder for a model of `vocab` tokens. Files that are left out or cut off are warned of in the log.
+///
+/// # Errors
+/// [`CorpusError`].
+pub(crate) fn corpus(folder: &Path, tokenizer: &Tokenizer, vocab: usize) -> Result<Corpus, CorpusError> {
+    let mut tell = |notice: Notice| tracing::warn!("drafter.corpus_dir: {notice}");
+    let corpus = read(folder, tokenizer, vocab, LIMITS, &mut tell)?;
+    tracing::info!(folder = %folder.display(), tokens = corpus.len(), "texts read");
+    Ok(corpus)
 }
 
 fn read(
@@ -81,7 +74,7 @@ fn read(
     vocab: usize,
     limits: Limits,
     tell: &mut dyn FnMut(Notice),
-) -> Result<Corpus, TextsError> {
+) -> Result<Corpus, CorpusError> {
     let mut builder = CorpusBuilder::new(vocab, limits.tokens);
     let mut files = 0;
     for path in Files::below(folder)? {
@@ -90,7 +83,7 @@ fn read(
         let mut bytes = Vec::new();
         File::open(&path)
             .and_then(|file| file.take(limits.file + 1).read_to_end(&mut bytes))
-            .map_err(|source| TextsError::Read { path: path.clone(), source })?;
+            .map_err(|source| CorpusError::Read { path: path.clone(), source })?;
         if bytes.len() as u64 > limits.file {
             tell(Notice::TooLarge { path, limit: limits.file });
             continue;
@@ -115,16 +108,16 @@ fn read(
         }
     }
     if builder.is_empty() {
-        return Err(TextsError::NoText { folder: folder.to_owned(), files });
+        return Err(CorpusError::NoText { folder: folder.to_owned(), files });
     }
     Ok(builder.build())
 }
 
-/// Bytes that are tokenized at once: a tokenizer needs more than a hundred times as much memory.
+/// Bytes to tokenize at once. A tokenizer needs more than a hundred times as much memory.
 const PIECE: usize = 64 << 10;
 
-/// The tokens of a text, piece by piece, until there are more than `enough`. Where two pieces meet, tokens may be others
-/// than in the whole: a draft may be wrong there.
+/// The tokens of a text, piece by piece, until there are more than `enough`. Tokens may differ from those of the whole text
+/// where two pieces meet; a draft may be wrong there.
 fn encode(text: &str, tokenizer: &Tokenizer, enough: usize) -> Result<Vec<TokenId>, TextError> {
     let (mut tokens, mut rest) = (Vec::new(), text);
     while !rest.is_empty() && tokens.len() <= enough {
@@ -135,7 +128,7 @@ fn encode(text: &str, tokenizer: &Tokenizer, enough: usize) -> Result<Vec<TokenI
     Ok(tokens)
 }
 
-/// Where the first piece of a text ends: behind the last line end in its first `most` bytes (at least 4), else behind the last
+/// The end of the first piece of a text: after the last line end in its first `most` bytes (at least 4), else after the last
 /// whole character.
 fn cut(text: &str, most: usize) -> usize {
     if text.len() <= most {
@@ -149,18 +142,18 @@ fn cut(text: &str, most: usize) -> usize {
 /// Symbolic links are not followed.
 #[derive(Debug)]
 pub(crate) struct Files {
-    /// What is still to be looked at, the next one last.
+    /// The entries left to visit, the next one last.
     stack: Vec<(PathBuf, FileType)>,
 }
 
 impl Files {
-    pub(crate) fn below(folder: &Path) -> Result<Self, TextsError> {
+    pub(crate) fn below(folder: &Path) -> Result<Self, CorpusError> {
         let mut files = Self { stack: Vec::new() };
         files.enter(folder)?;
         Ok(files)
     }
 
-    fn enter(&mut self, folder: &Path) -> Result<(), TextsError> {
+    fn enter(&mut self, folder: &Path) -> Result<(), CorpusError> {
         let first = self.stack.len();
         let mut list = || -> io::Result<()> {
             for entry in fs::read_dir(folder)? {
@@ -172,14 +165,14 @@ impl Files {
             }
             Ok(())
         };
-        list().map_err(|source| TextsError::Read { path: folder.to_owned(), source })?;
+        list().map_err(|source| CorpusError::Read { path: folder.to_owned(), source })?;
         self.stack[first..].sort_by(|(a, _), (b, _)| b.cmp(a));
         Ok(())
     }
 }
 
 impl Iterator for Files {
-    type Item = Result<PathBuf, TextsError>;
+    type Item = Result<PathBuf, CorpusError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while let Some((path, kind)) = self.stack.pop() {
@@ -200,6 +193,8 @@ fn is_hidden(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use upcycle_checkpoint::gguf::{Gguf, StringArray, write::GgufWriter};
     use upcycle_core::SeqId;
     use upcycle_core::mixed::{CandidateSource, CorpusMatcher, PredictionContext, Proposals};
@@ -235,8 +230,8 @@ mod tests {
         folder
     }
 
-    /// The corpus, and what was said.
-    fn read_all(folder: &Path, limits: Limits) -> (Result<Corpus, TextsError>, Vec<String>) {
+    /// The corpus, and the warnings.
+    fn read_all(folder: &Path, limits: Limits) -> (Result<Corpus, CorpusError>, Vec<String>) {
         let mut said = Vec::new();
         let mut tell = |notice: Notice| said.push(notice.to_string());
         let corpus = read(folder, &tokenizer(), TOKENS.len(), limits, &mut tell);
@@ -253,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn files_come_by_path_without_hidden_ones_and_links() {
+    fn files_come_in_path_order_without_hidden_ones_and_links() {
         let folder = folder(&[
             ("b.txt", b""),
             ("a/z.txt", b""),
@@ -271,11 +266,11 @@ mod tests {
         let mut expected = ["a/b/c", "a/z.txt", "a.txt", "b.txt"].map(|name| folder.path().join(name));
         assert_eq!(found, expected);
         expected.sort();
-        assert_eq!(found, expected, "whatever order the system has");
+        assert_eq!(found, expected, "in any order of the system");
     }
 
     #[test]
-    fn what_is_no_text_is_passed_over_and_named() {
+    fn files_that_are_not_text_are_skipped_with_a_warning() {
         let folder = folder(&[
             ("1-nul", b"ab\0cd"),
             ("2-latin", b"ab\xffcd"),
@@ -287,10 +282,10 @@ mod tests {
         let (corpus, said) = read_all(folder.path(), Limits { tokens: 100, file: 14 });
         assert_eq!(after(&corpus.unwrap(), "abc"), "d");
         let expected = [
-            ("1-nul", "no text (a NUL byte)"),
-            ("2-latin", "no text (not UTF-8)"),
+            ("1-nul", "not text (a NUL byte)"),
+            ("2-latin", "not text (not UTF-8)"),
             ("3-large", "more than 14 bytes"),
-            ("4-strange", "passed over"),
+            ("4-strange", "skipped"),
         ];
         assert_eq!(said.len(), expected.len(), "{said:?}");
         for (said, (name, why)) in said.iter().zip(expected) {
@@ -311,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_into_pieces_behind_lines() {
+    fn a_long_text_is_cut_into_pieces_at_line_ends() {
         let pieces = |mut text: &'static str| {
             let mut pieces = Vec::new();
             while !text.is_empty() {
@@ -335,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_tokens_are_cut_off_and_said() {
+    fn too_many_tokens_are_cut_off_with_a_warning() {
         let folder = folder(&[("1", b"abcd"), ("2", b"bcdbe"), ("3", b"dada")]);
         let (corpus, said) = read_all(folder.path(), Limits { tokens: 11, file: 100 });
         let corpus = corpus.unwrap();
@@ -349,11 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_read_is_an_error_that_says_what_was_found() {
+    fn a_folder_without_text_is_an_error() {
         let binary = folder(&[("a", b"\0"), ("b", b"")]);
         let error = read_all(binary.path(), LIMITS).0.unwrap_err().to_string();
         assert!(error.contains("expected a file of UTF-8 text") && error.contains("found 2"), "{error}");
         let gone = binary.path().join("gone");
-        assert!(matches!(read_all(&gone, LIMITS).0, Err(TextsError::Read { path, .. }) if path == gone));
+        assert!(matches!(read_all(&gone, LIMITS).0, Err(CorpusError::Read { path, .. }) if path == gone));
     }
 }

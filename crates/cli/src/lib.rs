@@ -1,0 +1,85 @@
+//! The command line of Upcycle as a library: `upcycle run`, `chat`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`,
+//! `config check` and `completions`.
+//!
+//! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 130 after Ctrl-C.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod args;
+mod backends;
+#[cfg(feature = "bench")]
+mod bench;
+mod chat;
+mod compare;
+mod config;
+mod draft_spans;
+#[cfg(feature = "ort")]
+mod export;
+mod failure;
+mod inspect;
+mod interrupt;
+mod output;
+mod output_file;
+mod progress;
+mod prompts;
+mod run;
+mod stats;
+mod trace;
+mod warm;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use upcycle::Registry;
+
+use args::{Arguments, Command, ConfigCommand};
+use failure::Failure;
+use output::Output;
+
+/// Runs the command line with the backends, drafters and sources of `registry`.
+///
+/// The binary `upcycle` passes [`Registry::builtin`]. A program that registers more has all its commands:
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     let registry = upcycle::Registry::builtin();
+///     // registry.register_backend(…), register_drafter(…), register_source(…)
+///     upcycle_cli::main_with(&registry)
+/// }
+/// ```
+#[must_use]
+pub fn main_with(registry: &Registry) -> ExitCode {
+    match dispatch(Arguments::parse(), registry) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(arguments: Arguments, registry: &Registry) -> Result<(), Failure> {
+    let mut output = Output::stdout();
+    match arguments.command {
+        Command::Run(run) => run::run(*run, registry, &mut output),
+        Command::Chat(arguments) => chat::chat(*arguments, registry, &mut output),
+        #[cfg(feature = "bench")]
+        Command::Bench(arguments) => bench::bench(*arguments, registry, &mut output),
+        #[cfg(not(feature = "bench"))]
+        Command::Bench(_) => Err(Failure::missing_feature("bench")),
+        Command::Warm(arguments) => warm::warm(*arguments, registry, &mut output),
+        Command::Trace(trace) => trace::trace(*trace, registry, &mut output),
+        Command::Backends { json } => backends::list(json, registry, &mut output),
+        Command::Inspect { model, json } => inspect::inspect(&model, json, registry, &mut output),
+        #[cfg(feature = "ort")]
+        Command::Export(arguments) => export::export(&arguments, &mut output),
+        #[cfg(not(feature = "ort"))]
+        Command::Export(_) => Err(Failure::missing_feature("ort")),
+        Command::Config { command: ConfigCommand::Check { file } } => {
+            config::check(&file, registry, &mut output)
+        }
+        Command::Completions { shell } => {
+            // Into memory first: the generator panics on a failed write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "upcycle", &mut script);
+            output.bytes(&script)
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! The layers of a configuration: flags over environment over file over defaults.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::{Table, Value};
+
+use super::drafter::Preset;
+use super::error::{ConfigError, Origin, Problem};
+use super::schema::{Key, KeyTable, Kind, variable};
+use super::sections::Config;
+use crate::options::AnyOptions;
+use crate::registry::Registry;
+use crate::suggest::{listed, nearest};
+
+/// Environment variables that begin like keys and are none: scripts and tests read them.
+const OTHER_VARIABLES: [&str; 3] = ["UPCYCLE_KERNELS", "UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL"];
+
+/// Collects settings with their origins, then checks them once.
+///
+/// Precedence, whatever the order of the calls: flags, `UPCYCLE_*` environment variables, the file, defaults. A preset
+/// stands for all the keys that it sets: it overrules them in weaker layers, and refuses other values beside it or above it.
+/// A stronger layer's other `drafter.name` turns the preset off.
+///
+/// ```
+/// use upcycle::{ConfigBuilder, Registry};
+///
+/// let mut builder = ConfigBuilder::new(&Registry::builtin());
+/// builder.variables([("UPCYCLE_DECODE__SEED".into(), "7".into())])?;
+/// builder.assignment("--set", "decode.temperature=0.8")?;
+/// let config = builder.build()?;
+/// assert_eq!(config.decode().sampling.config().seed, 7);
+///
+/// let error = builder.assignment("--set", "decode.sed=1").unwrap_err();
+/// assert_eq!(error.to_string(), "--set decode.sed=1: unknown key `decode.sed`; did you mean `seed`?");
+/// # Ok::<(), upcycle::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ConfigBuilder {
+    keys: Arc<KeyTable>,
+    file: Layer,
+    variables: Layer,
+    flags: Layer,
+}
+
+type Layer = BTreeMap<String, Setting>;
+
+#[derive(Clone, Debug)]
+struct Setting {
+    value: Value,
+    origin: Origin,
+}
+
+impl ConfigBuilder {
+    /// Nothing but the defaults, with the backends, drafters and sources of `registry`.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let keys = Arc::new(KeyTable::new(registry));
+        Self { keys, file: Layer::new(), variables: Layer::new(), flags: Layer::new() }
+    }
+
+    /// Reads a file. Relative paths in it are relative to the file's folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with line and column: not readable, not TOML, an unknown key or a value of the wrong type. The
+    /// builder is then unchanged.
+    pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = fs::read_to_string(path).map_err(|error| {
+            ConfigError::new(Origin::WholeFile(path.to_owned()), Problem::Unreadable(error))
+        })?;
+        self.text(path, &text)
+    }
+
+    /// As [`file`](Self::file), with the file's text at hand; `path` is for messages and relative paths.
+    ///
+    /// # Errors
+    /// As [`file`](Self::file).
+    pub fn text(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let file = ConfigFile { keys: &self.keys, path, text };
+        let table = DeTable::parse(text).map_err(|error| {
+            let origin = file.origin(error.span().map_or(0, |span| span.start));
+            ConfigError::new(origin, Problem::Syntax { message: error.message().to_owned() })
+        })?;
+        let mut layer = Layer::new();
+        file.read("", table.get_ref(), &mut layer)?;
+        self.file = layer;
+        Ok(())
+    }
+
+    /// Takes the `UPCYCLE_*` variables of an environment, such as [`std::env::vars_os`]; two underscores stand between
+    /// levels: `UPCYCLE_BACKEND__CPU__WEIGHTS`. A value is read as TOML, else as a string. Relative paths are relative to the
+    /// working directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a variable that belongs to no key, except `UPCYCLE_KERNELS`, `UPCYCLE_MODELS` and
+    /// `UPCYCLE_TEST_MODEL`, or for a value of the wrong type.
+    pub fn variables(
+        &mut self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<(), ConfigError> {
+        let mut layer = Layer::new();
+        for (name, value) in variables {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("UPCYCLE_")) else { continue };
+            if OTHER_VARIABLES.contains(&name) || self.keys.is_left_out_variable(name) {
+                continue;
+            }
+            let origin = Origin::Variable(name.to_owned());
+            let Some(key) = self.keys.of_variable(name) else {
+                let all: Vec<String> = self.keys.keys.keys().map(|key| variable(key)).collect();
+                let hint = match nearest(name, all.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "a variable is UPCYCLE_ and a key, with two underscores between levels, such as \
+                             UPCYCLE_BACKEND__CPU__WEIGHTS"
+                        .to_owned(),
+                };
+                return Err(ConfigError::new(origin, Problem::UnknownVariable { hint }));
+            };
+            let Some(text) = value.to_str() else {
+                return Err(ConfigError::new(origin, Problem::NotUnicode { key: key.to_owned() }));
+            };
+            self.keys.insert(&mut layer, key, text, Quoting::Toml, origin)?;
+        }
+        self.variables = layer;
+        Ok(())
+    }
+
+    /// Sets a key as a flag of its own does: a string is taken as it stands, the rest is read as TOML. `flag` is for
+    /// messages. The last one of several counts. Relative paths are relative to the working directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for an unknown key or a value of the wrong type.
+    pub fn flag(&mut self, flag: &str, key: &str, value: &str) -> Result<(), ConfigError> {
+        self.keys.insert(&mut self.flags, key, value, Quoting::None, Origin::Flag(flag.to_owned()))
+    }
+
+    /// As [`flag`](Self::flag), from `KEY=VALUE`; the value is read as TOML, else as a string.
+    ///
+    /// # Errors
+    /// As [`flag`](Self::flag), or if there is no `=`.
+    pub fn assignment(&mut self, flag: &str, assignment: &str) -> Result<(), ConfigError> {
+        let origin = Origin::Flag(format!("{flag} {assignment}"));
+        match assignment.split_once('=') {
+            Some((key, value)) => {
+                self.keys.insert(&mut self.flags, key.trim(), value.trim(), Quoting::Toml, origin)
+            }
+            None => Err(ConfigError::new(origin, Problem::NotAnAssignment)),
+        }
+    }
+
+    /// Merges the layers and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the origin of the setting at fault.
+    pub fn build(&self) -> Result<Config, ConfigError> {
+        let merged = self.merge()?;
+        let at = |problem: Problem| {
+            // A fault within a table of the user's own, or within a list, lies where the key is set.
+            let setting = problem.key().and_then(|key| {
+                std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(above, _)| above))
+                    .find_map(|key| merged.get(key))
+            });
+            let origin = setting.map_or(Origin::Default, |setting| setting.origin.clone());
+            ConfigError::new(origin, problem)
+        };
+        let mut table = Table::new();
+        for (key, setting) in &merged {
+            self.keys.check(key, &setting.value).map_err(at)?;
+            put(&mut table, key, setting.value.clone());
+        }
+        self.read(table).map_err(at)
+    }
+
+    /// Reads the merged settings: the tables of backends, drafters and sources by their own types, the rest as a [`Config`].
+    fn read(&self, mut table: Table) -> Result<Config, Problem> {
+        let mut options: Vec<(&str, &str, AnyOptions)> = Vec::new();
+        for owned in &self.keys.owned {
+            let Some(kind) = &owned.options else { continue };
+            let prefix = owned.key();
+            let parsed = (kind.parse)(take(&mut table, &prefix)).map_err(|(path, message)| {
+                let path = path.split('[').next().unwrap_or_default();
+                let key = if path == "." || path.is_empty() { prefix } else { format!("{prefix}.{path}") };
+                Problem::Invalid { key, message }
+            })?;
+            options.push((owned.section, &owned.name, parsed));
+        }
+        take(&mut table, "drafter.source");
+        let mut config: Config = serde_path_to_error::deserialize(table).map_err(|error| {
+            Problem::Invalid { key: error.path().to_string(), message: error.inner().message().to_owned() }
+        })?;
+        for (section, name, options) in options {
+            let tables = match section {
+                "backend" => &mut config.backend.options,
+                "drafter" => &mut config.drafter.options,
+                _ => &mut config.drafter.sources,
+            };
+            tables.insert(name.to_owned(), options);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The settings that count. In a table of the user's own, a stronger layer's entry replaces a weaker one's of its name.
+    fn merge(&self) -> Result<Layer, ConfigError> {
+        let mut merged: BTreeMap<&str, (usize, Setting)> = BTreeMap::new();
+        for (rank, layer) in [&self.file, &self.variables, &self.flags].into_iter().enumerate() {
+            for (key, setting) in layer {
+                let mut setting = setting.clone();
+                if let Value::Table(entries) = &mut setting.value
+                    && let Some((_, Setting { value: Value::Table(weaker), .. })) = merged.get(key.as_str())
+                {
+                    let stronger = std::mem::replace(entries, weaker.clone());
+                    entries.extend(stronger);
+                }
+                merged.insert(key, (rank, setting));
+            }
+        }
+        if let Some((preset_rank, preset)) = merged.get("drafter.preset").cloned() {
+            let other = merged.get("drafter.name").is_some_and(|(rank, name)| {
+                *rank > preset_rank && name.value.as_str() != Some(Preset::DRAFTER)
+            });
+            if other {
+                merged.remove("drafter.preset");
+                merged.retain(|key, (rank, _)| {
+                    *rank >= preset_rank || Preset::values().iter().all(|(fixed, _)| fixed != key)
+                });
+            } else if preset.value.as_str() == Some(Preset::Paper.name()) {
+                for (key, value) in Preset::values() {
+                    if let Some((rank, written)) = merged.get(key)
+                        && *rank >= preset_rank
+                        && written.value != value
+                    {
+                        let (key, found) = (key.to_owned(), written.value.to_string());
+                        let problem =
+                            Problem::FixedByPreset { key, found, preset: "paper", fixed: value.to_string() };
+                        return Err(ConfigError::new(written.origin.clone(), problem));
+                    }
+                    merged.insert(key, (preset_rank, Setting { value, origin: preset.origin.clone() }));
+                }
+            }
+        }
+        Ok(merged.into_iter().map(|(key, (_, setting))| (key.to_owned(), setting)).collect())
+    }
+}
+
+/// A file being read.
+#[derive(Clone, Copy)]
+struct ConfigFile<'a> {
+    keys: &'a KeyTable,
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl ConfigFile<'_> {
+    fn origin(self, offset: usize) -> Origin {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Origin::File {
+            path: self.path.to_owned(),
+            line: 1 + before.matches('\n').count(),
+            column: 1 + before[line_start..].chars().count(),
+        }
+    }
+
+    fn read(self, prefix: &str, table: &DeTable<'_>, layer: &mut Layer) -> Result<(), ConfigError> {
+        for (name, value) in table {
+            let name_origin = self.origin(name.span().start);
+            let key = if prefix.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", name.get_ref())
+            };
+            if self.keys.is_left_out(&key) {
+                continue;
+            }
+            let origin = self.origin(value.span().start);
+            let written = self.text.get(value.span()).unwrap_or_default();
+            if self.keys.is_table(&key) {
+                let DeValue::Table(inner) = value.get_ref() else {
+                    let expected = format!("a table with {}", listed(self.keys.names_below(&key)));
+                    let problem = Problem::WrongType { key, expected, found: written.to_owned() };
+                    return Err(ConfigError::new(origin, problem));
+                };
+                self.read(&key, inner, layer)?;
+                continue;
+            }
+            let known = self.keys.known(&key, &name_origin)?;
+            let value = Value::deserialize(ValueDeserializer::from(value.clone())).map_err(|error| {
+                ConfigError::new(origin.clone(), Problem::Syntax { message: error.message().to_owned() })
+            })?;
+            let mut value = fit(&key, known, value, &origin)?;
+            if let (Some(rule), Value::String(path)) = (known.path, &mut value) {
+                *path = rule.resolve(self.path.parent().unwrap_or(Path::new("")), path);
+            }
+            layer.insert(key, Setting { value, origin });
+        }
+        Ok(())
+    }
+}
+
+/// Whether quotes around a string belong to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    Toml,
+    None,
+}
+
+impl KeyTable {
+    /// The key that a variable sets.
+    fn of_variable<'a>(&'a self, name: &str) -> Option<&'a str> {
+        self.keys.keys().map(String::as_str).find(|key| variable(key) == name)
+    }
+
+    fn known(&self, key: &str, origin: &Origin) -> Result<&Key, ConfigError> {
+        self.get(key).ok_or_else(|| {
+            let problem = Problem::UnknownKey { key: key.to_owned(), hint: self.hint(key) };
+            ConfigError::new(origin.clone(), problem)
+        })
+    }
+
+    /// Puts a value given as text into a layer.
+    fn insert(
+        &self,
+        layer: &mut Layer,
+        key: &str,
+        text: &str,
+        quoting: Quoting,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
+        if self.is_left_out(key) {
+            return Ok(());
+        }
+        let verbatim = || Value::String(text.to_owned());
+        let parsed = |kind| match (kind, quoting) {
+            (Kind::Text, Quoting::None) => verbatim(),
+            _ => text.parse().unwrap_or_else(|_| verbatim()),
+        };
+        if let Some((table, name)) = self.entry(key) {
+            let value = fit(
+                table,
+                self.known(table, &origin)?,
+                Value::Table(Table::from_iter([(name.to_owned(), parsed(Kind::Any))])),
+                &origin,
+            )?;
+            let empty = || Setting { value: Value::Table(Table::new()), origin: origin.clone() };
+            let setting = layer.entry(table.to_owned()).or_insert_with(empty);
+            if let (Value::Table(entries), Value::Table(entry)) = (&mut setting.value, value) {
+                entries.extend(entry);
+            }
+            setting.origin = origin;
+            return Ok(());
+        }
+        let known = self.known(key, &origin)?;
+        let value = match parsed(known.kind) {
+            // A string need not be quoted here, not even one that looks like a number.
+            value if known.kind == Kind::Text && !value.is_str() => verbatim(),
+            value => fit(key, known, value, &origin)?,
+        };
+        layer.insert(key.to_owned(), Setting { value, origin });
+        Ok(())
+    }
+}
+
+/// The value as its key's kind.
+fn fit(name: &str, key: &Key, value: Value, origin: &Origin) -> Result<Value, ConfigError> {
+    let refused = |expected: String, found: &Value| {
+        let found = match found {
+            Value::Table(_) => "a table".to_owned(),
+            found => found.to_string(),
+        };
+        ConfigError::new(origin.clone(), Problem::WrongType { key: name.to_owned(), expected, found })
+    };
+    match key.fit(value) {
+        Ok(value) if key.kind == Kind::Table => plain(value).map_err(|found| {
+            refused("a table of strings, finite numbers, true or false, lists and tables".to_owned(), &found)
+        }),
+        Ok(value) => Ok(value),
+        Err(found) => Err(refused(key.to_string(), &found)),
+    }
+}
+
+/// A value as JSON can hold it: times become strings, and a number that is not finite is an error.
+fn plain(value: Value) -> Result<Value, Value> {
+    Ok(match value {
+        Value::Datetime(time) => Value::String(time.to_string()),
+        Value::Float(number) if !number.is_finite() => return Err(value),
+        Value::Array(values) => Value::Array(values.into_iter().map(plain).collect::<Result<_, _>>()?),
+        Value::Table(entries) => Value::Table(
+            entries
+                .into_iter()
+                .map(|(name, value)| Ok((name, plain(value)?)))
+                .collect::<Result<_, Value>>()?,
+        ),
+        value => value,
+    })
+}
+
+/// Puts a value at a dotted key. No key is a table of other keys.
+fn put(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => drop(table.insert(key.to_owned(), value)),
+        Some((name, rest)) => {
+            let inner = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Takes the table at a dotted key out; an empty one if there is none.
+fn take(table: &mut Table, key: &str) -> Table {
+    match key.split_once('.') {
+        Some((name, rest)) => match table.get_mut(name) {
+            Some(Value::Table(inner)) => take(inner, rest),
+            _ => Table::new(),
+        },
+        None => match table.remove(key) {
+            Some(Value::Table(inner)) => inner,
+            _ => Table::new(),
+        },
+    }
+}

@@ -1,0 +1,161 @@
+//! Values that are paths: what must be there.
+
+use std::path::{Path, PathBuf};
+
+use upcycle_core::TreeTemplate;
+
+use super::error::{Problem, TreeFileError};
+use crate::corpus::Files;
+use crate::drafters::Tree;
+use crate::hub;
+use crate::model_files::{CONFIG_FILE, GRAPH_FILE};
+use crate::suggest::nearest;
+
+/// What a path must lead to. A field says so by `#[schemars(extend("path" = "file"))]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathRule {
+    /// `file`: a file that is there.
+    File,
+    /// `new-file`: a file that may be written: it is there, or its folder is.
+    NewFile,
+    /// `model`: a file, a folder with a graph or the configuration of a model in it, or a name on the hub.
+    Model,
+    /// `tree`: a file of a tree, or the name of one.
+    Tree,
+    /// `corpus`: a folder with a file in it or below it.
+    Corpus,
+}
+
+impl PathRule {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "file" => Self::File,
+            "new-file" => Self::NewFile,
+            "model" => Self::Model,
+            "tree" => Self::Tree,
+            "corpus" => Self::Corpus,
+            _ => return None,
+        })
+    }
+
+    /// `text` as a path relative to `folder`; what is no path stays.
+    pub(crate) fn resolve(self, folder: &Path, text: &str) -> String {
+        let is_path = match self {
+            Self::Tree => !Tree::is_name(text),
+            Self::Model => !hub::is_on_hub(Path::new(text)),
+            _ => true,
+        };
+        if is_path { folder.join(text).display().to_string() } else { text.to_owned() }
+    }
+
+    /// Checks that what must be there is there.
+    pub(crate) fn check(self, key: &str, text: &str) -> Result<(), Problem> {
+        let path = Path::new(text);
+        match self {
+            Self::File => existing_file(key, path),
+            Self::NewFile => writable_file(key, path),
+            Self::Model => existing_model(key, path),
+            Self::Tree if Tree::is_name(text) => Ok(()),
+            Self::Tree => tree_file(key, path),
+            Self::Corpus => corpus_folder(key, path),
+        }
+    }
+}
+
+fn existing_file(key: &str, path: &Path) -> Result<(), Problem> {
+    if path.is_file() {
+        return Ok(());
+    }
+    let hint = if path.is_dir() {
+        "that is a folder: name a file in it".to_owned()
+    } else if !folder_of(path).is_dir() {
+        format!("its folder {} does not exist either", folder_of(path).display())
+    } else {
+        match near_file(path) {
+            Some(near) => format!("did you mean {}?", near.display()),
+            None => "no file there has a similar name".to_owned(),
+        }
+    };
+    Err(Problem::NoSuchFile { key: key.to_owned(), path: path.to_owned(), hint })
+}
+
+fn existing_model(key: &str, path: &Path) -> Result<(), Problem> {
+    if hub::is_on_hub(path) {
+        return match hub::problem(path) {
+            None => Ok(()),
+            Some(hint) => Err(Problem::NoSuchFile { key: key.to_owned(), path: path.to_owned(), hint }),
+        };
+    }
+    if [GRAPH_FILE, CONFIG_FILE].iter().any(|name| path.join(name).is_file()) {
+        return Ok(());
+    }
+    existing_file(key, path)
+}
+
+fn writable_file(key: &str, path: &Path) -> Result<(), Problem> {
+    let folder = folder_of(path);
+    let hint = if path.is_dir() {
+        "that is a folder: name a file in it".to_owned()
+    } else if !folder.is_dir() {
+        format!("create its folder {} first", folder.display())
+    } else {
+        return Ok(());
+    };
+    Err(Problem::NoSuchFile { key: key.to_owned(), path: path.to_owned(), hint })
+}
+
+fn tree_file(key: &str, path: &Path) -> Result<(), Problem> {
+    existing_file(key, path).map_err(|problem| match problem {
+        Problem::NoSuchFile { key, path, hint } => {
+            let hint = format!("{hint} (`auto` and the built-in tree `paper-80` need none)");
+            Problem::NoSuchFile { key, path, hint }
+        }
+        problem => problem,
+    })?;
+    let read = std::fs::read_to_string(path).map_err(TreeFileError::from);
+    match read.and_then(|text| Ok(TreeTemplate::parse(&text)?)) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Problem::Tree { key: key.to_owned(), path: path.to_owned(), source }),
+    }
+}
+
+fn corpus_folder(key: &str, path: &Path) -> Result<(), Problem> {
+    let (found, expected) = if path.is_file() {
+        ("is a file".to_owned(), "a folder of texts: name the folder that holds it")
+    } else if !path.is_dir() {
+        ("is not there".to_owned(), "a folder of texts")
+    } else {
+        match Files::below(path).map(|mut files| files.next()) {
+            Ok(Some(Ok(_))) => return Ok(()),
+            Ok(None) => {
+                let found = "holds no file that is not hidden".to_owned();
+                (found, "texts in it or in folders below it; symbolic links are not followed")
+            }
+            Ok(Some(Err(error))) | Err(error) => {
+                (format!("cannot be used ({error})"), "a folder that can be read")
+            }
+        }
+    };
+    Err(Problem::NoTexts { key: key.to_owned(), path: path.to_owned(), found, expected })
+}
+
+/// How many entries of a folder are searched for a similar name.
+const MAX_ENTRIES: usize = 1000;
+
+fn near_file(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let names: Vec<String> = std::fs::read_dir(folder_of(path))
+        .ok()?
+        .take(MAX_ENTRIES)
+        .filter_map(|entry| entry.ok().filter(|entry| entry.path().is_file())?.file_name().into_string().ok())
+        .collect();
+    nearest(name, names.iter().map(String::as_str)).map(|near| path.with_file_name(near))
+}
+
+/// The folder in which a path lies.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,238 @@
+//! The sections of a configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+use upcycle_core::{Sampling, SamplingConfig};
+use upcycle_text::RESERVED;
+
+use super::drafter::DrafterConfig;
+use super::error::Problem;
+use crate::options::{AnyOptions, shortest};
+
+/// A checked configuration: every path leads to what it should, every name is known, every number is in its range.
+///
+/// [`ConfigBuilder`](crate::ConfigBuilder) makes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Config {
+    pub(super) model: ModelConfig,
+    pub(super) backend: BackendConfig,
+    pub(super) drafter: DrafterConfig,
+    pub(super) decode: Decode,
+    pub(super) log: Log,
+}
+
+/// `[model]`: the model and its text layer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ModelConfig {
+    /// The model: a GGUF file, a folder of safetensors (`cpu`, `candle`), a folder written by `upcycle export` (`ort`), or
+    /// `hf:owner/repo[/file][@revision]` (cargo feature `hub`). Required, here or as `--model`.
+    #[schemars(extend("path" = "model"))]
+    pub path: Option<PathBuf>,
+    /// A `tokenizer.json` to use instead of the model's own tokenizer.
+    #[schemars(extend("path" = "file"))]
+    pub tokenizer: Option<PathBuf>,
+    /// A chat template to use instead of the model's own: Jinja, or a `tokenizer_config.json` that holds one.
+    #[schemars(extend("path" = "file"))]
+    pub template: Option<PathBuf>,
+    /// Variables of the chat template. `{ enable_thinking = false }` turns off Qwen 3's thinking. A flag sets one entry:
+    /// `--set model.template_variables.enable_thinking=false`.
+    pub template_variables: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `[backend]`: the backend and its options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct BackendConfig {
+    /// The backend; `upcycle backends` lists those that are compiled in.
+    pub name: String,
+    #[serde(skip)]
+    pub(super) options: BTreeMap<String, AnyOptions>,
+}
+
+impl Default for BackendConfig {
+    fn default() -> Self {
+        Self { name: "cpu".to_owned(), options: BTreeMap::new() }
+    }
+}
+
+impl BackendConfig {
+    /// The options of a backend; none if it is not compiled in.
+    #[must_use]
+    pub fn options(&self, name: &str) -> Option<&AnyOptions> {
+        self.options.get(name)
+    }
+}
+
+/// `[decode]`: how tokens are chosen, and when the text ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Decode {
+    /// The most tokens of an answer.
+    pub max_tokens: usize,
+    /// 0 chooses the likeliest token always (greedy); else 0.001 to 100.
+    temperature: f32,
+    /// Choose among this many of the likeliest tokens only; 0 turns it off.
+    top_k: usize,
+    /// Choose among the likeliest tokens that have this probability together, above 0 to 1; 1 turns it off.
+    top_p: f32,
+    /// Choose among tokens with at least this share of the likeliest token's probability, 0 to 1; 0 turns it off.
+    min_p: f32,
+    /// Divides the logits of tokens that occurred before, 0.1 to 10; 1 turns it off.
+    repeat_penalty: f32,
+    /// Seed of sampling. The same seed gives the same text, with any drafter.
+    seed: u64,
+    /// Strings that end the text. They are not shown.
+    pub stop: Vec<String>,
+    /// How tokens are chosen.
+    #[serde(skip)]
+    pub sampling: Sampling,
+}
+
+impl Default for Decode {
+    fn default() -> Self {
+        let SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } =
+            SamplingConfig::default();
+        Self {
+            max_tokens: 256,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            seed,
+            stop: Vec::new(),
+            sampling: Sampling::greedy(),
+        }
+    }
+}
+
+/// `[log]`: messages on standard error.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct Log {
+    /// How much is logged to standard error.
+    pub(super) level: LogLevel,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// Errors.
+    Error,
+    /// Warnings too.
+    #[default]
+    Warn,
+    /// What happens, too.
+    Info,
+    /// Details, too.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Config {
+    /// `[model]`
+    #[must_use]
+    pub fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    /// `[backend]`
+    #[must_use]
+    pub fn backend(&self) -> &BackendConfig {
+        &self.backend
+    }
+
+    /// `[drafter]`
+    #[must_use]
+    pub fn drafter(&self) -> &DrafterConfig {
+        &self.drafter
+    }
+
+    /// `[decode]`
+    #[must_use]
+    pub fn decode(&self) -> &Decode {
+        &self.decode
+    }
+
+    /// `log.level`
+    #[must_use]
+    pub fn log_level(&self) -> LogLevel {
+        self.log.level
+    }
+
+    /// The configuration as TOML, with every default written out.
+    ///
+    /// # Errors
+    /// If a value does not fit TOML: a path that is not Unicode, a number of 2^63 or more.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        let mut table = shortest(Table::try_from(self)?);
+        let backends = self.backend.options.iter().map(|(name, options)| ("backend", name, options));
+        let drafters = self.drafter.options.iter().map(|(name, options)| ("drafter", name, options));
+        for (section, name, options) in backends.chain(drafters) {
+            insert(&mut table, section, name, options);
+        }
+        if let Some(Value::Table(drafter)) = table.get_mut("drafter") {
+            for (name, options) in &self.drafter.sources {
+                insert(drafter, "source", name, options);
+            }
+        }
+        toml::to_string(&table)
+    }
+
+    /// Checks what depends on more than one key, and what a type cannot say.
+    pub(super) fn check(&mut self) -> Result<(), Problem> {
+        if let Some(name) =
+            self.model.template_variables.keys().find(|name| RESERVED.contains(&name.as_str()))
+        {
+            let expected = format!("other names than {}", RESERVED.join(", "));
+            return Err(Problem::out_of_range("model.template_variables", name, &expected));
+        }
+        self.decode.check()?;
+        self.drafter.check()
+    }
+}
+
+/// Adds a table of options to its section; one without entries says nothing.
+fn insert(table: &mut Table, section: &str, name: &str, options: &AnyOptions) {
+    if options.table().is_empty() {
+        return;
+    }
+    let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(section) = section {
+        section.insert(name.to_owned(), Value::Table(options.table().clone()));
+    }
+}
+
+impl Decode {
+    fn check(&mut self) -> Result<(), Problem> {
+        let &mut Self { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } = self;
+        let config = SamplingConfig {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            seed,
+            ..SamplingConfig::default()
+        };
+        self.sampling = Sampling::new(config).map_err(|error| {
+            Problem::out_of_range(&format!("decode.{}", error.name), &error.found, error.expected)
+        })?;
+        if let Some(index) = self.stop.iter().position(String::is_empty) {
+            let expected =
+                format!("text in each string; number {} is empty and would stop at once", index + 1);
+            return Err(Problem::out_of_range("decode.stop", &format!("{:?}", self.stop), &expected));
+        }
+        Ok(())
+    }
+}
