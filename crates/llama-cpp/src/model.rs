@@ -19,7 +19,7 @@ use crate::error::LoadError;
 use crate::file;
 use crate::header::Header;
 use crate::native::{devices, library, listen};
-use crate::options::{CacheType, FlashAttention, Lora, Options, RopeScaling, SplitMode};
+use crate::options::{CacheType, DEFAULT_ROWS, FlashAttention, Lora, Options, RopeScaling, SplitMode};
 use crate::rounding::{Rounding, has_float_matrices};
 use crate::support::{ModelKind, kind_of};
 
@@ -192,7 +192,11 @@ impl Model {
         let mut params = LlamaContextParams::default()
             .with_n_ctx(n_ctx.try_into().ok())
             .with_n_batch(n_batch)
-            .with_n_ubatch(if options.row_invariant { n_batch } else { options.n_ubatch.get().min(n_batch) })
+            .with_n_ubatch(if options.row_invariant {
+                n_batch
+            } else {
+                options.n_ubatch.unwrap_or(DEFAULT_ROWS).get().min(n_batch)
+            })
             .with_n_seq_max(id_count.into())
             .with_n_threads(i32::try_from(self.threads).unwrap_or(i32::MAX))
             .with_n_threads_batch(i32::try_from(self.threads_batch).unwrap_or(i32::MAX))
@@ -270,7 +274,7 @@ fn available_memory() -> Option<u64> {
 
 fn check_options(options: &Options) -> Result<(), LoadError> {
     let refused = |reason: &str| Err(LoadError::Options { reason: reason.to_owned() });
-    if options.n_ubatch > options.n_batch {
+    if options.n_ubatch.is_some_and(|rows| rows > options.n_batch) {
         return refused("backend.llama-cpp.n_ubatch is larger than n_batch; set it to n_batch or less");
     }
     if options.cache_type_v == CacheType::Q8_0 && options.flash_attn == FlashAttention::Off {

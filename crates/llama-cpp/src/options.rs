@@ -47,9 +47,9 @@ pub struct Options {
     /// The most rows of a pass.
     #[schemars(range(min = 1, max = 65536))]
     pub n_batch: NonZeroU32,
-    /// The rows that llama.cpp computes at once; at most `n_batch`.
+    /// The rows that llama.cpp computes at once; at most `n_batch`. If none, `n_batch`, but at most 512.
     #[schemars(range(min = 1, max = 65536))]
-    pub n_ubatch: NonZeroU32,
+    pub n_ubatch: Option<NonZeroU32>,
     /// Sequence ids, 4 to 256: a quarter for open sequences, the others for leaves of trees. Each one costs a little time in
     /// every pass.
     #[schemars(range(min = 4, max = 256))]
@@ -80,7 +80,7 @@ impl Default for Options {
             mlock: false,
             n_ctx: None,
             n_batch: DEFAULT_ROWS,
-            n_ubatch: DEFAULT_ROWS,
+            n_ubatch: None,
             n_seq_max: 64,
             rope_scaling: None,
             rope_freq_base: None,
@@ -90,7 +90,8 @@ impl Default for Options {
     }
 }
 
-const DEFAULT_ROWS: NonZeroU32 = NonZeroU32::new(512).unwrap();
+/// Rows of a pass and of a micro batch where the options name none; llama.cpp's own micro batch.
+pub(crate) const DEFAULT_ROWS: NonZeroU32 = NonZeroU32::new(512).unwrap();
 
 /// A LoRA adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

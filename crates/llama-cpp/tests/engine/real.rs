@@ -102,7 +102,7 @@ fn options_change_rounding_and_nothing_else() {
         Options { flash_attn: FlashAttention::On, ..options(200) },
         Options { cache_type_k: CacheType::F32, cache_type_v: CacheType::F32, ..options(200) },
         Options { cache_type_k: CacheType::Q8_0, cache_type_v: CacheType::Q8_0, ..options(200) },
-        Options { n_ubatch: 8.try_into().expect("not 0"), ..options(200) },
+        Options { n_ubatch: std::num::NonZeroU32::new(8), ..options(200) },
         Options { mmap: false, threads_batch: 1.try_into().ok(), n_gpu_layers: Some(0), ..options(200) },
     ];
     for options in changed {

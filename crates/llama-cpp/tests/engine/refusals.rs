@@ -61,7 +61,7 @@ fn options_that_do_not_work_here_are_refused() {
             LoadError::Options { .. }
         ));
     }
-    let larger = Options { n_ubatch: 129.try_into().expect("not 0"), ..options(64) };
+    let larger = Options { n_ubatch: std::num::NonZeroU32::new(129), ..options(64) };
     assert!(matches!(refusal(file.path(), &larger), LoadError::Options { .. }));
     let off = Options { cache_type_v: CacheType::Q8_0, flash_attn: FlashAttention::Off, ..options(64) };
     assert!(matches!(refusal(file.path(), &off), LoadError::Options { .. }));

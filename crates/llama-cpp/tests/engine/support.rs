@@ -14,7 +14,7 @@ pub(crate) fn options(n_ctx: u32) -> Options {
         threads: 2.try_into().ok(),
         n_ctx: n_ctx.try_into().ok(),
         n_batch: 128.try_into().expect("not 0"),
-        n_ubatch: 128.try_into().expect("not 0"),
+        n_ubatch: std::num::NonZeroU32::new(128),
         ..Options::default()
     }
 }
