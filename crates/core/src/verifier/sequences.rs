@@ -261,6 +261,28 @@ impl<S> SequenceTable<S> {
         index.ok_or(VerifyError::NoSuchRow { row })
     }
 
+    /// The first part of a commit: checks all paths, then calls `prepare` for each. Changes no count.
+    ///
+    /// A backend calls it before [`commit`](Self::commit) if keeping rows takes a step that can fail and one that cannot.
+    ///
+    /// # Errors
+    /// What [`check_commits`] refuses, before any call of `prepare`; the error of `prepare`.
+    pub fn prepare_commit(
+        &mut self,
+        commits: &[Commit<'_>],
+        mut prepare: impl FnMut(&mut S, AcceptedRows<'_>) -> Result<(), VerifyError>,
+    ) -> Result<(), VerifyError> {
+        check_commits(commits, |seq| {
+            self.get(seq)?.pending_parents().ok_or(VerifyError::NothingToCommit { seq })
+        })?;
+        for &Commit { seq, path } in commits {
+            let Sequence { committed, pending, state, .. } = self.get_mut(seq)?;
+            let rows = AcceptedRows { seq, committed: *committed, path, first_slot: pending.first_slot };
+            prepare(state, rows)?;
+        }
+        Ok(())
+    }
+
     /// Commits paths. Checks all of them, then calls `keep` for each, then counts what was kept and drops the trees.
     ///
     /// If `keep` fails, no count changes and every tree still waits. A `keep` that can fail should therefore leave the
@@ -271,16 +293,9 @@ impl<S> SequenceTable<S> {
     pub fn commit(
         &mut self,
         commits: &[Commit<'_>],
-        mut keep: impl FnMut(&mut S, AcceptedRows<'_>) -> Result<(), VerifyError>,
+        keep: impl FnMut(&mut S, AcceptedRows<'_>) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
-        check_commits(commits, |seq| {
-            self.get(seq)?.pending_parents().ok_or(VerifyError::NothingToCommit { seq })
-        })?;
-        for &Commit { seq, path } in commits {
-            let Sequence { committed, pending, state, .. } = self.get_mut(seq)?;
-            let kept = AcceptedRows { seq, committed: *committed, path, first_slot: pending.first_slot };
-            keep(state, kept)?;
-        }
+        self.prepare_commit(commits, keep)?;
         for &Commit { seq, path } in commits {
             let sequence = self.get_mut(seq)?;
             sequence.committed += path.len();
