@@ -47,7 +47,7 @@ pub enum Tree {
     Auto,
     /// Nodes of a template, the most valuable first.
     Template {
-        /// Its file; none for the paper's tree.
+        /// Its file; `None` for the paper's tree.
         path: Option<PathBuf>,
         /// The tree.
         template: TreeTemplate,
