@@ -1,4 +1,4 @@
-//! The acceptance rule: follow the tree as long as a child holds the token that the model itself samples.
+//! The acceptance rule: follow the tree while a child holds the token that the model itself samples.
 
 use crate::token::TokenId;
 use crate::tree::{DraftTree, NodeId};

@@ -1,4 +1,4 @@
-//! What a forward pass is given: trees, and which of their rows are asked for.
+//! The input of a forward pass: trees, and the rows for which it returns candidates.
 
 use crate::token::{Row, SeqId};
 use crate::tree::DraftTree;
@@ -22,7 +22,7 @@ pub struct TreeInput<'a> {
 pub enum RowSelection {
     /// Every node.
     All,
-    /// The last node alone.
+    /// Only the last node.
     Last,
     /// The last node and every `n`-th before it: `len - 1`, `len - 1 - n`, … (0 counts as 1).
     Every(usize),

@@ -52,7 +52,7 @@ impl Default for SamplingConfig {
 /// 5. Min-p keeps those whose probability is at least this share of the highest.
 /// 6. One of the remaining tokens is sampled.
 ///
-/// Temperature 0 takes the highest logit after the penalty, and the lower id of equal ones.
+/// With temperature 0, the highest logit after the penalty is chosen, and among equal ones the lower id.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling(SamplingConfig);
 
@@ -143,9 +143,8 @@ impl Sampler {
         &self.sampling
     }
 
-    /// Samples a token from `logits`, `[vocab]`, all finite. `position` is the number of tokens before it, and `history`
-    /// holds these tokens, or at least the last [`REPEAT_WINDOW`] of them. O(vocab), plus a sort of the tokens that top-p
-    /// keeps.
+    /// Samples a token from `logits`, `[vocab]`, all finite. `position` is the number of tokens before it. `history` has these
+    /// tokens, or at least the last [`REPEAT_WINDOW`] of them. O(vocab), plus a sort of the tokens that top-p keeps.
     ///
     /// Empty `logits` give token 0 with a gap of 0.
     #[must_use]

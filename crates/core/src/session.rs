@@ -12,7 +12,7 @@ use crate::tree::DraftTree;
 
 /// Ends a text early: a stop string, a grammar, a caller's own rule.
 ///
-/// It sees the output token by token, in order, and keeps no state. So nothing has to be rolled back when a draft is
+/// It is called for each output token, in order, and keeps no state. So nothing has to be rolled back when a draft is
 /// rejected.
 pub trait StopRule: Send {
     /// Whether the last token of `output` ends the text. That token is still emitted; `output` is never empty.

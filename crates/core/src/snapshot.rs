@@ -1,4 +1,4 @@
-//! A matrix in a file, so that a new process starts with what an earlier one learned.
+//! A matrix in a file, so that a new process can start with the rows that an earlier one learned.
 //!
 //! The file is little-endian and at most 60 + vocab * (4 + 5 * k) bytes long:
 //!

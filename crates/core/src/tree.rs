@@ -95,7 +95,7 @@ impl DraftTree {
         tree
     }
 
-    /// The chain that holds `tokens`, the first of them as its root. A prefill chunk is one.
+    /// The chain of `tokens`, with the first as its root. A prefill chunk is a chain.
     ///
     /// An empty slice gives the tree of [`new`](Self::new).
     #[must_use]

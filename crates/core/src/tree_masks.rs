@@ -1,6 +1,6 @@
 //! What backends derive from a tree: positions, ancestor sets, the additive mask, paths to the leaves.
 //!
-//! Each is rebuilt in memory that the backend keeps, so that no pass allocates once this memory has grown.
+//! The backend keeps the buffers, so a pass allocates nothing once they have grown.
 
 use crate::tree::{DraftTree, NodeId};
 

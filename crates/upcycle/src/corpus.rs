@@ -31,7 +31,7 @@ pub enum CorpusError {
         #[source]
         source: io::Error,
     },
-    /// The folder holds no text.
+    /// The folder contains no text.
     #[error(
         "drafter.corpus_dir: nothing to copy from in {folder}; expected a file of UTF-8 text that is not hidden, found {files}",
         folder = folder.display()

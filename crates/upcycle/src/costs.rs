@@ -187,7 +187,7 @@ fn keep(path: &Path, curve: &CostCurve) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A file name for a key. The file holds the key itself.
+/// A file name for a key. The file also contains the key.
 fn file_name(key: &str) -> String {
     format!("{:016x}.toml", hash(key))
 }

@@ -1,4 +1,4 @@
-//! Options of backends, drafters and sources: each reads the table of its name into a type of its own.
+//! Options of backends, drafters and sources: each reads the table of its name into its own type.
 
 use std::any::Any;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Backends, drafters and sources by name, each with options of its own.
+//! Backends, drafters and sources by name, each with its own options.
 
 use std::fmt;
 use std::sync::Arc;

@@ -145,7 +145,7 @@ impl AutoBudget {
         }
     }
 
-    /// A budget that uses the costs `saved` alone and never a clock.
+    /// A budget that uses only the costs `saved` and never a clock.
     #[must_use]
     pub fn deterministic(saved: CostCurve) -> Self {
         Self { deterministic: true, ..Self::new(Some(saved)) }
@@ -158,7 +158,7 @@ impl AutoBudget {
         self
     }
 
-    /// Whether the sizes depend on a saved curve alone.
+    /// Whether the sizes depend only on a saved curve.
     #[must_use]
     pub fn is_deterministic(&self) -> bool {
         self.deterministic

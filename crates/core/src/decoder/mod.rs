@@ -133,7 +133,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         self
     }
 
-    /// Drafts at most `nodes` nodes a step; 0 is plain decoding.
+    /// Drafts at most `nodes` nodes per step; 0 is plain decoding.
     #[must_use]
     pub fn with_budget(mut self, nodes: usize) -> Self {
         self.budget = Budget::Fixed(TreeLimits { nodes, ..TreeLimits::UNBOUNDED });

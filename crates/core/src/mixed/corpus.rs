@@ -14,7 +14,7 @@ pub struct CorpusBuilder {
 }
 
 impl CorpusBuilder {
-    /// A builder for a vocabulary of `vocab` tokens. It takes at most `max_tokens` tokens, separators included.
+    /// A builder for a vocabulary of `vocab` tokens. It accepts at most `max_tokens` tokens, including separators.
     #[must_use]
     pub fn new(vocab: usize, max_tokens: usize) -> Self {
         // Positions are stored as u32.

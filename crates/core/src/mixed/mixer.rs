@@ -23,7 +23,7 @@ const PRIOR: f32 = 12.0;
 /// Several sources that agree are more certain than their mean. So the initial weights of a set of sources sum to more than 1:
 /// to 1 plus up to this.
 const AGREEMENT: f32 = 0.35;
-/// The initial hit rate of a token that a source does not propose while it proposes others.
+/// The initial hit rate of tokens that a source does not propose while it proposes others.
 const NOT_PROPOSED: f32 = 0.015;
 
 /// How often guesses of one kind come true.

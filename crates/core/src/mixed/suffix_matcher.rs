@@ -211,7 +211,7 @@ impl CandidateSource for SuffixMatcher {
             }
         };
         let text = &mut self.texts[at];
-        // Starts over if the text is not a continuation of what is kept.
+        // Starts over if the text does not continue the kept tokens.
         let known = text.dropped + text.history.tokens.len();
         if known > context.tokens.len() || text.history.tokens.last() != context.tokens[..known].last() {
             text.history.clear();

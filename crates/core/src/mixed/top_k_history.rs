@@ -11,7 +11,7 @@ const TOKENS: usize = 4;
 /// Remembered rows of rejected siblings, and the tokens of each.
 const SIBLINGS: usize = 2;
 const SIBLING_TOKENS: usize = 3;
-/// Further than this from its row, a token is no longer proposed.
+/// A token is proposed up to this distance from its row, in tokens.
 const MAX_DISTANCE: usize = 4;
 
 /// A token, and the bin of its logit's distance to the row's best.

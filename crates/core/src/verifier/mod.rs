@@ -83,7 +83,7 @@ pub trait Verifier: Send {
         None
     }
 
-    /// Opens an empty sequence, under an id that was never given out before.
+    /// Opens an empty sequence with an id that was never used before.
     ///
     /// # Errors
     /// [`VerifyError::TooManySequences`] at the limit; [`VerifyError::Backend`] if there is no memory for it.

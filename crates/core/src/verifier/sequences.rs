@@ -170,7 +170,7 @@ impl<S> SequenceTable<S> {
         if self.open.len() < max { Ok(()) } else { Err(VerifyError::TooManySequences { max }) }
     }
 
-    /// Opens an empty sequence, under an id that was never given out before.
+    /// Opens an empty sequence with an id that was never used before.
     ///
     /// # Errors
     /// [`VerifyError::TooManySequences`].

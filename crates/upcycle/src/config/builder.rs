@@ -177,7 +177,8 @@ impl ConfigBuilder {
         self.read(table).map_err(at)
     }
 
-    /// Reads the merged settings: the tables of backends, drafters and sources by their own types, the rest as a [`Config`].
+    /// Reads the merged settings. The tables of backends, drafters and sources are read by their own types, the rest as a
+    /// [`Config`].
     fn read(&self, mut table: Table) -> Result<Config, Problem> {
         let mut options: Vec<(&str, &str, AnyOptions)> = Vec::new();
         for owned in &self.keys.owned {
@@ -325,7 +326,7 @@ impl KeyTable {
         })
     }
 
-    /// Puts a value given as text into a layer.
+    /// Parses the text of a value and adds it to a layer.
     fn insert(
         &self,
         layer: &mut Layer,
@@ -415,7 +416,7 @@ fn put(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Takes the table at a dotted key out; an empty one if there is none.
+/// Removes and returns the table at a dotted key; an empty one if there is none.
 fn take(table: &mut Table, key: &str) -> Table {
     match key.split_once('.') {
         Some((name, rest)) => match table.get_mut(name) {

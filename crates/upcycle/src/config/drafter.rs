@@ -157,7 +157,7 @@ impl PromptRows {
     /// The stride if the costs are not known, as with a fixed budget.
     const DEFAULT_STRIDE: usize = 4;
 
-    /// The rows, given what ranking them costs.
+    /// The rows, by the cost of ranking them.
     #[must_use]
     pub fn rows(self, costs: Option<&CostCurve>) -> RowSelection {
         let stride = match self {
@@ -285,8 +285,7 @@ impl DrafterConfig {
     /// Checks what depends on more than one key.
     pub(super) fn check(&mut self) -> Result<(), Problem> {
         if !self.share_across_prompts && self.snapshot().is_some() {
-            let expected =
-                "true beside drafter.snapshot: tables that every prompt empties leave nothing to keep";
+            let expected = "true with drafter.snapshot: if prompts share no tables, there is nothing to save";
             return Err(Problem::out_of_range("drafter.share_across_prompts", &false, expected));
         }
         self.check_mixed()?;
@@ -308,7 +307,7 @@ impl DrafterConfig {
         }
         let has = |name: &str| sources.iter().any(|source| source == name);
         if has("texts") && self.corpus_dir.is_none() {
-            return Err(refused("drafter.corpus_dir beside the source `texts`: the folder to copy from"));
+            return Err(refused("drafter.corpus_dir with the source `texts`: the folder to copy from"));
         }
         if self.name == "mixed" && self.snapshot.is_some() && !has("recycling") {
             return Err(refused("`recycling` among them, whose matrix drafter.snapshot keeps"));

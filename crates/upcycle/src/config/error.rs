@@ -19,7 +19,7 @@ pub enum Origin {
         /// The column.
         column: usize,
     },
-    /// In a file, as a whole.
+    /// In a file, without a position.
     WholeFile(PathBuf),
     /// In an environment variable.
     Variable(String),

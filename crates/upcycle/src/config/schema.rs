@@ -1,4 +1,4 @@
-//! The table of all keys: what each holds and means, read from the JSON schemas of the configuration's types.
+//! The table of all keys, with their types and meanings, from the JSON schemas of the configuration's types.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::options::{OptionsType, schema};
 use crate::registry::Registry;
 use crate::suggest::{expected, listed, nearest};
 
-/// What a key holds.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     Any,
 }
 
-/// What is known of a key.
+/// A key: its type, range, default and meaning.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) kind: Kind,
@@ -162,7 +162,7 @@ impl KeyTable {
         self.keys.keys().find(|known| last(known) == near).cloned()
     }
 
-    /// Checks a value by what is known of its key.
+    /// Checks a value against the range, names and path rule of its key.
     pub(crate) fn check(&self, name: &str, value: &Value) -> Result<(), Problem> {
         let Some(key) = self.get(name) else { return Ok(()) };
         let number = match value {
@@ -241,7 +241,7 @@ impl Key {
         }
     }
 
-    /// The numbers and names that it takes.
+    /// The numbers and names that it accepts, in words.
     pub(crate) fn range_text(&self) -> String {
         let numbers = match self.range {
             (Some(least), Some(most)) => format!("{least} to {most}"),
