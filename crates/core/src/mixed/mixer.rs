@@ -20,8 +20,8 @@ const EXTRA_RATE: f32 = 2.0;
 const MEMORY: f32 = 120.0;
 /// The prior of a bin counts as this many guesses.
 const PRIOR: f32 = 12.0;
-/// Several sources that agree are more certain than their mean. So the initial weights of a set of sources sum to more than 1:
-/// to 1 plus up to this.
+/// The initial weights of a set of several sources sum to 1 plus up to this, because sources that agree are more certain than
+/// their mean.
 const AGREEMENT: f32 = 0.35;
 /// The initial hit rate of tokens that a source does not propose while it proposes others.
 const NOT_PROPOSED: f32 = 0.015;
