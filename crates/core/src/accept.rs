@@ -1,4 +1,4 @@
-//! The acceptance rule: follow the tree as long as a child holds the token that the model itself samples.
+//! The acceptance rule: follow the tree while a child holds the token that the model itself samples.
 
 use crate::token::TokenId;
 use crate::tree::{DraftTree, NodeId};
@@ -8,10 +8,10 @@ use crate::tree::{DraftTree, NodeId};
 pub struct AcceptedPath {
     /// The nodes of the path, the root first.
     pub nodes: Vec<NodeId>,
-    /// The tokens sampled: the accepted draft tokens, then the bonus token.
+    /// The sampled tokens: the accepted draft tokens, then the bonus token.
     ///
-    /// For a draft there is one at each node, `[nodes.len()]`. For a prompt chunk there is one at the last node, or none if
-    /// more of the prompt follows.
+    /// A draft has one for each node, `[nodes.len()]`. A prompt chunk has one for its last node, or none if more of the
+    /// prompt follows.
     pub sampled: Vec<TokenId>,
 }
 
@@ -24,13 +24,11 @@ impl AcceptedPath {
     }
 }
 
-/// Follows `tree` from its root and records the path in `path`. At each node `sample` gives the token that the model itself
-/// puts there. If a child holds that token, the path continues there; else the token is the bonus token and the path
-/// ends.
+/// Follows `tree` from its root and records the path in `path`. At each node `sample` gives the model's own next token. If a
+/// child holds that token, the path continues at the child. Otherwise the token is the bonus token and the path ends.
 ///
-/// Drafts are deterministic, so this is exact for greedy decoding and for sampling alike: the sampled tokens are those of
-/// plain decoding with the same noise. `sample` is called once for each node of the path, in order. At least one token is
-/// sampled.
+/// This is exact for greedy decoding and for sampling: the sampled tokens are those of plain decoding with the same noise.
+/// `sample` is called once for each node of the path, in order. At least one token is sampled.
 ///
 /// # Errors
 /// The first error of `sample`; `path` then holds the part before it.

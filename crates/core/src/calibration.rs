@@ -1,4 +1,4 @@
-//! Turns the probabilities that any drafter claims into probabilities of acceptance, learned online.
+//! Turns the probabilities that a drafter claims into probabilities of acceptance, learned online.
 
 use crate::token::TokenId;
 use crate::tree::{DraftTree, NodeId};
@@ -35,11 +35,11 @@ pub struct Reliability {
     pub accepted: f64,
 }
 
-/// Corrects the probabilities that a drafter claims for its nodes by how often such claims were right. A drafter that claims
-/// nothing is judged by the rank and depth of its nodes.
+/// Corrects the probabilities that a drafter claims for its nodes by how often such claims were right. Nodes without a claim
+/// get a probability by rank and depth.
 ///
-/// A claim is multiplied by the ratio of accepted to claimed probability in its group, where recent steps count most. A
-/// drafter that is always wrong is soon not believed.
+/// A claim is multiplied by the ratio of accepted to claimed probability in its group. Recent steps count most. If a drafter is
+/// always wrong, its claims soon count for nothing.
 ///
 /// ```
 /// use upcycle_core::{Calibration, DraftTree, NodeId, TreeLimits};
@@ -69,7 +69,7 @@ impl Default for Calibration {
 }
 
 impl Calibration {
-    /// A calibration that has seen nothing and believes every claim.
+    /// A calibration that has seen nothing. It does not change any claim yet.
     #[must_use]
     pub fn new() -> Self {
         Self { tallies: [Tally::default(); CLAIM_BINS + DEPTHS * RANKS], table: [(0, 0.0, 0); 10] }
@@ -107,8 +107,8 @@ impl Calibration {
         self.calibrated(claim, tally)
     }
 
-    /// Learns which nodes of `tree` were right. The model sampled the tokens `sampled`, from the root down; each tests the
-    /// children of the node before it. Give the tree as it was drafted: nodes that were pruned are tested too.
+    /// Learns which nodes of `tree` were right. The model sampled the tokens `sampled`, from the root down. Each of them tests
+    /// the children of the node before it. `tree` is the tree before it was pruned, so that pruned nodes are tested too.
     pub fn learn(&mut self, tree: &DraftTree, sampled: &[TokenId]) {
         let mut next = Some(NodeId::ROOT);
         for &token in sampled {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A clock: the time since some fixed moment. A decoder counts a step back as no time.
+/// A clock: the time since some fixed moment. If the clock goes back, a decoder counts no time.
 pub trait Clock: Send {
     /// The time now.
     fn now(&self) -> Duration;

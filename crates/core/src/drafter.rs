@@ -1,4 +1,4 @@
-//! The contract of a drafter: guess trees, learn from how the model scored them.
+//! The trait of a drafter: it guesses trees and learns from how the model scored them.
 
 use std::path::Path;
 
@@ -73,18 +73,18 @@ pub struct Footprint {
 
 /// Guesses which tokens come next.
 ///
-/// # Why the trait is as it is
+/// # Design
 ///
-/// A drafter decides how many steps a text takes, never which text it is. So no method returns an error, except those
-/// that touch files: a drafter that knows nothing, or is wrong, leaves the tree as it is or grows a bad one, and
-/// decoding goes on at the speed of plain decoding. For the same reason a drafter sees tokens and candidates only. It
-/// needs no model, no device and no knowledge of the backend.
+/// A drafter affects how many steps a text takes, but never the text. So no method returns an error, except those that
+/// touch files. A drafter that knows nothing leaves the tree empty, and a wrong one grows a bad tree. Either way decoding
+/// continues, at the speed of plain decoding. A drafter sees only tokens and candidates. It needs no model, no device and
+/// no knowledge of the backend.
 ///
-/// `draft` fills a tree that the caller owns instead of returning one. The tree enforces its own
-/// [limits](DraftTree::limits), so that no drafter has to count, and it is reused, so that drafting need not allocate.
+/// `draft` fills a tree that the caller owns instead of returning one. The tree enforces its
+/// [limits](DraftTree::limits), so a drafter need not count nodes. The tree is reused, so drafting need not allocate.
 ///
-/// One drafter serves all sequences of a decoder. What it learns from one text helps the others, and what belongs to
-/// one text alone is keyed by [`SeqId`] and dropped by [`forget`](Self::forget).
+/// One drafter serves all sequences of a decoder. What it learns from one text helps the others. State of a single text is
+/// keyed by [`SeqId`] and dropped by [`forget`](Self::forget).
 ///
 /// # Example
 ///
@@ -124,12 +124,12 @@ pub struct Footprint {
 pub trait Drafter: Send {
     /// Grows `tree`, which holds only its root: the last of `context.tokens`.
     ///
-    /// The decoder calls it before every pass of a sequence that is past its prompt, even if the limits of the tree
-    /// allow no nodes, so that the drafter can follow the text. A [budget](crate::budget::AutoBudget) may remove nodes
-    /// before the tree is scored.
+    /// The decoder calls it before every pass of a sequence whose prompt has been read. It does so even if the limits of
+    /// the tree allow no nodes, so that the drafter can follow the text. A [budget](crate::budget::AutoBudget) may remove
+    /// nodes before the tree is scored.
     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree);
 
-    /// Learns from a pass. The decoder calls it once for each sequence and pass, prompt chunks included.
+    /// Learns from a pass. The decoder calls it once per pass for each sequence, prompt chunks included.
     fn observe(&mut self, outcome: &Outcome<'_>) {
         let _ = outcome;
     }
@@ -139,24 +139,24 @@ pub trait Drafter: Send {
         let _ = seq;
     }
 
-    /// Drops everything that it learned, as if it were new. Text that its user gave it is not learned and stays.
+    /// Drops everything that it learned. A corpus that the user gave it stays.
     fn clear(&mut self) {}
 
     /// Saves what it learned to the file `path`, for a model whose tokenizer has this `fingerprint`. Returns whether
     /// there was anything to save; a drafter without tables writes no file.
     ///
     /// # Errors
-    /// [`SnapshotError`]. A file that was there before is then untouched.
+    /// [`SnapshotError`]. An existing file is then unchanged.
     fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
         let _ = (path, fingerprint);
         Ok(false)
     }
 
-    /// Replaces what it learned by what [`save`](Self::save) wrote to `path`. Returns whether it reads such files at
-    /// all; a drafter without tables does not look at the file.
+    /// Replaces what it learned by what [`save`](Self::save) wrote to `path`. Returns whether it reads such files: a
+    /// drafter without tables ignores the file.
     ///
     /// # Errors
-    /// [`SnapshotError`] names what differs. The drafter is then as it was.
+    /// [`SnapshotError`] names what differs. The drafter is then unchanged.
     fn load(&mut self, path: &Path, fingerprint: &Fingerprint) -> Result<bool, SnapshotError> {
         let _ = (path, fingerprint);
         Ok(false)
@@ -167,7 +167,7 @@ pub trait Drafter: Send {
         1
     }
 
-    /// The rows of a prompt that it wants candidates for. Each of them costs one product with the model's output head.
+    /// The rows of a prompt that it wants candidates for. Each row costs one matrix-vector product with the output head.
     fn prompt_rows(&self) -> RowSelection {
         RowSelection::Last
     }

@@ -1,8 +1,9 @@
 //! Counter-based noise: Philox4x32-10, and Gumbel noise made from it.
 
-/// The random number generator Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
-/// 1, 2, 3", SC 2011): four random words from a counter of four words and a key of two. It has no state, so the noise at a
-/// place never depends on how much noise was used before.
+/// The random number generator Philox4x32-10: four random words from a counter of four words and a key of two. It has no
+/// state, so the noise at a position never depends on how much noise was used before.
+///
+/// Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #[must_use]
 pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for round in 0..10 {

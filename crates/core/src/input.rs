@@ -1,28 +1,28 @@
-//! What a forward pass is given: trees, and which of their rows are asked for.
+//! The input of a forward pass: trees, and the rows for which it returns candidates.
 
 use crate::token::{Row, SeqId};
 use crate::tree::DraftTree;
 
-/// One sequence's part of a forward pass: a tree that grows from the end of what is committed.
+/// One sequence's part of a forward pass: a tree after the committed tokens.
 ///
 /// A prefill chunk is a chain ([`DraftTree::chain`]).
 #[derive(Clone, Copy, Debug)]
 pub struct TreeInput<'a> {
     /// The sequence; it may occur only once in a pass.
     pub seq: SeqId,
-    /// The tree. Node `i` has the position `committed + depth(i)` and attends to everything committed, its ancestors
-    /// and itself.
+    /// The tree. Node `i` has the position `committed + depth(i)`. It attends to all committed tokens, its ancestors and
+    /// itself.
     pub tree: &'a DraftTree,
     /// The rows that get candidates.
     pub rows: RowSelection,
 }
 
-/// Which rows of a tree get candidates and can be read in full.
+/// Which rows of a tree get candidates. Only these rows can also be read as full logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowSelection {
     /// Every node.
     All,
-    /// The last node alone.
+    /// Only the last node.
     Last,
     /// The last node and every `n`-th before it: `len - 1`, `len - 1 - n`, … (0 counts as 1).
     Every(usize),
@@ -39,7 +39,7 @@ impl RowSelection {
         }
     }
 
-    /// The selected ones of `len` rows, in rising order.
+    /// The selected ones of `len` rows, in ascending order.
     pub fn nodes(self, len: usize) -> impl ExactSizeIterator<Item = usize> {
         let stride = self.stride(len);
         let count = self.count(len);
@@ -113,7 +113,7 @@ impl RowLayout {
         self.len == 0
     }
 
-    /// The nodes of `input` that are asked for, rising. Empty for an unknown input.
+    /// The nodes of `input` that are asked for, ascending. Empty for an unknown input.
     pub fn nodes(&self, input: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
         let none = InputRows { first: 0, tree_len: 0, selection: RowSelection::All };
         let InputRows { tree_len, selection, .. } = self.inputs.get(input).copied().unwrap_or(none);
@@ -125,7 +125,7 @@ impl RowLayout {
         (0..self.inputs.len()).flat_map(|input| self.nodes(input).map(move |node| Row { input, node }))
     }
 
-    /// The index of `row`, or none if it is not asked for.
+    /// The index of `row`; `None` if it is not asked for.
     #[must_use]
     pub fn index(&self, row: Row) -> Option<usize> {
         let input = self.inputs.get(row.input)?;

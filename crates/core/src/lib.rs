@@ -1,15 +1,18 @@
-//! Speculative decoding with Token Recycling (Luo et al., "Turning Trash into Treasure: Accelerating Inference of Large
-//! Language Models with Token Recycling", arXiv 2408.08696), independent of any backend: draft trees, the adjacency matrix,
-//! the acceptance rule and the decoding loop. No tensors, no devices, no async, no unsafe code.
+//! Speculative decoding with Token Recycling, independent of any backend: draft trees, the adjacency matrix, the acceptance
+//! rule and the decoding loop. No tensors, no devices, no async, no unsafe code.
+//!
+//! The paper is Luo et al., "Turning Trash into Treasure: Accelerating Inference of Large Language Models with Token
+//! Recycling", arXiv 2408.08696.
 //!
 //! In each step of the [`Decoder`]
 //!
 //! 1. a [`Drafter`] guesses a [`DraftTree`] of next tokens,
 //! 2. a [`Verifier`], which is a backend, scores the whole tree in one pass,
-//! 3. [`accept()`] keeps the longest path that the model would have generated itself, and
-//! 4. the drafter learns from every scored row.
+//! 3. [`accept()`] keeps the longest path that the model would have generated itself,
+//! 4. the verifier commits the KV of that path, and
+//! 5. the drafter learns from every scored row.
 //!
-//! Whatever is drafted, the text is that of plain decoding.
+//! Drafts never change the text: it is always that of plain decoding.
 //!
 //! ```
 //! use upcycle_core::{AdjacencyMatrix, Decoder, NullDrafter, Request, TokenRecycling, TreeTemplate};

@@ -1,10 +1,10 @@
-//! The margin rule: tells a rounding difference in text from an error.
+//! The margin rule: distinguishes a rounding difference in text from an error.
 //!
-//! Some engines round differently in passes of different sizes, so a near-tie may fall the other way. The rule allows that
-//! and nothing else. A text that differs from plain decoding is *within the margin* if, at the first different token:
+//! Some engines round differently in passes of different sizes, so a near-tie may be decided differently. The rule allows
+//! this and nothing else. A text that differs from plain decoding is *within the margin* if, at the first different token:
 //!
-//! - the logits of the two passes differ by no more than the backend [states](crate::Verifier::row_tolerance), and
-//! - plain decoding's two best scores are closer than this difference can move them.
+//! - the logits of the two passes differ by at most the backend's [tolerance](crate::Verifier::row_tolerance), and
+//! - this difference can close the gap between plain decoding's two best scores.
 //!
 //! Every other difference is an error.
 
@@ -30,12 +30,12 @@ use crate::token::TokenId;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Margin {
-    /// The distance of the plain pass's two best scores. A score is the logit, or `logit / temperature + noise` when
+    /// The gap between the plain pass's two best scores. A score is the logit, or `logit / temperature + noise` when
     /// sampling.
     pub gap: f64,
     /// The largest difference between the two rows of logits. Infinite if one holds a NaN or their lengths differ.
     pub change: f64,
-    /// How much the distance of two scores may have changed: each may have moved by `change`, over temperature.
+    /// How much the gap may have changed: each of two scores may have moved by `change` divided by the temperature.
     pub reach: f64,
 }
 
@@ -47,10 +47,10 @@ impl Margin {
     /// not model that, so it then reports some rounding differences as errors.
     #[must_use]
     pub fn of(plain: &[f32], other: &[f32], sampling: Sampling, before: &[TokenId]) -> Self {
-        let apart = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
+        let distance = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
         let comparable = plain.len() == other.len() && !plain.is_empty();
         let start = if comparable { 0.0 } else { f32::INFINITY };
-        let change = f64::from(plain.iter().zip(other).map(apart).fold(start, f32::max));
+        let change = f64::from(plain.iter().zip(other).map(distance).fold(start, f32::max));
         let gap = Sampler::new(sampling).sample(plain, before.len(), before).gap;
         let temperature = f64::from(sampling.config().temperature);
         let reach = 2.0 * change / if temperature > 0.0 { temperature } else { 1.0 };

@@ -9,8 +9,8 @@ pub const MAX_VOCAB: usize = 1 << 24;
 
 /// For every token the k candidates that the model ranked highest when it last scored that token (paper, section 3.1).
 ///
-/// A slot that was never written is vacant, and no node is drafted from it. A row may also hold a score for each candidate:
-/// how sure the model was, in one byte.
+/// A slot that was never written is *vacant*, and no node is drafted from it. A row may also have a score for each candidate:
+/// its softmax probability among the candidates of the row, in one byte.
 ///
 /// All `vocab * k` slots are one zeroed allocation, and so are the scores. The operating system provides only the pages that
 /// are touched. 49152 x 8 slots take 1.57 MB, their scores 0.39 MB.
@@ -109,19 +109,20 @@ impl AdjacencyMatrix {
         self.slots(token).get(rank)?.checked_sub(1)
     }
 
-    /// The candidates after `token`, best first; at most k, none for a vacant row.
+    /// The candidates after `token`, best first: at most k, and none for a vacant row.
     pub fn row(&self, token: TokenId) -> impl Iterator<Item = TokenId> + '_ {
         self.slots(token).iter().map_while(|slot| slot.checked_sub(1))
     }
 
-    /// Every token whose row is not vacant, rising. O(vocab).
+    /// Every token whose row is not vacant, in ascending order. O(vocab).
     pub fn tokens(&self) -> impl Iterator<Item = TokenId> + '_ {
         (0..self.vocab as TokenId).filter(|&token| self.candidate(token, 0).is_some())
     }
 
-    /// Replaces the row of `token` by the first k of `candidates`. Fewer leave the rest vacant. The scores become unknown.
+    /// Replaces the row of `token` by the first k of `candidates`. With fewer than k, the remaining slots become vacant. The
+    /// scores become unknown.
     ///
-    /// Tokens outside the vocabulary have no row and are skipped among `candidates`, so a matrix never yields such a token.
+    /// Tokens outside the vocabulary have no row. They are skipped among `candidates`, so a matrix never yields one.
     pub fn update(&mut self, token: TokenId, candidates: &[TokenId]) {
         let vocab = self.vocab;
         if token as usize >= vocab {
@@ -141,17 +142,17 @@ impl AdjacencyMatrix {
     /// number or if there are fewer logits than candidates.
     pub fn update_scored(&mut self, token: TokenId, candidates: &Candidates<'_>) {
         self.update(token, candidates.ids);
-        let held = self.row(token).count();
-        // `update` skips candidates outside the vocabulary, and then the logits do not match.
-        let whole = candidates.ids.iter().take(held).copied().eq(self.row(token));
-        let Some(logits) = candidates.logits.get(..held).filter(|_| whole && held > 0) else { return };
+        let count = self.row(token).count();
+        // `update` skips candidates outside the vocabulary, and then the logits do not match the row.
+        let matching = candidates.ids.iter().take(count).copied().eq(self.row(token));
+        let Some(logits) = candidates.logits.get(..count).filter(|_| matching && count > 0) else { return };
         softmax(logits, &mut self.scores[token as usize * self.k..]);
     }
 
     /// Sets the scores of a row from a snapshot, `[k]`.
     pub(crate) fn restore_scores(&mut self, token: TokenId, scores: &[u8]) {
-        if let Some(own) = self.scores.get_mut(token as usize * self.k..).and_then(|s| s.get_mut(..self.k)) {
-            own.copy_from_slice(scores);
+        if let Some(row) = self.scores.get_mut(token as usize * self.k..).and_then(|s| s.get_mut(..self.k)) {
+            row.copy_from_slice(scores);
         }
     }
 

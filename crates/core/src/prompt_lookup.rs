@@ -6,7 +6,7 @@ use crate::drafter::{Context, Drafter};
 use crate::token::TokenId;
 use crate::tree::{DraftTree, NodeId};
 
-/// Finds the longest suffix of the text that occurs earlier, and drafts as one chain what followed its latest occurrence.
+/// Finds the longest suffix of the text that also occurs earlier. Drafts the tokens after its latest occurrence, as a chain.
 ///
 /// This is prompt lookup decoding (Saxena 2023; `prompt_lookup_num_tokens` in Hugging Face transformers), over prompt and
 /// output. A step costs O(tokens * max_ngram) in the worst case and usually one scan of the tokens.
@@ -59,10 +59,10 @@ impl Drafter for PromptLookup {
             return;
         }
         let Some(start) = self.find(context.tokens) else { return };
-        let mut above = NodeId::ROOT;
+        let mut parent = NodeId::ROOT;
         for &token in context.tokens[start..].iter().take(self.draft_len) {
-            match tree.push(above, token, None) {
-                Ok(node) => above = node,
+            match tree.push(parent, token, None) {
+                Ok(node) => parent = node,
                 Err(_) => return,
             }
         }

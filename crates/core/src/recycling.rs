@@ -14,14 +14,14 @@ use crate::tree_limits::TreeLimits;
 /// Drafts the static tree of a template from the adjacency matrix, and updates the matrix from every scored row.
 ///
 /// If the limits are smaller than the template, it drafts the most valuable nodes. Nodes whose slot in the matrix is vacant
-/// are skipped. Rows are written in node order, and those of the accepted path once more at the end. So the row of a token
-/// that occurs twice in a tree is well defined; the authors' code leaves it undefined on a GPU.
+/// are skipped. Rows are written in node order, and those of the accepted path again at the end. So if a token occurs twice
+/// in a tree, its row is well defined. In the authors' code, this order is undefined on a GPU.
 #[derive(Clone, Debug)]
 pub struct TokenRecycling {
     matrix: AdjacencyMatrix,
     template: TreeTemplate,
     prompt_rows: RowSelection,
-    /// The state of each template node in the draft at hand.
+    /// The state of each template node in the current draft.
     states: Vec<NodeState>,
 }
 
@@ -76,7 +76,7 @@ impl TokenRecycling {
         for &index in self.template.by_value() {
             let node = self.template.nodes()[index];
             let possible = self.states[index].token.is_some()
-                && node.parent.is_none_or(|above| self.states[above].selected);
+                && node.parent.is_none_or(|parent| self.states[parent].selected);
             if !possible || node.depth > limits.depth {
                 continue;
             }
@@ -84,7 +84,7 @@ impl TokenRecycling {
                 return;
             }
             let has_child = match node.parent {
-                Some(above) => &mut self.states[above].has_child,
+                Some(parent) => &mut self.states[parent].has_child,
                 None => &mut root_has_child,
             };
             if *has_child && leaves == limits.leaves {
@@ -104,9 +104,9 @@ impl Drafter for TokenRecycling {
         self.select(root, tree.limits());
         for (index, node) in self.template.nodes().iter().enumerate() {
             let NodeState { token: Some(token), selected: true, .. } = self.states[index] else { continue };
-            let above = node.parent.map_or(NodeId::ROOT, |parent| self.states[parent].node);
-            // Never refused, since `select` keeps within the limits.
-            let Ok(pushed) = tree.push(above, token, Some(node.chance)) else { return };
+            let parent = node.parent.map_or(NodeId::ROOT, |parent| self.states[parent].node);
+            // Never refused, since `select` stays within the limits.
+            let Ok(pushed) = tree.push(parent, token, Some(node.chance)) else { return };
             self.states[index].node = pushed;
         }
     }

@@ -1,16 +1,17 @@
 //! Reproducible choice of the next token: greedy, or sampled.
 //!
-//! Sampling uses the Gumbel-max trick: the token with the highest `logit / temperature + g`, where `g` is standard Gumbel
-//! noise, is a sample from the softmax (Gumbel 1954; Maddison, Tarlow and Minka, "A* sampling", NeurIPS 2014). The noise is
-//! a pure function of seed, stream, absolute position and token. So sampling is an argmax, and speculative decoding gives
-//! the text of plain decoding with the same seed, token for token.
+//! Sampling uses the Gumbel-max trick. The token with the highest `logit / temperature + g`, where `g` is standard Gumbel
+//! noise, is a sample from the softmax. The noise is a pure function of seed, stream, absolute position and token. So
+//! sampling is an argmax, and speculative decoding gives the text of plain decoding with the same seed, token for token.
+//!
+//! Gumbel 1954; Maddison, Tarlow and Minka, "A* sampling", NeurIPS 2014.
 
 use std::cmp::Ordering;
 
 use crate::gumbel::{PositionNoise, gumbel, gumbel_bound};
 use crate::token::TokenId;
 
-/// The repetition penalty applies to this many last tokens of prompt and output, as in llama.cpp by default.
+/// The repetition penalty applies to the last tokens of prompt and output, up to this many (llama.cpp's default).
 pub const REPEAT_WINDOW: usize = 64;
 
 /// Sampling settings, unchecked. [`Sampling`] describes each.
@@ -47,11 +48,11 @@ impl Default for SamplingConfig {
 ///    (Keskar et al. 2019).
 /// 2. The temperature divides all logits.
 /// 3. Top-k keeps the k highest.
-/// 4. Top-p keeps the fewest of these, from the highest down, whose probabilities sum to at least p.
+/// 4. Top-p keeps the smallest set of the most probable of these whose probabilities sum to at least p.
 /// 5. Min-p keeps those whose probability is at least this share of the highest.
 /// 6. One of the remaining tokens is sampled.
 ///
-/// Temperature 0 takes the highest logit after the penalty, and the lower id of equal ones.
+/// With temperature 0, the highest logit after the penalty is chosen, and among equal ones the lower id.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling(SamplingConfig);
 
@@ -118,7 +119,7 @@ pub struct SampledToken {
     /// The token.
     pub token: TokenId,
     /// How far its score lies above the second best. A score is `logit / temperature + noise`, or the logit itself if
-    /// greedy. Infinite for the only token that was left.
+    /// greedy. Infinite if only one token remained.
     pub gap: f64,
 }
 
@@ -142,9 +143,8 @@ impl Sampler {
         &self.sampling
     }
 
-    /// Samples a token from `logits`, `[vocab]`, all finite. `position` is the number of tokens before it, and `history`
-    /// holds these tokens, or at least the last [`REPEAT_WINDOW`] of them. O(vocab), plus a sort of the tokens that top-p
-    /// keeps.
+    /// Samples a token from `logits`, `[vocab]`, all finite. `position` is the number of tokens before it. `history` has these
+    /// tokens, or at least the last [`REPEAT_WINDOW`] of them. O(vocab), plus a sort of the tokens that top-p keeps.
     ///
     /// Empty `logits` give token 0 with a gap of 0.
     #[must_use]
@@ -165,7 +165,7 @@ impl Sampler {
         for &(logit, token) in &self.kept {
             let score = f64::from(logit) / f64::from(temperature);
             let bits = noise.bits(token);
-            // Most tokens cannot even be second best, which the bound shows without a logarithm.
+            // For most tokens the bound shows, without a logarithm, that they cannot even be second best.
             if score + gumbel_bound(bits) >= best.second {
                 best.push(score + gumbel(bits), token);
             }
@@ -195,7 +195,7 @@ impl Sampler {
         let SamplingConfig { temperature, top_k, top_p, min_p, .. } = self.sampling.0;
         let temperature = f64::from(temperature);
         if top_k > 0 && top_k < self.kept.len() {
-            self.kept.select_nth_unstable_by(top_k - 1, falling);
+            self.kept.select_nth_unstable_by(top_k - 1, descending);
             self.kept.truncate(top_k);
         }
         let highest = self.kept.iter().map(|&(logit, _)| logit).fold(f32::NEG_INFINITY, f32::max);
@@ -240,17 +240,17 @@ impl TopTwo {
     }
 }
 
-/// The length of the shortest head of the sorted `kept` whose weights sum to `mass`. Sorts no more than that head, block by
-/// block.
+/// The length of the shortest prefix of the sorted `kept` whose weights sum to `mass`. Sorts block by block, only as far as
+/// needed.
 fn smallest_head(kept: &mut [(f32, TokenId)], mass: f64, weight: impl Fn(f32) -> f64) -> usize {
     let (mut sum, mut done, mut block) = (0.0, 0, 64);
     while done < kept.len() {
         let rest = &mut kept[done..];
         let size = block.min(rest.len());
         if size < rest.len() {
-            rest.select_nth_unstable_by(size - 1, falling);
+            rest.select_nth_unstable_by(size - 1, descending);
         }
-        rest[..size].sort_unstable_by(falling);
+        rest[..size].sort_unstable_by(descending);
         for (index, &(logit, _)) in rest[..size].iter().enumerate() {
             sum += weight(logit);
             if sum >= mass {
@@ -263,7 +263,7 @@ fn smallest_head(kept: &mut [(f32, TokenId)], mass: f64, weight: impl Fn(f32) ->
     kept.len()
 }
 
-/// By falling logit, equal ones by rising id.
-fn falling(a: &(f32, TokenId), b: &(f32, TokenId)) -> Ordering {
+/// By descending logit, equal ones by ascending id.
+fn descending(a: &(f32, TokenId), b: &(f32, TokenId)) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }

@@ -12,7 +12,7 @@ use crate::tree::DraftTree;
 
 /// Ends a text early: a stop string, a grammar, a caller's own rule.
 ///
-/// It sees the output token by token, in order, and keeps no state. So nothing has to be rolled back when a draft is
+/// It is called for each output token, in order, and keeps no state. So nothing has to be rolled back when a draft is
 /// rejected.
 pub trait StopRule: Send {
     /// Whether the last token of `output` ends the text. That token is still emitted; `output` is never empty.
@@ -96,11 +96,12 @@ pub(crate) type DroppedSequences = Arc<Mutex<Vec<SeqId>>>;
 
 /// A sequence that a [`Decoder`](crate::Decoder) advances: prompt, output, request and statistics.
 ///
-/// # Why it is as it is
+/// # Design
 ///
-/// A session is a value of the caller's, not an entry in the decoder. So its text can be read while the decoder works on
-/// others, a step takes whatever sessions the caller chooses, and ending a request needs no call: a dropped session hands
-/// its id back to its decoder, which closes the sequence before its next step or open.
+/// The caller owns a session; the decoder keeps no list of sessions. So the text of a session can be read while the decoder
+/// works on others, and the caller chooses the sessions of each step.
+///
+/// Dropping a session ends its request. The decoder closes the sequence before its next step or open.
 ///
 /// # Example
 ///
@@ -133,7 +134,7 @@ pub struct Session {
     /// `None` for greedy decoding, which needs no full row of logits.
     pub(crate) sampler: Option<Sampler>,
     pub(crate) tree: DraftTree,
-    /// The tree as it was drafted, before a budget pruned it; only kept where one does.
+    /// The tree before an automatic budget pruned it; unused with a fixed budget.
     pub(crate) unpruned_tree: DraftTree,
     pub(crate) accepted_path: AcceptedPath,
     pub(crate) finish: Option<FinishReason>,
@@ -143,7 +144,7 @@ pub struct Session {
     dropped: DroppedSequences,
 }
 
-/// What a sampled path leads to, once the verifier has committed.
+/// What to keep and emit of a sampled path, once the verifier has committed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StepOutcome {
     /// How many nodes of the path keep their KV.
@@ -164,7 +165,7 @@ impl Session {
         let output = request.max_tokens.min(max_tokens.saturating_sub(prompt.len()));
         let mut session = Self {
             seq,
-            // A path may pass the limit of tokens before it is shortened.
+            // A path may exceed the limit of tokens before it is shortened.
             tokens: Vec::with_capacity(prompt.len() + output + 64),
             prompt_len: 0,
             committed: 0,
@@ -235,13 +236,13 @@ impl Session {
         self.committed.min(self.prompt_len)
     }
 
-    /// Why the text ended; `None` while it goes on.
+    /// Why the text ended; `None` while decoding continues.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
     }
 
-    /// Ends the text before its next step. What was emitted stays.
+    /// Ends the text before its next step. Emitted tokens stay.
     pub fn cancel(&mut self) {
         self.finish.get_or_insert(FinishReason::Cancelled);
     }
@@ -294,7 +295,7 @@ impl Session {
         StepOutcome { keep, emit, finish }
     }
 
-    /// Takes over a pass that the verifier has committed.
+    /// Applies a pass that the verifier has committed.
     pub(crate) fn apply(&mut self, outcome: StepOutcome, max_context: usize) {
         let StepOutcome { keep, emit, finish } = outcome;
         let phase = self.phase();

@@ -1,4 +1,4 @@
-//! A matrix in a file, so that a new process starts with what an earlier one learned.
+//! A matrix in a file, so that a new process can start with the rows that an earlier one learned.
 //!
 //! The file is little-endian and at most 60 + vocab * (4 + 5 * k) bytes long:
 //!
@@ -7,7 +7,7 @@
 //! | 8 | the magic `UPCYMTRX` |
 //! | 4 x 4 | u32 version (2; version 1 had no scores), vocab, k, number of rows |
 //! | 32 | the fingerprint of the tokenizer |
-//! | rows x (4 + 5 * k) | each row that is not vacant, by rising token: u32 token; k slots of u32, each candidate plus 1, or 0 if vacant; k scores of u8, all 0 if unknown |
+//! | rows x (4 + 5 * k) | each row that is not vacant, by ascending token: u32 token; k slots of u32, each candidate plus 1, or 0 if vacant; k scores of u8, all 0 if unknown |
 //! | 4 | the CRC-32 of all bytes before it |
 
 use std::fs::File;
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 use crate::matrix::{AdjacencyMatrix, MatrixError};
 
-/// Identifies the tokenizer that a snapshot belongs to: a hash of its vocabulary. With another vocabulary the same ids mean
-/// other text.
+/// Identifies the tokenizer that a snapshot belongs to: a hash of its vocabulary. In another vocabulary, the same ids stand
+/// for other text.
 pub type Fingerprint = [u8; 32];
 
 const MAGIC: &[u8; 8] = b"UPCYMTRX";
@@ -97,12 +97,12 @@ pub enum SnapshotError {
 impl AdjacencyMatrix {
     /// Writes the matrix to `path`.
     ///
-    /// It writes a temporary file in the same folder, syncs and renames it. So a reader always finds the whole old file or
-    /// the whole new one, even if several processes save there or one is killed. A killed process may leave its temporary
-    /// file, named `.snapshot` and six more characters.
+    /// It writes a temporary file in the same folder, syncs it and renames it. So a reader always finds the complete old file
+    /// or the complete new one, even if several processes save there or one is killed. A killed process may leave its
+    /// temporary file, named `.snapshot` and six more characters.
     ///
     /// # Errors
-    /// [`SnapshotError::Io`]. A file that was there before is then untouched.
+    /// [`SnapshotError::Io`]. An existing file is then unchanged.
     pub fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
         let io = |doing| move |source| SnapshotError::Io { doing, path: path.to_owned(), source };
         let folder = match path.parent() {
@@ -132,7 +132,7 @@ impl AdjacencyMatrix {
         let mut matrix = Self::new(vocab, k)?;
         let io = |source| SnapshotError::Io { doing: "read", path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
-        // Reads at most one byte more than the largest such snapshot has, however long the file is.
+        // Reads at most one byte more than the largest valid snapshot has, so a very long file takes no memory.
         let most = HEADER + vocab * row_bytes(k) + CHECKSUM;
         let mut bytes = Vec::new();
         file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(io)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::tree::{DraftTree, NodeId};
 
-/// Time by part. Each sequence of a pass is charged the whole pass, since each waits for it.
+/// Time by part. The time of a pass counts in full for each of its sequences, since each waits for the whole pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// All of prefill: forward, accept, commit and observe of the prompt's chunks.

@@ -1,4 +1,4 @@
-//! Static draft trees: which ranks of the matrix to draft under which, and in which order they are most valuable.
+//! Static draft trees: which ranks of the matrix to draft at each node, and which nodes are the most valuable.
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -9,7 +9,7 @@ pub const MAX_RANKS: usize = 32;
 /// The paper's tree of 80 draft nodes, as TOML: `configs/trees/paper-80.toml`.
 const PAPER_80: &str = include_str!("../trees/paper-80.toml");
 
-/// The chances for a template that gives none: those of the paper's tree, then 0.01.
+/// The acceptance probability of each rank for a template that gives none: measured on the paper's tree, then 0.01.
 const DEFAULT_CHANCES: [f32; 8] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
 
 /// A node of a template.
@@ -21,15 +21,15 @@ pub struct TemplateNode {
     pub rank: usize,
     /// The depth; 1 for a child of the root.
     pub depth: usize,
-    /// The chance that this node is accepted given that its parent is; it depends on the rank only.
+    /// The assumed probability that this node is accepted if its parent is. It depends only on the rank.
     pub chance: f32,
 }
 
 /// A static draft tree (paper, section 3.2). Parents come before their children.
 ///
-/// It also has a *value order*: nodes by falling chance of being accepted, which is the product of the chances along their
-/// path. A parent is never worth less than its child, so the first n nodes of this order are a tree for every n. Where only
-/// n nodes fit, these are drafted.
+/// It also has a *value order*: nodes by descending value. The value of a node is the product of the `chance`s along its path:
+/// the assumed probability that the path is accepted. A parent is never worth less than its child, so the first n nodes in
+/// this order are a tree for every n. If only n nodes fit, these are drafted.
 ///
 /// ```
 /// use upcycle_core::TreeTemplate;
@@ -127,8 +127,8 @@ impl TreeTemplate {
     ///
     /// - `name`
     /// - `nodes`: paths of ranks such as `"0.3"`, parents before children
-    /// - `rank_chances`, optional: the chance of each rank, from which the value order follows. The last one applies to all
-    ///   further ranks.
+    /// - `rank_chances`, optional: the assumed acceptance probability of each rank, which determines the value order. The last
+    ///   one applies to all further ranks.
     ///
     /// # Errors
     /// [`TemplateError`] with the line.
@@ -161,11 +161,11 @@ impl TreeTemplate {
                 .map(|rank| rank.parse().ok().filter(|&rank| rank < MAX_RANKS && is_plain(written.get_ref())))
                 .collect();
             let path = path.ok_or_else(|| TemplateError::NotAPath { line: at, node: node.clone() })?;
-            let (rank, above) = path.split_last().expect("split always yields one part");
-            let parent = *known.get(above).ok_or_else(|| TemplateError::Orphan {
+            let (rank, parent_path) = path.split_last().expect("split always yields one part");
+            let parent = *known.get(parent_path).ok_or_else(|| TemplateError::Orphan {
                 line: at,
                 node: node.clone(),
-                parent: written_path(above),
+                parent: written_path(parent_path),
             })?;
             nodes.push(TemplateNode {
                 parent,

@@ -9,8 +9,8 @@ use crate::verifier::error::VerifyError;
 /// The k best candidates of every row that a [`forward`](crate::Verifier::forward) was asked for.
 ///
 /// Holds ids and logits, each `[rows, min(k, vocab)]`, the rows by input and then by node. The caller chooses k. The backend
-/// calls [`restart`](Self::restart) with the inputs of the pass and then fills every row, best first: by falling logit, equal
-/// logits by rising id. Memory is reused from pass to pass.
+/// calls [`restart`](Self::restart) with the inputs of the pass and then fills every row, best first: by descending logit,
+/// equal logits by ascending id. Memory is reused from pass to pass.
 #[derive(Clone, Debug)]
 pub struct TopK {
     /// The k that the caller asked for.
@@ -27,7 +27,7 @@ pub struct TopK {
 /// One row's candidates, best first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidates<'a> {
-    /// Token ids, `[min(k, vocab)]`, by falling logit, equal logits by rising id.
+    /// Token ids, `[min(k, vocab)]`, by descending logit, equal logits by ascending id.
     pub ids: &'a [TokenId],
     /// Their logits, `[min(k, vocab)]`.
     pub logits: &'a [f32],
@@ -82,18 +82,18 @@ impl TopK {
         self.log_sums.resize(if self.log_sum_exp { rows } else { 0 }, f32::NEG_INFINITY);
     }
 
-    /// The rows of all inputs together, on which a backend runs its head, by input, then by node.
+    /// The number of requested rows of all inputs. A backend runs its output head on these rows, by input, then by node.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.layout.len()
     }
 
-    /// The nodes of `input` that were asked for, rising. Empty for an unknown input.
+    /// The nodes of `input` that were asked for, ascending. Empty for an unknown input.
     pub fn nodes(&self, input: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
         self.layout.nodes(input)
     }
 
-    /// The index among all [`rows`](Self::rows) of `row`, or none if it was not asked for.
+    /// The index of `row` among all [`rows`](Self::rows); `None` if it was not asked for.
     #[must_use]
     pub fn index(&self, row: Row) -> Option<usize> {
         self.layout.index(row)
@@ -124,8 +124,8 @@ impl TopK {
         (&mut self.ids[range.clone()], &mut self.logits[range])
     }
 
-    /// For backends that rank on the device: sets the candidates of `row`, `[min(k, vocab)]` ids and their logits, by falling
-    /// logit, equal logits by rising id.
+    /// For backends that rank on the device: sets the candidates of `row`, `[min(k, vocab)]` ids and their logits, by
+    /// descending logit, equal logits by ascending id.
     ///
     /// The backend has to make sure that no better candidate is missing and that the rest of the row is finite.
     ///
@@ -143,9 +143,9 @@ impl TopK {
         if !ordered || ids.len() != self.width || logits.len() != self.width {
             return Err(VerifyError::NotRanked { row });
         }
-        let (own_ids, own_logits) = self.slots(index);
-        own_ids.copy_from_slice(ids);
-        own_logits.copy_from_slice(logits);
+        let (row_ids, row_logits) = self.slots(index);
+        row_ids.copy_from_slice(ids);
+        row_logits.copy_from_slice(logits);
         Ok(())
     }
 
@@ -196,7 +196,7 @@ const BLOCK: usize = 32;
 fn select(logits: &[f32], ids: &mut [TokenId], best: &mut [f32]) -> bool {
     let k = ids.len();
     best.fill(f32::NEG_INFINITY);
-    let mut held = 0;
+    let mut len = 0;
     // A number times 0 is NaN if the number is not finite, and a sum keeps a NaN. So one check at the end is enough.
     let mut poison = 0.0_f32;
     for (block, chunk) in logits.chunks(BLOCK).enumerate() {
@@ -215,21 +215,21 @@ fn select(logits: &[f32], ids: &mut [TokenId], best: &mut [f32]) -> bool {
             top = top.max(logit);
             poison += logit * 0.0;
         }
-        // Ids rise, so an equal logit never displaces one already held.
-        if held == k && top <= best[k - 1] {
+        // Ids ascend, so an equal logit never displaces an earlier one.
+        if len == k && top <= best[k - 1] {
             continue;
         }
         for (i, &logit) in chunk.iter().enumerate() {
-            if held == k && logit <= best[k - 1] {
+            if len == k && logit <= best[k - 1] {
                 continue;
             }
-            let place = best[..held].partition_point(|&other| other >= logit);
-            let end = (held + 1).min(k);
-            best[place..end].rotate_right(1);
-            ids[place..end].rotate_right(1);
-            best[place] = logit;
-            ids[place] = (block * BLOCK + i) as TokenId;
-            held = end;
+            let rank = best[..len].partition_point(|&other| other >= logit);
+            let end = (len + 1).min(k);
+            best[rank..end].rotate_right(1);
+            ids[rank..end].rotate_right(1);
+            best[rank] = logit;
+            ids[rank] = (block * BLOCK + i) as TokenId;
+            len = end;
         }
     }
     poison == 0.0
@@ -275,11 +275,11 @@ mod tests {
             let vocab = logits.len();
             let (row, tree) = (Row { input: 0, node: 0 }, DraftTree::chain(&[0]));
             let inputs = [TreeInput { seq: SeqId::new(0), tree: &tree, rows: RowSelection::All }];
-            let [mut own, mut handed] = [TopK::new(k), TopK::new(k)];
-            own.restart(&inputs, vocab);
+            let [mut selected, mut handed] = [TopK::new(k), TopK::new(k)];
+            selected.restart(&inputs, vocab);
             handed.restart(&inputs, vocab);
-            own.rank(row, &logits)?;
-            let expected = own.get(row).expect("it was asked for");
+            selected.rank(row, &logits)?;
+            let expected = selected.get(row).expect("it was asked for");
             let (mut ids, mut best) = (expected.ids.to_vec(), expected.logits.to_vec());
             handed.ranked(row, &ids, &best)?;
             prop_assert_eq!(handed.get(row), Some(expected));
@@ -288,11 +288,11 @@ mod tests {
             let refused = |result| matches!(result, Err(VerifyError::NotRanked { .. }));
             prop_assert!(refused(handed.ranked(row, &ids[1..], &best[1..])));
             prop_assert!(refused(handed.ranked(row, &ids, &best[1..])));
-            let place = at.index(ids.len() - 1);
-            ids.swap(place, place + 1);
-            best.swap(place, place + 1);
+            let rank = at.index(ids.len() - 1);
+            ids.swap(rank, rank + 1);
+            best.swap(rank, rank + 1);
             prop_assert!(refused(handed.ranked(row, &ids, &best)));
-            best[place] = f32::NAN;
+            best[rank] = f32::NAN;
             let error = handed.ranked(row, &ids, &best);
             prop_assert!(matches!(error, Err(VerifyError::NotFinite { .. })), "{error:?}");
             let error = handed.ranked(Row { input: 0, node: 1 }, &ids, &best);

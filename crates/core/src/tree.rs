@@ -77,7 +77,7 @@ impl Default for DraftTree {
 }
 
 impl DraftTree {
-    /// A tree of only the root, token 0, to which nothing can be added before a [`restart`](Self::restart).
+    /// A tree with only a root, token 0. Nothing can be added before a [`restart`](Self::restart).
     #[must_use]
     pub fn new() -> Self {
         let mut tree = Self {
@@ -95,7 +95,7 @@ impl DraftTree {
         tree
     }
 
-    /// The chain that holds `tokens`, the first of them as its root. A prefill chunk is one.
+    /// The chain of `tokens`, with the first as its root. A prefill chunk is a chain.
     ///
     /// An empty slice gives the tree of [`new`](Self::new).
     #[must_use]
@@ -107,7 +107,7 @@ impl DraftTree {
         tree
     }
 
-    /// Removes all nodes and starts again with the token `root` and these limits. Keeps its memory.
+    /// Removes all nodes and starts again with the token `root` and these limits. Reuses its memory.
     pub fn restart(&mut self, root: TokenId, limits: TreeLimits) {
         self.tokens.clear();
         self.parents.clear();
@@ -121,12 +121,12 @@ impl DraftTree {
         self.append(root, 0, 0, 1.0);
     }
 
-    /// Becomes the chain of `root` and `rest`, to which nothing can be added.
+    /// Becomes the chain of `root` and `rest`. Nothing can be added to it.
     pub fn restart_chain(&mut self, root: TokenId, rest: &[TokenId]) {
         self.restart(root, TreeLimits::NONE);
-        for (above, &token) in rest.iter().enumerate() {
-            self.first_child[above] = above as u32 + 1;
-            self.append(token, above as u32, above as u32 + 1, f32::NAN);
+        for (parent, &token) in rest.iter().enumerate() {
+            self.first_child[parent] = parent as u32 + 1;
+            self.append(token, parent as u32, parent as u32 + 1, f32::NAN);
         }
     }
 
@@ -142,8 +142,8 @@ impl DraftTree {
 
     /// Adds a child that holds `token` under `parent`, or returns the child that already holds it.
     ///
-    /// `probability` is the chance that this child is accepted given that its parent is, if the drafter knows it. It is
-    /// clamped to 0..=1. A child that exists already keeps its probability. O(siblings).
+    /// `probability` is the probability that this child is accepted if its parent is, or `None` if the drafter does not know
+    /// it. It is clamped to 0..=1. A child that exists already keeps its probability. O(siblings).
     ///
     /// # Errors
     /// [`TreeFull`] if the node does not fit the limits; the tree is unchanged.
@@ -203,7 +203,7 @@ impl DraftTree {
         &self.labels
     }
 
-    /// Becomes a copy of `other`; keeps its memory.
+    /// Becomes a copy of `other`. Reuses its memory.
     pub fn copy_from(&mut self, other: &DraftTree) {
         self.tokens.clone_from(&other.tokens);
         self.parents.clone_from(&other.parents);
@@ -320,7 +320,7 @@ impl DraftTree {
         (node != NodeId::ROOT).then(|| NodeId(self.parents[node.index()]))
     }
 
-    /// The chance that `node` is accepted given that its parent is, if the drafter gave one; 1 for the root.
+    /// The probability that `node` is accepted if its parent is, as the drafter gave it; 1 for the root.
     ///
     /// # Panics
     /// If `node` is not a node of this tree.

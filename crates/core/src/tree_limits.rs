@@ -1,4 +1,4 @@
-//! How many nodes a draft may have, how broad and how deep it may be.
+//! How many nodes and leaves a draft may have, and how deep it may be.
 
 /// The kinds of tree that limits allow or a backend can verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,7 +31,7 @@ impl TreeLimits {
     /// Only the root: plain decoding.
     pub const NONE: TreeLimits = TreeLimits { nodes: 0, leaves: 1, depth: 0 };
 
-    /// The limits of trees that fit both `self` and `other`.
+    /// The limits of trees that satisfy both `self` and `other`.
     #[must_use]
     pub fn and(self, other: TreeLimits) -> TreeLimits {
         TreeLimits {
@@ -41,7 +41,7 @@ impl TreeLimits {
         }
     }
 
-    /// The most general shape that fits.
+    /// The most general shape that these limits allow.
     #[must_use]
     pub fn shape(self) -> Shape {
         if self.nodes == 0 || self.depth == 0 {

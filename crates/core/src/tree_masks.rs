@@ -1,6 +1,6 @@
 //! What backends derive from a tree: positions, ancestor sets, the additive mask, paths to the leaves.
 //!
-//! Each is rebuilt in memory that the backend keeps, so that no pass allocates once this memory has grown.
+//! The backend keeps the buffers, so a pass allocates nothing once they have grown.
 
 use crate::tree::{DraftTree, NodeId};
 
@@ -27,11 +27,11 @@ impl AncestorSets {
         self.bits.resize(tree.len() * self.words, 0);
         for (node, &parent) in tree.parents().iter().enumerate() {
             // Parents come first, so the set of the parent is complete.
-            let (before, own) = self.bits.split_at_mut(node * self.words);
+            let (before, rest) = self.bits.split_at_mut(node * self.words);
             if node > 0 {
-                own[..self.words].copy_from_slice(&before[parent as usize * self.words..][..self.words]);
+                rest[..self.words].copy_from_slice(&before[parent as usize * self.words..][..self.words]);
             }
-            own[node / 64] |= 1 << (node % 64);
+            rest[node / 64] |= 1 << (node % 64);
         }
     }
 
@@ -54,20 +54,20 @@ impl AncestorSets {
     }
 }
 
-/// Writes the additive attention mask, `[len, prefix_len + len]`, row after row, into `out`: 0 where a node attends (the
-/// whole prefix, its ancestors, itself), negative infinity elsewhere.
+/// Writes the additive attention mask, `[len, prefix_len + len]` in row-major order, into `out`. It is 0 where a node attends
+/// (the prefix, its ancestors, itself) and negative infinity elsewhere.
 pub fn additive_mask(tree: &DraftTree, prefix_len: usize, out: &mut Vec<f32>) {
     let width = prefix_len + tree.len();
     out.clear();
     out.resize(tree.len() * width, f32::NEG_INFINITY);
     for (node, &parent) in tree.parents().iter().enumerate() {
-        let (before, own) = out.split_at_mut(node * width);
-        own[..prefix_len].fill(0.0);
+        let (before, rest) = out.split_at_mut(node * width);
+        rest[..prefix_len].fill(0.0);
         if node > 0 {
-            own[prefix_len..width]
+            rest[prefix_len..width]
                 .copy_from_slice(&before[parent as usize * width + prefix_len..][..tree.len()]);
         }
-        own[prefix_len + node] = 0.0;
+        rest[prefix_len + node] = 0.0;
     }
 }
 

@@ -18,12 +18,12 @@ use crate::verifier::{Commit, Verifier, VerifyError};
 const MAX_TOKENS: usize = 128;
 
 /// Fills every vacant row of `matrix` with the tokens that the model ranks highest after `context` and the token of the row.
-/// Other rows stay as they are. `context` is how a text begins, such as the chat template around an empty message. It may be
-/// empty.
+/// Other rows do not change. `context` is the beginning of a text, such as the chat template around an empty message. It may
+/// be empty.
 ///
-/// Each pass scores many tokens, by rising id, as the branches of one tree under the last token of the context. With an empty
-/// context, or a verifier that does not support trees, each token takes a pass of its own. After each pass `on_pass` gets the
-/// number of tokens done and the number of all; [`ControlFlow::Break`] stops there. One row is scored for each vacant row.
+/// Each pass scores many tokens, in ascending order of id, as children of the last token of the context. With an empty
+/// context, or a verifier that does not support trees, each pass scores a single token. After each pass `on_pass` gets the
+/// number of tokens done and the number of all tokens. [`ControlFlow::Break`] stops there.
 ///
 /// ```
 /// use std::ops::ControlFlow;

@@ -31,7 +31,7 @@ pub enum CorpusError {
         #[source]
         source: io::Error,
     },
-    /// The folder holds no text.
+    /// The folder contains no text.
     #[error(
         "drafter.corpus_dir: nothing to copy from in {folder}; expected a file of UTF-8 text that is not hidden, found {files}",
         folder = folder.display()
@@ -53,11 +53,11 @@ enum Notice {
     TooLarge { path: PathBuf, limit: u64 },
     #[error("{path} is skipped: {source}", path = path.display())]
     NoTokens { path: PathBuf, source: TextError },
-    #[error("the texts have more than {limit} tokens: everything after token {taken} of {path} is left out", path = path.display())]
+    #[error("the texts have more than {limit} tokens: everything after token {taken} of {path} is skipped", path = path.display())]
     CutOff { path: PathBuf, taken: usize, limit: usize },
 }
 
-/// Reads the corpus of a folder for a model of `vocab` tokens. Files that are left out or cut off are warned of in the log.
+/// Reads the corpus of a folder for a model of `vocab` tokens. Logs a warning for each file that is skipped or cut off.
 ///
 /// # Errors
 /// [`CorpusError`].
@@ -116,8 +116,8 @@ fn read(
 /// Bytes to tokenize at once. A tokenizer needs more than a hundred times as much memory.
 const PIECE: usize = 64 << 10;
 
-/// The tokens of a text, piece by piece, until there are more than `enough`. Tokens may differ from those of the whole text
-/// where two pieces meet; a draft may be wrong there.
+/// The tokens of a text, piece by piece, until there are more than `enough`. Tokens at the end of a piece may differ from those
+/// of the whole text, so a draft may be wrong there.
 fn encode(text: &str, tokenizer: &Tokenizer, enough: usize) -> Result<Vec<TokenId>, TextError> {
     let (mut tokens, mut rest) = (Vec::new(), text);
     while !rest.is_empty() && tokens.len() <= enough {
@@ -128,8 +128,8 @@ fn encode(text: &str, tokenizer: &Tokenizer, enough: usize) -> Result<Vec<TokenI
     Ok(tokens)
 }
 
-/// The end of the first piece of a text: after the last line end in its first `most` bytes (at least 4), else after the last
-/// whole character.
+/// The end of the first piece of a text: after the last line end in its first `most` bytes (at least 4). Without a line end:
+/// after the last complete character.
 fn cut(text: &str, most: usize) -> usize {
     if text.len() <= most {
         return text.len();

@@ -14,9 +14,11 @@ use upcycle_core::{CostCurve, CostError, SystemClock, Verifier};
 use crate::config::Config;
 use crate::model_files::{CONFIG_FILE, GRAPH_FILE, model_folder};
 
-/// Rows of the passes to time: few, so that a CPU can afford them. Larger passes are extrapolated until a budget tries them.
+/// Rows of the passes to time. They are few, so that timing is quick on a CPU. The cost of larger passes is extrapolated until a
+/// budget tries them.
 const ROWS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
-/// Tokens in the cache while timing: few, since reading them takes time too. Decoding learns the costs over more tokens.
+/// Tokens in the cache while timing. They are few, since their prefill takes time too. Costs at longer contexts are learned while
+/// decoding.
 const CONTEXT: usize = 32;
 const SWEEPS: usize = 5;
 /// The most time that timing may take.
@@ -36,21 +38,22 @@ impl CostCache {
         Self { folder: base.map(|base| base.cache_dir().join("upcycle").join("costs")) }
     }
 
-    /// Keeps nothing.
+    /// No cache: nothing is kept.
     #[must_use]
     pub fn disabled() -> Self {
         Self { folder: None }
     }
 
-    /// This folder, created when a curve is first kept.
+    /// A cache in this folder, which is created when a curve is first kept.
     #[must_use]
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self { folder: Some(folder.into()) }
     }
 
-    /// The curve for `key` and `verifier`: the kept one, or one timed now and kept. Timing stops after a second, so that a
-    /// slow model has fewer sizes; eight passes over the rows of a prompt follow. None if a pass fails, which the first answer
-    /// reports better. A cache that cannot be read or written is logged and ignored.
+    /// The curve for `key` and `verifier`: from the cache, or timed now and kept in the cache.
+    ///
+    /// Timing stops after a second, so a slow model gets fewer sizes. Eight more passes then time the ranking of prompt rows.
+    /// `None` if a pass fails; decoding then reports the error. A cache that cannot be read or written is logged and ignored.
     pub fn curve(&self, key: &str, verifier: &mut dyn Verifier) -> Option<CostCurve> {
         let path = self.folder.as_ref().map(|folder| folder.join(file_name(key)));
         if let Some(curve) = path.as_deref().and_then(|path| kept(path, key)) {
@@ -72,7 +75,7 @@ impl CostCache {
     }
 }
 
-/// Why a file of costs cannot be used.
+/// Why a cost file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CostFileError {
@@ -97,8 +100,8 @@ pub(crate) fn cost_key(model: &str, config: &Config, verifier: &dyn Verifier) ->
     )
 }
 
-/// The part of a key for a GGUF file: the shapes and types of its tensors, which decide what a pass costs. The first of several
-/// files may hold no tensors, so its metadata counts too.
+/// The part of a key for a GGUF file: the shapes and types of its tensors, which determine the cost of a pass. For a model in
+/// several files, the first may have no tensors, so its metadata counts too.
 pub(crate) fn model_key(gguf: &Gguf) -> String {
     let mut text = String::new();
     for tensor in gguf.tensors() {
@@ -113,8 +116,8 @@ pub(crate) fn model_key(gguf: &Gguf) -> String {
     format!("{} tensors, {} bytes, {:016x}", gguf.tensors().len(), gguf.file_len(), hash(&text))
 }
 
-/// The part of a key for a folder: its graph, which holds the shapes and types of the weights, or its configuration and the
-/// sizes of its safetensors files.
+/// The part of a key for a folder: its graph, which has the shapes and types of the weights. Without a graph: its configuration
+/// and the sizes of its safetensors files.
 pub(crate) fn folder_key(path: &Path) -> String {
     let folder = model_folder(path).unwrap_or(path);
     let graph = folder.join(GRAPH_FILE);
@@ -129,7 +132,7 @@ pub(crate) fn folder_key(path: &Path) -> String {
     format!("safetensors, {bytes} bytes, {:016x}", hash(&config))
 }
 
-/// The names of this machine's processor and NVIDIA GPUs, as far as system and driver tell.
+/// The names of this machine's processor and NVIDIA GPUs, if system and driver report them.
 fn processor() -> String {
     let folders = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
     let described = folders.filter_map(|folder| fs::read_to_string(folder.path().join("information")).ok());
@@ -184,7 +187,7 @@ fn keep(path: &Path, curve: &CostCurve) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A file name for a key. The file holds the key itself.
+/// A file name for a key. The file also contains the key.
 fn file_name(key: &str) -> String {
     format!("{:016x}.toml", hash(key))
 }

@@ -47,7 +47,7 @@ pub enum Tree {
     Auto,
     /// Nodes of a template, the most valuable first.
     Template {
-        /// Its file; none for the paper's tree.
+        /// Its file; `None` for the paper's tree.
         path: Option<PathBuf>,
         /// The tree.
         template: TreeTemplate,
@@ -55,12 +55,12 @@ pub enum Tree {
 }
 
 impl Tree {
-    /// The name of no tree in particular.
+    /// The name that stands for the most probable nodes.
     const AUTO: &str = "auto";
     /// The name of the paper's tree.
     pub const PAPER_80: &str = "paper-80";
 
-    /// Whether this names a tree without a file.
+    /// Whether this is a built-in name and not a file.
     pub(crate) fn is_name(text: &str) -> bool {
         [Self::AUTO, Self::PAPER_80].contains(&text)
     }
@@ -111,9 +111,9 @@ impl fmt::Display for Tree {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MixedOptions {
-    /// Who proposes nodes.
+    /// The sources that propose nodes.
     pub sources: Vec<String>,
-    /// MiB of each table that is keyed by several tokens.
+    /// MiB of each n-gram table.
     #[schemars(range(min = 1, max = 1024))]
     pub table_mib: usize,
 }
@@ -128,7 +128,7 @@ impl Default for MixedOptions {
 /// Prompt lookup matches at most this many tokens, as the original does.
 const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
-/// Tokens that prompt lookup copies if the budget chooses how many of them are scored.
+/// Tokens that prompt lookup drafts with an automatic budget, which then chooses how many of them are scored.
 const LOOKUP: usize = 16;
 
 /// Registers the drafters and sources of this workspace.
@@ -142,22 +142,22 @@ pub(crate) fn register(registry: &mut Registry) {
     );
     registry.register_drafter("none", "plain decoding", |_: &NoOptions, _| Ok(Box::new(NullDrafter)));
 
-    source(registry, "recycling", "what came after this token", |setup| {
+    source(registry, "recycling", "the model's last ranking after the same token", |setup| {
         Ok(Box::new(AdjacencySource::new(AdjacencyMatrix::new(setup.vocab, DEFAULT_K)?)))
     });
-    source(registry, "bigram", "what came after these two tokens", |setup| {
+    source(registry, "bigram", "the model's last ranking after the same two tokens", |setup| {
         Ok(Box::new(NgramCache::new(2, setup.table_bytes)))
     });
-    source(registry, "trigram", "what came after these three tokens", |setup| {
+    source(registry, "trigram", "the model's last ranking after the same three tokens", |setup| {
         Ok(Box::new(NgramCache::new(3, setup.table_bytes)))
     });
     source(registry, "suffix", "what followed the longest earlier match of the text's end", |_| {
         Ok(Box::new(SuffixMatcher::default()))
     });
-    source(registry, "runners-up", "what the model ranked high one step before", |_| {
+    source(registry, "runners-up", "tokens that the model ranked high one to three tokens ago", |_| {
         Ok(Box::new(TopKHistory::default()))
     });
-    source(registry, "frequent", "what the text says most often", |setup| {
+    source(registry, "frequent", "the most frequent tokens", |setup| {
         Ok(Box::new(FrequentTokens::new(setup.vocab)))
     });
     source(
@@ -196,7 +196,7 @@ fn recycling(options: &RecyclingOptions, setup: &DrafterSetup<'_>) -> Result<Box
 
 fn mixed(options: &MixedOptions, setup: &DrafterSetup<'_>) -> Result<Box<dyn Drafter>, BoxError> {
     let mut names: Vec<&str> = options.sources.iter().map(String::as_str).collect();
-    // A corpus is there to be copied from.
+    // A configured corpus is always used.
     if setup.corpus.is_some() && !names.contains(&"texts") {
         names.push("texts");
     }

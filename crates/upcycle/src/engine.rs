@@ -18,18 +18,18 @@ use crate::model_files::model_folder;
 use crate::parts::{BuildError, ModelSource, OnProgress};
 use crate::registry::Registry;
 
-/// The decoder that a configuration makes.
+/// The decoder that [`Engine::into_decoder`] returns.
 pub type AnyDecoder = Decoder<Box<dyn Verifier>, Box<dyn Drafter>>;
 
 /// A loaded model. [`text`](Self::text) turns prompts into tokens and back, the verifier scores them.
 pub struct Engine {
     /// The text layer.
     pub text: Text,
-    /// The backend with the model in it.
+    /// The backend that has loaded the model.
     pub verifier: Box<dyn Verifier>,
     /// The name of the backend.
     pub backend: String,
-    /// The key of its costs: what they are valid for.
+    /// The key of its measured costs: model, backend, options and processor.
     pub cost_key: String,
     /// The model's file or folder on this machine.
     pub path: PathBuf,
@@ -49,7 +49,7 @@ pub struct Text {
 pub enum PromptStyle {
     /// As the user's message of a conversation, through the chat template.
     Chat,
-    /// As it stands.
+    /// As plain text.
     Raw,
 }
 
@@ -61,7 +61,7 @@ pub enum DecoderError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// The snapshot exists and cannot be used.
-    #[error("the snapshot {path} cannot be used; remove it to start afresh, or name another file", path = path.display())]
+    #[error("the snapshot {path} cannot be used; remove it to start with empty tables, or name another file", path = path.display())]
     Snapshot {
         /// The file.
         path: PathBuf,
@@ -69,8 +69,8 @@ pub enum DecoderError {
         #[source]
         source: SnapshotError,
     },
-    /// The file of costs cannot be used.
-    #[error("{path} is not a file of costs as `upcycle bench cost` writes it", path = path.display())]
+    /// The cost file cannot be used.
+    #[error("{path} is not a cost file as `upcycle bench cost` writes it", path = path.display())]
     Costs {
         /// The file.
         path: PathBuf,
@@ -78,7 +78,7 @@ pub enum DecoderError {
         #[source]
         source: CostFileError,
     },
-    /// Sizes are to come from saved costs, and there are none.
+    /// `drafter.deterministic` needs saved costs, and there are none.
     #[error(
         "drafter.deterministic needs the costs of passes, and none could be timed: name a file written by `upcycle bench \
          cost` as drafter.cost_file, or set drafter.budget to a number"
@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// A decoder over this model with the configured drafter, and the text layer. With an automatic budget, the costs of passes
-    /// come from the configured file, or from `costs`. A snapshot that exists is read.
+    /// come from the configured file, or from `costs`. The configured snapshot is loaded if it exists.
     ///
     /// # Errors
     /// [`DecoderError`].
@@ -154,7 +154,7 @@ impl Engine {
         Ok((decoder, self.text))
     }
 
-    /// The costs of passes; none if the budget does not need them.
+    /// The costs of passes; `None` if the budget does not need them.
     ///
     /// # Errors
     /// [`DecoderError::Costs`], [`DecoderError::NoCosts`].
@@ -227,7 +227,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// The tokenizer of a GGUF file. A kind that the text layer does not build comes from the backend, if that has one.
+/// The tokenizer of a GGUF file. If the text layer does not support its kind, the backend may have a tokenizer for it.
 fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, TextError> {
     match Tokenizer::from_gguf(gguf) {
         #[cfg(feature = "llama-cpp")]
@@ -237,7 +237,7 @@ fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, Tex
             crate::backends::llama_cpp::tokenizer(path)
         }
         built => {
-            // Only a backend with a tokenizer needs them.
+            // Used only with a backend that has a tokenizer.
             let _ = (config, path);
             built
         }
@@ -283,10 +283,10 @@ impl Text {
         Ok(text)
     }
 
-    /// Gives the template the variables of a configuration, and no others.
+    /// Replaces the template's variables by those of a configuration.
     ///
     /// # Errors
-    /// [`TextError::ReservedVariable`], which no configuration holds. The text layer then has no template.
+    /// [`TextError::ReservedVariable`]. It cannot occur with a checked configuration. The text layer then has no template.
     pub fn set_template_variables(&mut self, config: &Config) -> Result<(), TextError> {
         let variables = &config.model().template_variables;
         let template = self.template.take().map(|template| template.with_variables(variables.clone()));
@@ -294,7 +294,7 @@ impl Text {
         Ok(())
     }
 
-    /// The corpus of `drafter.corpus_dir`, for a model of `vocab` tokens; none if it is not set.
+    /// The corpus of `drafter.corpus_dir`, for a model of `vocab` tokens; `None` if it is not set.
     ///
     /// # Errors
     /// [`CorpusError`].
@@ -314,7 +314,8 @@ impl Text {
         }
     }
 
-    /// The tokens of a conversation, up to the model's answer. Names of special tokens in messages are plain text.
+    /// The tokens of a conversation, up to the beginning of the model's answer. Names of special tokens in messages are plain
+    /// text.
     ///
     /// # Errors
     /// [`PromptError`].

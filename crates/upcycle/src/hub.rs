@@ -1,4 +1,4 @@
-//! Models named by their place on the Hugging Face hub.
+//! Models named by their address on the Hugging Face hub.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ pub fn is_on_hub(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(SCHEME))
 }
 
-/// Why a name of a model on the hub cannot be used; none if it can.
+/// Why a name of a model on the hub cannot be used; `None` if it can.
 pub(crate) fn problem(path: &Path) -> Option<String> {
     #[cfg(feature = "hub")]
     {
@@ -27,7 +27,8 @@ pub(crate) fn problem(path: &Path) -> Option<String> {
     }
 }
 
-/// The path of a model on this machine: `path` itself, or the place in the hub's cache. A model that is not there is fetched.
+/// The path of a model on this machine: `path` itself, or the model's path in the hub cache. A model that is not in the cache is
+/// fetched.
 ///
 /// # Errors
 /// `LoadError::Hub` with the feature `hub`, [`LoadError::NoHub`] without it.

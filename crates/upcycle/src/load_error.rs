@@ -14,13 +14,13 @@ pub enum LoadError {
     /// No model is configured.
     #[error("no model is given; set `model.path` in the configuration, or give --model PATH")]
     NoModel,
-    /// The model is named by its place on the hub, and this program cannot fetch it.
+    /// The model is named by its address on the hub, and this program cannot fetch it.
     #[error(
         "a model named hf:… is fetched from the Hugging Face hub, which is not compiled into this program; build it with \
          `cargo build --features hub`, or give a path"
     )]
     NoHub,
-    /// The hub did not give the model.
+    /// The model could not be fetched from the hub.
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] upcycle_hub::HubError),
@@ -37,9 +37,9 @@ pub enum LoadError {
         source: GgufError,
     },
     /// The tokenizer or template cannot be used.
-    #[error("no {what} from {path}", path = path.display())]
+    #[error("cannot load the {what} from {path}", path = path.display())]
     Text {
-        /// What was to be read.
+        /// What was read: the tokenizer or the chat template.
         what: &'static str,
         /// The file.
         path: PathBuf,

@@ -8,8 +8,10 @@ pub(crate) const GRAPH_FILE: &str = "model.onnx";
 /// The file of a folder of safetensors that says which model it is.
 pub(crate) const CONFIG_FILE: &str = "config.json";
 
-/// The folder of a model that is one, with a tokenizer beside its graph or its safetensors: `path`, or the folder of a graph,
-/// a `config.json` or a file of safetensors at `path`. None for any other file.
+/// The folder of a model that consists of several files: a graph or safetensors, and a tokenizer.
+///
+/// It is `path` itself, or the folder that contains `path` if that is a graph, a `config.json` or a safetensors file. `None` for
+/// any other file.
 #[must_use]
 pub fn model_folder(path: &Path) -> Option<&Path> {
     if path.is_dir() {

@@ -1,4 +1,4 @@
-//! Options of backends, drafters and sources: each reads the table of its name into a type of its own.
+//! Options of backends, drafters and sources: each reads the table of its name into its own type.
 
 use std::any::Any;
 use std::fmt;
@@ -13,8 +13,8 @@ use toml::{Table, Value};
 /// A type of options: a struct with `#[serde(default)]` whose fields are numbers, strings, flags, lists of strings, enums of
 /// names, or further structs of these.
 ///
-/// Every type with the derives of this example implements it. From [`JsonSchema`] come the names that messages suggest, the
-/// environment variables and the reference page; `range` bounds a number.
+/// Every type with the derives of this example implements it. [`JsonSchema`] gives the names for error messages, environment
+/// variables and the reference page. `range` bounds a number.
 ///
 /// ```
 /// use schemars::JsonSchema;
@@ -43,13 +43,13 @@ pub struct NoOptions {}
 /// Checked options of any type.
 #[derive(Clone)]
 pub struct AnyOptions {
-    /// With every default written out.
+    /// With all defaults.
     table: Table,
     value: Arc<dyn Any + Send + Sync>,
 }
 
 impl AnyOptions {
-    /// Reads a table. On failure: the path of the value at fault within the table, and what is wrong with it.
+    /// Reads a table. An error is the path of the wrong value within the table, and what is wrong with it.
     pub(crate) fn parse<O: Options>(table: Table) -> Result<Self, (String, String)> {
         let value: O = serde_path_to_error::deserialize(table)
             .map_err(|error| (error.path().to_string(), error.inner().message().to_owned()))?;
@@ -82,7 +82,7 @@ impl fmt::Debug for AnyOptions {
     }
 }
 
-/// A type of options that is known at run time only.
+/// A type of options that is known only at run time.
 #[derive(Clone, Debug)]
 pub(crate) struct OptionsType {
     pub(crate) schema: Schema,
@@ -101,8 +101,7 @@ pub(crate) fn schema<T: JsonSchema>() -> Schema {
     settings.into_generator().into_root_schema_for::<T>()
 }
 
-/// Writes each 32-bit number as its shortest decimal, not as the 64-bit number that TOML makes of it: 0.1, not
-/// 0.10000000149011612.
+/// Writes each 32-bit float as its shortest decimal: 0.1, not 0.10000000149011612. TOML would write it as a 64-bit float.
 pub(crate) fn shortest(table: Table) -> Table {
     fn value(value: Value) -> Value {
         match value {

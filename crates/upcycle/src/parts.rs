@@ -1,4 +1,4 @@
-//! What backends, drafters and sources are built from, and why one is not built.
+//! What backends, drafters and sources are built from, and the errors of building one.
 
 use std::error::Error;
 use std::fmt;
@@ -17,11 +17,11 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub struct ModelSource<'a> {
     /// Its file or folder.
     pub path: &'a Path,
-    /// The header of a GGUF file; none for other models.
+    /// The header of a GGUF file; `None` for other models.
     pub gguf: Option<&'a Gguf>,
 }
 
-/// How far a load has come; `total` is 0 if it is not known.
+/// The progress of a load; `total` is 0 if it is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Parts done.
@@ -30,7 +30,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Is called as a load goes on.
+/// A callback for the progress of a load.
 pub type OnProgress<'a> = &'a mut dyn FnMut(Progress);
 
 /// What a drafter is built from, besides its options.
@@ -47,13 +47,12 @@ pub struct DrafterSetup<'a> {
     pub(crate) source: BuildNamedSource<'a>,
 }
 
-/// Builds the source of a name.
+/// Builds the source with a given name.
 pub(crate) type BuildNamedSource<'a> =
     &'a dyn Fn(&str, SourceSetup<'_>) -> Result<Box<dyn CandidateSource>, BuildError>;
 
 impl DrafterSetup<'_> {
-    /// Builds a registered source with its configured options. A table that is keyed by several tokens may take
-    /// `table_bytes`.
+    /// Builds a registered source with its configured options. Each of its tables may take `table_bytes`.
     ///
     /// # Errors
     /// [`BuildError`].
@@ -77,13 +76,13 @@ impl fmt::Debug for DrafterSetup<'_> {
 pub struct SourceSetup<'a> {
     /// Tokens of the vocabulary.
     pub vocab: usize,
-    /// Bytes that a table keyed by several tokens may take.
+    /// Bytes that an n-gram table may take.
     pub table_bytes: usize,
     /// The texts of `drafter.corpus_dir`.
     pub corpus: Option<&'a Arc<Corpus>>,
 }
 
-/// What a name stands for.
+/// The kind of part that a registered name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It runs a model.
@@ -95,7 +94,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The table above those of the options.
+    /// The configuration table that contains the tables of options.
     pub(crate) fn section(self) -> &'static str {
         match self {
             Role::Backend => "backend",
@@ -128,7 +127,7 @@ impl fmt::Display for Role {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Nobody registered this name.
+    /// No part is registered under this name.
     #[error("there is no {role} {name:?}; expected {hint}")]
     Unknown {
         /// What it should be.
@@ -150,7 +149,7 @@ pub enum BuildError {
         /// The cargo feature.
         feature: &'static str,
     },
-    /// The configuration does not hold the options of this name.
+    /// The configuration has no options for this name.
     #[error(
         "the configuration has no options of the {role} `{name}`; build it with the registry that has it"
     )]
@@ -165,7 +164,7 @@ pub enum BuildError {
     Load {
         /// The name.
         name: String,
-        /// What it said.
+        /// Its error.
         #[source]
         source: BoxError,
     },
@@ -176,7 +175,7 @@ pub enum BuildError {
         role: Role,
         /// The name.
         name: String,
-        /// What it said.
+        /// Its error.
         #[source]
         source: BoxError,
     },

@@ -1,4 +1,4 @@
-//! Backends, drafters and sources by name, each with options of its own.
+//! Backends, drafters and sources by name, each with its own options.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ type BuildDrafter =
 type BuildSource =
     Arc<dyn Fn(&AnyOptions, SourceSetup<'_>) -> Result<Box<dyn CandidateSource>, BuildError> + Send + Sync>;
 
-/// What is known of a backend.
+/// A backend's name, devices and cargo feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendInfo {
     /// Its name in the configuration.
@@ -29,9 +29,9 @@ pub struct BackendInfo {
     pub about: String,
     /// Whether it is compiled in.
     pub compiled: bool,
-    /// The cargo feature that compiles it in; none for one that a program registered.
+    /// The cargo feature that compiles it in; `None` for a backend that a program registered.
     pub feature: Option<&'static str>,
-    /// The devices it can run on; empty if only [`Registry::probe`] can tell.
+    /// The devices it can run on; empty if only [`Registry::probe`] finds them.
     pub devices: Vec<String>,
     /// Why it cannot run on this machine, as found by [`Registry::probe`].
     pub obstacle: Option<String>,
@@ -45,7 +45,7 @@ pub(crate) enum Devices {
     Probed(fn() -> Result<Vec<String>, String>),
 }
 
-/// A registered name. `built` is none if it is not compiled in.
+/// A registered name. `built` is `None` if it is not compiled in.
 #[derive(Clone)]
 struct Entry<B> {
     name: String,
@@ -56,8 +56,8 @@ struct Entry<B> {
 
 /// Backends, drafters and sources by name.
 ///
-/// [`Registry::builtin`] has those of this workspace. A program adds its own, which are then usable from TOML and in every
-/// command of `upcycle_cli::main_with`. Options come from the table of the name: `[backend.NAME]`, `[drafter.NAME]`,
+/// [`Registry::builtin`] has those of this workspace. A program can add its own. They can then be used from TOML and in every
+/// command of `upcycle_cli::main_with`. The options of a name come from its table: `[backend.NAME]`, `[drafter.NAME]` or
 /// `[drafter.source.NAME]`.
 ///
 /// ```
@@ -105,7 +105,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Nothing at all.
+    /// A registry without any names.
     #[must_use]
     pub fn empty() -> Self {
         Self { backends: Vec::new(), drafters: Vec::new(), sources: Vec::new() }
@@ -146,7 +146,7 @@ impl Registry {
         insert(&mut self.backends, name, about, feature, Some((OptionsType::of::<O>(), (build, devices))));
     }
 
-    /// Names a backend of this workspace that is not compiled in.
+    /// Registers only the name of a backend of this workspace that is not compiled in.
     pub(crate) fn mention_backend(&mut self, name: &str, about: &str, feature: &'static str) {
         insert(&mut self.backends, name, about, Some(feature), None);
     }
@@ -181,7 +181,7 @@ impl Registry {
         insert(&mut self.sources, name, about, None, Some((OptionsType::of::<O>(), build)));
     }
 
-    /// All backends, in order of registration, those that are not compiled in included.
+    /// All backends, in order of registration, including those that are not compiled in.
     pub fn backends(&self) -> impl Iterator<Item = BackendInfo> + '_ {
         self.backends.iter().map(|entry| BackendInfo {
             name: entry.name.clone(),
@@ -253,7 +253,7 @@ impl Registry {
         find(&self.sources, Role::Source, name)?(given(Role::Source, name, options)?, setup)
     }
 
-    /// The tables of options: section, name, and the type if it is compiled in.
+    /// The tables of options: section, name, and the type of the options if the part is compiled in.
     pub(crate) fn tables(&self) -> Vec<(&'static str, &str, Option<&OptionsType>)> {
         fn of<B>(
             role: Role,
@@ -269,7 +269,7 @@ impl Registry {
             .collect()
     }
 
-    /// The keys that take registered names, with these names and what they stand for.
+    /// The keys that take registered names, with these names and their descriptions.
     pub(crate) fn names_by_key(&self) -> [(&'static str, Vec<(String, String)>); 3] {
         [
             (Role::Backend.key(), names(&self.backends)),

@@ -1,6 +1,6 @@
-//! The name that was probably meant.
+//! Suggestions for misspelled names.
 
-/// The candidate with the fewest edits to `name`, if a slip explains them: at most a third of its letters.
+/// The candidate with the fewest edits to `name`, if these are at most a third of its letters.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = name.to_lowercase();
     candidates
@@ -19,7 +19,7 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// What may stand instead of `found`: all names, and the nearest one if it is near.
+/// What was expected instead of `found`: all names, and the nearest one if it is near.
 pub(crate) fn expected<'a>(found: &str, names: impl IntoIterator<Item = &'a str> + Clone) -> String {
     let all = listed(names.clone());
     match nearest(found, names) {

@@ -58,7 +58,7 @@ fn an_exported_folder_runs_with_the_configuration_in_it() {
     assert!(differs.contains("49153") && differs.contains("49152"), "{differs}");
     fs::remove_file(&file).unwrap();
     let missing = error(&["run", "--config", &config, "--prompt", "x"]);
-    assert!(missing.contains("no tokenizer") && missing.contains("tokenizer.json"), "{missing}");
+    assert!(missing.contains("cannot load the tokenizer") && missing.contains("tokenizer.json"), "{missing}");
 }
 
 /// A copy of a graph as others export it, with what stands beside it.

@@ -1,12 +1,13 @@
-//! Chooses how many draft nodes a pass scores: as many as pay on this machine, now.
+//! Chooses how many draft nodes a pass scores: the number that gives the most tokens per second on this machine.
 //!
-//! - **Gain.** A pass of `n` draft nodes is expected to emit `1 + g(n)` tokens for each sequence, where `g(n)` is the sum of the
-//!   `n` greatest path probabilities, after [calibration](crate::calibration).
-//! - **Cost.** It takes `t(n)` seconds: the online cost model starts from a saved [`CostCurve`] and learns from every pass.
-//!   It includes what a draft costs the plain passes after it.
-//! - **Choice.** The budget maximises `(1 + g(n)) / t(n)`. `n = 0` is plain decoding; drafts must promise 3 % more.
-//! - **Exploration.** A size that was timed long ago, or never, may cost less than estimated. If it would win at an optimistic
-//!   cost, it is tried. All such passes together may lose 0.75 % of the time, by what they bring.
+//! - **Gain.** A pass of one sequence with `n` draft nodes is expected to emit `1 + g(n)` tokens. `g(n)` is the sum of the `n`
+//!   greatest path probabilities, after [calibration](crate::calibration).
+//! - **Cost.** The pass takes `t(n)` seconds. The online cost model starts from a saved [`CostCurve`] and learns from every
+//!   pass. `t(n)` includes the slowdown that a draft causes in the plain passes after it.
+//! - **Choice.** The budget maximises `(1 + g(n)) / t(n)`. `n = 0` is plain decoding. It is chosen unless drafts are expected
+//!   to give at least 3 % more tokens per second.
+//! - **Exploration.** A size that was timed long ago, or never, may cost less than estimated. It is tried if it would be the
+//!   best size at an optimistic cost. All such passes together may lose 0.75 % of the time, measured by the tokens they emit.
 
 mod online_cost;
 mod slowdown;
@@ -21,23 +22,23 @@ pub const MAX_NODES: usize = 256;
 
 /// The share of the time that exploration may lose.
 const EXPLORE_SHARE: f64 = 0.0075;
-/// The most that exploration saves up, and the most that it owes after a loss, in plain passes.
+/// The bounds of the explore budget, positive and negative, in plain passes.
 const MAX_EXPLORE_BUDGET: f64 = 2.0;
 
-/// Drafts must be worth this many times plain decoding. Costs and probabilities are estimates, and the best of many estimates
-/// is on average too good.
+/// Drafts must be expected to give this many times the tokens per second of plain decoding. Costs and probabilities are
+/// estimates, and the best of many estimates is on average too good.
 const MIN_GAIN: f64 = 1.03;
 
-/// Plain decoding is the baseline of all decisions. If it was not timed for this many passes, it may take only this share of
-/// its estimate, and is timed again unless drafts promise more.
+/// Plain decoding is the baseline of all decisions. After this many passes without a plain one, its optimistic cost is
+/// `OPTIMISTIC_PLAIN` of its estimate. It is then timed again, unless a draft is better even at that cost.
 const PLAIN_STALE_AFTER: u64 = 16;
 const OPTIMISTIC_PLAIN: f64 = 0.6;
-/// Plain passes in succession when it is timed again: a draft slows the first of them.
+/// How many plain passes in succession time plain decoding again. Several, because a draft slows the first of them.
 const PLAIN_RETIMINGS: usize = 3;
 
 /// The optimistic cost of a size falls with the age of its timing, to 0 after this many passes.
 const STALENESS: f64 = 2000.0;
-/// The optimistic cost of a size that was never timed, over its estimate.
+/// The optimistic cost of a size that was never timed, as a share of its estimate.
 const OPTIMISTIC_UNKNOWN: f64 = 0.7;
 
 /// A drafted node that may be scored.
@@ -61,7 +62,7 @@ pub(crate) struct PlainPass {
     pub(crate) context: usize,
 }
 
-/// What a pass with drafts took and brought.
+/// The measured time and the emitted tokens of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PassTiming {
     /// All of its rows.
@@ -76,7 +77,7 @@ pub(crate) struct PassTiming {
     pub(crate) overhead: f64,
 }
 
-/// The size chosen for a pass, and what is expected of it.
+/// The size chosen for a pass, with its expected tokens and time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SizeDecision {
     /// Draft nodes, over all sequences.
@@ -89,10 +90,10 @@ pub struct SizeDecision {
     pub explores: bool,
 }
 
-/// Chooses the number of draft nodes of each pass by expected tokens a second; see the [module](self).
+/// Chooses the number of draft nodes of each pass by expected tokens per second; see the [module](self).
 ///
-/// With a saved curve and [`deterministic`](Self::deterministic) only that curve counts. The sizes are then the same on every
-/// run, and so are near-ties on backends that are not row-invariant.
+/// A [`deterministic`](Self::deterministic) budget uses only a saved curve. The sizes are then the same on every run, and so is
+/// the text on backends that are not row-invariant.
 #[derive(Clone, Debug)]
 pub struct AutoBudget {
     cost: OnlineCostModel,
@@ -100,13 +101,13 @@ pub struct AutoBudget {
     max_nodes: usize,
     /// Seconds of a step outside the forward pass.
     overhead: f64,
-    /// Seconds that exploration may lose now.
+    /// Seconds that exploration may still lose.
     explore_budget: f64,
     /// A decaying maximum of the chosen sizes.
     recent_max: f64,
     estimates: Vec<Estimate>,
     decision: SizeDecision,
-    /// Expected tokens a second of the best known size.
+    /// Expected tokens per second of the best known size.
     best_rate: f64,
     passes: u64,
     explored: u64,
@@ -144,7 +145,7 @@ impl AutoBudget {
         }
     }
 
-    /// A budget that uses the costs `saved` alone and never a clock.
+    /// A budget that uses only the costs `saved` and never a clock.
     #[must_use]
     pub fn deterministic(saved: CostCurve) -> Self {
         Self { deterministic: true, ..Self::new(Some(saved)) }
@@ -157,7 +158,7 @@ impl AutoBudget {
         self
     }
 
-    /// Whether the sizes depend on a saved curve alone.
+    /// Whether the sizes depend only on a saved curve.
     #[must_use]
     pub fn is_deterministic(&self) -> bool {
         self.deterministic
@@ -181,7 +182,7 @@ impl AutoBudget {
         self.explored as f64 / self.passes.max(1) as f64
     }
 
-    /// The expected seconds of a pass of `rows` rows over `context` cached tokens; none before anything is known.
+    /// The expected seconds of a pass of `rows` rows over `context` cached tokens; `None` before anything is known.
     #[must_use]
     pub fn seconds(&self, rows: usize, context: usize) -> Option<f64> {
         let mut out = vec![Estimate::UNKNOWN; rows + 1];
@@ -195,8 +196,8 @@ impl AutoBudget {
         most.min(self.max_nodes)
     }
 
-    /// Sorts `candidates` by falling path probability and returns how many of them to score. These first ones contain the
-    /// parent of each.
+    /// Sorts `candidates` by descending path probability and returns how many of them to score. The parent of each of these
+    /// is among them.
     pub(crate) fn choose(&mut self, candidates: &mut [CandidateNode], pass: PlainPass) -> usize {
         candidates.sort_unstable_by(|a, b| {
             let by_probability = b.path_probability.total_cmp(&a.path_probability);
@@ -227,7 +228,7 @@ impl AutoBudget {
         self.decision.nodes
     }
 
-    /// The best size by estimated cost, and the best size if costs are as low as they may well be.
+    /// The best size by estimated cost, and the best size by optimistic cost.
     fn compare(&self, candidates: &[CandidateNode], pass: PlainPass) -> (SizeDecision, usize) {
         let plain = self.estimates[pass.rows].seconds;
         let (mut best, mut best_rate) = (SizeDecision::default(), 0.0);
@@ -260,7 +261,7 @@ impl AutoBudget {
         (best, optimistic)
     }
 
-    /// Seconds outside the forward pass: of the step, and of the slowdown that a draft causes later.
+    /// Seconds outside the forward pass: the rest of the step, and the slowdown that a draft causes in later passes.
     fn overhead_of(&self, nodes: usize, pass: PlainPass) -> f64 {
         let slowdown = if nodes > 0 { self.slowdown.per_draft() } else { 0.0 };
         self.overhead + slowdown * self.estimates[pass.rows].seconds
@@ -289,7 +290,7 @@ impl AutoBudget {
         (loss.max(0.0) <= self.explore_budget).then_some(decision)
     }
 
-    /// Learns what the pass of the last decision took and brought.
+    /// Learns from the time and the tokens of the pass of the last decision.
     pub(crate) fn learn(&mut self, timing: PassTiming) {
         let PassTiming { rows, context, tokens, seconds, overhead } = timing;
         if self.deterministic || !(seconds > 0.0 && seconds.is_finite()) {
@@ -298,7 +299,7 @@ impl AutoBudget {
         let SizeDecision { nodes, explores, .. } = self.decision;
         self.explore_budget += EXPLORE_SHARE * seconds;
         if explores {
-            // The loss by what the pass brought, not by what it promised: where promises fail, exploring loses by that too.
+            // By the tokens that the pass emitted, not by those expected: wrong expectations are a loss of exploration too.
             self.explore_budget -= seconds + self.overhead - tokens as f64 / self.best_rate;
         }
         let single_row = self.estimates.get(1).map_or(seconds, |estimate| estimate.seconds);

@@ -1,8 +1,8 @@
 //! The cost of a pass by its rows, learned while decoding.
 //!
-//! `seconds(rows) = speed * factor[bucket] * saved_curve(rows)`, with 1 second in place of the curve if there is none. All
-//! sizes share the speed, which follows the machine within a few passes. Each size has its own factor, which moves slowly.
-//! Between two buckets the cost is interpolated.
+//! `seconds(rows) = speed * factor[bucket] * saved_curve(rows)`. Without a saved curve, `saved_curve` is 1 second. All sizes
+//! share the speed, which follows the machine within a few passes. Each size has its own factor, which changes slowly. The
+//! cost between two buckets is interpolated.
 
 use crate::cost::CostCurve;
 
@@ -14,27 +14,27 @@ const MAX_ROWS: usize = BUCKET_ROWS[BUCKET_ROWS.len() - 1];
 const CONTEXT_EDGES: [usize; 7] = [128, 256, 512, 1024, 2048, 4096, 16384];
 /// How fast the speed follows a change: the exponent of each observed ratio.
 const SPEED_RATE: f64 = 0.2;
-/// The same for the factor of one bucket, which moves faster while it is new.
+/// The same for the factor of one bucket. A new bucket's factor changes faster.
 const FACTOR_RATE: f64 = 0.06;
-/// The assumed cost of one more row in single rows, while only one size was timed.
+/// While only one size was timed: the assumed cost of one more row, as a share of that size's cost per row.
 const FIRST_SLOPE: f64 = 0.25;
-/// The age of a saved curve in passes: it was timed at another moment, and the machine may have changed.
+/// The assumed age of a saved curve, in passes. The machine may have changed since it was timed.
 const PRIOR_AGE: u64 = 64;
-/// The passes that a size's timing ages for a size of e times the rows, or an e-th of them.
+/// A timing also informs other sizes, as if it were older by this many passes per unit of `ln(rows)` between them.
 const AGE_BY_DISTANCE: f64 = 64.0;
-/// The most by which each of the first two times of a size moves its factor: they have no neighbours to compare with.
+/// The largest factor by which each of the first two times of a size changes its estimate. There is no median yet.
 const MAX_FIRST_MOVE: f64 = 1.3;
 
 /// The cost of one row count.
 #[derive(Clone, Copy, Debug)]
 struct SizeBucket {
-    /// Seconds over the saved curve's seconds at this context, at speed 1; none where it is not known.
+    /// The ratio of its seconds to the saved curve's at this context, at speed 1; `None` if it is not known.
     factor: Option<f64>,
-    /// How often it was timed, without the saved curve.
+    /// How often it was timed. The saved curve does not count.
     times: u32,
     /// The pass that timed it last.
     timed_at: u64,
-    /// The last two times over what was predicted.
+    /// The ratios of its last two times to their predictions.
     last_ratios: [f64; 2],
 }
 
@@ -54,12 +54,12 @@ fn median_of_three(ratio: f64, last: &mut [f64; 2]) -> f64 {
     ratio.max(a.min(b)).min(a.max(b))
 }
 
-/// Scales sizes not measured in this run by the corrections of their measured neighbours, between two of them in proportion
-/// to the logarithm of the rows.
+/// Scales sizes not measured in this run by the corrections of their measured neighbours. Between two neighbours, the
+/// correction is interpolated over the logarithm of the rows.
 ///
-/// If 2 and 4 rows cost more than the curve says, 3 and 8 do too. Left as they are, they would look cheap beside the
-/// corrected sizes and be chosen for it. A pass of one row says nothing about others: memory limits it, and arithmetic limits
-/// them.
+/// If 2 and 4 rows cost more than the curve says, 3 and 8 rows probably do too. Without a correction they would look cheap
+/// beside the corrected sizes, and would be chosen for that. A pass of one row does not inform other sizes: memory bandwidth
+/// limits it, and arithmetic limits larger passes.
 fn interpolate_unmeasured(buckets: &mut Buckets) {
     let log_rows = BUCKET_ROWS.map(|rows| (rows as f64).ln());
     let timed = buckets
@@ -97,7 +97,7 @@ pub(super) struct OnlineCostModel {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Estimate {
     pub(super) seconds: f64,
-    /// Passes since the timing that it is based on; none if there was none.
+    /// Passes since the timing that it is based on; `None` if there was none.
     pub(super) age: Option<u64>,
 }
 
@@ -115,7 +115,7 @@ impl OnlineCostModel {
         CONTEXT_EDGES.partition_point(|&edge| edge <= context)
     }
 
-    /// The buckets of this context, else of the nearest context that was timed, else of the saved curve.
+    /// The buckets of this context. If it was not timed: of the nearest timed context, or of the saved curve.
     fn buckets(&self, context: usize) -> Buckets {
         let range = Self::range(context);
         let timed = self
@@ -164,7 +164,7 @@ impl OnlineCostModel {
         let slope = if len == 1 {
             first.1 / first.0 as f64 * FIRST_SLOPE
         } else {
-            // Over a stretch that at least doubles the rows, since noise between close sizes is no slope.
+            // Over a range that at least doubles the rows, since the difference between close sizes is mostly noise.
             let from = known.iter().rev().find(|bucket| bucket.0 * 2 <= last.0).unwrap_or(first);
             (last.1 - from.1) / (last.0 - from.0) as f64
         };
@@ -207,7 +207,7 @@ impl OnlineCostModel {
                 *factor = Some(seconds / base);
                 bucket.times = 1;
             }
-            // The first time of this size, moved from the pass's rows to the bucket's along the estimated curve.
+            // The first time of this size: scales the estimate for the bucket's rows by the ratio of this pass.
             (Some(ratio), factor @ None) => {
                 *factor = Some(predicted * ratio / self.speed / base);
                 bucket.times = 1;
@@ -217,11 +217,12 @@ impl OnlineCostModel {
                 self.speed *= ratio.clamp(0.5, 2.0);
             }
             (Some(ratio), Some(factor)) => {
-                // Each size is compared with its own past, since one pass of a size among others would always be an outlier.
+                // The median is over passes of the same size: among passes of other sizes, a rare size would always be an
+                // outlier.
                 let median = median_of_three(ratio, &mut bucket.last_ratios);
-                let own =
+                let correction =
                     if bucket.times < 2 { ratio.clamp(1.0 / MAX_FIRST_MOVE, MAX_FIRST_MOVE) } else { median };
-                *factor *= own.powf(FACTOR_RATE.max(1.0 / f64::from(bucket.times + 1)));
+                *factor *= correction.powf(FACTOR_RATE.max(1.0 / f64::from(bucket.times + 1)));
                 bucket.times = bucket.times.saturating_add(1);
                 self.speed *= median_of_three(ratio, &mut self.last_ratios).powf(SPEED_RATE);
             }

@@ -1,12 +1,12 @@
 //! How much a pass with drafts slows the plain passes after it.
 //!
-//! Fast passes in succession find more of the weights in a shared cache. A pass with drafts is slower and breaks that
-//! succession, so the next plain passes are slower too: on two cores of a Xeon the first by 8 %, the second to fourth by 4 to
-//! 2 %. That is a cost of the draft. Drafts are compared with a plain pass without it.
+//! Fast passes in succession find more of the weights in a shared cache. A slower pass with drafts interrupts this, so the
+//! next plain passes are slower too. On two cores of a Xeon, the first was slower by 8 %, the second to fourth by 4 to 2 %.
+//! The budget counts this slowdown as a cost of the draft, and compares drafts with a plain pass without it.
 
-/// Plain passes after a draft that are tracked apart. Later ones count as undisturbed.
+/// How many plain passes after a draft have a slowdown. Later ones count as undisturbed.
 const TRACKED: usize = 5;
-/// The share by which one observation moves an estimate.
+/// The weight of one observation in a running estimate.
 const RATE: f64 = 0.05;
 
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl PostDraftSlowdown {
         self.plain_passes += 1;
         let ratio = seconds / expected;
         if ratio.is_finite() {
-            // Greater differences are delays of the machine.
+            // Larger differences are disturbances of the machine, not an effect of the draft.
             *slowdown += (ratio.clamp(0.5, 2.0) - 1.0 - *slowdown) * RATE;
         }
         self.since_draft += *slowdown;

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 pub use prompt::{time_prompt, time_prompt_ranking};
 pub use timing::{Timed, Timing};
 
-/// The seconds of one pass as a function of its rows and of the cached tokens.
+/// The seconds of one pass as a function of its rows and of the cached tokens (the *context*).
 ///
 /// For each measured context the curve is monotone and piecewise linear in the rows. Beyond the last point it continues with
-/// the last slope. Between two contexts it is interpolated; outside of them the nearest one holds.
+/// the last slope. Between two measured contexts it is interpolated. Outside their range the nearest one applies.
 ///
 /// ```
 /// use upcycle_core::CostCurve;
@@ -79,12 +79,12 @@ pub enum CostError {
 }
 
 impl CostCurve {
-    /// A curve from measurements: the points `(rows, seconds)` of each context. Contexts rise, and so do the rows of each, from
-    /// 1 or more. A point below an earlier one is noise and is raised to it, so the curve is monotone. `key` identifies what
-    /// was measured: model, backend, options, CPU.
+    /// A curve from measurements: the points `(rows, seconds)` of each context. Contexts must be in ascending order, and so
+    /// must the rows of each context. Rows are at least 1. A time below an earlier one is noise and is raised to it, so the
+    /// curve is monotone. `key` identifies what was measured: model, backend, options, CPU.
     ///
     /// # Errors
-    /// [`CostError`] if there is no point, if contexts or rows do not rise, or if a time is not positive and finite.
+    /// [`CostError`] if there is no point, if contexts or rows do not ascend, or if a time is not positive and finite.
     pub fn new(key: String, contexts: Vec<(usize, Vec<(usize, f64)>)>) -> Result<Self, CostError> {
         let line = |(tokens, mut points): (usize, Vec<(usize, f64)>)| {
             let mut highest = 0.0_f64;
@@ -143,16 +143,16 @@ impl CostCurve {
                 return fault("expected as many rows as seconds");
             }
             if line.rows[0] == 0 || !line.rows.is_sorted_by(|a, b| a < b) {
-                return fault("expected rows that rise, from 1 or more");
+                return fault("expected rows in ascending order, each at least 1");
             }
             if !line.seconds.iter().all(|&s| s.is_finite() && s > 0.0) {
                 return fault("expected positive, finite seconds");
             }
             if !line.seconds.is_sorted() {
-                return fault("expected seconds that do not fall as rows rise");
+                return fault("expected seconds that do not decrease as rows increase");
             }
             if before >= Some(line.tokens) {
-                return fault("expected contexts that rise");
+                return fault("expected contexts in ascending order");
             }
             before = Some(line.tokens);
         }
@@ -177,8 +177,8 @@ impl CostCurve {
         &self.key
     }
 
-    /// The share of time that ranking every row of a prompt adds, compared with ranking the last row alone: 0.3 is 30 % more.
-    /// None if it was not measured.
+    /// The share of time that ranking every row of a prompt adds, compared with ranking only the last row: 0.3 is 30 % more.
+    /// `None` if it was not measured.
     #[must_use]
     pub fn prompt_ranking_overhead(&self) -> Option<f64> {
         self.prompt_ranking_overhead
@@ -195,8 +195,8 @@ impl CostCurve {
     /// The seconds of a pass of `rows` rows (0 counts as 1) over `context` cached tokens.
     #[must_use]
     pub fn seconds(&self, rows: usize, context: usize) -> f64 {
-        let above = self.contexts.partition_point(|line| line.tokens < context);
-        match (above.checked_sub(1).map(|below| &self.contexts[below]), self.contexts.get(above)) {
+        let next = self.contexts.partition_point(|line| line.tokens < context);
+        match (next.checked_sub(1).map(|previous| &self.contexts[previous]), self.contexts.get(next)) {
             (Some(low), Some(high)) => {
                 let share = (context - low.tokens) as f64 / (high.tokens - low.tokens) as f64;
                 low.at(rows) * (1.0 - share) + high.at(rows) * share

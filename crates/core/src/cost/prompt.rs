@@ -1,4 +1,4 @@
-//! Times how long a prompt takes to read, and how much of that is ranking its rows.
+//! Times prefill, and how much ranking every row of the prompt adds to it.
 
 use crate::clock::Clock;
 use crate::cost::timing::{chain, median_after_first, read};
@@ -13,11 +13,11 @@ const SWEEPS: usize = 3;
 /// Candidates ranked for each row.
 const K: usize = 8;
 
-/// Times what ranking every row of a prompt adds to reading it, as a share of the time with the last row ranked alone. Each
-/// ranked row costs a product with the output head and a search for its best tokens. Returns 0 if the clock stands still.
+/// Times how much longer prefill takes if every row is ranked instead of only the last, as a share: 0.3 is 30 % longer. Each
+/// ranked row costs a matrix-vector product with the output head and a search for its best tokens. Returns 0 if the clock
+/// does not advance.
 ///
-/// Makes eight passes of 64 rows, or of fewer where the backend takes no more, in a sequence of its own that is closed at the
-/// end.
+/// Makes eight passes of 64 rows, or of fewer if the backend's limits are lower. Opens a sequence for them and closes it.
 ///
 /// # Errors
 /// [`VerifyError`] if a pass fails.
@@ -48,8 +48,8 @@ pub fn time_prompt_ranking<V: Verifier + ?Sized>(
     Ok(if last > 0.0 { (all / last - 1.0).max(0.0) } else { 0.0 })
 }
 
-/// Times reading a prompt of `tokens` tokens with its last row ranked. Returns the tokens, at most the backend's context, and
-/// the median seconds of three repetitions, after one that is not counted.
+/// Times prefill of a prompt of `tokens` tokens with its last row ranked. Returns the number of tokens, at most the backend's
+/// context, and the median seconds of three repetitions after an uncounted one.
 ///
 /// # Errors
 /// [`VerifyError`] if a pass fails.

@@ -10,7 +10,7 @@ use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::{Shape, TreeLimits};
 use crate::verifier::{Commit, Verifier, VerifyError};
 
-/// Candidates ranked for each row, as many as the paper's drafter learns from.
+/// Candidates ranked for each row: the paper's k.
 const K: usize = 8;
 /// The most rows of a pass that reads the context.
 const CHUNK: usize = 512;
@@ -18,11 +18,11 @@ const CHUNK: usize = 512;
 /// The passes to time.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing<'a> {
-    /// Cached tokens; at most what the backend's context leaves beside the widest pass.
+    /// Cached tokens; reduced if they and the largest pass do not fit the backend's context.
     pub contexts: &'a [usize],
     /// Rows of the passes; sizes beyond the backend's limits are left out.
     pub rows: &'a [usize],
-    /// Timed repetitions of each size at each context, after one that is not counted.
+    /// Timed repetitions of each size at each context, after an uncounted one.
     pub sweeps: usize,
 }
 
@@ -40,11 +40,11 @@ pub struct Timed {
 impl Timing<'_> {
     /// Times the passes. The sizes are interleaved, so a slow moment of the machine affects all of them.
     ///
-    /// `stop` is called before each pass. If it returns true, the result has what was timed until then; the repetition that
-    /// is not counted otherwise counts if it is the only one.
+    /// `stop` is called before each pass. If it returns true, the result has what was timed until then. The uncounted
+    /// repetition then counts if it is the only one.
     ///
-    /// The passes score binary trees, which have about as many leaves as draft trees; or chains, where the backend supports
-    /// no trees. They run in a sequence of their own that is closed at the end.
+    /// The passes score binary trees, which have about as many leaves as draft trees. If the backend does not support trees,
+    /// they score chains. `run` opens a sequence for them and closes it.
     ///
     /// # Errors
     /// [`VerifyError`] if a pass fails.
@@ -87,8 +87,8 @@ impl Timing<'_> {
             committed = context;
             let mut times = vec![Vec::with_capacity(self.sweeps + 1); rows.len()];
             'sweeps: for sweep in 0..=self.sweeps {
-                // A narrow pass is slower after a wider one, which leaves less of the weights in the caches: one more narrow
-                // pass that is not timed.
+                // A small pass is slower after a larger one, which leaves less of the weights in the caches. So one small pass
+                // is not timed.
                 if let (Some(first), 1..) = (trees.first(), sweep) {
                     verifier.forward(&[TreeInput { seq, tree: first, rows: RowSelection::All }], &mut top)?;
                 }
@@ -110,7 +110,7 @@ impl Timing<'_> {
     }
 }
 
-/// Reads tokens into the `positions` of a sequence that ends where they start. Ranks the last row of each chunk.
+/// Appends tokens at `positions`, which start at the end of the sequence. Ranks the last row of each chunk.
 pub(super) fn read<V: Verifier + ?Sized>(
     verifier: &mut V,
     seq: SeqId,

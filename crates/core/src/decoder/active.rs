@@ -2,7 +2,7 @@
 
 use crate::session::{Session, StepOutcome};
 
-/// A session in the pass at hand.
+/// A session in the current pass.
 #[derive(Debug)]
 pub(super) struct ActiveSession<'a> {
     /// Its position among the sessions that the caller gave.

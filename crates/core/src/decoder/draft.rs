@@ -1,4 +1,4 @@
-//! Drafts the trees of a pass and prunes them to the size that pays.
+//! Drafts the trees of a pass and prunes them to the size that the budget chooses.
 
 use super::active::ActiveSession;
 use super::{Budget, Decoder};
@@ -34,7 +34,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         }
     }
 
-    /// Where a budget chooses the size, prunes the drafts to the nodes that pay.
+    /// With an automatic budget, prunes the drafts to the nodes that it chooses.
     pub(super) fn choose_size(&mut self, active: &mut [ActiveSession<'_>]) {
         let Budget::Auto(budget) = &mut self.budget else { return };
         self.candidates.clear();
@@ -50,11 +50,12 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             self.paths.clear();
             self.paths.push((1.0, 1.0));
             for node in session.tree.nodes().skip(1) {
-                let (above, left) = &mut self.paths[session.tree.parents()[node.index()] as usize];
-                // At most one sibling can be accepted, whatever the drafter claims for each.
-                let probability = self.calibration.probability(&session.tree, node).min(*left);
-                *left -= probability;
-                let path_probability = *above * probability;
+                let (parent_path, unassigned) =
+                    &mut self.paths[session.tree.parents()[node.index()] as usize];
+                // At most one sibling can be accepted, so the probabilities of siblings sum to at most 1.
+                let probability = self.calibration.probability(&session.tree, node).min(*unassigned);
+                *unassigned -= probability;
+                let path_probability = *parent_path * probability;
                 self.paths.push((path_probability, 1.0));
                 self.candidates.push(CandidateNode { path_probability, tree: index as u32, node });
             }
@@ -72,9 +73,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             }
             session.unpruned_tree.copy_from(&session.tree);
             let first = chosen.partition_point(|candidate| (candidate.tree as usize) < index);
-            let mut own =
+            let mut kept =
                 chosen[first..].iter().filter(|candidate| candidate.tree as usize == index).peekable();
-            session.tree.retain(|node| own.next_if(|candidate| candidate.node == node).is_some());
+            session.tree.retain(|node| kept.next_if(|candidate| candidate.node == node).is_some());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::token::TokenId;
 use crate::verifier::VerifyError;
 
-/// Why nothing was decoded. The session is as it was before the call, and it may be stepped again.
+/// Why nothing was decoded. The session is unchanged, and it may be stepped again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -39,7 +39,7 @@ pub enum DecodeError {
 
 /// Some sessions of a [step](crate::Decoder::step) did not advance; all others did.
 ///
-/// The text and statistics of a session that did not advance are as they were, and it may be stepped again.
+/// The text and statistics of a session that did not advance are unchanged, and it may be stepped again.
 /// [`Session::tree`](crate::Session::tree) and [`Session::accepted_path`](crate::Session::accepted_path) show the pass
 /// that failed.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ pub struct StepError {
 /// One failure of a step and the sessions that it stopped.
 #[derive(Debug)]
 pub struct StepFailure {
-    /// The positions of these sessions among those that the caller gave, rising. An engine that fails stops all sessions of
-    /// its pass; a row that is not finite stops the session that it belongs to.
+    /// The positions of these sessions among those that the caller gave, ascending. An engine failure stops all sessions of
+    /// its pass. A row that is not finite stops only its session.
     pub sessions: Vec<usize>,
     /// What failed.
     pub error: VerifyError,

@@ -10,8 +10,8 @@ use crate::verifier::Verifier;
 
 /// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
 ///
-/// It ends when the text does. It also ends after an error, so that a loop over it cannot meet the same error forever; the
-/// next call after that end tries again. Dropping it closes its sequence.
+/// It ends when the text does. It also ends after an error, so that a loop over it cannot repeat the same error forever. The
+/// call after that end tries again. Dropping it closes its sequence.
 #[derive(Debug)]
 pub struct Generation<'a, V: Verifier, D: Drafter> {
     decoder: &'a mut Decoder<V, D>,
@@ -43,7 +43,7 @@ impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
         &self.session
     }
 
-    /// Why the text ended; `None` while it goes on.
+    /// Why the text ended; `None` while decoding continues.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.session.finish_reason()
@@ -55,7 +55,7 @@ impl<V: Verifier, D: Drafter> Generation<'_, V, D> {
         self.session.stats()
     }
 
-    /// Ends the text: tokens already accepted still come, and no step follows.
+    /// Ends the text. Tokens that were already accepted are still returned, and no step follows.
     pub fn cancel(&mut self) {
         self.session.cancel();
     }
@@ -100,7 +100,7 @@ impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
 
 impl<V: Verifier, D: Drafter> Drop for Generation<'_, V, D> {
     fn drop(&mut self) {
-        // Closed here, not at the decoder's next step; the session's own drop then finds nothing left to close.
+        // Closes the sequence now, not at the decoder's next step. The drop of the session then has nothing to close.
         self.decoder.close_sequence(self.session.seq);
     }
 }

@@ -30,25 +30,26 @@ pub use generation::Generation;
 
 /// Decodes any number of sequences with one verifier and one drafter.
 ///
-/// A step is one forward pass over all sessions given. Those that still read their prompt get a chunk of it, the others a
-/// draft. Whatever the drafter guesses, the text of each session is that of plain decoding with its request.
+/// A step is one forward pass over all given sessions. A session in prefill adds a chunk of its prompt to the pass. Every
+/// other session adds a draft tree. Drafts never change the text of a session: it is that of plain decoding.
 ///
-/// 1. *draft*: the drafter grows a tree from each session's last token, within budget, backend limits and context.
+/// 1. *draft*: the drafter grows a tree from each session's last token, within budget, backend limits and context. An
+///    automatic budget then prunes the trees.
 /// 2. *forward*: the verifier scores all trees.
-/// 3. *accept*: each session samples its own tokens down its tree; stops and limits shorten the path.
-/// 4. *commit*: the verifier keeps the KV of what is emitted.
+/// 3. *accept*: each session samples tokens along its tree. Stops and limits shorten the path.
+/// 4. *commit*: the verifier keeps the KV of the accepted path.
 /// 5. *observe*: the drafter sees every scored row and the accepted path.
 ///
-/// # Why it is as it is
+/// # Design
 ///
-/// The decoder owns the loop and nothing else. It schedules no requests and starts no threads: its caller decides which
-/// sessions share a step, may add and drop sessions between any two steps, and gets control back after each pass. So it
-/// fits under a command line, a benchmark and a server alike.
+/// The decoder owns the loop and nothing else. It schedules no requests and starts no threads. Its caller decides which
+/// sessions share a step, and gets control back after each pass. The caller may add and drop sessions between any two
+/// steps. So the decoder suits a command line, a benchmark and a server.
 ///
-/// A step that fails is an ordinary event. Sampling writes nothing that cannot be taken back until the verifier has
-/// committed, so that a session that failed is as it was, and the others of the pass are not disturbed.
+/// A step may fail. A session changes only after the verifier has committed, so a failed session is unchanged, and the
+/// other sessions of the pass are not affected.
 ///
-/// Once its vectors have grown, a step allocates nothing.
+/// Once its buffers have grown, a step allocates nothing.
 ///
 /// # Example
 ///
@@ -84,9 +85,10 @@ pub struct Decoder<V, D> {
     top: TopK,
     /// The draft nodes of a pass, reused from pass to pass.
     candidates: Vec<CandidateNode>,
-    /// The chance of each node's path, and the chance that its children have not used up, reused from tree to tree.
+    /// For each node of a tree: the probability of its path, and the probability not yet assigned to its children. Reused
+    /// from tree to tree.
     paths: Vec<(f32, f32)>,
-    /// Kept for their memory; all are empty between steps.
+    /// Buffers, reused from step to step. All are empty between steps.
     active: Vec<ActiveSession<'static>>,
     inputs: Vec<TreeInput<'static>>,
     commits: Vec<Commit<'static>>,
@@ -99,11 +101,11 @@ enum Budget {
     Auto(Box<AutoBudget>),
 }
 
-/// Rows of a prefill chunk, where the backend takes that many.
+/// The most rows of a prefill chunk. The backend may allow fewer.
 const PREFILL_CHUNK: usize = 512;
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
-    /// A decoder on the system's clock, without a budget: only the backend limits drafts.
+    /// A decoder with the system clock and without a budget: only the backend and the context limit drafts.
     pub fn new(verifier: V, drafter: D) -> Self {
         let top = TopK::new(drafter.k());
         Self {
@@ -131,21 +133,21 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         self
     }
 
-    /// Drafts at most `nodes` nodes a step; 0 is plain decoding.
+    /// Drafts at most `nodes` nodes per step; 0 is plain decoding.
     #[must_use]
     pub fn with_budget(mut self, nodes: usize) -> Self {
         self.budget = Budget::Fixed(TreeLimits { nodes, ..TreeLimits::UNBOUNDED });
         self
     }
 
-    /// Scores as many nodes at each step as pay.
+    /// Lets `budget` choose how many nodes each step scores.
     #[must_use]
     pub fn with_auto_budget(mut self, budget: AutoBudget) -> Self {
         self.budget = Budget::Auto(Box::new(budget));
         self
     }
 
-    /// The budget that chooses sizes; `None` where the size is fixed.
+    /// The budget that chooses sizes; `None` if the size is fixed.
     pub fn auto_budget(&self) -> Option<&AutoBudget> {
         match &self.budget {
             Budget::Fixed(_) => None,
@@ -170,7 +172,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         &self.verifier
     }
 
-    /// The verifier, for what the decoder does not do. Do not change sequences of open sessions.
+    /// The verifier. Do not change sequences of open sessions.
     pub fn verifier_mut(&mut self) -> &mut V {
         &mut self.verifier
     }
@@ -191,7 +193,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         (self.verifier, self.drafter)
     }
 
-    /// The same decoder with another drafter, made of this one. Budget, calibration and open sessions stay.
+    /// The same decoder with another drafter, which `make` returns. Budget, calibration and open sessions stay.
     pub fn map_drafter<E: Drafter>(self, make: impl FnOnce(D) -> E) -> Decoder<V, E> {
         let Self { verifier, drafter, clock, budget, calibration, prefill_chunk, passes, dropped, .. } = self;
         Decoder {
@@ -229,7 +231,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let max_tokens = self.verifier.limits().max_context.min(1 << 20);
         let seq = self.verifier.open()?;
         let mut session = Session::new(seq, prompt, request, max_tokens, Arc::clone(&self.dropped));
-        // It queues after the sessions that wait already.
+        // A new session queues behind the sessions that are already waiting.
         session.last_pass = self.passes;
         Ok(session)
     }
@@ -238,7 +240,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// cached tokens and `prompt` is kept; the steps that follow read the rest.
     ///
     /// # Errors
-    /// As [`open`](Self::open). The session is then as it was.
+    /// As [`open`](Self::open). The session is then unchanged.
     pub fn resume(
         &mut self,
         session: &mut Session,
@@ -249,9 +251,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let cached = &session.tokens[..session.committed];
         // The last token of the prompt is always scored: its row gives the first token of the answer.
         let common = cached.iter().zip(&prompt[..prompt.len() - 1]).take_while(|(a, b)| a == b).count();
-        let whole = common == session.committed || self.verifier.limits().support.shape() != Shape::Plain;
-        // A model that cannot roll back in part starts anew.
-        let common = if whole { common } else { 0 };
+        let can_keep = common == session.committed || self.verifier.limits().support.shape() != Shape::Plain;
+        // A model that cannot roll back in part reads the whole prompt again.
+        let common = if can_keep { common } else { 0 };
         self.verifier.truncate(session.seq, common)?;
         self.drafter.forget(session.seq);
         session.committed = common;

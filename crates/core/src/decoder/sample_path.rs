@@ -12,7 +12,7 @@ use crate::tree::NodeId;
 use crate::verifier::{Verifier, VerifyError};
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
-    /// Samples tokens down a session's tree and decides what to emit. Nothing of the session's text changes.
+    /// Samples tokens along a session's tree and decides what to emit. The session's text does not change yet.
     pub(super) fn sample_path(&mut self, active: &mut ActiveSession<'_>) -> Result<(), VerifyError> {
         let start = self.clock.now();
         let phase = active.session.phase();
@@ -42,7 +42,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         if sampled.is_ok() {
             active.outcome = active.session.outcome();
         }
-        // The session is as it was until the verifier has committed.
+        // The session must not change before the verifier has committed.
         active.session.tokens.truncate(len);
         sampled?;
         let time = self.since(start);
@@ -55,7 +55,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     }
 }
 
-/// The token that the model itself puts after `tokens`, from its row.
+/// The token that the model itself chooses after `tokens`, from its row.
 fn next_token<V: Verifier>(
     verifier: &mut V,
     top: &TopK,

@@ -15,13 +15,13 @@ use crate::verifier::{Commit, Verifier, VerifyError};
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Advances every session that is not finished, in one forward pass: by a chunk of its prompt or by a draft.
     ///
-    /// If more sessions are given than fit one pass, those go first that have waited longest, and the others wait for a
-    /// later step. [`Session::new_tokens`] is empty for a session that waited, failed or had finished before.
+    /// If the sessions do not all fit in one pass, those that have waited longest go first, and the others wait for a later
+    /// step. [`Session::new_tokens`] is empty for a session that waited, failed or had finished before.
     ///
     /// # Errors
-    /// [`StepError`] names the sessions that did not advance, by their positions among those given, and says why. A row
-    /// that is not finite stops only its session: the pass is run again without it. An engine that fails stops all
-    /// sessions of the pass. Whatever failed, nothing is half committed.
+    /// [`StepError`] says which sessions did not advance, by their positions among those given, and why. A row that is not
+    /// finite stops only its session: the pass runs again without it. An engine failure stops all sessions of the pass. A
+    /// failed session is unchanged.
     pub fn step<'s>(&mut self, sessions: impl IntoIterator<Item = &'s mut Session>) -> Result<(), StepError> {
         self.close_dropped();
         let mut active: Vec<ActiveSession<'_>> = recycle(mem::take(&mut self.active));
@@ -41,13 +41,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Advances one session; does nothing if it is finished.
     ///
     /// # Errors
-    /// [`DecodeError::Verify`]. The session is then as it was.
+    /// [`DecodeError::Verify`]. The session is then unchanged.
     pub fn step_one(&mut self, session: &mut Session) -> Result<(), DecodeError> {
         let stepped = self.step([session]);
         Ok(stepped.map_err(|error| error.into_failures().swap_remove(0).error)?)
     }
 
-    /// Keeps as many sessions as fit one pass, those first that have waited longest.
+    /// Keeps as many sessions as fit in one pass. Those that have waited longest go first.
     fn take_turns(&mut self, active: &mut Vec<ActiveSession<'_>>) {
         let limits = self.verifier.limits();
         let most = limits.max_rows.min(limits.max_leaves).max(1);
@@ -86,7 +86,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let tokens = sessions().map(|session| session.accepted_path.sampled.len()).sum();
         self.observe(active, forward, commit);
 
-        // Rows of a prompt cost less than those of drafts, and after a failure the time is not that of these rows.
+        // Prompt rows cost less than draft rows. After a failure, `rows` does not match the measured time.
         let comparable = !reads_prompt && failures.is_empty();
         let overhead = self.since(begin).saturating_sub(forward).as_secs_f64();
         if let (Budget::Auto(budget), true) = (&mut self.budget, comparable) {
@@ -129,7 +129,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         Duration::ZERO
     }
 
-    /// Samples each session's path; a row that cannot be read stops only its session.
+    /// Samples each session's path. A row that cannot be read stops only its session.
     fn accept(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) {
         let mut next = 0;
         while next < active.len() {
@@ -140,7 +140,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         }
     }
 
-    /// Keeps the KV of what is emitted and returns the time that it took.
+    /// Commits the KV of each accepted path and returns the time that it took.
     fn commit(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) -> Duration {
         if active.is_empty() {
             return Duration::ZERO;
@@ -159,7 +159,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         self.since(start)
     }
 
-    /// Emits the tokens, and lets drafter and calibration learn from the pass.
+    /// Emits the tokens. Drafter and calibration learn from the pass.
     fn observe(&mut self, active: &mut [ActiveSession<'_>], forward: Duration, commit: Duration) {
         let max_context = self.verifier.limits().max_context;
         for ActiveSession { input, outcome, session, .. } in active {
@@ -196,12 +196,12 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     }
 }
 
-/// `error` stopped these sessions.
+/// The failure of these sessions with `error`.
 fn failure<'a>(sessions: impl IntoIterator<Item = ActiveSession<'a>>, error: VerifyError) -> StepFailure {
     StepFailure { sessions: sessions.into_iter().map(|active| active.index).collect(), error }
 }
 
-/// The same memory for elements of another lifetime: an emptied vector collects in place.
+/// Reuses the memory of a vector for elements of another lifetime: collecting from an emptied vector happens in place.
 fn recycle<A, B>(mut vec: Vec<A>) -> Vec<B> {
     vec.clear();
     vec.into_iter().map(|_| unreachable!("the vector was emptied")).collect()

@@ -8,7 +8,7 @@ use crate::token::TokenId;
 
 /// Assumed for a row whose scores are unknown: typical scores of rows that a template has drafted from.
 const TYPICAL_SCORES: [u8; WIDTH] = [140, 40, 20, 14, 10, 8, 7, 6];
-/// The stability of a row that comes with scores, for example from a snapshot: between new and proven.
+/// The stability of a row that was loaded with scores, for example from a snapshot: between new and most stable.
 const LOADED_STABILITY: u8 = 1;
 
 /// Proposes the adjacency matrix's row of the last token. In addition to the rank it uses the scores of the row and how
@@ -20,7 +20,7 @@ pub struct AdjacencySource {
     stability: Vec<u8>,
 }
 
-/// Whether a row has scores. The score of its best candidate is never 0 then.
+/// Whether a row has scores. If it has, the score of its best candidate is never 0.
 fn are_known(scores: &[u8]) -> bool {
     scores.first().is_some_and(|&score| score > 0)
 }

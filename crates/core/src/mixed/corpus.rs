@@ -1,4 +1,4 @@
-//! Texts with an index that finds every position by the tokens before it.
+//! Texts with an index that finds all positions where given tokens occur.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub struct CorpusBuilder {
 }
 
 impl CorpusBuilder {
-    /// A builder for a vocabulary of `vocab` tokens. It takes at most `max_tokens` tokens, separators included.
+    /// A builder for a vocabulary of `vocab` tokens. It accepts at most `max_tokens` tokens, including separators.
     #[must_use]
     pub fn new(vocab: usize, max_tokens: usize) -> Self {
         // Positions are stored as u32.
@@ -22,8 +22,8 @@ impl CorpusBuilder {
         Self { separator: vocab.min(u32::MAX as usize - 1) as TokenId, tokens: Vec::new(), max_tokens }
     }
 
-    /// Adds a text and returns how many of its tokens were taken: fewer than all if the corpus is full. A token outside
-    /// the vocabulary counts as a separator, and no match crosses a separator.
+    /// Adds a text and returns how many of its tokens were added: fewer than all if the corpus is full. A token outside the
+    /// vocabulary counts as a separator, and no match crosses a separator.
     pub fn push(&mut self, text: &[TokenId]) -> usize {
         // One separator comes before the first text, and one after each text.
         let free = self.max_tokens.saturating_sub(self.tokens.len().max(1) + 1);
@@ -56,7 +56,7 @@ impl CorpusBuilder {
     pub fn build(self) -> Corpus {
         let Self { separator, mut tokens, .. } = self;
         tokens.shrink_to_fit();
-        // Only positions that a token of the same text follows.
+        // Only positions before another token of the same text.
         let follows = |position: &u32| {
             let position = *position as usize;
             tokens[position] != separator && tokens.get(position + 1).is_some_and(|&next| next != separator)
@@ -102,8 +102,8 @@ pub struct Corpus {
     /// Separates texts: the first id outside the vocabulary.
     separator: TokenId,
     tokens: Vec<TokenId>,
-    /// Every position that a token of its text follows, sorted by the tokens up to it, compared from the newest backwards.
-    /// The order beyond a separator has no meaning; no search reaches it.
+    /// Every position before another token of its text. Sorted by the tokens that end at the position, compared backwards
+    /// from it. The order beyond a separator has no meaning; no search reaches it.
     positions: Vec<u32>,
     /// By token: the start of its range in `positions`. The next entry is the end.
     starts: Vec<u32>,
@@ -149,7 +149,8 @@ impl Corpus {
         self.tokens[self.positions[index] as usize + 1]
     }
 
-    /// Finds the end of `recent`: each further token narrows the range by bisection, `O(WINDOW * log(tokens))`.
+    /// Finds the matches of the end of `recent`. Each further token narrows the range by binary search, so the cost is
+    /// `O(WINDOW * log(tokens))`.
     pub(super) fn find(&self, recent: &[TokenId]) -> Matches {
         let mut matches = Matches { ranges: [const { 0..0 }; WINDOW], longest: 0 };
         let mut range = 0..self.positions.len();

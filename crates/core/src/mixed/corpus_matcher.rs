@@ -6,8 +6,8 @@ use crate::mixed::corpus::Corpus;
 use crate::mixed::match_bins::{BINS, Continuation, match_prior, propose_best};
 use crate::mixed::source::{CandidateSource, PredictionContext, Proposals};
 
-/// The shortest match that is used. In a large corpus almost every pair of tokens occurs somewhere: with an unrelated corpus
-/// pairs lost 1.6 % of the tokens a step and triples 0.7 %; with a corpus that holds the answers both gain.
+/// The shortest match that is used. In a large corpus almost every pair of tokens occurs somewhere. With an unrelated corpus,
+/// pairs lost 1.6 % of the tokens per step and triples 0.7 %. With a corpus that contains the answers, both gain.
 const MIN_MATCH: usize = 3;
 /// The most positions compared for one prediction.
 const MAX_COMPARED: usize = 32;
@@ -36,11 +36,11 @@ impl CandidateSource for CorpusMatcher {
     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
         let matches = self.corpus.find(context.recent);
         let mut found = [Continuation::default(); MAX_COMPARED];
-        let (mut len, mut left) = (0, MAX_COMPARED);
+        let (mut len, mut remaining) = (0, MAX_COMPARED);
         // The matches of a length contain those of each greater length, which are not compared again.
         let mut longer = 0..0;
         for matched in (MIN_MATCH..=matches.longest).rev() {
-            if left == 0 || len >= PROPOSED {
+            if remaining == 0 || len >= PROPOSED {
                 break;
             }
             let all = matches.of_length(matched);
@@ -50,8 +50,8 @@ impl CandidateSource for CorpusMatcher {
             let exact = (all.start..longer.start).chain(longer.end..all.end);
             let count = all.len() - longer.len();
             let first = len;
-            // If there are too many, takes an even sample.
-            for index in exact.step_by(count.div_ceil(left).max(1)) {
+            // If there are too many, compares an evenly spaced sample.
+            for index in exact.step_by(count.div_ceil(remaining).max(1)) {
                 let token = self.corpus.next(index);
                 match found[..len].iter().position(|found| found.token == token) {
                     // It followed a longer match already.
@@ -62,7 +62,7 @@ impl CandidateSource for CorpusMatcher {
                         len += 1;
                     }
                 }
-                left -= 1;
+                remaining -= 1;
             }
             let of = found[first..len].iter().map(|found| found.times).sum();
             found[first..len].iter_mut().for_each(|found| found.of = of);
@@ -76,12 +76,12 @@ impl CandidateSource for CorpusMatcher {
     }
 
     fn prior(&self, confidence_bin: u8) -> f32 {
-        // Chosen by hand, below those of the suffix matcher: in a large corpus short matches are chance.
+        // Chosen by hand, below those of the suffix matcher: in a large corpus short matches are often coincidences.
         let by_length = [0.05, 0.15, 0.3, 0.45, 0.55, 0.7, 0.8, 0.9];
         match_prior(confidence_bin, by_length, [1.0, 1.1, 0.8, 0.5], [0.1, 0.05, 0.1 / 3.0])
     }
 
-    /// Keeps the corpus, which was given and not learned.
+    /// Keeps the corpus, which is not learned.
     fn clear(&mut self) {}
 
     fn bytes(&self) -> usize {

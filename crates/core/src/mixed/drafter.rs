@@ -15,7 +15,7 @@ use crate::token::{SeqId, TokenId};
 use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::TreeFull;
 
-/// Less probable paths are not drafted, whatever the limits.
+/// Less probable paths are never drafted.
 const MIN_PATH_PROBABILITY: f32 = 1e-3;
 
 /// A token that may be drafted below a node of the tree.
@@ -52,10 +52,10 @@ impl Ord for Branch {
 
 /// Drafts the most probable tokens that its sources propose.
 ///
-/// The tree grows from the root, one node at a time: the node whose path is the most probable one. Its children, the
-/// candidates of all sources in that context, then compete with the rest. So nodes come by falling path probability, and a
-/// smaller budget gets a prefix of the same tree. After each pass the drafter learns from every token of the accepted path
-/// how far to trust each source.
+/// The tree grows from the root, one node at a time: always the node with the most probable path. Its possible children, the
+/// candidates of all sources in that context, then compete with the others. So nodes are added in descending order of path
+/// probability, and a smaller budget gets a prefix of the same tree. After each pass the drafter learns from every token of
+/// the accepted path how much weight each source deserves.
 ///
 /// Drafting costs `O(n * c * (s + log(n * c)))` for `n` nodes, `s` sources and `c` candidates in a context, plus what the
 /// sources cost.
@@ -110,7 +110,7 @@ impl MixedDrafter {
         self.mixer.mix(&mut self.merged);
     }
 
-    /// Makes the candidates below `node` available to the tree.
+    /// Adds the candidates after `node` to the heap.
     fn expand(&mut self, context: Context<'_>, tree: &DraftTree, node: NodeId, path_probability: f32) {
         let before = &context.tokens[..context.tokens.len() - 1];
         let mut window = [0; WINDOW];

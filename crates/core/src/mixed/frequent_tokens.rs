@@ -1,4 +1,4 @@
-//! A source that ignores the context: the most frequent tokens of late.
+//! A source that ignores the context: it proposes the most frequent tokens of recent texts.
 
 use crate::drafter::Outcome;
 use crate::mixed::source::{CandidateSource, PredictionContext, Proposals};
@@ -6,14 +6,14 @@ use crate::token::TokenId;
 
 /// Tokens proposed.
 const PROPOSED: usize = 8;
-/// All counts are halved when one reaches this, so that old texts fade.
+/// All counts are halved when one reaches this, so that old texts count less.
 const MAX_COUNT: u16 = 400;
 
-/// Proposes the tokens sampled most often. Useful where no other source knows the last token.
+/// Proposes the tokens sampled most often. Useful if no other source knows the last token.
 #[derive(Clone, Debug)]
 pub struct FrequentTokens {
     counts: Vec<u16>,
-    /// The most frequent tokens, by falling count.
+    /// The most frequent tokens, by descending count.
     top: [TokenId; PROPOSED],
     len: usize,
 }

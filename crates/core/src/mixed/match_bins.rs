@@ -25,7 +25,7 @@ pub(super) struct Continuation {
 impl Continuation {
     fn bin(&self, rank: usize) -> u8 {
         let length = LENGTH_EDGES.partition_point(|&edge| edge <= self.matched);
-        // One match only; all of several; at least half; fewer.
+        // The only match; all of several matches; at least half of them; fewer.
         let agreement = match (self.times, self.of) {
             (1, 1) => 0,
             (times, of) if times == of => 1,

@@ -4,24 +4,26 @@
 //! compression", 2005):
 //!
 //! 1. Each source names a confidence bin with each token. The mixer keeps the hit rate of every bin.
-//! 2. A source that proposes other tokens counts against a token, by the rate at which its best bin misses such tokens.
+//! 2. If a source proposes only other tokens, it contributes the hit rate of tokens that it did not propose. The mixer keeps
+//!    this rate by the bin of the source's best proposal.
 //! 3. The log-odds of these rates are summed with weights, plus a bias. The sigmoid of the sum is the probability.
-//! 4. Each set of sources that can propose at the same place has its own weights and bias. Both follow the gradient of the
-//!    log loss after every sampled token.
+//! 4. Each set of sources that propose in the same context has its own weights and bias. Both follow the gradient of the log
+//!    loss after every sampled token.
 
 use crate::mixed::source::{CandidateSource, MAX_SOURCES, Proposals};
 use crate::token::TokenId;
 
-/// The step of the weights along the gradient. A set of sources learns up to `1 + EXTRA_RATE` times as fast while it is new.
+/// The learning rate of the weights. A new set of sources learns up to `1 + EXTRA_RATE` times as fast.
 const LEARNING_RATE: f32 = 0.02;
 const EXTRA_RATE: f32 = 2.0;
-/// Hit rates average over about this many of the latest guesses.
+/// A hit rate is an average over about this many of the latest guesses.
 const MEMORY: f32 = 120.0;
-/// How many guesses the prior of a bin counts for.
+/// The prior of a bin counts as this many guesses.
 const PRIOR: f32 = 12.0;
-/// Sources that agree are more certain together than their mean: their initial weights sum to up to 1 plus this.
+/// The initial weights of a set of several sources sum to 1 plus up to this, because sources that agree are more certain than
+/// their mean.
 const AGREEMENT: f32 = 0.35;
-/// The initial hit rate of a token that a source does not propose while it proposes others.
+/// The initial hit rate of tokens that a source does not propose while it proposes others.
 const NOT_PROPOSED: f32 = 0.015;
 
 /// How often guesses of one kind come true.
@@ -58,7 +60,7 @@ fn sigmoid(x: f32) -> f32 {
 pub(super) struct Candidate {
     pub(super) token: TokenId,
     pub(super) probability: f32,
-    /// By source: its confidence bin for the token; none where it does not propose the token.
+    /// By source: its confidence bin for the token; `None` if it does not propose the token.
     bins: [Option<u8>; MAX_SOURCES],
 }
 
@@ -73,7 +75,7 @@ impl Candidate {
 #[derive(Clone, Debug, Default)]
 pub(super) struct MergedCandidates {
     pub(super) candidates: Vec<Candidate>,
-    /// By source: the bin of its best proposal; none where it proposes nothing.
+    /// By source: the bin of its best proposal; `None` if it proposes nothing.
     best: [Option<u8>; MAX_SOURCES],
 }
 
@@ -132,8 +134,8 @@ impl SourceRates {
         Self { bins, rates: proposed.chain(not_proposed).collect() }
     }
 
-    /// The rate for a candidate that the source proposes with `bin`, or does not; none if it proposes nothing. A bin out of
-    /// range counts as the last.
+    /// The index of the rate for a candidate that the source proposes with `bin`, or does not propose (`None`). Returns `None`
+    /// if the source proposes nothing. A bin out of range counts as the last.
     fn index(&self, bin: Option<u8>, best: Option<u8>) -> Option<usize> {
         let in_range = |bin: u8| usize::from(bin).min(self.bins - 1);
         bin.map(in_range).or_else(|| Some(self.bins + in_range(best?)))

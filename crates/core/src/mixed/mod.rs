@@ -7,8 +7,8 @@
 //! |---|---|
 //! | [`AdjacencySource`] | the model's ranking after the last token (the paper's matrix) |
 //! | [`NgramCache`] | the model's ranking after the last two or three tokens |
-//! | [`SuffixMatcher`] | the longest earlier match of the text's own end |
-//! | [`CorpusMatcher`] | the longest match of the text's end in given texts |
+//! | [`SuffixMatcher`] | the longest earlier match of the text's end, in the text itself |
+//! | [`CorpusMatcher`] | the longest match of the text's end in a corpus |
 //! | [`FrequentTokens`] | the most frequent tokens |
 //! | [`TopKHistory`] | the tokens that the model ranked high a few tokens ago |
 

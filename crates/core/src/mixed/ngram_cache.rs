@@ -44,7 +44,7 @@ impl NgramCache {
         Self { order: order.clamp(2, 3), rows: vec![HashedRow::VACANT; sets * WAYS], clock: 0 }
     }
 
-    /// The first row of the key's set, and the key's tag; none if `recent` is shorter than the key.
+    /// The first row of the key's set, and the key's tag; `None` if `recent` is shorter than the key.
     fn key(&self, recent: &[TokenId]) -> Option<(usize, u32)> {
         let start = recent.len().checked_sub(self.order)?;
         let hash = recent[start..].iter().fold(0x9E37_79B9_7F4A_7C15_u64, |hash, &token| {
@@ -88,7 +88,7 @@ impl CandidateSource for NgramCache {
             let Some((first, tag)) = self.key(context.recent) else { continue };
             self.clock = self.clock.wrapping_add(1);
             let clock = self.clock;
-            // The row of this key, else a vacant one, else the least recently written.
+            // The row of this key, otherwise a vacant one, otherwise the least recently written.
             let Some(row) = self.rows[first..first + WAYS]
                 .iter_mut()
                 .max_by_key(|row| (row.tag == tag, row.tag == 0, clock.wrapping_sub(row.written)))

@@ -9,8 +9,8 @@ pub const WIDTH: usize = 8;
 /// The edges of the score bins, in 255ths.
 const SCORE_EDGES: [u8; 7] = [5, 15, 38, 77, 128, 184, 235];
 
-/// Hit rates of best candidates by score bin, for a row whose best has just changed and for one whose best has stayed the
-/// same three times. Measured on a small model, then smoothed.
+/// Hit rates of best candidates by score bin. In `NEW_BEST` the row's best candidate has just changed. In `STABLE_BEST` it has
+/// stayed the same three times. Measured on a small model, then smoothed.
 const NEW_BEST: [f32; 8] = [0.03, 0.04, 0.07, 0.13, 0.2, 0.31, 0.47, 0.62];
 const STABLE_BEST: [f32; 8] = [0.1, 0.15, 0.25, 0.5, 0.68, 0.82, 0.88, 0.93];
 /// Hit rates of all other candidates by score bin.
@@ -25,7 +25,7 @@ pub(super) fn row_bin(rank: usize, score: u8, stability: u8) -> u8 {
     ((rank.min(7) << 5) | (score << 2)) as u8 | stability
 }
 
-/// The prior hit rate of a bin. `factor` compares rows with this key to those with an average key.
+/// The prior hit rate of a bin. `factor` scales it for sources whose rows are better or worse than average.
 pub(super) fn row_prior(bin: u8, factor: f32) -> f32 {
     let score = usize::from((bin >> 2) & 7);
     let rate = match bin >> 5 {

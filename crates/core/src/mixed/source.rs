@@ -49,7 +49,7 @@ impl<'a> PredictionContext<'a> {
     }
 }
 
-/// What one source proposes in one context. A source without a proposal has no say there.
+/// What one source proposes in one context. A source without a proposal has no influence there.
 #[derive(Clone, Debug, Default)]
 pub struct Proposals {
     items: Vec<(TokenId, u8)>,
@@ -60,7 +60,7 @@ impl Proposals {
     ///
     /// `confidence_bin` groups guesses that are about equally good, for example by rank, score or match length. It must be
     /// below [`confidence_bins`](CandidateSource::confidence_bins). The mixer learns how often the guesses of each bin
-    /// come true, so the order of the bins does not matter.
+    /// are right, so the order of the bins does not matter.
     pub fn push(&mut self, token: TokenId, confidence_bin: u8) {
         self.items.push((token, confidence_bin));
     }
@@ -88,8 +88,8 @@ impl Proposals {
     }
 }
 
-/// The scored rows of a pass in the order in which to learn them: in node order, then the accepted path once more. So the
-/// row of the accepted path wins where two rows have the same key.
+/// The scored rows of a pass in the order in which to learn them: in node order, then the accepted path again. So if two rows
+/// have the same key, the row of the accepted path is written last.
 pub fn rows_to_learn<'a>(outcome: &Outcome<'a>) -> impl Iterator<Item = (NodeId, Candidates<'a>)> + use<'a> {
     let outcome = *outcome;
     let accepted = if outcome.phase == Phase::Decode { &outcome.accepted.nodes[..] } else { &[] };
@@ -102,8 +102,8 @@ pub fn rows_to_learn<'a>(outcome: &Outcome<'a>) -> impl Iterator<Item = (NodeId,
 /// Predicts one token at a time. A [`MixedDrafter`](crate::mixed::MixedDrafter) grows a draft tree from the predictions of
 /// several sources.
 ///
-/// Implement this rather than [`Drafter`](crate::drafter::Drafter) if your idea predicts one token from the tokens before
-/// it. The drafter grows the tree, learns how far to trust the source, and mixes it with the others. Only `name` and
+/// Implement this rather than [`Drafter`](crate::drafter::Drafter) if your method predicts one token from the tokens before
+/// it. The drafter grows the tree, learns how often the source is right, and mixes it with the others. Only `name` and
 /// `propose` are required. A source never fails and runs in host memory.
 ///
 /// ```
@@ -155,13 +155,13 @@ pub trait CandidateSource: Send {
         8
     }
 
-    /// The assumed share of guesses in `confidence_bin` that come true, until the mixer has seen some. The default suits
-    /// ranks: a third for bin 0, and less for each further bin.
+    /// The assumed hit rate of the guesses in `confidence_bin`, until the mixer has seen some. The default suits ranks: a third
+    /// for bin 0, and less for each further bin.
     fn prior(&self, confidence_bin: u8) -> f32 {
         0.33 / (1.0 + f32::from(confidence_bin)).powi(2)
     }
 
-    /// The weight relative to the other sources, above 0, until the mixer has learned its own.
+    /// The initial weight relative to the other sources, above 0. The mixer then learns it.
     fn initial_weight(&self) -> f32 {
         0.4
     }

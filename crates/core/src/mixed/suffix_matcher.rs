@@ -1,11 +1,12 @@
-//! A source that copies what followed the longest earlier match of the text's own end.
+//! A source that copies what followed the longest earlier match of the text's end.
 
 use crate::drafter::Context;
 use crate::mixed::match_bins::{BINS, Continuation, match_prior, propose_best};
 use crate::mixed::source::{CandidateSource, PredictionContext, Proposals, WINDOW};
 use crate::token::{SeqId, TokenId};
 
-/// The most earlier positions compared for one prediction, the latest first: by the last two tokens, or by the last one.
+/// The most earlier positions compared for one prediction, the latest first. By order: positions found by the last token, and
+/// by the last two tokens.
 const MAX_COMPARED: [usize; 2] = [8, 24];
 /// Continuations proposed.
 const PROPOSED: usize = 4;
@@ -104,7 +105,7 @@ impl History {
                 let Some(&token) = self.tokens.get(position + 1) else { continue };
                 let pairs = self.tokens[..=position].iter().rev().zip(recent.iter().rev());
                 let matched = pairs.take_while(|(a, b)| a == b).count();
-                // Another key with the same hash.
+                // A hash collision.
                 if matched <= order {
                     continue;
                 }
@@ -138,7 +139,7 @@ impl History {
     }
 }
 
-/// Proposes what followed the longest earlier match of the text's own end, in prompt and output.
+/// Proposes what followed the longest earlier match of the text's end, in prompt and output.
 ///
 /// Keeps up to 16 texts. When a text reaches its maximum length, the older half is dropped.
 #[derive(Clone, Debug)]
@@ -210,7 +211,7 @@ impl CandidateSource for SuffixMatcher {
             }
         };
         let text = &mut self.texts[at];
-        // Starts over if the text is not a continuation of what is kept.
+        // Starts over if the text does not continue the kept tokens.
         let known = text.dropped + text.history.tokens.len();
         if known > context.tokens.len() || text.history.tokens.last() != context.tokens[..known].last() {
             text.history.clear();

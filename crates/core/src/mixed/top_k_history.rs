@@ -11,7 +11,7 @@ const TOKENS: usize = 4;
 /// Remembered rows of rejected siblings, and the tokens of each.
 const SIBLINGS: usize = 2;
 const SIBLING_TOKENS: usize = 3;
-/// Further than this from its row, a token is no longer proposed.
+/// A token is proposed up to this distance from its row, in tokens.
 const MAX_DISTANCE: usize = 4;
 
 /// A token, and the bin of its logit's distance to the row's best.
@@ -25,9 +25,10 @@ struct History {
     after_siblings: [[Ranked; SIBLING_TOKENS]; SIBLINGS],
 }
 
-/// Proposes tokens that the model ranked high in the last rows but did not sample: they often come next. LogitSpec (Liu et
-/// al., arXiv 2507.01449) drafts from the last row in this way. Also proposes the best tokens after a rejected sibling of
-/// the last token, which often follow that token too.
+/// Proposes tokens that the model ranked high in the last rows but that were not sampled. They often come next. LogitSpec
+/// (Liu et al., arXiv 2507.01449) drafts from the last row in this way.
+///
+/// Also proposes the best tokens after a rejected sibling of the last token, which often follow that token too.
 #[derive(Clone, Debug, Default)]
 pub struct TopKHistory {
     sequences: Vec<(SeqId, History)>,

@@ -1,4 +1,4 @@
-//! What a commit keeps, and the check of it.
+//! A commit, and the check of its path.
 
 use super::error::VerifyError;
 use crate::token::SeqId;
@@ -13,10 +13,10 @@ pub struct Commit<'a> {
     pub path: &'a [NodeId],
 }
 
-/// Checks the commits of a call before the first of them is applied. [`SequenceTable`](crate::SequenceTable) does this
-/// by itself; a verifier that wraps another one may need it.
+/// Checks the commits of a call before the first of them is applied. [`SequenceTable`](crate::SequenceTable) calls it. A
+/// verifier that wraps another one may also need it.
 ///
-/// `parents` returns the parents of the tree that waits in a sequence, or the error that there is none
+/// `parents` returns the parents of a sequence's pending tree, or an error if there is none
 /// ([`VerifyError::UnknownSequence`], [`VerifyError::NothingToCommit`]).
 ///
 /// # Errors

@@ -6,11 +6,11 @@ use std::error::Error;
 use crate::token::{Row, SeqId, TokenId};
 use crate::tree::NodeId;
 
-/// Why a verifier refused a call or failed. Every sequence is as it was before the call.
+/// Why a verifier refused a call or failed. Every sequence is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The id is closed, or was never given out.
+    /// The sequence was closed, or no sequence ever had this id.
     #[error("{seq} is not open; open one and use the id that it returns")]
     UnknownSequence {
         /// The id that was used.
@@ -115,8 +115,8 @@ pub enum VerifyError {
     },
     /// Candidates that a device ranked are out of order, too few or too many (see [`TopK`](crate::TopK)).
     #[error(
-        "the candidates of {row} are out of order or of the wrong number; expected falling logits, ties by rising id, \
-         and as many candidates as were asked for"
+        "the candidates of {row} are in the wrong order, too few or too many; expected descending logits, equal logits by \
+         ascending id, and as many candidates as were asked for"
     )]
     NotRanked {
         /// The row.

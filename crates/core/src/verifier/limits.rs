@@ -1,4 +1,4 @@
-//! What a backend can take, and the check of a pass against it.
+//! The limits of a backend, and the check of a pass against them.
 
 use super::error::VerifyError;
 use crate::input::TreeInput;
@@ -15,7 +15,7 @@ pub enum Support {
         /// Why it cannot verify trees.
         reason: String,
     },
-    /// Only the root, and chains that are committed whole (prefill), because nothing can be rolled back in part.
+    /// Only the root, and chains of which all rows are committed (prefill), because part of a pass cannot be rolled back.
     Plain {
         /// Why it cannot verify drafts.
         reason: String,
@@ -23,7 +23,7 @@ pub enum Support {
 }
 
 impl Support {
-    /// The shape of the richest tree that may be drafted.
+    /// The most general shape that may be drafted.
     #[must_use]
     pub fn shape(&self) -> Shape {
         match self {
@@ -33,7 +33,7 @@ impl Support {
         }
     }
 
-    /// Why no richer shape is supported.
+    /// Why no more general shape is supported.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -43,7 +43,7 @@ impl Support {
     }
 }
 
-/// What a backend with a loaded model can take.
+/// The limits of a backend with a loaded model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Tokens in the vocabulary: the width of a row of logits.
@@ -61,26 +61,26 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What may be drafted for a sequence with `committed` tokens when `sequences` sequences share the pass. The pass stays
-    /// within the limits even if each of them drafts all that it may.
+    /// The limits of a draft for a sequence with `committed` tokens when `sequences` sequences share the pass. The pass stays
+    /// within the backend's limits even if each sequence uses all of its share.
     #[must_use]
     pub fn tree_limits(&self, committed: usize, sequences: usize) -> TreeLimits {
         let sequences = sequences.max(1);
-        let left = self.max_context.saturating_sub(committed + 1);
-        let nodes = (self.max_rows / sequences).saturating_sub(1).min(left);
+        let remaining = self.max_context.saturating_sub(committed + 1);
+        let nodes = (self.max_rows / sequences).saturating_sub(1).min(remaining);
         let leaves = (self.max_leaves / sequences).max(1);
         match self.support {
-            Support::Tree => TreeLimits { nodes, leaves, depth: left },
-            Support::Chain { .. } => TreeLimits { nodes, leaves: 1, depth: left },
+            Support::Tree => TreeLimits { nodes, leaves, depth: remaining },
+            Support::Chain { .. } => TreeLimits { nodes, leaves: 1, depth: remaining },
             Support::Plain { .. } => TreeLimits::NONE,
         }
     }
 
-    /// Checks the inputs of a pass. Every backend does this first (by [`SequenceTable::begin`](crate::SequenceTable::begin)),
-    /// so that all of them refuse the same inputs with the same errors, before anything changes. `committed` returns the
+    /// Checks the inputs of a pass. Every backend does this first (by [`SequenceTable::begin`](crate::SequenceTable::begin)).
+    /// So all backends refuse the same inputs with the same errors, before anything changes. `committed` returns the
     /// committed tokens of an open sequence.
     ///
-    /// Chains pass whatever the [`Support`], because a prefill chunk is one.
+    /// A chain is accepted with any [`Support`], because a prefill chunk is a chain.
     ///
     /// # Errors
     /// [`VerifyError`] for the first input that is refused.

@@ -1,4 +1,4 @@
-//! The contract of a backend: it scores trees and keeps paths.
+//! The trait of a backend: it scores trees and keeps the KV of accepted paths.
 
 mod commit;
 pub(crate) mod error;
@@ -16,23 +16,23 @@ use crate::top::TopK;
 
 /// A backend: it runs a model over trees and keeps the KV of accepted paths. It never samples.
 ///
-/// The next `forward`, `truncate` or `close` of a sequence drops those of its rows that were not committed.
+/// Scored rows that were not committed are dropped by the next `forward`, `truncate` or `close` of their sequence.
 ///
-/// The trait is object-safe. Most of its bookkeeping is the same for every backend:
-/// [`SequenceTable`](crate::SequenceTable) does it. The laws that every verifier obeys are functions in the crate
-/// `upcycle-testkit`, and its macro `conformance!` turns them into tests.
+/// The trait is object-safe. [`SequenceTable`](crate::SequenceTable) does the bookkeeping that every backend needs. The laws
+/// that every verifier obeys are functions in the crate `upcycle-testkit`, and its macro `conformance!` turns them into
+/// tests.
 ///
-/// # Why the trait is as it is
+/// # Design
 ///
-/// `forward` and `commit` are separate calls, since only the decoder knows in between which path is accepted. Both take all
-/// sequences of a pass, so that one pass of the engine serves them all, and so that a commit succeeds for all or for none.
+/// `forward` and `commit` are separate calls, because the decoder chooses the accepted path between them. Both take all
+/// sequences of a pass. So one pass of the engine serves all of them, and a commit succeeds for all or for none.
 ///
 /// A backend returns the k best candidates of a row and gives a full row only on request. With a vocabulary of 152k, the
 /// logits of 81 rows take 49 MB and their eight best candidates 5 KB. A backend that ranks on its device never copies the
 /// rest.
 ///
-/// Sampling is not part of the trait. It happens in one place, with noise that depends on seed, position and token, so
-/// every backend gives the text of its own plain decoding.
+/// Sampling is not part of the trait. The decoder samples, with noise that depends only on seed, stream, position and token.
+/// So every backend gives the text of its own plain decoding.
 ///
 /// # Example
 ///
@@ -63,12 +63,12 @@ use crate::top::TopK;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Verifier: Send {
-    /// What it can take. Never changes.
+    /// The limits of this backend with this model. They never change.
     fn limits(&self) -> &Limits;
 
-    /// The most that a logit may differ from plain decoding because of the other rows in its pass. 0 if the arithmetic
-    /// of a row does not depend on its neighbours. A backend that rounds differently in passes of different sizes must
-    /// state it here: texts are compared within this margin ([`crate::margin`]).
+    /// The most that a logit may differ from plain decoding because of the other rows in its pass. It is 0 if the
+    /// arithmetic of a row does not depend on the other rows. A backend that rounds differently in passes of different
+    /// sizes must state it here: the margin rule compares texts within this tolerance ([`crate::margin`]).
     fn row_tolerance(&self) -> f32 {
         0.0
     }
@@ -83,13 +83,13 @@ pub trait Verifier: Send {
         None
     }
 
-    /// Opens an empty sequence, under an id that was never given out before.
+    /// Opens an empty sequence with an id that was never used before.
     ///
     /// # Errors
     /// [`VerifyError::TooManySequences`] at the limit; [`VerifyError::Backend`] if there is no memory for it.
     fn open(&mut self) -> Result<SeqId, VerifyError>;
 
-    /// Closes a sequence and frees what it held. Its id becomes invalid for good. An unknown id is ignored.
+    /// Closes a sequence and frees its memory. Its id stays invalid. An unknown id is ignored.
     fn close(&mut self, seq: SeqId);
 
     /// Scores the trees of all `inputs` in one pass, and fills `top` with the k best candidates of the rows asked for.
@@ -97,7 +97,7 @@ pub trait Verifier: Send {
     ///
     /// # Errors
     /// Whatever [`Limits::check_inputs`] refuses; [`VerifyError::NotFinite`] for a row with a NaN or an infinity;
-    /// [`VerifyError::Backend`] if the engine fails. After an error every sequence is as it was, and the contents of
+    /// [`VerifyError::Backend`] if the engine fails. After an error every sequence is unchanged, and the contents of
     /// `top` are meaningless.
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError>;
 
@@ -108,7 +108,7 @@ pub trait Verifier: Send {
     /// [`VerifyError::NoSuchRow`] for a row that was not asked for; [`VerifyError::Backend`].
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError>;
 
-    /// Keeps the KV of each path and drops the rest of that sequence's rows.
+    /// Keeps the KV of each path and drops the other rows of its sequence.
     ///
     /// # Errors
     /// [`VerifyError::UnknownSequence`], [`VerifyError::TwiceInOnePass`], [`VerifyError::NotAPath`],

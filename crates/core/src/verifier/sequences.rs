@@ -9,13 +9,15 @@ use crate::tree::NodeId;
 
 /// The open sequences of a backend, each with the backend's own state `S` (for example its KV cache).
 ///
-/// The table gives out ids, counts committed tokens, keeps the trees that wait for a commit, and refuses whatever the
-/// contract of [`Verifier`](crate::Verifier) refuses. A backend that uses it implements only the arithmetic:
+/// The table assigns ids, counts committed tokens and keeps the *pending* trees: those that were scored and not yet
+/// committed. It refuses every call that the trait [`Verifier`](crate::Verifier) says is an error. A backend that uses it
+/// implements only the arithmetic:
 ///
 /// - `forward` calls [`begin`](Self::begin), computes, and calls [`finish`](Self::finish) once nothing can fail any
-///   more. If it returns early, every sequence still has the tree that waited before.
+///   more. If it returns early, every sequence still has its earlier pending tree.
 /// - `logits` finds its row with [`row_index`](Self::row_index).
-/// - `commit` and `truncate` pass a closure that changes the state. The table checks first and counts last.
+/// - `commit` and `truncate` pass a closure that changes the state. The table checks the call before the closure, and
+///   updates its counts after it.
 ///
 /// Lookups are linear in the number of open sequences, which is small. Nothing is allocated once the trees of a
 /// sequence have reached their largest size.
@@ -26,7 +28,7 @@ use crate::tree::NodeId;
 /// let limits = Limits {
 ///     vocab: 10, max_context: 100, max_rows: 8, max_leaves: 8, max_seqs: 2, support: Support::Tree,
 /// };
-/// // The state of a sequence: its committed tokens, and those of the tree that waits.
+/// // The state of a sequence: its committed tokens, and those of the pending tree.
 /// let mut sequences: SequenceTable<(Vec<u32>, Vec<u32>)> = SequenceTable::new(limits);
 /// let seq = sequences.open((Vec::new(), Vec::new()))?;
 ///
@@ -50,7 +52,7 @@ pub struct SequenceTable<S> {
     limits: Limits,
     open: Vec<Sequence<S>>,
     next_id: u64,
-    /// The rows of the pass begun last; readable once it is finished.
+    /// The rows of the last pass that was begun; readable once it is finished.
     rows: RowLayout,
     finished: bool,
 }
@@ -65,7 +67,7 @@ pub struct Sequence<S> {
     pub state: S,
 }
 
-/// The tree that waits for a commit. Its buffer is reused.
+/// The pending tree: scored and not yet committed. Its buffer is reused.
 #[derive(Clone, Debug, Default)]
 struct Pending {
     exists: bool,
@@ -87,8 +89,8 @@ pub struct AcceptedRows<'a> {
 }
 
 impl AcceptedRows<'_> {
-    /// For caches with slots: from which slot to which each accepted row has to move, in rising order. No row moves to
-    /// a higher slot, so rows can be moved one after the other in place.
+    /// For caches with slots: the moves `(from, to)` of the accepted rows, in ascending order. No row moves to a higher
+    /// slot, so rows can be moved one after the other in place.
     pub fn moves(&self) -> impl Iterator<Item = (usize, usize)> {
         let Self { committed, first_slot, .. } = *self;
         self.path.iter().enumerate().map(move |(depth, node)| (first_slot + node.index(), committed + depth))
@@ -108,21 +110,23 @@ impl<S> Sequence<S> {
         self.committed
     }
 
-    /// The parents of the tree that waits for a commit, `[rows]`, or none if no tree waits.
+    /// The parents of the pending tree, `[rows]`; `None` if there is no pending tree.
     #[must_use]
     pub fn pending_parents(&self) -> Option<&[u32]> {
         self.pending.exists.then_some(&self.pending.parents[..])
     }
 
-    /// The rows of the tree that waits for a commit; 0 if none waits.
+    /// The rows of the pending tree; 0 if there is none.
     #[must_use]
     pub fn pending_rows(&self) -> usize {
         self.pending_parents().map_or(0, <[u32]>::len)
     }
 
-    /// For caches with slots, where committed token `i` lies in slot `i`: the slot for the root of a tree of `rows`
-    /// rows, whose node `i` goes `i` slots further. It is the first slot after everything committed, unless the tree
-    /// would overwrite the one that waits for a commit, which has to survive a failed pass.
+    /// For caches with slots: the slot for the root of a tree of `rows` rows. Committed token `i` is in slot `i`, and node
+    /// `i` of the tree goes `i` slots after the root.
+    ///
+    /// The tree starts right after the committed tokens, unless it would then overwrite the pending tree. The pending tree
+    /// has to survive a failed pass.
     #[must_use]
     pub fn free_slot(&self, rows: usize) -> usize {
         let Pending { exists, first_slot, ref parents } = self.pending;
@@ -137,7 +141,7 @@ impl<S> Sequence<S> {
         self.committed.max(pending_end)
     }
 
-    /// Drops the tree that waits for a commit.
+    /// Drops the pending tree.
     pub fn drop_pending(&mut self) {
         self.pending.exists = false;
     }
@@ -156,8 +160,8 @@ impl<S> SequenceTable<S> {
         &self.limits
     }
 
-    /// Refuses if no further sequence can be opened. [`open`](Self::open) checks this too; call it where making the
-    /// state takes something that would have to be given back.
+    /// Fails if no further sequence can be opened. [`open`](Self::open) checks this too. Call it first if creating the
+    /// state acquires a resource that would have to be released.
     ///
     /// # Errors
     /// [`VerifyError::TooManySequences`].
@@ -166,7 +170,7 @@ impl<S> SequenceTable<S> {
         if self.open.len() < max { Ok(()) } else { Err(VerifyError::TooManySequences { max }) }
     }
 
-    /// Opens an empty sequence, under an id that was never given out before.
+    /// Opens an empty sequence with an id that was never used before.
     ///
     /// # Errors
     /// [`VerifyError::TooManySequences`].
@@ -178,7 +182,7 @@ impl<S> SequenceTable<S> {
         Ok(id)
     }
 
-    /// Closes a sequence and returns its state; none if it is not open.
+    /// Closes a sequence and returns its state; `None` if it is not open.
     pub fn close(&mut self, seq: SeqId) -> Option<S> {
         let index = self.index(seq).ok()?;
         Some(self.open.remove(index).state)
@@ -220,7 +224,7 @@ impl<S> SequenceTable<S> {
         self.open.iter_mut()
     }
 
-    /// Begins a pass: checks its inputs, and forgets the rows of the pass before. Trees that wait for a commit stay.
+    /// Begins a pass: checks its inputs and drops the row layout of the previous pass. Pending trees stay.
     ///
     /// # Errors
     /// What [`Limits::check_inputs`] refuses.
@@ -232,14 +236,14 @@ impl<S> SequenceTable<S> {
         Ok(())
     }
 
-    /// The rows that the pass begun last was asked for, in the order of its logits.
+    /// The requested rows of the last pass that was begun, in the order of its logits.
     #[must_use]
     pub fn rows(&self) -> &RowLayout {
         &self.rows
     }
 
-    /// Finishes the pass that was begun with these `inputs`: its trees wait for a commit, in place of those before, and
-    /// its rows can be read.
+    /// Finishes the pass that was begun with these `inputs`. Its trees replace the earlier pending trees of their
+    /// sequences, and its rows can be read.
     pub fn finish(&mut self, inputs: &[TreeInput<'_>]) {
         for input in inputs {
             let Ok(sequence) = self.get_mut(input.seq) else { continue };
@@ -283,9 +287,9 @@ impl<S> SequenceTable<S> {
         Ok(())
     }
 
-    /// Commits paths. Checks all of them, then calls `keep` for each, then counts what was kept and drops the trees.
+    /// Commits paths. Checks all of them, then calls `keep` for each, then updates the counts and drops the pending trees.
     ///
-    /// If `keep` fails, no count changes and every tree still waits. A `keep` that can fail should therefore leave the
+    /// If `keep` fails, no count changes and every tree stays pending. A `keep` that can fail should therefore leave the
     /// pending rows where they are, so that the commit can be repeated.
     ///
     /// # Errors
@@ -304,8 +308,8 @@ impl<S> SequenceTable<S> {
         Ok(())
     }
 
-    /// Rolls a sequence back to its first `len` tokens and drops its pending tree, after `forget` has changed the
-    /// state. If `forget` fails, the counts stay.
+    /// Rolls a sequence back to its first `len` tokens and drops its pending tree. `forget` changes the state first. If it
+    /// fails, the counts stay.
     ///
     /// # Errors
     /// [`VerifyError::UnknownSequence`], [`VerifyError::TruncateBeyond`]; the error of `forget`.

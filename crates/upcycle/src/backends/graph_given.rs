@@ -1,4 +1,4 @@
-//! An ONNX graph given to a backend that reads weights.
+//! The error for an ONNX graph with a backend that reads weights.
 
 use std::path::PathBuf;
 

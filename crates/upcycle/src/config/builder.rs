@@ -18,14 +18,16 @@ use crate::options::AnyOptions;
 use crate::registry::Registry;
 use crate::suggest::{listed, nearest};
 
-/// Environment variables that begin like keys and are none: scripts and tests read them.
+/// Environment variables with the prefix of keys that are not keys: scripts and tests read them.
 const OTHER_VARIABLES: [&str; 3] = ["UPCYCLE_KERNELS", "UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL"];
 
 /// Collects settings with their origins, then checks them once.
 ///
-/// Precedence, whatever the order of the calls: flags, `UPCYCLE_*` environment variables, the file, defaults. A preset
-/// stands for all the keys that it sets: it overrules them in weaker layers, and refuses other values beside it or above it.
-/// A stronger layer's other `drafter.name` turns the preset off.
+/// The layers, from the strongest to the weakest, are flags, `UPCYCLE_*` environment variables, the file and defaults. The order
+/// of the calls does not matter.
+///
+/// A preset sets several keys. It overrides their values in weaker layers. Other values in the same layer or a stronger one are
+/// an error. But if a stronger layer sets `drafter.name` to another drafter, the preset is ignored.
 ///
 /// ```
 /// use upcycle::{ConfigBuilder, Registry};
@@ -57,7 +59,7 @@ struct Setting {
 }
 
 impl ConfigBuilder {
-    /// Nothing but the defaults, with the backends, drafters and sources of `registry`.
+    /// A builder with only the defaults, and the backends, drafters and sources of `registry`.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         let keys = Arc::new(KeyTable::new(registry));
@@ -76,7 +78,7 @@ impl ConfigBuilder {
         self.text(path, &text)
     }
 
-    /// As [`file`](Self::file), with the file's text at hand; `path` is for messages and relative paths.
+    /// As [`file`](Self::file), from the file's text. `path` is used for messages and relative paths.
     ///
     /// # Errors
     /// As [`file`](Self::file).
@@ -92,9 +94,9 @@ impl ConfigBuilder {
         Ok(())
     }
 
-    /// Takes the `UPCYCLE_*` variables of an environment, such as [`std::env::vars_os`]; two underscores stand between
-    /// levels: `UPCYCLE_BACKEND__CPU__WEIGHTS`. A value is read as TOML, else as a string. Relative paths are relative to the
-    /// working directory.
+    /// Reads the `UPCYCLE_*` variables of an environment, such as [`std::env::vars_os`]. Two underscores separate levels:
+    /// `UPCYCLE_BACKEND__CPU__WEIGHTS`. A value is read as TOML, or as a string if it is not TOML. Relative paths are relative
+    /// to the working directory.
     ///
     /// # Errors
     /// [`ConfigError`] for a variable that belongs to no key, except `UPCYCLE_KERNELS`, `UPCYCLE_MODELS` and
@@ -129,8 +131,8 @@ impl ConfigBuilder {
         Ok(())
     }
 
-    /// Sets a key as a flag of its own does: a string is taken as it stands, the rest is read as TOML. `flag` is for
-    /// messages. The last one of several counts. Relative paths are relative to the working directory.
+    /// Sets a key from the flag `flag`, which messages name. A string is used verbatim; other values are read as TOML. The last
+    /// call for a key counts. Relative paths are relative to the working directory.
     ///
     /// # Errors
     /// [`ConfigError`] for an unknown key or a value of the wrong type.
@@ -138,7 +140,7 @@ impl ConfigBuilder {
         self.keys.insert(&mut self.flags, key, value, Quoting::None, Origin::Flag(flag.to_owned()))
     }
 
-    /// As [`flag`](Self::flag), from `KEY=VALUE`; the value is read as TOML, else as a string.
+    /// As [`flag`](Self::flag), from `KEY=VALUE`. The value is read as TOML, or as a string if it is not TOML.
     ///
     /// # Errors
     /// As [`flag`](Self::flag), or if there is no `=`.
@@ -159,9 +161,9 @@ impl ConfigBuilder {
     pub fn build(&self) -> Result<Config, ConfigError> {
         let merged = self.merge()?;
         let at = |problem: Problem| {
-            // A fault within a table of the user's own, or within a list, lies where the key is set.
+            // An error within a free-form table or a list is reported where its key is set.
             let setting = problem.key().and_then(|key| {
-                std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(above, _)| above))
+                std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(parent, _)| parent))
                     .find_map(|key| merged.get(key))
             });
             let origin = setting.map_or(Origin::Default, |setting| setting.origin.clone());
@@ -175,7 +177,8 @@ impl ConfigBuilder {
         self.read(table).map_err(at)
     }
 
-    /// Reads the merged settings: the tables of backends, drafters and sources by their own types, the rest as a [`Config`].
+    /// Reads the merged settings. The tables of backends, drafters and sources are read by their own types, the rest as a
+    /// [`Config`].
     fn read(&self, mut table: Table) -> Result<Config, Problem> {
         let mut options: Vec<(&str, &str, AnyOptions)> = Vec::new();
         for owned in &self.keys.owned {
@@ -204,7 +207,8 @@ impl ConfigBuilder {
         Ok(config)
     }
 
-    /// The settings that count. In a table of the user's own, a stronger layer's entry replaces a weaker one's of its name.
+    /// The merged settings. In a free-form table, an entry of a stronger layer replaces the entry of the same name in a weaker
+    /// one.
     fn merge(&self) -> Result<Layer, ConfigError> {
         let mut merged: BTreeMap<&str, (usize, Setting)> = BTreeMap::new();
         for (rank, layer) in [&self.file, &self.variables, &self.flags].into_iter().enumerate() {
@@ -322,7 +326,7 @@ impl KeyTable {
         })
     }
 
-    /// Puts a value given as text into a layer.
+    /// Parses the text of a value and adds it to a layer.
     fn insert(
         &self,
         layer: &mut Layer,
@@ -356,7 +360,7 @@ impl KeyTable {
         }
         let known = self.known(key, &origin)?;
         let value = match parsed(known.kind) {
-            // A string need not be quoted here, not even one that looks like a number.
+            // A string needs no quotes here, even if it looks like a number.
             value if known.kind == Kind::Text && !value.is_str() => verbatim(),
             value => fit(key, known, value, &origin)?,
         };
@@ -365,7 +369,7 @@ impl KeyTable {
     }
 }
 
-/// The value as its key's kind.
+/// Converts a value to the kind of its key.
 fn fit(name: &str, key: &Key, value: Value, origin: &Origin) -> Result<Value, ConfigError> {
     let refused = |expected: String, found: &Value| {
         let found = match found {
@@ -399,7 +403,7 @@ fn plain(value: Value) -> Result<Value, Value> {
     })
 }
 
-/// Puts a value at a dotted key. No key is a table of other keys.
+/// Puts a value at a dotted key. The key must not be a table of other keys.
 fn put(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => drop(table.insert(key.to_owned(), value)),
@@ -412,7 +416,7 @@ fn put(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Takes the table at a dotted key out; an empty one if there is none.
+/// Removes and returns the table at a dotted key; an empty one if there is none.
 fn take(table: &mut Table, key: &str) -> Table {
     match key.split_once('.') {
         Some((name, rest)) => match table.get_mut(name) {

@@ -1,4 +1,4 @@
-//! `[drafter]`: who drafts, how much, and what is kept.
+//! `[drafter]`: the drafter, the size of its trees, and what it remembers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,20 +21,21 @@ use crate::registry::Registry;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DrafterConfig {
-    /// Sets `name`, `budget`, `prompt_rows`, `recycling.k` and `recycling.tree` at once. Another value beside it is an error.
+    /// Sets `name`, `budget`, `prompt_rows`, `recycling.k` and `recycling.tree` at once. Setting one of them to another value is
+    /// an error.
     pub(super) preset: Option<Preset>,
     /// The drafter.
     pub(super) name: String,
     /// Draft nodes of a step: as many as save time on this machine (`auto`), or a number up to 512. 0 is plain decoding.
     pub(super) budget: Budget,
-    /// With `budget = "auto"`: choose sizes by saved costs alone, never by a clock, so that near-ties fall the same way on
+    /// With `budget = "auto"`: choose sizes only by saved costs, never by a clock. Near-ties are then decided in the same way on
     /// every run.
     pub(super) deterministic: bool,
-    /// With `budget = "auto"`: what passes cost, a file written by `upcycle bench cost`. Without it, passes are timed once and
-    /// kept in the user's cache.
+    /// With `budget = "auto"`: the costs of passes, in a file written by `upcycle bench cost`. Without it, passes are timed once,
+    /// and the costs are kept in the user's cache.
     #[schemars(extend("path" = "file"))]
     pub(super) cost_file: Option<PathBuf>,
-    /// The rows of a prompt that the drafter learns from. A number selects every so many-th row.
+    /// The rows of a prompt that the drafter learns from. With a number n, every n-th row.
     pub(super) prompt_rows: PromptRows,
     /// The file that keeps what the drafter learned: read at the start if it exists, written at the end.
     #[schemars(extend("path" = "new-file"))]
@@ -104,7 +105,7 @@ impl Preset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Budget {
-    /// As many as save time, by what passes cost and how probable the nodes are; none if none do.
+    /// As many as save time, by the costs of passes and the probabilities of the nodes; none if drafts do not save time.
     #[default]
     Auto,
     /// At most this many.
@@ -132,7 +133,7 @@ impl fmt::Display for Budget {
     }
 }
 
-/// The rows of a prompt that a drafter learns from. Ranking a row costs a product with the model's head.
+/// The rows of a prompt that a drafter learns from. Ranking a row costs a matrix-vector product with the output head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PromptRows {
@@ -141,9 +142,9 @@ pub enum PromptRows {
     Last,
     /// Every row.
     All,
-    /// As many, evenly spread, as make reading a prompt a tenth longer.
+    /// As many evenly spaced rows as possible while prefill takes at most a tenth longer.
     Auto,
-    /// Every so many-th row.
+    /// Every n-th row.
     #[serde(untagged)]
     Every(NonZeroUsize),
 }
@@ -151,12 +152,12 @@ pub enum PromptRows {
 impl PromptRows {
     /// The share of a prompt's time that ranking its rows may take.
     const SHARE: f64 = 0.1;
-    /// Rows further apart teach too little to be ranked at all.
+    /// Rows further apart than this teach too little, so only the last row is ranked.
     const MAX_STRIDE: usize = 16;
-    /// The stride where the costs are not known, as with a budget that is a number.
+    /// The stride if the costs are not known, as with a fixed budget.
     const DEFAULT_STRIDE: usize = 4;
 
-    /// The rows, given what ranking them costs.
+    /// The rows, by the cost of ranking them.
     #[must_use]
     pub fn rows(self, costs: Option<&CostCurve>) -> RowSelection {
         let stride = match self {
@@ -200,13 +201,13 @@ impl DrafterConfig {
         if self.is_none() { Budget::Nodes(0) } else { self.budget }
     }
 
-    /// Whether sizes come from saved costs alone.
+    /// Whether sizes come only from saved costs.
     #[must_use]
     pub fn deterministic(&self) -> bool {
         self.deterministic
     }
 
-    /// The file of costs.
+    /// The cost file.
     #[must_use]
     pub fn cost_file(&self) -> Option<&Path> {
         self.cost_file.as_deref()
@@ -243,8 +244,8 @@ impl DrafterConfig {
         self.options.get(&self.name)?.get()
     }
 
-    /// The drafter, with empty tables, for a model of `vocab` tokens on a machine of these costs. `corpus` holds the texts of
-    /// `corpus_dir` ([`Text::corpus`](crate::Text::corpus)).
+    /// The drafter, with empty tables, for a model of `vocab` tokens. `costs` are the costs of passes on this machine. `corpus` has
+    /// the texts of `corpus_dir` ([`Text::corpus`](crate::Text::corpus)).
     ///
     /// # Errors
     /// [`BuildError`].
@@ -265,8 +266,8 @@ impl DrafterConfig {
         registry.build_drafter(&self.name, self.options.get(&self.name), &setup)
     }
 
-    /// Gives a decoder this budget. An automatic one starts from `saved` costs, or learns them while it decodes; a
-    /// deterministic one without costs drafts nothing.
+    /// Gives a decoder this budget. An automatic budget starts from the `saved` costs, or learns costs while it decodes. A
+    /// deterministic budget without costs drafts nothing.
     #[must_use]
     pub fn apply_budget<V: Verifier, D: Drafter>(
         &self,
@@ -284,8 +285,7 @@ impl DrafterConfig {
     /// Checks what depends on more than one key.
     pub(super) fn check(&mut self) -> Result<(), Problem> {
         if !self.share_across_prompts && self.snapshot().is_some() {
-            let expected =
-                "true beside drafter.snapshot: tables that every prompt empties leave nothing to keep";
+            let expected = "true with drafter.snapshot: if prompts share no tables, there is nothing to save";
             return Err(Problem::out_of_range("drafter.share_across_prompts", &false, expected));
         }
         self.check_mixed()?;
@@ -307,7 +307,7 @@ impl DrafterConfig {
         }
         let has = |name: &str| sources.iter().any(|source| source == name);
         if has("texts") && self.corpus_dir.is_none() {
-            return Err(refused("drafter.corpus_dir beside the source `texts`: the folder to copy from"));
+            return Err(refused("drafter.corpus_dir with the source `texts`: the folder to copy from"));
         }
         if self.name == "mixed" && self.snapshot.is_some() && !has("recycling") {
             return Err(refused("`recycling` among them, whose matrix drafter.snapshot keeps"));

@@ -19,7 +19,7 @@ pub enum Origin {
         /// The column.
         column: usize,
     },
-    /// In a file, as a whole.
+    /// In a file, without a position.
     WholeFile(PathBuf),
     /// In an environment variable.
     Variable(String),
@@ -41,7 +41,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A configuration that cannot be used: where, what was expected, what was found, and what may have been meant.
+/// An error in a configuration: where it is, what was expected, what was found, and what was probably meant.
 #[derive(Debug)]
 pub struct ConfigError {
     /// Where it was written.
@@ -78,7 +78,7 @@ pub enum Problem {
     /// The file is not TOML.
     #[error("not TOML: {message}")]
     Syntax {
-        /// What the parser said.
+        /// The error of the parser.
         message: String,
     },
     /// There is no such key.
@@ -86,13 +86,13 @@ pub enum Problem {
     UnknownKey {
         /// The key, with its tables.
         key: String,
-        /// The nearest valid name, or all that may stand there.
+        /// The nearest valid name, or all valid names.
         hint: String,
     },
     /// There is no such environment variable.
     #[error("no key has this variable; {hint}")]
     UnknownVariable {
-        /// The nearest valid name, or how they are made.
+        /// The nearest valid name, or how variables are named.
         hint: String,
     },
     /// A flag without its value.
@@ -109,7 +109,7 @@ pub enum Problem {
     Invalid {
         /// The key, or its table.
         key: String,
-        /// What the type said.
+        /// The error of the type.
         message: String,
     },
     /// A value of another type.

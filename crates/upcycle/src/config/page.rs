@@ -59,11 +59,11 @@ pub fn configuration_page(registry: &Registry) -> String {
     page + TAIL
 }
 
-/// The deepest of the page's tables above a key.
+/// The deepest of the page's tables that contains a key.
 fn table_of<'a>(key: &str, tables: &'a [String]) -> Option<&'a String> {
-    let mut above =
-        std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(above, _)| above)).skip(1);
-    above.find_map(|above| tables.iter().find(|table| *table == above))
+    let mut parents =
+        std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(parent, _)| parent)).skip(1);
+    parents.find_map(|parent| tables.iter().find(|table| *table == parent))
 }
 
 fn row(name: &str, key: &Key) -> String {

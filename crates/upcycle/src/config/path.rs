@@ -1,4 +1,4 @@
-//! Values that are paths: what must be there.
+//! Values that are paths, and the checks of them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,18 +11,18 @@ use crate::hub;
 use crate::model_files::{CONFIG_FILE, GRAPH_FILE};
 use crate::suggest::nearest;
 
-/// What a path must lead to. A field says so by `#[schemars(extend("path" = "file"))]`.
+/// What must exist at a path. A field declares it with `#[schemars(extend("path" = "file"))]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathRule {
-    /// `file`: a file that is there.
+    /// `file`: an existing file.
     File,
-    /// `new-file`: a file that may be written: it is there, or its folder is.
+    /// `new-file`: a file that can be written. It exists, or its folder does.
     NewFile,
-    /// `model`: a file, a folder with a graph or the configuration of a model in it, or a name on the hub.
+    /// `model`: a file, a folder with a model's graph or configuration, or a name on the hub.
     Model,
-    /// `tree`: a file of a tree, or the name of one.
+    /// `tree`: a file with a tree template, or the name of a built-in tree.
     Tree,
-    /// `corpus`: a folder with a file in it or below it.
+    /// `corpus`: a folder that contains a file, directly or in a subfolder.
     Corpus,
 }
 
@@ -38,7 +38,7 @@ impl PathRule {
         })
     }
 
-    /// `text` as a path relative to `folder`; what is no path stays.
+    /// `text` as a path relative to `folder`. A name that is not a path does not change.
     pub(crate) fn resolve(self, folder: &Path, text: &str) -> String {
         let is_path = match self {
             Self::Tree => !Tree::is_name(text),
@@ -48,7 +48,7 @@ impl PathRule {
         if is_path { folder.join(text).display().to_string() } else { text.to_owned() }
     }
 
-    /// Checks that what must be there is there.
+    /// Checks that the path has the expected kind of file or folder.
     pub(crate) fn check(self, key: &str, text: &str) -> Result<(), Problem> {
         let path = Path::new(text);
         match self {

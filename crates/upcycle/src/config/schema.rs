@@ -1,4 +1,4 @@
-//! The table of all keys: what each holds and means, read from the JSON schemas of the configuration's types.
+//! The table of all keys, with their types and meanings, from the JSON schemas of the configuration's types.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::options::{OptionsType, schema};
 use crate::registry::Registry;
 use crate::suggest::{expected, listed, nearest};
 
-/// What a key holds.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -23,17 +23,17 @@ pub(crate) enum Kind {
     /// A whole number, or a name that stands for one.
     Amount,
     Flag,
-    /// A table with entries of the user's own.
+    /// A free-form table: the user chooses the names of its entries.
     Table,
-    /// What its own type takes.
+    /// Any value that its type accepts.
     Any,
 }
 
-/// What is known of a key.
+/// A key: its type, range, default and meaning.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) kind: Kind,
-    /// The names that it takes, with their meanings; any text if none.
+    /// The names that it accepts, with their meanings. If empty, any text is accepted.
     pub(crate) names: Vec<(String, String)>,
     /// The least and the greatest number.
     pub(crate) range: (Option<f64>, Option<f64>),
@@ -48,7 +48,7 @@ pub(crate) struct OwnedTable {
     /// `backend`, `drafter` or `drafter.source`.
     pub(crate) section: &'static str,
     pub(crate) name: String,
-    /// None if it is not compiled in: its keys are then not known, and its settings are left out.
+    /// `None` if it is not compiled in. Its keys are then not known, and its settings are ignored.
     pub(crate) options: Option<OptionsType>,
 }
 
@@ -99,24 +99,24 @@ impl KeyTable {
         })
     }
 
-    /// Whether this variable sets a key that is left out.
+    /// Whether this variable sets a key of a backend, drafter or source that is not compiled in.
     pub(crate) fn is_left_out_variable(&self, name: &str) -> bool {
         let mut left_out = self.owned.iter().filter(|table| table.options.is_none());
         left_out.any(|table| name.starts_with(&format!("{}__", variable(&table.key()))))
     }
 
-    /// The table and the name of an entry in a table of the user's own: `model.template_variables.enable_thinking`.
+    /// The table and the name of an entry in a free-form table: `model.template_variables.enable_thinking`.
     pub(crate) fn entry<'a>(&self, key: &'a str) -> Option<(&'a str, &'a str)> {
         let (table, name) = key.rsplit_once('.')?;
         (self.get(table)?.kind == Kind::Table && !name.is_empty()).then_some((table, name))
     }
 
-    /// Whether keys lie below this one.
+    /// Whether this is a table of other keys.
     pub(crate) fn is_table(&self, key: &str) -> bool {
         self.keys.keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
     }
 
-    /// The names that may stand right below `prefix`; all sections if it is empty.
+    /// The names directly below `prefix`; all sections if it is empty.
     pub(crate) fn names_below(&self, prefix: &str) -> Vec<&str> {
         let mut names: Vec<&str> = self
             .keys
@@ -131,7 +131,7 @@ impl KeyTable {
         names
     }
 
-    /// What to do about an unknown key.
+    /// A hint for an unknown key.
     pub(crate) fn hint(&self, key: &str) -> String {
         if self.is_table(key) {
             return format!("it is a table: set one of its keys, {}", listed(self.names_below(key)));
@@ -139,18 +139,18 @@ impl KeyTable {
         if let Some(near) = self.nearest(key) {
             return format!("did you mean `{near}`?");
         }
-        // The deepest table above that exists.
-        let mut above = key;
-        while let Some((shorter, _)) = above.rsplit_once('.') {
-            above = shorter;
-            if self.is_table(above) {
-                return format!("`{above}` has {}", listed(self.names_below(above)));
+        // The nearest table that contains the key and exists.
+        let mut table = key;
+        while let Some((parent, _)) = table.rsplit_once('.') {
+            table = parent;
+            if self.is_table(table) {
+                return format!("`{table}` has {}", listed(self.names_below(table)));
             }
         }
         format!("the tables are {}", listed(self.names_below("")))
     }
 
-    /// What an unknown key may mean: a name beside it, else a key of that name in another table.
+    /// The key that was probably meant: a similar name in the same table, otherwise a similar name in another table.
     fn nearest(&self, key: &str) -> Option<String> {
         let (prefix, name) = key.rsplit_once('.').unwrap_or(("", key));
         if let Some(near) = nearest(name, self.names_below(prefix)) {
@@ -162,7 +162,7 @@ impl KeyTable {
         self.keys.keys().find(|known| last(known) == near).cloned()
     }
 
-    /// Checks a value by what is known of its key.
+    /// Checks a value against the range, names and path rule of its key.
     pub(crate) fn check(&self, name: &str, value: &Value) -> Result<(), Problem> {
         let Some(key) = self.get(name) else { return Ok(()) };
         let number = match value {
@@ -241,7 +241,7 @@ impl Key {
         }
     }
 
-    /// The numbers and names that it takes.
+    /// The numbers and names that it accepts, in words.
     pub(crate) fn range_text(&self) -> String {
         let numbers = match self.range {
             (Some(least), Some(most)) => format!("{least} to {most}"),
@@ -258,13 +258,13 @@ impl Key {
         }
     }
 
-    /// The value as this kind; a whole number is a number too.
+    /// Converts a value to this kind; a whole number is a number too.
     pub(crate) fn fit(&self, value: Value) -> Result<Value, Value> {
         let fits = match (self.kind, &value) {
             (Kind::Number, &Value::Integer(number)) => return Ok(Value::Float(number as f64)),
             (Kind::Whole | Kind::Amount, Value::Integer(number)) => *number >= 0,
             (Kind::Texts, Value::Array(entries)) => entries.iter().all(Value::is_str),
-            // Which names there are is checked with the ranges.
+            // `check` compares the names and ranges.
             (Kind::Text | Kind::Amount, Value::String(_))
             | (Kind::Number, Value::Float(_))
             | (Kind::Flag, Value::Boolean(_))

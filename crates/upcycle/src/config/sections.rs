@@ -13,7 +13,7 @@ use super::drafter::DrafterConfig;
 use super::error::Problem;
 use crate::options::{AnyOptions, shortest};
 
-/// A checked configuration: every path leads to what it should, every name is known, every number is in its range.
+/// A checked configuration: every path has the expected kind of file, every name is known, and every number is in its range.
 ///
 /// [`ConfigBuilder`](crate::ConfigBuilder) makes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,7 +62,7 @@ impl Default for BackendConfig {
 }
 
 impl BackendConfig {
-    /// The options of a backend; none if it is not compiled in.
+    /// The options of a backend; `None` if it is not compiled in.
     #[must_use]
     pub fn options(&self, name: &str) -> Option<&AnyOptions> {
         self.options.get(name)
@@ -75,13 +75,13 @@ impl BackendConfig {
 pub struct Decode {
     /// The most tokens of an answer.
     pub max_tokens: usize,
-    /// 0 chooses the likeliest token always (greedy); else 0.001 to 100.
+    /// 0 always chooses the most probable token (greedy); otherwise 0.001 to 100.
     temperature: f32,
-    /// Choose among this many of the likeliest tokens only; 0 turns it off.
+    /// Choose only among this many of the most probable tokens; 0 turns it off.
     top_k: usize,
-    /// Choose among the likeliest tokens that have this probability together, above 0 to 1; 1 turns it off.
+    /// Choose among the smallest set of the most probable tokens whose probabilities sum to this, above 0 to 1; 1 turns it off.
     top_p: f32,
-    /// Choose among tokens with at least this share of the likeliest token's probability, 0 to 1; 0 turns it off.
+    /// Choose among tokens with at least this share of the highest probability, 0 to 1; 0 turns it off.
     min_p: f32,
     /// Divides the logits of tokens that occurred before, 0.1 to 10; 1 turns it off.
     repeat_penalty: f32,
@@ -131,9 +131,9 @@ pub enum LogLevel {
     /// Warnings too.
     #[default]
     Warn,
-    /// What happens, too.
+    /// Informational messages too.
     Info,
-    /// Details, too.
+    /// Details too.
     Debug,
     /// Everything.
     Trace,
@@ -170,7 +170,7 @@ impl Config {
         self.log.level
     }
 
-    /// The configuration as TOML, with every default written out.
+    /// The configuration as TOML, with all defaults.
     ///
     /// # Errors
     /// If a value does not fit TOML: a path that is not Unicode, a number of 2^63 or more.
@@ -189,7 +189,7 @@ impl Config {
         toml::to_string(&table)
     }
 
-    /// Checks what depends on more than one key, and what a type cannot say.
+    /// Checks what depends on more than one key, and what a type cannot express.
     pub(super) fn check(&mut self) -> Result<(), Problem> {
         if let Some(name) =
             self.model.template_variables.keys().find(|name| RESERVED.contains(&name.as_str()))
@@ -202,7 +202,7 @@ impl Config {
     }
 }
 
-/// Adds a table of options to its section; one without entries says nothing.
+/// Adds a table of options to its section, unless it is empty.
 fn insert(table: &mut Table, section: &str, name: &str, options: &AnyOptions) {
     if options.table().is_empty() {
         return;

@@ -154,7 +154,7 @@ fn a_folder_of_texts_adds_the_source_that_copies_from_it() {
 
     let error = message("[drafter]\nname = \"mixed\"\nmixed.sources = [\"texts\"]");
     assert!(
-        error.starts_with("test.toml:3:17: ") && error.contains("expected drafter.corpus_dir beside"),
+        error.starts_with("test.toml:3:17: ") && error.contains("expected drafter.corpus_dir with"),
         "{error}"
     );
     assert_eq!(load("drafter.name = \"mixed\"").unwrap().drafter().corpus_dir(), None);
@@ -204,8 +204,7 @@ fn prompts_share_what_is_learned_unless_they_are_told_not_to() {
         };
         let error = message(&both(false));
         assert!(
-            error
-                .starts_with("test.toml:4:24: `drafter.share_across_prompts` is false; expected true beside"),
+            error.starts_with("test.toml:4:24: `drafter.share_across_prompts` is false; expected true with"),
             "{error}"
         );
         assert!(shared(&both(true)));
