@@ -57,7 +57,7 @@ pub enum BenchError {
         arm: String,
         /// The cause.
         #[source]
-        source: DecoderError,
+        source: Box<DecoderError>,
     },
     /// An arm has no snapshot to start from.
     #[error(

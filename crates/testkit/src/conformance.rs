@@ -50,7 +50,7 @@ pub fn must_notice(subject: impl Fn() -> Subject, faults: &[Fault]) {
     for &fault in faults {
         match support.reason().filter(|_| fault.needs_trees()) {
             Some(reason) => {
-                println!("skipped: {fault:?} needs trees, which this backend does not support: {reason}")
+                println!("skipped: {fault:?} needs trees, which this backend does not support: {reason}");
             }
             None => notices(subject(), fault).unwrap_or_else(|undetected| panic!("{undetected}")),
         }

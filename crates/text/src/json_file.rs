@@ -24,6 +24,7 @@ pub(crate) fn read_if_exists(path: &Path) -> Result<Option<Value>, TextError> {
 }
 
 /// A file that does not hold what it should.
+#[expect(clippy::needless_pass_by_value, reason = "callers pass errors and literals")]
 pub(crate) fn invalid(path: &Path, reason: impl ToString) -> TextError {
     TextError::Json { path: path.to_owned(), reason: reason.to_string() }
 }

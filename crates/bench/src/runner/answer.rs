@@ -24,7 +24,7 @@ pub(crate) struct AnswerRequest<'a> {
 }
 
 impl AnswerRequest<'_> {
-    fn to_request(&self) -> Request {
+    fn request(&self) -> Request {
         Request {
             sampling: self.sampling,
             end_of_sequence: self.end_of_sequence.to_vec(),
@@ -51,7 +51,7 @@ pub(crate) fn answer<V: Verifier, D: Drafter>(
     request: AnswerRequest<'_>,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<Answer>, DecodeError> {
-    let mut session = decoder.open(request.prompt, request.to_request())?;
+    let mut session = decoder.open(request.prompt, request.request())?;
     let decoded = decode(decoder, &mut session, interrupted);
     let tokens = session.output().to_vec();
     // Closed at once in any case: other decoders use the same verifier.
@@ -115,7 +115,7 @@ fn row<V: Verifier, D: Drafter>(
     request: AnswerRequest<'_>,
     at: usize,
 ) -> Result<Vec<f32>, DecodeError> {
-    let mut session = decoder.open(request.prompt, request.to_request())?;
+    let mut session = decoder.open(request.prompt, request.request())?;
     let logits = logits_at(&mut decoder, &mut session, at);
     decoder.close(session);
     logits

@@ -90,7 +90,7 @@ fn an_error_status_shows_the_message_of_the_server() {
     for (expected, log_tail) in [(500, "no slot is free"), (404, "gone")] {
         match ask(&mut server) {
             Err(PeerError::Status { status, message }) => {
-                assert_eq!((status, &*message), (expected, log_tail))
+                assert_eq!((status, &*message), (expected, log_tail));
             }
             other => panic!("{other:?}"),
         }

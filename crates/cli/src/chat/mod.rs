@@ -239,7 +239,7 @@ impl ChatSession<'_> {
                 print_status(&format!("(stopped after {max_tokens} tokens; /set max_tokens N allows more)"));
             }
             FinishReason::ContextFull => {
-                print_status("(stopped: the context is full; /reset starts a new conversation)")
+                print_status("(stopped: the context is full; /reset starts a new conversation)");
             }
             FinishReason::EndOfSequence | FinishReason::StopString => {}
         }

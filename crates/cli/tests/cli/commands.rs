@@ -51,7 +51,7 @@ fn a_gpu_for_candle_is_listed_or_reported_missing() {
             fail(upcycle().args(["run", "--config", config, "--prompt", "x", "--model"]).arg(model()), 1);
         match cfg!(feature = "candle") {
             true => {
-                assert!(error.contains("`device` is \"cuda\"") && error.contains("`candle-cuda`"), "{error}")
+                assert!(error.contains("`device` is \"cuda\"") && error.contains("`candle-cuda`"), "{error}");
             }
             false => assert!(error.contains("--features candle"), "{error}"),
         }

@@ -58,7 +58,7 @@ pub(crate) fn build(
     let normal = norm(
         writer,
         model,
-        Norm { name: "output_norm", weight: "output_norm.weight", input: &wanted, len: model.width },
+        &Norm { name: "output_norm", weight: "output_norm.weight", input: &wanted, len: model.width },
     )?;
     let unquantized = matches!(writer.options.weights, Weights::F32 | Weights::F16);
     if tied && unquantized {
@@ -164,8 +164,8 @@ struct Norm<'a> {
     len: usize,
 }
 
-fn norm(writer: &mut Writer, model: &Hyperparameters, norm: Norm<'_>) -> Result<String, ExportError> {
-    let Norm { name, weight, input, len } = norm;
+fn norm(writer: &mut Writer, model: &Hyperparameters, norm: &Norm<'_>) -> Result<String, ExportError> {
+    let &Norm { name, weight, input, len } = norm;
     let weight = writer.vector(weight, len)?;
     let attributes = [("axis", AttributeValue::Int(-1)), ("epsilon", AttributeValue::Float(model.epsilon))];
     Ok(writer.graph.node("RMSNormalization", name, &[input, &weight], &attributes))
@@ -186,7 +186,7 @@ fn attention(
     let normal = norm(
         writer,
         model,
-        Norm { name: &at("attn_norm"), weight: &tensor("attn_norm"), input: stream, len: model.width },
+        &Norm { name: &at("attn_norm"), weight: &tensor("attn_norm"), input: stream, len: model.width },
     )?;
     let rows = [queries, keys, keys];
     let parts: Vec<_> = ["attn_q", "attn_k", "attn_v"].map(&tensor).into_iter().zip(rows).collect();
@@ -261,7 +261,7 @@ fn rotate(
     if model.architecture.normalizes_heads() {
         let rows = writer.graph.reshape(&at("each"), &input, &[-1, model.head as i64]);
         input =
-            norm(writer, model, Norm { name: &at("norm"), weight: &weight, input: &rows, len: model.head })?;
+            norm(writer, model, &Norm { name: &at("norm"), weight: &weight, input: &rows, len: model.head })?;
     }
     let rows = writer.graph.reshape(&at("batch"), &input, &[1, -1, (heads * model.head) as i64]);
     let mut attributes = vec![
@@ -287,7 +287,7 @@ fn feed_forward(
     let normal = norm(
         writer,
         model,
-        Norm { name: &at("ffn_norm"), weight: &tensor("ffn_norm"), input: stream, len: model.width },
+        &Norm { name: &at("ffn_norm"), weight: &tensor("ffn_norm"), input: stream, len: model.width },
     )?;
     let parts = [(tensor("ffn_gate"), wide), (tensor("ffn_up"), wide)];
     let matrix = Matrix { name: &at("gate_up"), parts: &parts, width: model.width };

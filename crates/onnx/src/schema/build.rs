@@ -27,6 +27,7 @@ pub enum Dim<'a> {
 impl Entry {
     /// An entry with this key and value.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass numbers and literals")]
     pub fn new(key: &str, value: impl ToString) -> Self {
         Self { key: key.to_owned(), value: value.to_string() }
     }

@@ -88,7 +88,7 @@ fn row(name: &str, key: &Key) -> String {
             .iter()
             .map(|(name, doc)| match doc.trim_end_matches('.') {
                 "" => format!("`{name}`"),
-                doc => format!("`{name}` ({})", doc),
+                doc => format!("`{name}` ({doc})"),
             })
             .collect();
         let _ = write!(meaning, " Values: {}.", names.join(", "));

@@ -52,8 +52,10 @@ pub(in crate::runner) fn arms(
                 return Err(BenchError::NoSnapshot { arm: name });
             }
             if drafter.corpus_dir().is_some() && corpus.is_none() {
-                let fault =
-                    |error| BenchError::Drafter { arm: name.clone(), source: DecoderError::from(error) };
+                let fault = |error| BenchError::Drafter {
+                    arm: name.clone(),
+                    source: Box::new(DecoderError::from(error)),
+                };
                 corpus = setup.text.corpus(drafter, setup.limits.vocab).map_err(fault)?;
             }
             let is_plain = drafter.is_none();
@@ -108,7 +110,7 @@ fn decoder(
     setup: &LoadedSetup,
     tables: InitialTables,
 ) -> Result<Decoder<VerifierSlot, Box<dyn Drafter>>, BenchError> {
-    let fault = |source: DecoderError| BenchError::Drafter { arm: arm.to_owned(), source };
+    let fault = |source: DecoderError| BenchError::Drafter { arm: arm.to_owned(), source: Box::new(source) };
     let config = config.drafter();
     let drafter = config.build(&setup.registry, setup.limits.vocab, setup.curve.as_ref(), corpus);
     let mut drafter = drafter.map_err(|error| fault(error.into()))?;
