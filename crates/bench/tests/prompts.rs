@@ -104,7 +104,7 @@ proptest! {
                 let place = message.strip_prefix("q.jsonl").unwrap_or_else(|| panic!("{message}"));
                 let lines = bytes.split(|&byte| byte == b'\n').count();
                 let line = place.strip_prefix(':').and_then(|place| place.split(':').next()?.parse().ok());
-                prop_assert!(line.map_or(place.starts_with(" holds no"), |line| (1..=lines).contains(&line)));
+                prop_assert!(line.map_or(place.starts_with(" has no prompts"), |line| (1..=lines).contains(&line)));
             }
         }
     }

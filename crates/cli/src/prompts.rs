@@ -140,7 +140,7 @@ mod tests {
         let good = "{\"question_id\": 7, \"turns\": [\"a\"]}\n";
         let broken = location(&format!("{good}{{\"question_id\": 1, \"turns\": [}}"));
         assert!(broken.starts_with(":2: column 30: expected value"), "{broken}");
-        assert!(location("\n").starts_with(" holds no prompts"));
+        assert!(location("\n").starts_with(" has no prompts"));
     }
 
     #[test]

@@ -109,8 +109,8 @@ fn the_ready_files_are_sound() {
 #[test]
 fn the_providers_of_the_library_are_listed() {
     let list: Value = serde_json::from_str(&stdout(&["backends", "--json"])).unwrap();
-    let ort = &list[1];
-    assert_eq!((&ort["name"], &ort["state"]), (&"ort".into(), &"ready".into()));
+    let ort = list.as_array().unwrap().iter().find(|backend| backend["name"] == "ort").unwrap();
+    assert_eq!(ort["state"], "ready");
     assert!(ort["devices"].as_array().unwrap().contains(&"cpu".into()), "{ort}");
 }
 
@@ -154,7 +154,7 @@ fn the_check_of_a_gpu_can_be_rehearsed_without_one() {
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}{errors}");
     for part in [
-        "candle: this program was built without",
+        "candle: not run, because this program was built without",
         "ort: with cpu",
         "t(n)/t(1)",
         "    81 ",

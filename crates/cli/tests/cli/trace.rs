@@ -102,7 +102,7 @@ fn where_no_page_can_be_written_nothing_is_loaded() {
     };
     assert!(error("no-such-folder/page.html").contains("a folder that exists"));
     for no_file in [".", "..", "no-such/..", folder.path().to_str().unwrap(), "/dev/null"] {
-        assert!(error(no_file).contains("is no name of a file"), "{no_file}");
+        assert!(error(no_file).contains("is not a file name"), "{no_file}");
     }
     assert_eq!(names(folder.path()), ["model.gguf"], "and nothing is left behind");
 }

@@ -33,7 +33,7 @@ fn caches(stderr: &str) -> Vec<(usize, usize)> {
     stderr
         .lines()
         .filter_map(|line| line.strip_prefix("cache    ")?.strip_suffix(" read"))
-        .map(|line| line.split_once(" tokens kept, ").unwrap())
+        .map(|line| line.split_once(" tokens reused, ").unwrap())
         .map(|(kept, read)| (number(kept), number(read)))
         .collect()
 }
@@ -136,7 +136,7 @@ fn commands_affect_later_answers() {
 fn settings_and_system_prompt_are_shown() {
     let lines = "/system\n/system Rhyme.\n/system\n/set seed 7\n/set\n/system -\n/system\n/help\n";
     let (said, _) = texts(&mut chat(&["-n", "16"]), lines);
-    for expected in ["no instructions", "\nRhyme.\n", "[decode]", "seed = 7", "max_tokens = 16", "/retry"] {
+    for expected in ["no system prompt", "\nRhyme.\n", "[decode]", "seed = 7", "max_tokens = 16", "/retry"] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
@@ -146,16 +146,16 @@ fn errors_in_a_script_end_the_conversation() {
     let missing = tempfile::tempdir().unwrap().path().join("none");
     let missing = missing.display();
     for (lines, expected) in [
-        ("/nonsense\n".to_owned(), "there is no command `/nonsense`"),
-        ("/retry\n".to_owned(), "nothing has been said"),
+        ("/nonsense\n".to_owned(), "unknown command `/nonsense`"),
+        ("/retry\n".to_owned(), "there is no message to answer"),
         ("/stats\n".to_owned(), "nothing has been answered"),
-        ("/save\n".to_owned(), "/save needs the name of a file"),
+        ("/save\n".to_owned(), "/save needs a file name"),
         (format!("/save {missing}/chat.json\n"), "cannot be written"),
         (format!("/load {missing}\n"), "cannot read"),
         ("/set temperature -1\n".to_owned(), "temperature"),
         ("/set temprature 1\n".to_owned(), "temperature"),
         ("/set template_variables.messages 1\n".to_owned(), "expected other names than messages"),
-        ("/set model.path x\n".to_owned(), "cannot be set while the model is loaded"),
+        ("/set model.path x\n".to_owned(), "cannot be changed while the model is loaded"),
     ] {
         let output = says(&mut chat(&["-n", "4"]), lines.as_bytes());
         let errors = String::from_utf8(output.stderr).unwrap();

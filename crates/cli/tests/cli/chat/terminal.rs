@@ -15,10 +15,10 @@ fn ctrl_c_ends_the_answer_and_ctrl_d_the_program() {
     terminal.says("Count from 1 to 5000, every number on a line of its own.");
     terminal.wait_for("a beginning", |screen| screen.contains("\n1") || screen.contains("2"));
     terminal.press("C-c");
-    terminal.wait("(ended by Ctrl-C)");
+    terminal.wait("(stopped by Ctrl-C)");
     terminal.ready();
     terminal.press("C-c");
-    terminal.wait("Ctrl-D or /quit leaves");
+    terminal.wait("Ctrl-D or /quit quits");
     terminal.says(&format!("/save {}", kept(&folder).display()));
     terminal.ready();
     let turns = turns(&kept(&folder));
@@ -26,7 +26,7 @@ fn ctrl_c_ends_the_answer_and_ctrl_d_the_program() {
     terminal.says("/set max_tokens 4");
     terminal.ready();
     terminal.says("Hello");
-    terminal.wait("(ended after 4 tokens");
+    terminal.wait("(stopped after 4 tokens");
     terminal.ready();
     terminal.press("C-d");
     assert_eq!(terminal.code(), 0);
@@ -73,7 +73,7 @@ fn what_is_pasted_is_one_message() {
     terminal.press("M-Enter");
     terminal.types("What is this?");
     terminal.press("Enter");
-    terminal.wait("(ended after 4 tokens");
+    terminal.wait("(stopped after 4 tokens");
     terminal.ready();
     terminal.says(&format!("/save {}", kept(&folder).display()));
     terminal.ready();
@@ -110,7 +110,7 @@ fn drafted_tokens_are_shown_if_colours_are() {
         let terminal = Terminal::chat((80, 24), variables, arguments);
         terminal.says("Repeat after me: one two three one two three one two three one two three");
         terminal.wait_for("the end", |screen| {
-            screen.matches("one two three").count() > 4 || screen.contains("(ended")
+            screen.matches("one two three").count() > 4 || screen.contains("(stopped")
         });
         terminal.ready();
         let screen = terminal.colours();
@@ -132,5 +132,5 @@ fn a_full_context_is_reported_and_reset_frees_it() {
     terminal.says("/reset");
     terminal.ready();
     terminal.says("Hello");
-    terminal.wait("(ended after 4 tokens");
+    terminal.wait("(stopped after 4 tokens");
 }
