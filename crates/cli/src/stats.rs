@@ -154,7 +154,7 @@ pub(crate) fn to_text(answer: &Answer, (backend, drafter): (&str, &str)) -> Stri
         "backend {backend}, drafter {drafter}, finish {}\n\
          prompt   {} tokens, {:.1} tokens/s\n\
          answer   {} tokens in {} steps, {:.1} tokens/s\n\
-         step     {:.3} tokens; {} nodes drafted ({:.2} a step), {} accepted\n",
+         drafts   {:.3} tokens a step; {} nodes drafted ({:.2} a step), {} accepted\n",
         answer.finish,
         answer.prompt_tokens,
         stats.prefill_tokens_per_second(),
@@ -191,7 +191,7 @@ pub(crate) fn to_text(answer: &Answer, (backend, drafter): (&str, &str)) -> Stri
         let bins: Vec<String> = measured_bins(budget)
             .map(|bin| format!("{:.2}->{:.2} ({})", bin.predicted, bin.accepted, bin.tested))
             .collect();
-        let _ = writeln!(text, "accepted {} (predicted->observed rate, nodes tested)", bins.join(", "));
+        let _ = writeln!(text, "rates    {} (predicted->accepted, nodes tested)", bins.join(", "));
         let _ = writeln!(text, "trials   {:.1} % of the passes", 100.0 * budget.trials);
     }
     text

@@ -42,6 +42,10 @@ pub struct BackendInfo {
 pub(crate) enum Devices {
     Known(Vec<String>),
     /// Asks the library that the backend loads.
+    #[cfg_attr(
+        not(any(feature = "ort", feature = "llama-cpp")),
+        expect(dead_code, reason = "only libraries that are loaded or linked are asked for their devices")
+    )]
     Probed(fn() -> Result<Vec<String>, String>),
 }
 

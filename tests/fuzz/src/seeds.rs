@@ -99,8 +99,8 @@ pub(crate) fn snapshots() -> Vec<Vec<u8>> {
 }
 
 /// Of a model that [`safetensors`] holds the tensors of.
-pub(crate) const CHECKPOINT_CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8,
-"intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 8,
+pub(crate) const CHECKPOINT_CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32,
+"intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 8,
 "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 16, "tie_word_embeddings": true,
 "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
 "original_max_position_embeddings": 8}}"#;
@@ -108,19 +108,19 @@ pub(crate) const CHECKPOINT_CONFIG: &str = r#"{"architectures": ["LlamaForCausal
 pub(crate) fn safetensors() -> Vec<Vec<u8>> {
     let layer = |part: &str| format!("model.layers.0.{part}.weight");
     let shapes = [
-        ("model.embed_tokens.weight".to_owned(), vec![8, 8]),
-        ("model.norm.weight".to_owned(), vec![8]),
-        (layer("input_layernorm"), vec![8]),
-        (layer("post_attention_layernorm"), vec![8]),
-        (layer("self_attn.q_proj"), vec![8, 8]),
-        (layer("self_attn.k_proj"), vec![4, 8]),
-        (layer("self_attn.v_proj"), vec![4, 8]),
-        (layer("self_attn.o_proj"), vec![8, 8]),
-        (layer("mlp.gate_proj"), vec![8, 8]),
-        (layer("mlp.up_proj"), vec![8, 8]),
-        (layer("mlp.down_proj"), vec![8, 8]),
+        ("model.embed_tokens.weight".to_owned(), vec![8, 32]),
+        ("model.norm.weight".to_owned(), vec![32]),
+        (layer("input_layernorm"), vec![32]),
+        (layer("post_attention_layernorm"), vec![32]),
+        (layer("self_attn.q_proj"), vec![32, 32]),
+        (layer("self_attn.k_proj"), vec![16, 32]),
+        (layer("self_attn.v_proj"), vec![16, 32]),
+        (layer("self_attn.o_proj"), vec![32, 32]),
+        (layer("mlp.gate_proj"), vec![32, 32]),
+        (layer("mlp.up_proj"), vec![32, 32]),
+        (layer("mlp.down_proj"), vec![32, 32]),
     ];
-    let bytes: Vec<u8> = (0..64_u8).flat_map(|value| f32::from(value).to_le_bytes()).collect();
+    let bytes: Vec<u8> = (0..1024_u16).flat_map(|value| f32::from(value % 64).to_le_bytes()).collect();
     let views = shapes.iter().filter_map(|(name, shape)| {
         let len = shape.iter().product::<usize>() * 4;
         let view = TensorView::new(Dtype::F32, shape.clone(), &bytes[..len]).ok()?;

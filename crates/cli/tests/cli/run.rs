@@ -37,6 +37,7 @@ fn the_report_is_whole_and_adds_up() {
     let stats = [
         "steps",
         "drafted",
+        "accepted",
         "drafted_per_step",
         "tokens_per_step",
         "tokens_by_step",
@@ -116,7 +117,7 @@ fn saved_costs_fix_the_sizes_of_drafts() {
         String::from_utf8(output.stderr).unwrap()
     };
     let good = stats(&deterministic);
-    assert!(good.contains("chances ") && good.contains("sources ") && !good.contains("costs of"), "{good}");
+    assert!(good.contains("rates ") && good.contains("sources ") && !good.contains("costs of"), "{good}");
     // Of another machine: said, and timed anew.
     let text = fs::read_to_string(&file).unwrap().replacen("key = \"", "key = \"another ", 1);
     fs::write(&file, text).unwrap();

@@ -18,7 +18,7 @@ use crate::top::TopK;
 ///
 /// Scored rows that were not committed are dropped by the next `forward`, `truncate` or `close` of their sequence.
 ///
-/// The trait is object-safe. [`SequenceTable`](crate::SequenceTable) does the bookkeeping that every backend needs. The laws
+/// The trait is object-safe. [`SequenceTable`] does the bookkeeping that every backend needs. The laws
 /// that every verifier obeys are functions in the crate `upcycle-testkit`, and its macro `conformance!` turns them into
 /// tests.
 ///
