@@ -19,6 +19,7 @@ fn resident() -> usize {
 }
 
 #[test]
+#[ignore = "takes minutes; scripts/test-long.sh runs it"]
 fn ten_thousand_steps_take_no_more_memory() {
     let registry = Registry::builtin();
     let mut builder = ConfigBuilder::new(&registry);
