@@ -71,7 +71,7 @@ fn everything_that_can_be_pressed_has_a_name() {
             return !label.trim();
         }).map((element) => element.outerHTML)";
         assert_eq!(browser.run(nameless, &[]).unwrap(), Value::Array(Vec::new()));
-        assert!(browser.text("#said").unwrap().starts_with("TraceStep 4 of "));
+        assert!(browser.text("#said").unwrap().starts_with("Step 4 of "));
         assert_quiet(browser);
     });
 }

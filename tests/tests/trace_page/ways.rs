@@ -56,7 +56,7 @@ fn every_way_leads_to_the_step_that_it_names() {
                 .unwrap()
                 .as_str()
                 .unwrap()
-                .starts_with("TraceStep 5 of ")
+                .starts_with("Step 5 of ")
         );
 
         let _page = open(browser, &REAL, "#step=4");
