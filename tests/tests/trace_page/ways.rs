@@ -51,12 +51,7 @@ fn every_way_leads_to_the_step_that_it_names() {
         go(browser, 5);
         assert_eq!(step(browser), 5);
         assert!(
-            browser
-                .run("return document.title", &[])
-                .unwrap()
-                .as_str()
-                .unwrap()
-                .starts_with("Step 5 of ")
+            browser.run("return document.title", &[]).unwrap().as_str().unwrap().starts_with("Step 5 of ")
         );
 
         let _page = open(browser, &REAL, "#step=4");
