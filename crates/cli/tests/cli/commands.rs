@@ -42,6 +42,10 @@ fn the_backends_are_listed() {
 #[test]
 fn a_gpu_for_candle_is_listed_or_reported_missing() {
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/candle-cuda.toml");
+    if !cfg!(feature = "candle") {
+        let error = fail(upcycle().args(["config", "check", config]), 2);
+        return assert!(error.contains("--features candle"), "{error}");
+    }
     assert!(stdout(upcycle().args(["config", "check", config])).contains("device = \"cuda\""));
     let list = json(upcycle().args(["backends", "--json"]));
     let built = list[1]["devices"].as_array().unwrap().contains(&"cuda".into());
@@ -49,12 +53,7 @@ fn a_gpu_for_candle_is_listed_or_reported_missing() {
     if !built {
         let error =
             fail(upcycle().args(["run", "--config", config, "--prompt", "x", "--model"]).arg(model()), 1);
-        match cfg!(feature = "candle") {
-            true => {
-                assert!(error.contains("`device` is \"cuda\"") && error.contains("`candle-cuda`"), "{error}");
-            }
-            false => assert!(error.contains("--features candle"), "{error}"),
-        }
+        assert!(error.contains("`device` is \"cuda\"") && error.contains("`candle-cuda`"), "{error}");
     }
 }
 

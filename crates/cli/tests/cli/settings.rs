@@ -32,7 +32,7 @@ fn a_wrong_file_is_named_with_line_and_suggestion() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c.toml");
     for (text, place, hint) in [
-        ("[backend.candle]\nweigths = \"f32\"\n", "c.toml:2:1: ", "did you mean `weights`?"),
+        ("[backend.cpu]\nweigths = \"f32\"\n", "c.toml:2:1: ", "did you mean `weights`?"),
         ("[decode]\n\nseed = \"x\"\n", "c.toml:3:8: ", "must be a whole number"),
         ("[backend]\nname = \"candel\"\n", "c.toml:2:8: ", "did you mean `candle`?"),
         ("[model]\npath = \"no-such.gguf\"\n", "c.toml:2:8: ", "there is no file"),
@@ -83,7 +83,11 @@ fn every_configuration_file_is_valid() {
             let mut check = upcycle();
             check.args(["config", "check"]).arg(&file);
             checked += 1;
-            let missing = [("ort", cfg!(feature = "ort")), ("llama-cpp", cfg!(feature = "llama-cpp"))];
+            let missing = [
+                ("candle", cfg!(feature = "candle")),
+                ("ort", cfg!(feature = "ort")),
+                ("llama-cpp", cfg!(feature = "llama-cpp")),
+            ];
             let name = file.file_name().unwrap().to_string_lossy();
             let backend = missing.iter().find(|(backend, _)| name.starts_with(&format!("{backend}-")));
             if let Some((backend, false)) = backend {
