@@ -36,8 +36,8 @@ impl Twice {
     /// The logits of every row of a chain after the twin's committed tokens; nothing is committed.
     fn chain(&mut self, twin: SeqId, tokens: &[TokenId]) -> Vec<Vec<u32>> {
         let tree = DraftTree::chain(tokens);
-        let step = TreeInput { seq: twin, tree: &tree, rows: RowSelection::All };
-        self.inner.forward(&[step], &mut TopK::new(1)).unwrap();
+        let input = TreeInput { seq: twin, tree: &tree, rows: RowSelection::All };
+        self.inner.forward(&[input], &mut TopK::new(1)).unwrap();
         (0..tokens.len()).map(|node| self.bits(node)).collect()
     }
 
@@ -77,12 +77,12 @@ impl Verifier for Twice {
         }
     }
 
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        let [step] = steps else { panic!("one sequence at a time") };
-        self.tree.clone_from(step.tree);
-        self.rows = step.rows;
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        let [input] = inputs else { panic!("one sequence at a time") };
+        self.tree.clone_from(input.tree);
+        self.rows = input.rows;
         self.passes += 1;
-        self.inner.forward(steps, top)
+        self.inner.forward(inputs, top)
     }
 
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {

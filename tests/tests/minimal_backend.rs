@@ -55,7 +55,7 @@ fn dot(a: &Key, b: &Key) -> f32 {
 struct Minimal {
     model: Model,
     sequences: SequenceTable<Keys>,
-    /// The logits of the rows that the last forward was asked for.
+    /// The logits of the rows that were requested from the last forward.
     logits: Vec<Vec<f32>>,
     sets: AncestorSets,
     positions: Vec<u32>,
@@ -65,7 +65,7 @@ struct Minimal {
 #[derive(Default)]
 struct Keys {
     committed: Vec<Key>,
-    /// The keys of the tree that waits for a commit.
+    /// The keys of the pending tree.
     pending: Vec<Key>,
 }
 
@@ -103,7 +103,7 @@ impl Verifier for Minimal {
     }
 
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.sequences.begin(inputs)?;
+        self.sequences.begin_pass(inputs)?;
         self.logits.clear();
         let mut new_keys = Vec::new();
         for input in inputs {
@@ -120,14 +120,14 @@ impl Verifier for Minimal {
             }
             new_keys.push(keys);
         }
-        top.restart(inputs, VOCAB);
+        top.reset(inputs, VOCAB);
         for (row, logits) in self.sequences.rows().iter().zip(&self.logits) {
-            top.rank(row, logits)?;
+            top.set_from_logits(row, logits)?;
         }
         for (input, keys) in inputs.iter().zip(new_keys) {
             self.sequences.get_mut(input.seq)?.state.pending = keys;
         }
-        self.sequences.finish(inputs);
+        self.sequences.finish_pass(inputs);
         Ok(())
     }
 

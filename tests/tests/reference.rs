@@ -5,16 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use upcycle_core::{
-    AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NodeId, Request, Session, TokenRecycling,
+    AdjacencyMatrix, Decoder, DraftContext, DraftTree, Drafter, NodeId, Request, Session, TokenRecycling,
     TreeTemplate,
 };
-use upcycle_cpu::{CpuVerifier, Model, Options, Weights};
+use upcycle_cpu::{CpuVerifier, Model, Options, WeightStorage};
 use upcycle_testkit::real_model;
 use upcycle_tests::reference;
 
 static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| {
     let mut options = Options::default();
-    options.weights = Weights::F32;
+    options.weights = WeightStorage::F32;
     Model::load(real_model(), &options).unwrap_or_else(|error| panic!("the model loads: {error}"))
 });
 
@@ -59,10 +59,10 @@ fn the_real_model_says_what_the_reference_says_in_as_many_steps() {
             prompt.question_id
         );
         equal += usize::from(same);
-        let (theirs, ours) = (boundaries(&prompt.accepted), boundaries(&session.stats().emitted));
+        let (theirs, ours) = (boundaries(&prompt.accepted), boundaries(&session.stats().emitted_per_step));
         all += theirs.len();
         shared += theirs.intersection(&ours).count();
-        emitted += session.stats().emitted.iter().sum::<u32>();
+        emitted += session.stats().emitted_per_step.iter().sum::<u32>();
         steps += session.stats().steps();
         decoder.close(session);
     }
@@ -83,7 +83,7 @@ struct Forced {
 }
 
 impl Drafter for Forced {
-    fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, _: DraftContext<'_>, tree: &mut DraftTree) {
         let script = &self.trees[&self.prompt][self.step];
         self.step += 1;
         let mut nodes = vec![NodeId::ROOT];

@@ -46,27 +46,27 @@ impl Verifier for Scripted {
         assert_eq!(self.next, self.current().1.len(), "every step of the reference is taken");
     }
 
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        let [step] = steps else { panic!("one sequence at a time") };
-        top.restart(steps, VOCAB);
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        let [input] = inputs else { panic!("one sequence at a time") };
+        top.reset(inputs, VOCAB);
         let (prompt, script) = &self.prompts[self.opened - 1];
         if self.committed < prompt.prompt_ids.len() {
             // Only the last row of the prompt matters: it gives the first token.
             for index in 0..top.rows() {
-                top.slots(index).0[0] = prompt.output_ids[0];
+                top.candidates_mut(index).0[0] = prompt.output_ids[0];
             }
             return Ok(());
         }
         let expected = &script[self.next];
         assert_eq!(self.committed, expected.prefix_len, "{}, step {}", prompt.question_id, expected.step);
         assert_eq!(
-            step.tree.tokens(),
+            input.tree.tokens(),
             expected.node_tokens,
             "{}, step {}",
             prompt.question_id,
             expected.step
         );
-        let parents = step.tree.nodes().map(|node| step.tree.parent(node).map_or(-1, |p| p.index() as i64));
+        let parents = input.tree.nodes().map(|node| input.tree.parent(node).map_or(-1, |p| p.index() as i64));
         assert!(
             parents.eq(expected.node_parents.iter().copied()),
             "{}, step {}",
@@ -74,7 +74,7 @@ impl Verifier for Scripted {
             expected.step
         );
         for (index, best) in expected.node_top8.iter().enumerate() {
-            top.slots(index).0.copy_from_slice(best);
+            top.candidates_mut(index).0.copy_from_slice(best);
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ fn digest(matrix: &AdjacencyMatrix) -> String {
     let mut hash = Sha256::new();
     for token in matrix.tokens() {
         hash.update(token.to_le_bytes());
-        for candidate in matrix.row(token) {
+        for candidate in matrix.candidates(token) {
             hash.update(candidate.to_le_bytes());
         }
     }
@@ -186,17 +186,17 @@ fn the_reference_is_reproduced_364_of_364() {
                 assert_eq!(walk.sampled, expected.emitted_untruncated);
                 assert!(walk.nodes.iter().map(|n| n.index()).eq(expected.accepted_path.iter().copied()));
                 for token in &expected.node_tokens {
-                    assert!(decoder.drafter().matrix().row(*token).eq(model[token].iter().copied()));
+                    assert!(decoder.drafter().matrix().candidates(*token).eq(model[token].iter().copied()));
                 }
             }
         }
         let [session] = session;
         let (prompt, _) = decoder.verifier().current();
         assert_eq!(session.output(), prompt.output_ids);
-        assert_eq!(session.stats().emitted, prompt.accepted);
+        assert_eq!(session.stats().emitted_per_step, prompt.accepted);
         assert_eq!(decoder.drafter().matrix().rows(), prompt.matrix_rows_after);
         assert_eq!(digest(decoder.drafter().matrix()), prompt.matrix_digest);
-        emitted += session.stats().emitted.iter().sum::<u32>();
+        emitted += session.stats().emitted_per_step.iter().sum::<u32>();
         steps += session.stats().steps();
         decoder.close(session);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use upcycle_core::cost::Timed;
+use upcycle_core::cost::ContextTimes;
 use upcycle_core::{CostCurve, CostError};
 
 use crate::results::Cost;
@@ -13,7 +13,7 @@ pub const ROWS: [usize; 13] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 81];
 
 /// The times of one setup, as part of the results.
 #[must_use]
-pub fn named(timed: Timed, setup: &str) -> Cost {
+pub fn named(timed: ContextTimes, setup: &str) -> Cost {
     Cost { setup: setup.to_owned(), context: timed.context, rows: timed.rows, seconds: timed.seconds }
 }
 
@@ -55,9 +55,12 @@ pub fn merge(costs: impl IntoIterator<Item = Cost>) -> Vec<Cost> {
 /// # Errors
 /// [`CostError`] if nothing was measured.
 pub fn curve(key: String, costs: &[Cost]) -> Result<CostCurve, CostError> {
-    let timed =
-        |cost: &Cost| Timed { context: cost.context, rows: cost.rows.clone(), seconds: cost.seconds.clone() };
-    CostCurve::of(key, &costs.iter().map(timed).collect::<Vec<_>>())
+    let timed = |cost: &Cost| ContextTimes {
+        context: cost.context,
+        rows: cost.rows.clone(),
+        seconds: cost.seconds.clone(),
+    };
+    CostCurve::from_timings(key, &costs.iter().map(timed).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

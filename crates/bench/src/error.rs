@@ -61,7 +61,7 @@ pub enum BenchError {
     },
     /// An arm has no snapshot to start from.
     #[error(
-        "arm {arm} has no snapshot to start from: set drafter.snapshot to an existing file, measure other arms, or choose \
+        "`--tables snapshot` needs drafter.snapshot for arm {arm}: set it to an existing file, measure other arms, or choose \
          `--tables empty` or `--tables carried`"
     )]
     NoSnapshot {

@@ -95,7 +95,7 @@ impl CpuUsage {
 
     /// Mean number of processors kept busy by other programs since `before`; none if too little time has passed.
     #[must_use]
-    pub fn others_since(&self, before: &CpuUsage, processors: usize) -> Option<f64> {
+    pub fn other_programs_load(&self, before: &CpuUsage, processors: usize) -> Option<f64> {
         let all = self.all - before.all;
         // The system counts in hundredths of a second.
         if all < 0.2 * processors as f64 {
@@ -111,7 +111,7 @@ impl CpuUsage {
 pub fn busy_during(pause: Duration, peers: &[u32]) -> Option<f64> {
     let before = CpuUsage::now(peers)?;
     thread::sleep(pause);
-    CpuUsage::now(peers)?.others_since(&before, thread::available_parallelism().map_or(1, usize::from))
+    CpuUsage::now(peers)?.other_programs_load(&before, thread::available_parallelism().map_or(1, usize::from))
 }
 
 #[cfg(target_os = "linux")]
@@ -239,10 +239,10 @@ mod tests {
         let before = CpuUsage { all: 100.0, busy: 10.0, own: 5.0 };
         let after = CpuUsage { all: 120.0, busy: 25.0, own: 15.0 };
         // 20 seconds of 2 processors are 10 seconds; others worked 5 of them.
-        assert_eq!(after.others_since(&before, 2), Some(0.5));
-        assert_eq!(before.others_since(&before, 2), None, "no time has passed");
+        assert_eq!(after.other_programs_load(&before, 2), Some(0.5));
+        assert_eq!(before.other_programs_load(&before, 2), None, "no time has passed");
         let ours_alone = CpuUsage { own: 25.0, ..after };
-        assert_eq!(ours_alone.others_since(&before, 2), Some(0.0));
+        assert_eq!(ours_alone.other_programs_load(&before, 2), Some(0.0));
     }
 
     #[test]

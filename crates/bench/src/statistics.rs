@@ -29,8 +29,8 @@ impl Rounds {
     /// The round with the median speed-up over `baseline` on the same prompt (the lower of the middle two); none if no round
     /// has both.
     #[must_use]
-    pub fn median_beside(&self, baseline: &Self) -> Option<usize> {
-        self.median_beside_of(baseline, &(0..self.count()).collect::<Vec<_>>())
+    pub fn median_ratio_round(&self, baseline: &Self) -> Option<usize> {
+        self.median_ratio_round_of(baseline, &(0..self.count()).collect::<Vec<_>>())
     }
 
     fn count(&self) -> usize {
@@ -46,7 +46,7 @@ impl Rounds {
         middle(rounds.to_vec(), |round| self.pace(round))
     }
 
-    fn median_beside_of(&self, baseline: &Self, rounds: &[usize]) -> Option<usize> {
+    fn median_ratio_round_of(&self, baseline: &Self, rounds: &[usize]) -> Option<usize> {
         let both = rounds.iter().copied().filter(|&round| round < self.count().min(baseline.count()));
         middle(both.collect(), |round| baseline.pace(round) / self.pace(round))
     }
@@ -87,7 +87,7 @@ pub fn speedup(arm: &[Rounds], baseline: &[Rounds]) -> Estimate {
         let (mut sums, mut base_sums) = ((0.0, 0.0), (0.0, 0.0));
         for (prompt, rounds) in resample {
             let (prompt, base) = (&paired[*prompt], &baseline[*prompt]);
-            if let Some(round) = prompt.median_beside_of(base, rounds) {
+            if let Some(round) = prompt.median_ratio_round_of(base, rounds) {
                 prompt.add_to(&mut sums, round);
                 base.add_to(&mut base_sums, round);
             }
@@ -191,13 +191,13 @@ mod tests {
         let base = [rounds(100.0, &[1.0, 1.1, 1.2, 1.3, 1.4])];
         let arm = [rounds(100.0, &[1.3, 1.1, 1.2, 1.3, 1.4])];
         assert_eq!(
-            arm[0].median_beside(&base[0]).map(|round| arm[0].seconds[round] / base[0].seconds[round]),
+            arm[0].median_ratio_round(&base[0]).map(|round| arm[0].seconds[round] / base[0].seconds[round]),
             Some(1.0)
         );
         assert_eq!(speedup(&arm, &base).value, 1.0);
         // The lower of two; rounds of only one arm are ignored.
-        assert_eq!(rounds(1.0, &[2.0, 3.0]).median_beside(&rounds(1.0, &[2.0, 2.0, 2.0])), Some(1));
-        assert_eq!(rounds(1.0, &[]).median_beside(&rounds(1.0, &[2.0])), None);
+        assert_eq!(rounds(1.0, &[2.0, 3.0]).median_ratio_round(&rounds(1.0, &[2.0, 2.0, 2.0])), Some(1));
+        assert_eq!(rounds(1.0, &[]).median_ratio_round(&rounds(1.0, &[2.0])), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_core::mixed::{AdjacencySource, CandidateSource, MixedDrafter, NgramCache, SuffixMatcher};
 use upcycle_core::{
-    AcceptedPath, AdjacencyMatrix, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Phase,
+    AcceptedPath, AdjacencyMatrix, Decoder, DraftContext, DraftTree, Drafter, NullDrafter, Outcome, Phase,
     PromptLookup, Request, Row, RowSelection, Sampling, SamplingConfig, Session, Stats, TokenId,
     TokenRecycling, TopK, TreeInput, TreeTemplate, Verifier,
 };
@@ -145,7 +145,7 @@ proptest! {
         let trace = case.trace();
         let (output, stats) = case.untraced();
         prop_assert_eq!(trace.output().collect::<Vec<_>>(), output);
-        prop_assert_eq!(trace.steps.iter().map(|step| step.emitted as u32).collect::<Vec<_>>(), stats.emitted);
+        prop_assert_eq!(trace.steps.iter().map(|step| step.emitted as u32).collect::<Vec<_>>(), stats.emitted_per_step);
         prop_assert_eq!(trace.steps.iter().map(|step| step.accepted()).sum::<usize>(), stats.accepted);
         prop_assert_eq!(trace.steps.iter().map(|step| step.tokens.len() - 1).sum::<usize>(), stats.drafted);
     }
@@ -182,7 +182,7 @@ proptest! {
             }
             let rows = step.tokens.len();
             prop_assert_eq!((step.ranked.ids.len(), step.ranked.logits.len()), (rows * width, rows * width));
-            prop_assert_eq!((step.parents.len(), step.chances.len()), (rows, rows));
+            prop_assert_eq!((step.parents.len(), step.probabilities.len()), (rows, rows));
             prop_assert_eq!(step.sources.len(), if trace.sources.is_empty() { 0 } else { rows });
             prop_assert_eq!(step.texts.len(), step.emitted);
             tokens.extend(&step.sampled[..step.emitted]);
@@ -215,11 +215,11 @@ struct Spy {
 }
 
 impl Drafter for Spy {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         self.draft.draft(context, tree);
     }
     fn observe(&mut self, outcome: &Outcome<'_>) {
-        let rows: Vec<_> = outcome.scored().collect();
+        let rows: Vec<_> = outcome.rows_with_candidates().collect();
         let told = format!(
             "{:?} {:?} {:?} {rows:?}",
             outcome.phase, outcome.accepted.nodes, outcome.accepted.sampled
@@ -261,19 +261,19 @@ fn a_recording_drafter_passes_on_what_the_inner_drafter_requests() {
 #[test]
 fn a_recording_is_the_ranking_of_the_model() {
     let mut tree = DraftTree::new();
-    tree.restart_chain(1, &[2]);
+    tree.reset_chain(1, &[2]);
     let seq = upcycle_core::SeqId::new(0);
     let mut top = TopK::new(2);
-    top.restart(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], 3);
-    top.rank(Row { input: 0, node: 0 }, &[0.5, 2.000_4, 1.0]).unwrap();
-    top.rank(Row { input: 0, node: 1 }, &[-0.123_456, -9.0, -8.0]).unwrap();
+    top.reset(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], 3);
+    top.set_from_logits(Row { input: 0, node: 0 }, &[0.5, 2.000_4, 1.0]).unwrap();
+    top.set_from_logits(Row { input: 0, node: 1 }, &[-0.123_456, -9.0, -8.0]).unwrap();
     let mut recorded = RecordingDrafter::new(NullDrafter);
     let accepted = AcceptedPath::default();
     let phase = Phase::Decode;
     recorded.observe(&Outcome {
         seq,
         phase,
-        before: &[],
+        prefix: &[],
         tree: &tree,
         accepted: &accepted,
         top: &top,

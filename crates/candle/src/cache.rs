@@ -9,31 +9,32 @@ const BLOCK: usize = 128;
 
 /// The shape of a model's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KvShape {
+pub(crate) struct DeviceKvShape {
     pub(crate) layers: usize,
     /// Heads of keys and values.
-    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
     /// Width of a head.
-    pub(crate) width: usize,
+    pub(crate) head_dim: usize,
 }
 
-/// Keys and values by slot: the committed positions first, then rows that wait for a commit.
+/// Keys and values by slot: the committed positions first, then pending rows.
 ///
-/// Each layer has keys and values, `[heads, slots, width]` each. So what a head reads is contiguous, and the first slots are a view.
+/// Each layer has keys and values, `[kv_heads, slots, head_dim]` each. So what a head reads is contiguous, and the first slots are a view.
 #[derive(Debug)]
-pub(crate) struct Cache {
-    shape: KvShape,
+pub(crate) struct DeviceKvCache {
+    shape: DeviceKvShape,
     device: Device,
     layers: Vec<[Tensor; 2]>,
     slots: usize,
-    /// What a commit moves, between [`copy`](Self::copy) and [`place`](Self::place): keys and values of each layer.
-    copies: Vec<Tensor>,
+    /// What a commit moves, between [`stage_accepted`](Self::stage_accepted) and [`write_staged`](Self::write_staged): keys
+    /// and values of each layer.
+    staged: Vec<Tensor>,
 }
 
-impl Cache {
+impl DeviceKvCache {
     /// A cache without slots.
-    pub(crate) fn new(shape: KvShape, device: &Device) -> Self {
-        Self { shape, device: device.clone(), layers: Vec::new(), slots: 0, copies: Vec::new() }
+    pub(crate) fn new(shape: DeviceKvShape, device: &Device) -> Self {
+        Self { shape, device: device.clone(), layers: Vec::new(), slots: 0, staged: Vec::new() }
     }
 
     /// Grows the cache to at least `slots` slots. Growing copies it, so it grows by half at least. After an error nothing has
@@ -42,10 +43,10 @@ impl Cache {
         if slots <= self.slots {
             return Ok(());
         }
-        let KvShape { layers, heads, width } = self.shape;
+        let DeviceKvShape { layers, kv_heads, head_dim } = self.shape;
         let capacity = slots.max(self.slots + self.slots / 2).next_multiple_of(BLOCK);
         let grow = |old: Option<&Tensor>| -> Result<Tensor, Error> {
-            let new = Tensor::zeros((heads, capacity, width), DType::F32, &self.device)?;
+            let new = Tensor::zeros((kv_heads, capacity, head_dim), DType::F32, &self.device)?;
             if let Some(old) = old {
                 new.slice_set(old, 1, 0)?;
             }
@@ -60,7 +61,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Writes the keys and values of consecutive rows, `[heads, rows, width]` each, to the slots from `slot` on.
+    /// Writes the keys and values of consecutive rows, `[kv_heads, rows, head_dim]` each, to the slots from `slot` on.
     pub(crate) fn write(
         &self,
         layer: usize,
@@ -73,35 +74,35 @@ impl Cache {
         into_values.slice_set(&values.contiguous()?, 1, slot)
     }
 
-    /// Views of the keys and values of the first `slots` slots, `[heads, slots, width]` each.
+    /// Views of the keys and values of the first `slots` slots, `[kv_heads, slots, head_dim]` each.
     pub(crate) fn prefix(&self, layer: usize, slots: usize) -> Result<[Tensor; 2], Error> {
         let [keys, values] = &self.layers[layer];
         Ok([keys.narrow(1, 0, slots)?, values.narrow(1, 0, slots)?])
     }
 
-    /// Copies the keys and values of slots `from`, for [`place`](Self::place) to write to the slots from `to` on. Copies nothing
+    /// Copies the keys and values of slots `from`, for [`write_staged`](Self::write_staged) to write to the slots from `to` on. Copies nothing
     /// if they lie there already. No slot changes; all memory that a commit needs is allocated here.
-    pub(crate) fn copy(&mut self, from: &[u32], to: usize) -> Result<(), Error> {
-        self.copies.clear();
+    pub(crate) fn stage_accepted(&mut self, from: &[u32], to: usize) -> Result<(), Error> {
+        self.staged.clear();
         if from.iter().zip(to..).all(|(&from, to)| from as usize == to) {
             return Ok(());
         }
         let from = Tensor::new(from, &self.device)?;
-        let copies = self.layers.iter().flatten().map(|part| part.index_select(&from, 1));
-        self.copies = copies.collect::<Result<_, Error>>()?;
+        let staged = self.layers.iter().flatten().map(|part| part.index_select(&from, 1));
+        self.staged = staged.collect::<Result<_, Error>>()?;
         Ok(())
     }
 
-    /// Writes the last [copies](Self::copy) to the slots from `to` on. Allocates nothing, so it fails only if the device does.
-    pub(crate) fn place(&mut self, to: usize) -> Result<(), Error> {
-        let mut parts = self.layers.iter().flatten().zip(self.copies.drain(..));
+    /// Writes the last [staged rows](Self::stage_accepted) to the slots from `to` on. Allocates nothing, so it fails only if the device does.
+    pub(crate) fn write_staged(&mut self, to: usize) -> Result<(), Error> {
+        let mut parts = self.layers.iter().flatten().zip(self.staged.drain(..));
         parts.try_for_each(|(part, copy)| part.slice_set(&copy, 1, to))
     }
 
     /// Zeroes slots. A failed pass may have left a NaN there, and an additive mask does not hide a NaN.
     pub(crate) fn clear(&self, slots: Range<usize>) -> Result<(), Error> {
-        let KvShape { heads, width, .. } = self.shape;
-        let zeros = Tensor::zeros((heads, slots.len(), width), DType::F32, &self.device)?;
+        let DeviceKvShape { kv_heads, head_dim, .. } = self.shape;
+        let zeros = Tensor::zeros((kv_heads, slots.len(), head_dim), DType::F32, &self.device)?;
         self.layers.iter().flatten().try_for_each(|part| part.slice_set(&zeros, 1, slots.start))
     }
 }
@@ -112,8 +113,8 @@ mod tests {
 
     #[test]
     fn growth_and_moves_keep_every_row() -> Result<(), Error> {
-        let shape = KvShape { layers: 2, heads: 2, width: 3 };
-        let mut cache = Cache::new(shape, &Device::Cpu);
+        let shape = DeviceKvShape { layers: 2, kv_heads: 2, head_dim: 3 };
+        let mut cache = DeviceKvCache::new(shape, &Device::Cpu);
         let value = |layer, part, slot: usize| ((layer * 2 + part) * 10_000 + slot * 10) as f32;
         let rows = |layer, part, first: usize, count: usize| {
             let values = (0..2).flat_map(|head| {
@@ -129,7 +130,7 @@ mod tests {
             }
             slots += count;
         }
-        let check = |cache: &Cache, source: &dyn Fn(usize) -> Option<usize>| -> Result<(), Error> {
+        let check = |cache: &DeviceKvCache, source: &dyn Fn(usize) -> Option<usize>| -> Result<(), Error> {
             for layer in 0..2 {
                 for (part, found) in cache.prefix(layer, slots)?.iter().enumerate() {
                     for (head, found) in found.to_vec3::<f32>()?.iter().enumerate() {
@@ -142,12 +143,12 @@ mod tests {
             Ok(())
         };
         check(&cache, &Some)?;
-        cache.copy(&[198, 199], 198)?;
-        cache.place(198)?;
-        assert!(cache.copy(&[200, 1 << 20], 198).is_err());
-        cache.copy(&[200, 203, 207], 198)?;
+        cache.stage_accepted(&[198, 199], 198)?;
+        cache.write_staged(198)?;
+        assert!(cache.stage_accepted(&[200, 1 << 20], 198).is_err());
+        cache.stage_accepted(&[200, 203, 207], 198)?;
         check(&cache, &Some)?;
-        cache.place(198)?;
+        cache.write_staged(198)?;
         cache.clear(300..310)?;
         check(&cache, &|slot| match slot {
             198 => Some(200),

@@ -9,12 +9,12 @@ use upcycle_checkpoint::{Hyperparameters, RopeLayout};
 use upcycle_core::tree_masks::{self, AncestorSets};
 use upcycle_core::{DraftTree, NodeId, TokenId};
 
-use crate::cache::Cache;
+use crate::cache::DeviceKvCache;
 use crate::host;
 use crate::model::{Layer, Model};
 
 /// Rows whose attention scores are computed together. It bounds the memory of a long prefill.
-const ROWS: usize = 256;
+const CHUNK_ROWS: usize = 256;
 
 /// The tree of one sequence in a pass.
 #[derive(Clone, Copy, Debug)]
@@ -30,21 +30,21 @@ pub(crate) struct PassInput<'a> {
 
 /// Why a pass failed. Only the slots of its rows have changed, and these are zeros.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum PassError {
     /// A row has a NaN or an infinity: its own, or one of another row of its sequence, which no mask hides from it.
     NotFinite { row: usize },
     /// The device failed.
     Device(Error),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for PassError {
     fn from(error: Error) -> Self {
         Self::Device(error)
     }
 }
 
 /// Consecutive rows of one sequence, in consecutive slots.
-struct Span {
+struct AttentionChunk {
     first_row: usize,
     rows: usize,
     cache: usize,
@@ -54,20 +54,20 @@ struct Span {
     masks: Vec<(Option<usize>, Tensor)>,
 }
 
-/// Runs the model over `inputs`. Keys and values go to their slots. The logits of the rows `wanted`, `[wanted, vocab]`, go to `logits`.
+/// Runs the model over `inputs`. Keys and values go to their slots. The logits of the rows `logits_rows`, `[logits_rows, vocab]`, go to `logits`.
 ///
 /// Each row's embedding and a mask for each sequence are copied to the device; one number a row and the logits are copied back.
 ///
 /// # Errors
-/// [`Failure`].
+/// [`PassError`].
 pub(crate) fn forward(
     model: &Model,
     inputs: &[PassInput<'_>],
-    caches: &[&Cache],
-    wanted: &[u32],
+    caches: &[&DeviceKvCache],
+    logits_rows: &[u32],
     logits: &mut Vec<f32>,
-) -> Result<(), Failure> {
-    let outcome = run(model, inputs, caches, wanted, logits);
+) -> Result<(), PassError> {
+    let outcome = run(model, inputs, caches, logits_rows, logits);
     if outcome.is_err() {
         for &PassInput { tree, cache, first, .. } in inputs {
             caches[cache].clear(first..first + tree.len())?;
@@ -80,10 +80,10 @@ pub(crate) fn forward(
 fn run(
     model: &Model,
     inputs: &[PassInput<'_>],
-    caches: &[&Cache],
-    wanted: &[u32],
+    caches: &[&DeviceKvCache],
+    logits_rows: &[u32],
     logits: &mut Vec<f32>,
-) -> Result<(), Failure> {
+) -> Result<(), PassError> {
     let &Hyperparameters { vocab, epsilon, .. } = &model.hyperparameters;
     let (mut tokens, mut positions): (Vec<TokenId>, Vec<u32>) = (Vec::new(), Vec::new());
     let (mut spans, mut own) = (Vec::new(), Vec::new());
@@ -93,41 +93,41 @@ fn run(
         tokens.extend_from_slice(input.tree.tokens());
         positions.extend_from_slice(&own);
     }
-    let mut stream = model.weights.embedding.rows(&tokens)?.to_device(&model.device)?;
-    let angles = angles(model, &positions)?;
+    let mut hidden = model.weights.embedding.rows(&tokens)?.to_device(&model.device)?;
+    let cos_sin = cos_sin(model, &positions)?;
     // 0 times a finite number is 0; 0 times a NaN or an infinity is a NaN.
     let zeros = |rows: &Tensor| (rows * 0.0)?.sum(D::Minus1);
     let mut checks = Vec::new();
     for (index, layer) in model.weights.layers.iter().enumerate() {
-        let attended = attention(model, index, &angles, &spans, caches, &stream)?;
-        if model.checks_rows {
+        let attended = attention(model, index, &cos_sin, &spans, caches, &hidden)?;
+        if model.nan_checks {
             checks.push(zeros(&attended)?);
         }
-        stream = (stream + layer.attention_output.multiply(&attended)?)?;
-        let rows = rms_norm(&stream, &layer.feed_forward_norm, epsilon)?;
+        hidden = (hidden + layer.attention_output.multiply(&attended)?)?;
+        let rows = rms_norm(&hidden, &layer.feed_forward_norm, epsilon)?;
         let wide = (layer.gate.multiply(&rows)?.silu()? * layer.up.multiply(&rows)?)?;
-        if model.checks_rows {
+        if model.nan_checks {
             checks.push(zeros(&wide)?);
         }
-        stream = (stream + layer.down.multiply(&wide)?)?;
+        hidden = (hidden + layer.down.multiply(&wide)?)?;
     }
-    let checks = checks.iter().try_fold(zeros(&stream)?, |sum, zeros| sum + zeros)?.to_vec1::<f32>()?;
+    let checks = checks.iter().try_fold(zeros(&hidden)?, |sum, zeros| sum + zeros)?.to_vec1::<f32>()?;
     if let Some(row) = checks.iter().position(|zero| !zero.is_finite()) {
-        return Err(Failure::NotFinite { row });
+        return Err(PassError::NotFinite { row });
     }
-    if wanted.is_empty() {
+    if logits_rows.is_empty() {
         logits.clear();
         return Ok(());
     }
-    let rows = stream.index_select(&Tensor::new(wanted, &model.device)?, 0)?;
-    let rows = rms_norm(&rows, &model.weights.output_norm, epsilon)?;
-    host::read(&model.weights.output.multiply(&rows)?, logits)?;
+    let rows = hidden.index_select(&Tensor::new(logits_rows, &model.device)?, 0)?;
+    let rows = rms_norm(&rows, &model.weights.final_norm, epsilon)?;
+    host::read(&model.weights.lm_head.multiply(&rows)?, logits)?;
     let bad = logits.chunks_exact(vocab).position(|row| row.iter().any(|logit| !logit.is_finite()));
-    bad.map_or(Ok(()), |index| Err(Failure::NotFinite { row: wanted[index] as usize }))
+    bad.map_or(Ok(()), |index| Err(PassError::NotFinite { row: logits_rows[index] as usize }))
 }
 
 /// Cosines and sines of every pair at each row's position, `[rows, pairs]` each.
-fn angles(model: &Model, positions: &[u32]) -> Result<[Tensor; 2], Error> {
+fn cos_sin(model: &Model, positions: &[u32]) -> Result<[Tensor; 2], Error> {
     let frequencies = &model.weights.frequencies;
     let magnitude = f64::from(model.hyperparameters.rope_scaling.magnitude());
     let angle = |&position: &u32| {
@@ -147,7 +147,7 @@ fn push_spans(
     input: &PassInput<'_>,
     first_row: usize,
     positions: &[u32],
-    spans: &mut Vec<Span>,
+    spans: &mut Vec<AttentionChunk>,
 ) -> Result<(), Error> {
     let &PassInput { tree, cache, first, .. } = input;
     let mut windows: Vec<_> =
@@ -156,14 +156,14 @@ fn push_spans(
     windows.dedup();
     let mut ancestors = AncestorSets::default();
     ancestors.rebuild(tree);
-    for start in (0..tree.len()).step_by(ROWS) {
-        let nodes = start..tree.len().min(start + ROWS);
+    for start in (0..tree.len()).step_by(CHUNK_ROWS) {
+        let nodes = start..tree.len().min(start + CHUNK_ROWS);
         let mask = |&window: &Option<usize>| {
             let mask = mask(input, &ancestors, positions, nodes.clone(), window);
             let shape = (nodes.len(), first + nodes.end);
             Ok((window, Tensor::from_vec(mask, shape, &model.device)?))
         };
-        spans.push(Span {
+        spans.push(AttentionChunk {
             first_row: first_row + start,
             rows: nodes.len(),
             cache,
@@ -199,19 +199,19 @@ fn mask(
     mask
 }
 
-/// Normalization, queries, keys and values, and attention of the rows of `stream`, `[rows, width]`: `[rows, heads * head]`.
+/// Normalization, queries, keys and values, and attention of the rows of `hidden`, `[rows, hidden_size]`: `[rows, heads * head_dim]`.
 fn attention(
     model: &Model,
     index: usize,
-    angles: &[Tensor; 2],
-    spans: &[Span],
-    caches: &[&Cache],
-    stream: &Tensor,
+    cos_sin: &[Tensor; 2],
+    spans: &[AttentionChunk],
+    caches: &[&DeviceKvCache],
+    hidden: &Tensor,
 ) -> Result<Tensor, Error> {
-    let &Hyperparameters { heads, kv_heads, head, epsilon, rope_layout, .. } = &model.hyperparameters;
+    let &Hyperparameters { heads, kv_heads, head_dim, epsilon, rope_layout, .. } = &model.hyperparameters;
     let window = model.hyperparameters.window(index);
     let layer: &Layer = &model.weights.layers[index];
-    let rows = rms_norm(stream, &layer.attention_norm, epsilon)?;
+    let rows = rms_norm(hidden, &layer.attention_norm, epsilon)?;
     let mut parts = [layer.query.multiply(&rows)?, layer.key.multiply(&rows)?, layer.value.multiply(&rows)?];
     if let Some(biases) = &layer.biases {
         for (part, bias) in parts.iter_mut().zip(biases) {
@@ -219,8 +219,8 @@ fn attention(
         }
     }
     let [queries, keys, values] = parts;
-    // `[heads, rows, head]`.
-    let by_head = |part: &Tensor, heads| part.reshape(((), heads, head))?.transpose(0, 1)?.contiguous();
+    // `[heads, rows, head_dim]`.
+    let by_head = |part: &Tensor, heads| part.reshape(((), heads, head_dim))?.transpose(0, 1)?.contiguous();
     let mut queries = by_head(&queries, heads)?;
     let mut keys = by_head(&keys, kv_heads)?;
     let values = by_head(&values, kv_heads)?;
@@ -228,11 +228,11 @@ fn attention(
         queries = rms_norm(&queries, query, epsilon)?;
         keys = rms_norm(&keys, key, epsilon)?;
     }
-    let (queries, keys) = (rotate(&queries, rope_layout, angles)?, rotate(&keys, rope_layout, angles)?);
+    let (queries, keys) = (rotate(&queries, rope_layout, cos_sin)?, rotate(&keys, rope_layout, cos_sin)?);
 
-    let scale = 1.0 / (head as f64).sqrt();
+    let scale = 1.0 / (head_dim as f64).sqrt();
     let mut attended = Vec::with_capacity(spans.len());
-    for &Span { first_row, rows, cache, first_slot, ref masks } in spans {
+    for &AttentionChunk { first_row, rows, cache, first_slot, ref masks } in spans {
         let cache = caches[cache];
         let slots = first_slot + rows;
         let new = |part: &Tensor| part.narrow(1, first_row, rows);
@@ -240,21 +240,21 @@ fn attention(
         let [keys, values] = cache.prefix(index, slots)?;
         // The query heads that share a KV head are rows of one product.
         let group = heads / kv_heads;
-        let queries = new(&queries)?.contiguous()?.reshape((kv_heads, group * rows, head))?;
+        let queries = new(&queries)?.contiguous()?.reshape((kv_heads, group * rows, head_dim))?;
         let mut scores = (queries.matmul(&keys.t()?)? * scale)?.reshape((heads, rows, slots))?;
         if let Some((_, mask)) = masks.iter().find(|(of, _)| *of == window) {
             scores = scores.broadcast_add(mask)?;
         }
         let weights = softmax_last_dim(&scores)?.reshape((kv_heads, group * rows, slots))?;
-        attended.push(weights.matmul(&values)?.reshape((heads, rows, head))?);
+        attended.push(weights.matmul(&values)?.reshape((heads, rows, head_dim))?);
     }
     let attended = Tensor::cat(&attended, 1)?.transpose(0, 1)?.contiguous()?;
-    attended.reshape(((), heads * head))
+    attended.reshape(((), heads * head_dim))
 }
 
-/// Rotates the pairs of every head of `part`, `[heads, rows, head]`. Dimensions past the pairs stay.
+/// Rotates the pairs of every head of `part`, `[heads, rows, head_dim]`. Dimensions past the pairs stay.
 fn rotate(part: &Tensor, layout: RopeLayout, [cosines, sines]: &[Tensor; 2]) -> Result<Tensor, Error> {
-    let (head, rotated) = (part.dim(D::Minus1)?, 2 * cosines.dim(D::Minus1)?);
+    let (head_dim, rotary_dim) = (part.dim(D::Minus1)?, 2 * cosines.dim(D::Minus1)?);
     let rotate = |part: &Tensor| {
         let part = part.unsqueeze(0)?;
         let part = match layout {
@@ -263,9 +263,9 @@ fn rotate(part: &Tensor, layout: RopeLayout, [cosines, sines]: &[Tensor; 2]) -> 
         };
         part.squeeze(0)
     };
-    if rotated == head {
+    if rotary_dim == head_dim {
         return rotate(part);
     }
-    let front = rotate(&part.narrow(D::Minus1, 0, rotated)?.contiguous()?)?;
-    Tensor::cat(&[front, part.narrow(D::Minus1, rotated, head - rotated)?], D::Minus1)
+    let front = rotate(&part.narrow(D::Minus1, 0, rotary_dim)?.contiguous()?)?;
+    Tensor::cat(&[front, part.narrow(D::Minus1, rotary_dim, head_dim - rotary_dim)?], D::Minus1)
 }

@@ -42,5 +42,5 @@ mod verifier;
 
 pub use error::LoadError;
 pub use model::Model;
-pub use options::{Device, Options, Weights};
+pub use options::{Device, Options, WeightStorage};
 pub use verifier::CandleVerifier;

@@ -29,7 +29,7 @@ const KNOWN: [(GgmlType, GgmlDType); 15] = [
 ];
 
 /// candle's name of a tensor's type.
-pub(crate) fn known(info: &TensorInfo) -> Result<GgmlDType, LoadError> {
+pub(crate) fn ggml_dtype(info: &TensorInfo) -> Result<GgmlDType, LoadError> {
     let found = KNOWN.iter().find(|(dtype, _)| *dtype == info.dtype);
     found.map(|&(_, dtype)| dtype).ok_or_else(|| LoadError::Type {
         tensor: info.name.clone(),
@@ -39,7 +39,7 @@ pub(crate) fn known(info: &TensorInfo) -> Result<GgmlDType, LoadError> {
 }
 
 /// Whether candle multiplies rows of `inputs` with these blocks on every device.
-pub(crate) fn multiplies(dtype: GgmlDType, inputs: usize) -> bool {
+pub(crate) fn has_quantized_matmul(dtype: GgmlDType, inputs: usize) -> bool {
     match dtype {
         GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 | GgmlDType::Q8_1 | GgmlDType::Q8K => false,
         // On the CPU candle takes these blocks in pairs.
@@ -49,7 +49,7 @@ pub(crate) fn multiplies(dtype: GgmlDType, inputs: usize) -> bool {
 }
 
 /// The tensor `[outputs, inputs]` with these blocks of a file.
-pub(crate) fn stored(
+pub(crate) fn qtensor_from_blocks(
     dtype: GgmlDType,
     blocks: &[u8],
     shape: (usize, usize),
@@ -59,9 +59,9 @@ pub(crate) fn stored(
 }
 
 /// The largest absolute value; infinite if one is not finite.
-pub(crate) fn largest(values: &[f32]) -> f32 {
+pub(crate) fn max_abs(values: &[f32]) -> f32 {
     let larger =
-        |largest: f32, value: &f32| if value.is_finite() { largest.max(value.abs()) } else { f32::INFINITY };
+        |max_abs: f32, value: &f32| if value.is_finite() { max_abs.max(value.abs()) } else { f32::INFINITY };
     values.iter().fold(0.0, larger)
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn largest_in_blocks(dtype: GgmlDType, bytes: &[u8]) -> f32 {
     let half = |block: &[u8], at| f16::from_le_bytes([block[at], block[at + 1]]).to_f32().abs();
     let bound = |block: &[u8]| parts.iter().map(|&(at, factor)| half(block, at) * factor).sum::<f32>();
     let bounds: Vec<f32> = bytes.chunks_exact(dtype.type_size()).map(bound).collect();
-    largest(&bounds)
+    max_abs(&bounds)
 }
 
 /// A matrix `[outputs, inputs]`.
@@ -119,18 +119,18 @@ mod tests {
     fn scales_bound_every_weight() -> Result<(), Error> {
         let values: Vec<f32> = (0..2048_i32).map(|i| (i * 37 % 1999 - 1000) as f32 / 7.0).collect();
         let values = Tensor::from_vec(values, (8, 256), &Device::Cpu)?;
-        for (_, dtype) in KNOWN.into_iter().filter(|&(_, dtype)| multiplies(dtype, 256)) {
+        for (_, dtype) in KNOWN.into_iter().filter(|&(_, dtype)| has_quantized_matmul(dtype, 256)) {
             let quantized = QTensor::quantize(&values, dtype)?;
             let found = quantized.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-            let (found, mut bytes) = (largest(&found), quantized.data()?.into_owned());
+            let (found, mut bytes) = (max_abs(&found), quantized.data()?.into_owned());
             let bound = largest_in_blocks(dtype, &bytes);
             assert!((found..8.0 * found).contains(&bound), "{dtype:?}: {bound} for {found}");
             // This makes a scale of each block a NaN.
             bytes.fill(0xff);
             assert_eq!(largest_in_blocks(dtype, &bytes), f32::INFINITY, "{dtype:?}");
         }
-        assert_eq!(largest(&[1.0, -3.0, 2.0]), 3.0);
-        assert_eq!(largest(&[1.0, f32::NAN, 2.0]), f32::INFINITY);
+        assert_eq!(max_abs(&[1.0, -3.0, 2.0]), 3.0);
+        assert_eq!(max_abs(&[1.0, f32::NAN, 2.0]), f32::INFINITY);
         Ok(())
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use tracing::{debug, info_span};
-use upcycle_checkpoint::{Checkpoint, StoredMatrix, WeightLoader};
+use upcycle_checkpoint::{Checkpoint, StoredMatrix, WeightConverter};
 
 use crate::error::LoadError;
 use crate::linear::{self, Linear};
 use crate::model::{Embedding, Model};
-use crate::options::{Options, Weights};
+use crate::options::{Options, WeightStorage};
 
 /// The most that a logit changes with the rows beside it if all weights are floats: the same sums in another order.
 const FLOAT_TOLERANCE: f32 = 0.05;
@@ -20,7 +20,7 @@ const QUANTIZED_TOLERANCE: f32 = 4.0;
 
 /// No sum of a pass overflows if no weight is larger, for vectors up to a hundred thousand wide and a thousand layers. A normalized
 /// row has values up to 4e5, its products 4e13, gate times up 2e27, and down 2e35.
-const SAFE_WEIGHT: f32 = 1e3;
+const MAX_SAFE_WEIGHT: f32 = 1e3;
 
 impl Model {
     /// Loads a GGUF file, or a folder with a `config.json` and safetensors (or one of its files): see the [crate's page](crate).
@@ -54,7 +54,7 @@ impl Model {
     /// As [`load`](Self::load).
     pub fn load_on(
         path: impl AsRef<Path>,
-        weights: Weights,
+        weights: WeightStorage,
         device: Device,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Arc<Self>, LoadError> {
@@ -62,14 +62,14 @@ impl Model {
         let _span = info_span!("load", path = %path.display(), ?weights).entered();
         let checkpoint = Checkpoint::open(path)?;
         debug!(model = ?checkpoint.hyperparameters, "read the metadata");
-        let mut loader = Loader { device, weights, quantized: false, largest: 0.0 };
+        let mut loader = Loader { device, weights, quantized: false, max_abs: 0.0 };
         let weights = checkpoint.read_weights(&mut loader, progress)?;
-        let Loader { device, quantized, largest, .. } = loader;
+        let Loader { device, quantized, max_abs, .. } = loader;
         Ok(Arc::new(Self {
             hyperparameters: checkpoint.hyperparameters,
             device,
             tolerance: if quantized { QUANTIZED_TOLERANCE } else { FLOAT_TOLERANCE },
-            checks_rows: quantized && largest > SAFE_WEIGHT,
+            nan_checks: quantized && max_abs > MAX_SAFE_WEIGHT,
             weights,
         }))
     }
@@ -78,14 +78,14 @@ impl Model {
 /// Copies weights to a device.
 struct Loader {
     device: Device,
-    weights: Weights,
+    weights: WeightStorage,
     /// Whether a matrix keeps its quantized blocks.
     quantized: bool,
     /// No weight so far is larger; infinite if one is not finite.
-    largest: f32,
+    max_abs: f32,
 }
 
-impl WeightLoader for Loader {
+impl WeightConverter for Loader {
     type Matrix = Linear;
     type Embedding = Embedding;
     type Vector = Tensor;
@@ -93,29 +93,35 @@ impl WeightLoader for Loader {
 
     fn matrix(&mut self, stored: StoredMatrix<'_>) -> Result<Linear, LoadError> {
         let StoredMatrix { inputs, outputs, bytes, .. } = stored;
-        let dtype = linear::known(stored.info)?;
+        let dtype = linear::ggml_dtype(stored.info)?;
         let shape = (outputs, inputs);
-        if self.weights == Weights::File && linear::multiplies(dtype, inputs) {
+        if self.weights == WeightStorage::File && linear::has_quantized_matmul(dtype, inputs) {
             self.quantized = true;
-            self.largest = self.largest.max(linear::largest_in_blocks(dtype, bytes));
-            return Ok(Linear::quantized(linear::stored(dtype, bytes, shape, &self.device)?)?);
+            self.max_abs = self.max_abs.max(linear::largest_in_blocks(dtype, bytes));
+            return Ok(Linear::quantized(linear::qtensor_from_blocks(dtype, bytes, shape, &self.device)?)?);
         }
-        let values = linear::stored(dtype, bytes, shape, &Device::Cpu)?.dequantize(&Device::Cpu)?;
-        self.largest = self.largest.max(linear::largest(&values.flatten_all()?.to_vec1()?));
+        let values =
+            linear::qtensor_from_blocks(dtype, bytes, shape, &Device::Cpu)?.dequantize(&Device::Cpu)?;
+        self.max_abs = self.max_abs.max(linear::max_abs(&values.flatten_all()?.to_vec1()?));
         Ok(Linear::Dense(values.to_device(&self.device)?))
     }
 
     fn embedding(&mut self, stored: StoredMatrix<'_>) -> Result<Embedding, LoadError> {
         let shape = (stored.outputs, stored.inputs);
-        Ok(Embedding(linear::stored(linear::known(stored.info)?, stored.bytes, shape, &Device::Cpu)?))
+        Ok(Embedding(linear::qtensor_from_blocks(
+            linear::ggml_dtype(stored.info)?,
+            stored.bytes,
+            shape,
+            &Device::Cpu,
+        )?))
     }
 
-    fn tied_head(&mut self, stored: StoredMatrix<'_>, _: &Embedding) -> Result<Linear, LoadError> {
+    fn tied_lm_head(&mut self, stored: StoredMatrix<'_>, _: &Embedding) -> Result<Linear, LoadError> {
         self.matrix(stored)
     }
 
     fn vector(&mut self, values: Vec<f32>) -> Result<Tensor, LoadError> {
-        self.largest = self.largest.max(linear::largest(&values));
+        self.max_abs = self.max_abs.max(linear::max_abs(&values));
         Ok(Tensor::new(values, &self.device)?)
     }
 }

@@ -2,10 +2,10 @@
 
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Error, Tensor};
-use upcycle_checkpoint::{Hyperparameters, LayerWeights, Weights};
+use upcycle_checkpoint::{Hyperparameters, LayerWeights, ModelWeights};
 use upcycle_core::TokenId;
 
-use crate::cache::KvShape;
+use crate::cache::DeviceKvShape;
 use crate::linear::{self, Linear};
 
 /// A loaded model: weights on a device, immutable, and shared by verifiers through an `Arc`.
@@ -19,8 +19,8 @@ pub struct Model {
     pub(crate) tolerance: f32,
     /// Whether a pass checks rows before matrix products that could turn a NaN into a number: activations are rounded there, and
     /// weights are so large that sums may overflow.
-    pub(crate) checks_rows: bool,
-    pub(crate) weights: Weights<Embedding, Linear, Tensor>,
+    pub(crate) nan_checks: bool,
+    pub(crate) weights: ModelWeights<Embedding, Linear, Tensor>,
 }
 
 /// The weights of one layer.
@@ -38,7 +38,8 @@ impl Embedding {
         let row_bytes = blocks.len() / vocab;
         let row = |&token| {
             let blocks = &blocks[token as usize * row_bytes..][..row_bytes];
-            linear::stored(self.0.dtype(), blocks, (1, width), &Device::Cpu)?.dequantize(&Device::Cpu)
+            linear::qtensor_from_blocks(self.0.dtype(), blocks, (1, width), &Device::Cpu)?
+                .dequantize(&Device::Cpu)
         };
         Tensor::cat(&tokens.iter().map(row).collect::<Result<Vec<_>, _>>()?, 0)
     }
@@ -57,9 +58,9 @@ impl Model {
         self.hyperparameters.context
     }
 
-    pub(crate) fn kv_shape(&self) -> KvShape {
-        let &Hyperparameters { layers, kv_heads, head, .. } = &self.hyperparameters;
-        KvShape { layers, heads: kv_heads, width: head }
+    pub(crate) fn kv_shape(&self) -> DeviceKvShape {
+        let &Hyperparameters { layers, kv_heads, head_dim, .. } = &self.hyperparameters;
+        DeviceKvShape { layers, kv_heads, head_dim }
     }
 
     /// The device's name for reports. Costs of passes are saved under it.

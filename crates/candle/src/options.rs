@@ -8,10 +8,10 @@ use crate::error::LoadError;
 /// How a model is loaded and run: the table `[backend.candle]` of a configuration file.
 ///
 /// ```
-/// use upcycle_candle::{Device, Options, Weights};
+/// use upcycle_candle::{Device, Options, WeightStorage};
 ///
 /// let options: Options = toml::from_str("device = 'cpu'\nweights = 'f32'")?;
-/// assert_eq!((options.device, options.weights), (Device::Cpu, Weights::F32));
+/// assert_eq!((options.device, options.weights), (Device::Cpu, WeightStorage::F32));
 /// assert!(toml::from_str::<Options>("device = 'abacus'").is_err());
 /// # Ok::<(), toml::de::Error>(())
 /// ```
@@ -22,7 +22,7 @@ pub struct Options {
     /// Where the model runs.
     pub device: Device,
     /// What matrices are multiplied with.
-    pub weights: Weights,
+    pub weights: WeightStorage,
 }
 
 /// Where a model runs.
@@ -33,9 +33,9 @@ pub enum Device {
     /// The processor.
     #[default]
     Cpu,
-    /// An NVIDIA GPU, with the cargo feature `cuda`: the first that `CUDA_VISIBLE_DEVICES` shows.
+    /// An NVIDIA GPU, with the cargo feature `candle-cuda`: the first that `CUDA_VISIBLE_DEVICES` shows.
     Cuda,
-    /// An Apple GPU, with the cargo feature `metal`.
+    /// An Apple GPU, with the cargo feature `candle-metal`.
     Metal,
 }
 
@@ -69,7 +69,7 @@ impl Device {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Weights {
+pub enum WeightStorage {
     /// The type in the file, where candle multiplies with it on the device; otherwise `f32`. For quantized types, candle may round
     /// activations to 8 bits.
     #[default]

@@ -10,8 +10,8 @@ use upcycle_core::{
     Commit, Limits, Row, SeqId, SequenceTable, Support, TopK, TreeInput, Verifier, VerifyError,
 };
 
-use crate::cache::Cache;
-use crate::forward::{Failure, PassInput, forward};
+use crate::cache::DeviceKvCache;
+use crate::forward::{PassError, PassInput, forward};
 use crate::model::Model;
 
 /// Rows of one pass: a chunk of prefill, or trees. Memory of a pass grows with them, and past some hundreds speed does not.
@@ -24,11 +24,11 @@ const MAX_SEQS: usize = 64;
 /// The logits of a row change by rounding with the rows beside it, at most by [`row_tolerance`](Verifier::row_tolerance).
 ///
 /// Memory: keys and values in `f32` on the device, for blocks of 128 tokens, kept until their sequence closes; and on the host the
-/// logits of the rows that the last pass was asked for.
+/// logits of the rows that were requested from the last pass.
 pub struct CandleVerifier {
     model: Arc<Model>,
-    sequences: SequenceTable<Cache>,
-    /// The logits of the rows that the last pass was asked for, at least `[rows, vocab]`.
+    sequences: SequenceTable<DeviceKvCache>,
+    /// The logits of the rows that were requested from the last pass, at least `[rows, vocab]`.
     logits: Vec<f32>,
 }
 
@@ -71,7 +71,7 @@ impl CandleVerifier {
     /// Grows the caches for `inputs`, runs the pass and ranks its rows.
     fn run(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let mut pass = Vec::with_capacity(inputs.len());
-        let mut wanted = Vec::new();
+        let mut logits_rows = Vec::new();
         let mut first_row = 0;
         for &TreeInput { seq, tree, rows } in inputs {
             let cache = self.sequences.index(seq)?;
@@ -80,17 +80,19 @@ impl CandleVerifier {
             let reserved = sequence.state.reserve(first + tree.len());
             reserved.map_err(|source| failed("reserve memory for keys and values", source))?;
             pass.push(PassInput { tree, cache, committed: sequence.committed(), first });
-            wanted.extend(rows.nodes(tree.len()).map(|node| first_row + node as u32));
+            logits_rows.extend(rows.nodes(tree.len()).map(|node| first_row + node as u32));
             first_row += tree.len() as u32;
         }
         let caches: Vec<_> = self.sequences.iter().map(|sequence| &sequence.state).collect();
-        forward(&self.model, &pass, &caches, &wanted, &mut self.logits).map_err(|failure| match failure {
-            Failure::NotFinite { row } => not_finite(inputs, row),
-            Failure::Device(source) => failed("run a pass", source),
-        })?;
+        forward(&self.model, &pass, &caches, &logits_rows, &mut self.logits).map_err(
+            |failure| match failure {
+                PassError::NotFinite { row } => not_finite(inputs, row),
+                PassError::Device(source) => failed("run a pass", source),
+            },
+        )?;
         let logits = self.logits.chunks_exact(self.model.vocab());
         for (row, logits) in self.sequences.rows().iter().zip(logits) {
-            top.rank(row, logits)?;
+            top.set_from_logits(row, logits)?;
         }
         Ok(())
     }
@@ -119,7 +121,7 @@ impl Verifier for CandleVerifier {
     }
 
     fn open(&mut self) -> Result<SeqId, VerifyError> {
-        self.sequences.open(Cache::new(self.model.kv_shape(), &self.model.device))
+        self.sequences.open(DeviceKvCache::new(self.model.kv_shape(), &self.model.device))
     }
 
     fn close(&mut self, seq: SeqId) {
@@ -129,12 +131,12 @@ impl Verifier for CandleVerifier {
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = inputs.iter().map(|input| input.tree.len()).sum::<usize>();
         let _span = debug_span!("forward", sequences = inputs.len(), rows).entered();
-        self.sequences.begin(inputs)?;
-        top.restart(inputs, self.model.vocab());
+        self.sequences.begin_pass(inputs)?;
+        top.reset(inputs, self.model.vocab());
         if !inputs.is_empty() {
             self.run(inputs, top)?;
         }
-        self.sequences.finish(inputs);
+        self.sequences.finish_pass(inputs);
         Ok(())
     }
 
@@ -147,10 +149,10 @@ impl Verifier for CandleVerifier {
         // Whatever may run out of memory comes first, for all sequences.
         self.sequences.prepare_commit(commits, |cache, rows| {
             let from: Vec<u32> = rows.moves().map(|(from, _)| from as u32).collect();
-            cache.copy(&from, rows.committed).map_err(|source| failed("keep accepted rows", source))
+            cache.stage_accepted(&from, rows.committed).map_err(|source| failed("keep accepted rows", source))
         })?;
         self.sequences.commit(commits, |cache, rows| {
-            cache.place(rows.committed).map_err(|source| failed("keep accepted rows", source))
+            cache.write_staged(rows.committed).map_err(|source| failed("keep accepted rows", source))
         })
     }
 

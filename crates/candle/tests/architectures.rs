@@ -4,7 +4,7 @@ mod support;
 
 use support::quantize::quantized;
 use support::{load, subject};
-use upcycle_candle::{CandleVerifier, Weights};
+use upcycle_candle::{CandleVerifier, WeightStorage};
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_testkit::tiny::{Format, Scaling, Tiny, difference, logits, transformers};
 
@@ -12,7 +12,7 @@ use upcycle_testkit::tiny::{Format, Scaling, Tiny, difference, logits, transform
 fn logits_are_those_of_transformers() {
     for (name, tiny) in transformers::cases() {
         for format in [Format::Gguf, Format::Folder, Format::Shards] {
-            let mut verifier = CandleVerifier::new(load(&tiny, format, Weights::File));
+            let mut verifier = CandleVerifier::new(load(&tiny, format, WeightStorage::File));
             let found = logits(&mut verifier, &transformers::text()).expect("a sound model");
             let worst = transformers::largest_difference(name, &found);
             println!("{name}, {format:?}: within {worst:.1e}");
@@ -86,7 +86,7 @@ fn every_type_gives_the_logits_of_its_weights_in_f32() {
         (GgmlType::Q6K, GgmlType::Q8K),
     ] {
         let tiny = quantized(attention, ffn);
-        let [file, f32] = [Weights::File, Weights::F32].map(|weights| {
+        let [file, f32] = [WeightStorage::File, WeightStorage::F32].map(|weights| {
             let mut verifier = CandleVerifier::new(load(&tiny, Format::Gguf, weights));
             logits(&mut verifier, &[5, 40, 17, 88, 3]).expect("a sound model")
         });

@@ -5,7 +5,7 @@ mod support;
 use std::io::Write;
 
 use support::{chain, load, quantize::quantized};
-use upcycle_candle::{CandleVerifier, Device, LoadError, Model, Options, Weights};
+use upcycle_candle::{CandleVerifier, Device, LoadError, Model, Options, WeightStorage};
 use upcycle_checkpoint::CheckpointError;
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_testkit::tiny::{Format, Tiny, logits, write};
@@ -34,7 +34,7 @@ fn a_type_that_candle_lacks_is_refused() {
         &[64, 96],
         vec![0; 64 * 96 / 32 * 18],
     );
-    for weights in [Weights::File, Weights::F32] {
+    for weights in [WeightStorage::File, WeightStorage::F32] {
         let mut options = Options::default();
         options.weights = weights;
         match Model::load(write(&writer).path(), &options) {
@@ -50,7 +50,7 @@ fn a_type_that_candle_lacks_is_refused() {
 #[test]
 fn rows_with_an_odd_number_of_blocks_are_widened() {
     let odd = Tiny { width: 96, heads: 3, kv_heads: 3, ..quantized(GgmlType::Q4_1, GgmlType::Q4_1) };
-    let [file, f32] = [Weights::File, Weights::F32].map(|weights| {
+    let [file, f32] = [WeightStorage::File, WeightStorage::F32].map(|weights| {
         let mut verifier = CandleVerifier::new(load(&odd, Format::Gguf, weights));
         logits(&mut verifier, &[5, 40, 17]).expect("a sound model")
     });

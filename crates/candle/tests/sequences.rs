@@ -3,7 +3,7 @@
 mod support;
 
 use support::{device, quantize::quantized};
-use upcycle_candle::{CandleVerifier, Model, Weights};
+use upcycle_candle::{CandleVerifier, Model, WeightStorage};
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{
     Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, Verifier, VerifyError,
@@ -40,8 +40,8 @@ fn pending_rows_survive_a_pass_that_fails() -> Result<(), VerifyError> {
     let writer =
         tiny.writer(Some("token_embd.weight")).tensor("token_embd.weight", GgmlType::F32, &[64, 96], bytes);
     // Products with quantized weights round activations, which may turn a NaN into a number.
-    let model =
-        Model::load_on(write(&writer).path(), Weights::F32, device(), &mut |_, _| ()).expect("a sound model");
+    let model = Model::load_on(write(&writer).path(), WeightStorage::F32, device(), &mut |_, _| ())
+        .expect("a sound model");
     let mut verifier = CandleVerifier::new(model);
     let bound = verifier.row_tolerance().min(0.1);
     let expected = {

@@ -26,7 +26,7 @@ struct State {
 }
 
 impl State {
-    fn of(file: &File) -> io::Result<Self> {
+    fn from_file(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self { len: metadata.len(), modified: metadata.modified().ok() })
     }
@@ -34,7 +34,7 @@ impl State {
 
 impl CheckpointFile {
     pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let opened = File::open(path).and_then(|file| Ok((State::of(&file)?, file)));
+        let opened = File::open(path).and_then(|file| Ok((State::from_file(&file)?, file)));
         let (state, file) =
             opened.map_err(|source| CheckpointError::File { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), file, state })
@@ -74,7 +74,7 @@ impl CheckpointFile {
     /// # Errors
     /// [`CheckpointError::Changed`].
     pub(crate) fn check_unchanged(&self) -> Result<(), CheckpointError> {
-        match State::of(&self.file) {
+        match State::from_file(&self.file) {
             Ok(state) if state == self.state => Ok(()),
             Ok(_) => Err(CheckpointError::Changed { path: self.path.clone() }),
             Err(source) => Err(self.error(source)),

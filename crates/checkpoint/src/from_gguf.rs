@@ -47,7 +47,7 @@ impl Hyperparameters {
                 known: Architecture::NAMES,
             })?;
         let file = Keys { gguf, architecture };
-        let width = file.count("embedding_length")?;
+        let hidden_size = file.count("embedding_length")?;
         let experts = file.optional("expert_count")?.unwrap_or(0);
         if experts > 0 {
             return Err(file.invalid("expert_count", "0: mixtures of experts are not supported", experts));
@@ -56,7 +56,7 @@ impl Hyperparameters {
         let &[_, vocab] = embedding.shape.as_slice() else {
             return Err(HyperparameterError::Shape {
                 tensor: embedding.name.clone(),
-                expected: vec![width as u64, file.optional("vocab_size")?.unwrap_or(1) as u64],
+                expected: vec![hidden_size as u64, file.optional("vocab_size")?.unwrap_or(1) as u64],
                 found: embedding.shape.clone(),
             });
         };
@@ -64,18 +64,18 @@ impl Hyperparameters {
         let layers = file.count("block_count")?;
         let raw = RawHyperparameters {
             architecture,
-            width,
+            hidden_size,
             layers,
             heads: file.count("attention.head_count")?,
             kv_heads: file.optional("attention.head_count_kv")?,
-            head: file.optional("attention.key_length")?,
+            head_dim: file.optional("attention.key_length")?,
             value_head: file.optional("attention.value_length")?,
             feed_forward: file.count("feed_forward_length")?,
             // If the metadata name a size, the shape check of the embedding enforces it.
             vocab: file.optional("vocab_size")?.unwrap_or(usize::try_from(vocab).unwrap_or(usize::MAX)),
             context,
             epsilon: gguf.f32(&file.key("attention.layer_norm_rms_epsilon"))?,
-            rotated: file.optional("rope.dimension_count")?,
+            rotary_dim: file.optional("rope.dimension_count")?,
             rope_layout: match architecture {
                 Architecture::Llama => RopeLayout::Interleaved,
                 Architecture::Qwen2 | Architecture::Qwen3 => RopeLayout::Halves,

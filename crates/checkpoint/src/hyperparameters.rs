@@ -22,7 +22,7 @@ use crate::rope::{RopeLayout, RopeScaling};
 /// let gguf = Gguf::read(&mut std::io::Cursor::new(&file))?;
 ///
 /// let model = Hyperparameters::from_gguf(&gguf)?;
-/// assert_eq!((model.head, model.kv_heads, model.vocab), (16, 2, 2));
+/// assert_eq!((model.head_dim, model.kv_heads, model.vocab), (16, 2, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -30,15 +30,15 @@ pub struct Hyperparameters {
     /// The model family.
     pub architecture: Architecture,
     /// Width of the residual stream.
-    pub width: usize,
+    pub hidden_size: usize,
     /// Layers; at most the number of tensors.
     pub layers: usize,
     /// Query heads; a multiple of `kv_heads`.
     pub heads: usize,
     /// Key and value heads.
     pub kv_heads: usize,
-    /// Width of a head, for queries, keys and values. Not always `width / heads`.
-    pub head: usize,
+    /// Width of a head, for queries, keys and values. Not always `hidden_size / heads`.
+    pub head_dim: usize,
     /// Width of the feed-forward network.
     pub feed_forward: usize,
     /// Tokens in the vocabulary, by the metadata or else the embedding.
@@ -47,8 +47,8 @@ pub struct Hyperparameters {
     pub context: usize,
     /// The epsilon of RMS normalization: finite, not negative.
     pub epsilon: f32,
-    /// Elements of a head with rotary embeddings: even, at most `head`.
-    pub rotated: usize,
+    /// Elements of a head with rotary embeddings: even, at most `head_dim`.
+    pub rotary_dim: usize,
     /// Which of them form a pair.
     pub rope_layout: RopeLayout,
     /// The base of the rotary frequencies: finite, positive.
@@ -75,17 +75,17 @@ pub struct SlidingWindow {
 #[expect(missing_docs, reason = "the fields of `Hyperparameters`")]
 pub struct RawHyperparameters {
     pub architecture: Architecture,
-    pub width: usize,
+    pub hidden_size: usize,
     pub layers: usize,
     pub heads: usize,
     pub kv_heads: Option<usize>,
-    pub head: Option<usize>,
+    pub head_dim: Option<usize>,
     pub value_head: Option<usize>,
     pub feed_forward: usize,
     pub vocab: usize,
     pub context: usize,
     pub epsilon: f32,
-    pub rotated: Option<usize>,
+    pub rotary_dim: Option<usize>,
     pub rope_layout: RopeLayout,
     pub rope_base: f32,
     pub rope_scaling: RopeScaling,
@@ -140,39 +140,43 @@ impl RawHyperparameters {
     /// [`HyperparameterError::Metadata`] if a size is 0, does not divide another as it must, or is out of range.
     pub fn check(self, key: &dyn Fn(&str) -> String) -> Result<Hyperparameters, HyperparameterError> {
         let counts = [
-            ("embedding_length", Some(self.width)),
+            ("embedding_length", Some(self.hidden_size)),
             ("block_count", Some(self.layers)),
             ("attention.head_count", Some(self.heads)),
             ("attention.head_count_kv", self.kv_heads),
-            ("attention.key_length", self.head),
+            ("attention.key_length", self.head_dim),
             ("attention.value_length", self.value_head),
             ("feed_forward_length", Some(self.feed_forward)),
             ("vocab_size", Some(self.vocab)),
             ("context_length", Some(self.context)),
-            ("rope.dimension_count", self.rotated),
+            ("rope.dimension_count", self.rotary_dim),
             ("attention.sliding_window", self.window.as_ref().map(|window| window.positions)),
         ];
         if let Some((part, _)) = counts.into_iter().find(|(_, count)| *count == Some(0)) {
             return Err(invalid(key(part), "a number of at least 1", 0));
         }
-        let Self { width, layers, heads, context, epsilon, rope_base, rope_scaling, .. } = self;
+        let Self { hidden_size, layers, heads, context, epsilon, rope_base, rope_scaling, .. } = self;
         let kv_heads = self.kv_heads.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             let expected = format!("a divisor of `{}`, {heads}", key("attention.head_count"));
             return Err(invalid(key("attention.head_count_kv"), expected, kv_heads));
         }
-        if self.head.is_none() && !width.is_multiple_of(heads) {
-            let expected = format!("a divisor of `{}`, {width}", key("embedding_length"));
+        if self.head_dim.is_none() && !hidden_size.is_multiple_of(heads) {
+            let expected = format!("a divisor of `{}`, {hidden_size}", key("embedding_length"));
             return Err(invalid(key("attention.head_count"), expected, heads));
         }
-        let head = self.head.unwrap_or(width / heads);
-        if let Some(value) = self.value_head.filter(|&value| value != head) {
-            return Err(invalid(key("attention.value_length"), format!("{head}, as wide as a key"), value));
+        let head_dim = self.head_dim.unwrap_or(hidden_size / heads);
+        if let Some(value) = self.value_head.filter(|&value| value != head_dim) {
+            return Err(invalid(
+                key("attention.value_length"),
+                format!("{head_dim}, as wide as a key"),
+                value,
+            ));
         }
-        let rotated = self.rotated.unwrap_or(head);
-        if rotated > head || !rotated.is_multiple_of(2) {
-            let expected = format!("an even number of at most {head}, the width of a head");
-            return Err(invalid(key("rope.dimension_count"), expected, rotated));
+        let rotary_dim = self.rotary_dim.unwrap_or(head_dim);
+        if rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {
+            let expected = format!("an even number of at most {head_dim}, the width of a head");
+            return Err(invalid(key("rope.dimension_count"), expected, rotary_dim));
         }
         if !(epsilon >= 0.0 && epsilon.is_finite()) {
             let expected = "a finite number of at least 0";
@@ -188,16 +192,16 @@ impl RawHyperparameters {
         check_scaling(rope_base, &rope_scaling, key)?;
         Ok(Hyperparameters {
             architecture: self.architecture,
-            width,
+            hidden_size,
             layers,
             heads,
             kv_heads,
-            head,
+            head_dim,
             feed_forward: self.feed_forward,
             vocab: self.vocab,
             context,
             epsilon,
-            rotated,
+            rotary_dim,
             rope_layout: self.rope_layout,
             rope_base,
             rope_scaling,
@@ -258,11 +262,11 @@ pub(crate) fn invalid(key: String, expected: impl Into<String>, found: impl ToSt
 }
 
 impl Hyperparameters {
-    /// The rotary frequency of each pair in radians per position, `[rotated / 2]`, scaling included. `divisors`, `[rotated / 2]`,
+    /// The rotary frequency of each pair in radians per position, `[rotary_dim / 2]`, scaling included. `divisors`, `[rotary_dim / 2]`,
     /// come from the optional tensor `rope_freqs.weight`.
     #[must_use]
     pub fn frequencies(&self, divisors: Option<&[f32]>) -> Vec<f64> {
-        let (base, pairs) = (f64::from(self.rope_base), self.rotated / 2);
+        let (base, pairs) = (f64::from(self.rope_base), self.rotary_dim / 2);
         let mut frequencies: Vec<f64> =
             (0..pairs).map(|pair| base.powf(-(pair as f64) / pairs as f64)).collect();
         for (frequency, &divisor) in frequencies.iter_mut().zip(divisors.unwrap_or_default()) {

@@ -10,8 +10,8 @@
 //! use upcycle_checkpoint::Checkpoint;
 //!
 //! let checkpoint = Checkpoint::open("SmolLM2-135M-Instruct".as_ref())?;
-//! let width = checkpoint.hyperparameters.width;
-//! let norm = checkpoint.tensors.find("output_norm.weight", &[width])?;
+//! let hidden_size = checkpoint.hyperparameters.hidden_size;
+//! let norm = checkpoint.tensors.find("output_norm.weight", &[hidden_size])?;
 //! let mut bytes = vec![0; norm.info().bytes as usize];
 //! checkpoint.tensors.read_into(norm, 0, &mut bytes)?;
 //! # Ok::<(), upcycle_checkpoint::CheckpointError>(())
@@ -41,4 +41,4 @@ pub use hyperparameters::{HyperparameterError, Hyperparameters, RawHyperparamete
 pub use rope::{RopeLayout, RopeScaling};
 pub use safetensors::folder_of;
 pub use tensor_index::{TensorEntry, TensorIndex};
-pub use weights::{LayerWeights, LoadedWeights, StoredMatrix, WeightLoader, Weights};
+pub use weights::{LayerWeights, LoadedWeights, ModelWeights, StoredMatrix, WeightConverter};

@@ -7,7 +7,7 @@ use std::f64::consts::TAU;
 pub enum RopeLayout {
     /// Neighbours, `2i` and `2i + 1`: Llama in GGUF files, whose rows are permuted for this.
     Interleaved,
-    /// `i` and `i + rotated / 2`: all others.
+    /// `i` and `i + rotary_dim / 2`: all others.
     Halves,
 }
 

@@ -25,7 +25,7 @@ pub struct StoredMatrix<'a> {
 }
 
 /// What a backend makes of the tensors of a model.
-pub trait WeightLoader {
+pub trait WeightConverter {
     /// A matrix to multiply with.
     type Matrix;
     /// The token embedding, of which single rows are read.
@@ -41,7 +41,7 @@ pub trait WeightLoader {
     /// The backend refuses the tensor.
     fn matrix(&mut self, matrix: StoredMatrix<'_>) -> Result<Self::Matrix, Self::Error>;
 
-    /// Converts the token embedding, `[vocab, width]`.
+    /// Converts the token embedding, `[vocab, hidden_size]`.
     ///
     /// # Errors
     /// The backend refuses the tensor.
@@ -51,7 +51,7 @@ pub trait WeightLoader {
     ///
     /// # Errors
     /// The backend refuses the tensor.
-    fn tied_head(
+    fn tied_lm_head(
         &mut self,
         matrix: StoredMatrix<'_>,
         embedding: &Self::Embedding,
@@ -66,49 +66,52 @@ pub trait WeightLoader {
 
 /// The weights of a model: embedding `E`, matrices `M` and vectors `V` of a backend.
 #[derive(Debug)]
-pub struct Weights<E, M, V> {
-    /// The token embedding, `[vocab, width]`.
+pub struct ModelWeights<E, M, V> {
+    /// The token embedding, `[vocab, hidden_size]`.
     pub embedding: E,
     /// One entry a layer.
     pub layers: Vec<LayerWeights<M, V>>,
-    /// Weights of the last normalization, `[width]`.
-    pub output_norm: V,
-    /// The head, `[vocab, width]`.
-    pub output: M,
-    /// Radians by which each pair of a head rotates per position, scaling included, `[rotated / 2]`.
+    /// Weights of the last normalization, `[hidden_size]`.
+    pub final_norm: V,
+    /// The head, `[vocab, hidden_size]`.
+    pub lm_head: M,
+    /// Radians by which each pair of a head rotates per position, scaling included, `[rotary_dim / 2]`.
     pub frequencies: Vec<f64>,
 }
 
 /// The weights of one layer. Matrices are `[outputs, inputs]`.
 #[derive(Debug)]
 pub struct LayerWeights<M, V> {
-    /// Normalization before attention, `[width]`.
+    /// Normalization before attention, `[hidden_size]`.
     pub attention_norm: V,
-    /// Queries, `[heads * head, width]`.
+    /// Queries, `[heads * head_dim, hidden_size]`.
     pub query: M,
-    /// Keys, `[kv_heads * head, width]`.
+    /// Keys, `[kv_heads * head_dim, hidden_size]`.
     pub key: M,
-    /// Values, `[kv_heads * head, width]`.
+    /// Values, `[kv_heads * head_dim, hidden_size]`.
     pub value: M,
     /// Biases of queries, keys and values, where the model has them.
     pub biases: Option<[V; 3]>,
-    /// Normalization of each head's queries and keys, `[head]` each, where the model has it.
+    /// Normalization of each head's queries and keys, `[head_dim]` each, where the model has it.
     pub head_norms: Option<[V; 2]>,
-    /// Output of attention, `[width, heads * head]`.
+    /// Output of attention, `[hidden_size, heads * head_dim]`.
     pub attention_output: M,
-    /// Normalization before the feed-forward network, `[width]`.
+    /// Normalization before the feed-forward network, `[hidden_size]`.
     pub feed_forward_norm: V,
-    /// Gate, `[feed_forward, width]`.
+    /// Gate, `[feed_forward, hidden_size]`.
     pub gate: M,
-    /// Up, `[feed_forward, width]`.
+    /// Up, `[feed_forward, hidden_size]`.
     pub up: M,
-    /// Down, `[width, feed_forward]`.
+    /// Down, `[hidden_size, feed_forward]`.
     pub down: M,
 }
 
-/// The [`Weights`] that a [`WeightLoader`] makes.
-pub type LoadedWeights<L> =
-    Weights<<L as WeightLoader>::Embedding, <L as WeightLoader>::Matrix, <L as WeightLoader>::Vector>;
+/// The [`ModelWeights`] that a [`WeightConverter`] makes.
+pub type LoadedWeights<L> = ModelWeights<
+    <L as WeightConverter>::Embedding,
+    <L as WeightConverter>::Matrix,
+    <L as WeightConverter>::Vector,
+>;
 
 impl Checkpoint {
     /// Reads all weights, tensor by tensor. Calls `progress` with the bytes read so far and the bytes of all tensors: first
@@ -119,7 +122,7 @@ impl Checkpoint {
     /// # Errors
     /// A tensor is missing, has another shape than the metadata say, is not part of the architecture, or was changed while it was
     /// read; a vector is not `F32`, `F16` or `BF16`, or holds a NaN or an infinity; the loader refuses a tensor.
-    pub fn read_weights<L: WeightLoader>(
+    pub fn read_weights<L: WeightConverter>(
         &self,
         loader: &mut L,
         progress: &mut dyn FnMut(u64, u64),
@@ -142,7 +145,7 @@ struct Reader<'a, L> {
     total: u64,
 }
 
-impl<'a, L: WeightLoader> Reader<'a, L> {
+impl<'a, L: WeightConverter> Reader<'a, L> {
     fn new(checkpoint: &'a Checkpoint, loader: &'a mut L, progress: &'a mut dyn FnMut(u64, u64)) -> Self {
         let tensors = || checkpoint.tensors.iter();
         let total = tensors().map(|(_, tensor)| tensor.bytes).sum();
@@ -153,30 +156,30 @@ impl<'a, L: WeightLoader> Reader<'a, L> {
 
     fn weights(&mut self) -> Result<LoadedWeights<L>, L::Error> {
         let checkpoint = self.checkpoint;
-        let (width, vocab) = (checkpoint.hyperparameters.width, checkpoint.hyperparameters.vocab);
+        let (hidden_size, vocab) = (checkpoint.hyperparameters.hidden_size, checkpoint.hyperparameters.vocab);
         let frequencies = self.frequencies()?;
         let convert = |loader: &mut L, matrix: StoredMatrix<'_>| {
             let embedding = loader.embedding(matrix)?;
-            let head = if checkpoint.tied { Some(loader.tied_head(matrix, &embedding)?) } else { None };
+            let head = if checkpoint.tied { Some(loader.tied_lm_head(matrix, &embedding)?) } else { None };
             Ok((embedding, head))
         };
-        let (embedding, tied_head) = self.read_matrix("token_embd.weight", width, vocab, convert)?;
+        let (embedding, tied_lm_head) = self.read_matrix("token_embd.weight", hidden_size, vocab, convert)?;
         let layers = (0..checkpoint.hyperparameters.layers)
             .map(|layer| self.layer(layer))
             .collect::<Result<_, _>>()?;
-        let output_norm = self.vector("output_norm.weight", width)?;
-        let output = match tied_head {
-            Some(head) => head,
-            None => self.matrix("output.weight", width, vocab)?,
+        let final_norm = self.vector("output_norm.weight", hidden_size)?;
+        let lm_head = match tied_lm_head {
+            Some(lm_head) => lm_head,
+            None => self.matrix("output.weight", hidden_size, vocab)?,
         };
-        Ok(Weights { embedding, layers, output_norm, output, frequencies })
+        Ok(ModelWeights { embedding, layers, final_norm, lm_head, frequencies })
     }
 
     fn layer(&mut self, layer: usize) -> Result<LayerWeights<L::Matrix, L::Vector>, L::Error> {
         let checkpoint = self.checkpoint;
         let model = &checkpoint.hyperparameters;
-        let (width, head, feed_forward) = (model.width, model.head, model.feed_forward);
-        let (queries, keys) = (model.heads * head, model.kv_heads * head);
+        let (hidden_size, head_dim, feed_forward) = (model.hidden_size, model.head_dim, model.feed_forward);
+        let (queries, keys) = (model.heads * head_dim, model.kv_heads * head_dim);
         let name = |part: &str| format!("blk.{layer}.{part}");
         let biases = match checkpoint.biased {
             true => Some([
@@ -188,23 +191,23 @@ impl<'a, L: WeightLoader> Reader<'a, L> {
         };
         let head_norms = match model.architecture.normalizes_heads() {
             true => Some([
-                self.vector(&name("attn_q_norm.weight"), head)?,
-                self.vector(&name("attn_k_norm.weight"), head)?,
+                self.vector(&name("attn_q_norm.weight"), head_dim)?,
+                self.vector(&name("attn_k_norm.weight"), head_dim)?,
             ]),
             false => None,
         };
         Ok(LayerWeights {
-            attention_norm: self.vector(&name("attn_norm.weight"), width)?,
-            query: self.matrix(&name("attn_q.weight"), width, queries)?,
-            key: self.matrix(&name("attn_k.weight"), width, keys)?,
-            value: self.matrix(&name("attn_v.weight"), width, keys)?,
+            attention_norm: self.vector(&name("attn_norm.weight"), hidden_size)?,
+            query: self.matrix(&name("attn_q.weight"), hidden_size, queries)?,
+            key: self.matrix(&name("attn_k.weight"), hidden_size, keys)?,
+            value: self.matrix(&name("attn_v.weight"), hidden_size, keys)?,
             biases,
             head_norms,
-            attention_output: self.matrix(&name("attn_output.weight"), queries, width)?,
-            feed_forward_norm: self.vector(&name("ffn_norm.weight"), width)?,
-            gate: self.matrix(&name("ffn_gate.weight"), width, feed_forward)?,
-            up: self.matrix(&name("ffn_up.weight"), width, feed_forward)?,
-            down: self.matrix(&name("ffn_down.weight"), feed_forward, width)?,
+            attention_output: self.matrix(&name("attn_output.weight"), queries, hidden_size)?,
+            feed_forward_norm: self.vector(&name("ffn_norm.weight"), hidden_size)?,
+            gate: self.matrix(&name("ffn_gate.weight"), hidden_size, feed_forward)?,
+            up: self.matrix(&name("ffn_up.weight"), hidden_size, feed_forward)?,
+            down: self.matrix(&name("ffn_down.weight"), feed_forward, hidden_size)?,
         })
     }
 
@@ -212,7 +215,7 @@ impl<'a, L: WeightLoader> Reader<'a, L> {
         const DIVISORS: &str = "rope_freqs.weight";
         let model = &self.checkpoint.hyperparameters;
         let divisors = match self.checkpoint.tensors.has(DIVISORS) {
-            true => Some(self.values(DIVISORS, model.rotated / 2)?),
+            true => Some(self.values(DIVISORS, model.rotary_dim / 2)?),
             false => None,
         };
         let frequencies = model.frequencies(divisors.as_deref());

@@ -27,7 +27,7 @@ fn read(more: &[(&str, Value)]) -> Result<Hyperparameters, HyperparameterError> 
 fn omitted_values_follow_from_the_others() {
     let model = read(&[]).unwrap();
     assert_eq!((model.architecture, model.kv_heads), (Architecture::Qwen2, 4));
-    assert_eq!((model.head, model.rotated, model.rope_layout), (16, 16, RopeLayout::Halves));
+    assert_eq!((model.head_dim, model.rotary_dim, model.rope_layout), (16, 16, RopeLayout::Halves));
     assert_eq!((model.vocab, model.rope_base, model.rope_scaling), (3, 10_000.0, RopeScaling::None));
     let frequencies = model.frequencies(None);
     assert_eq!((frequencies.len(), frequencies[0]), (8, 1.0));

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use upcycle::{DrafterSetup, ModelSource, Registry};
-use upcycle_core::{Context, DraftTree, Drafter, NodeId};
+use upcycle_core::{DraftContext, DraftTree, Drafter, NodeId};
 use upcycle_testkit::NaiveVerifier;
 use upcycle_text::Tokenizer;
 
@@ -30,7 +30,7 @@ struct RepeatOptions {
 struct Repeat(usize);
 
 impl Drafter for Repeat {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         let (Some(&last), mut node) = (context.tokens.last(), NodeId::ROOT) else { return };
         for _ in 0..self.0 {
             let Ok(child) = tree.push(node, last, None) else { return };

@@ -1,7 +1,7 @@
 //! `upcycle export`.
 
 use upcycle::{Progress, local_model};
-use upcycle_onnx::export::{CONFIG_FILE, ExportOptions, Weights};
+use upcycle_onnx::export::{CONFIG_FILE, ExportOptions, WeightType};
 
 use crate::args::Export;
 use crate::failure::Failure;
@@ -10,7 +10,7 @@ use crate::progress::Bar;
 
 pub(crate) fn export(arguments: &Export, output: &mut Output) -> Result<(), Failure> {
     let mut options = ExportOptions::default();
-    let weights = Weights::ALL.into_iter().find(|weights| weights.name() == arguments.weights);
+    let weights = WeightType::ALL.into_iter().find(|weights| weights.name() == arguments.weights);
     // The flag accepts only these names.
     options.weights = weights.unwrap_or(options.weights);
     options.block = arguments.block;

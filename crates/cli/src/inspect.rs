@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use upcycle::{Config, ConfigBuilder, ModelSource, Registry, Text, local_model};
 use upcycle_checkpoint::gguf::Gguf;
-use upcycle_core::{Shape, Verifier};
+use upcycle_core::{TreeKind, Verifier};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -180,10 +180,10 @@ fn backends(model: ModelSource<'_>, config: &Config, registry: &Registry) -> Vec
                 let limits = verifier.limits();
                 backend.loads = true;
                 backend.context = Some(limits.max_context);
-                backend.verifies = Some(match limits.support.shape() {
-                    Shape::Tree => "tree",
-                    Shape::Chain => "chain",
-                    Shape::Plain => "plain",
+                backend.verifies = Some(match limits.support.kind() {
+                    TreeKind::Tree => "tree",
+                    TreeKind::Chain => "chain",
+                    TreeKind::Plain => "plain",
                 });
             }
             Err(error) => backend.reason = Some(chain(&error)),

@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: Run, registry: &Registry, output: &mut Output) -> R
              the two",
         ));
     }
-    if arguments.compare && config.drafter().is_none() {
+    if arguments.compare && config.drafter().is_plain_decoding() {
         return Err(Failure::usage(
             "--compare compares a drafter with plain decoding; the drafter is `none`, choose another",
         ));

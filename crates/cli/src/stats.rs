@@ -99,8 +99,8 @@ impl<'a> AnswerJson<'a> {
                 accepted: stats.accepted,
                 drafted_per_step: stats.drafted_per_step(),
                 tokens_per_step: stats.tokens_per_step(),
-                tokens_by_step: &stats.emitted,
-                drafted_by_step: &stats.nodes,
+                tokens_by_step: &stats.emitted_per_step,
+                drafted_by_step: &stats.nodes_per_step,
                 sources: sources(answer),
                 tokens_per_second: stats.tokens_per_second(),
                 prefill_tokens_per_second: stats.prefill_tokens_per_second(),
@@ -199,7 +199,7 @@ pub(crate) fn to_text(answer: &Answer, (backend, drafter): (&str, &str)) -> Stri
 
 /// The number of steps by tokens emitted: `12 x 1, 7 x 2`.
 fn histogram(stats: &Stats) -> String {
-    let counts = stats.histogram();
+    let counts = stats.emitted_histogram();
     let parts: Vec<String> = counts
         .iter()
         .enumerate()

@@ -36,11 +36,12 @@ pub(crate) fn trace(arguments: Trace, registry: &Registry, output: &mut Output) 
         bar.set(Progress { done: done as u64, total: total as u64 });
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let trace = collect(&mut decoder, &text.tokenizer, &prompt, request, About::of(&config), &mut watch)
-        .map_err(|error| match error {
-            TraceError::Decode(error) => answer::failure(error),
-            other => Failure::failed(other),
-        })?;
+    let trace =
+        collect(&mut decoder, &text.tokenizer, &prompt, request, About::from_config(&config), &mut watch)
+            .map_err(|error| match error {
+                TraceError::Decode(error) => answer::failure(error),
+                other => Failure::failed(other),
+            })?;
     drop(bar);
 
     target.write(page(&trace).as_bytes()).map_err(Failure::failed)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use upcycle::{
     CostCache, DEFAULT_K, DrafterConfig, Engine, Progress, PromptStyle, RecyclingOptions, Registry,
 };
-use upcycle_core::{AdjacencyMatrix, Drafter, Verifier, vocabulary};
+use upcycle_core::{AdjacencyMatrix, Drafter, Verifier, warm_up};
 
 use crate::answer::Responder;
 use crate::args::{PromptSource, Warm};
@@ -86,7 +86,7 @@ pub(crate) fn warm(arguments: Warm, registry: &Registry, output: &mut Output) ->
     interrupted
 }
 
-/// Fills the snapshot's vacant rows with what the model predicts after each token alone, at the start of its answer to an
+/// Fills the snapshot's empty rows with what the model predicts after each token alone, at the start of its answer to an
 /// empty message, and saves the snapshot. Returns the number of all rows and of new rows. Ctrl-C stops after the current
 /// pass.
 fn fill_from_vocabulary(
@@ -105,7 +105,7 @@ fn fill_from_vocabulary(
     let context = engine.text.encode("", style).map_err(Failure::usage)?;
     let before = matrix.rows();
     let bar = Bar::new("asking the model");
-    vocabulary::fill_vacant_rows(&mut matrix, &mut *engine.verifier, &context, |done, total| {
+    warm_up::fill_empty_rows(&mut matrix, &mut *engine.verifier, &context, |done, total| {
         bar.set(Progress { done: done as u64, total: total as u64 });
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })

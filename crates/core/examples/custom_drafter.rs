@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use upcycle_core::{Context, Decoder, DraftTree, Drafter, NodeId, NullDrafter, Outcome, Request, TokenId};
+use upcycle_core::{
+    Decoder, DraftContext, DraftTree, Drafter, NodeId, NullDrafter, Outcome, Request, TokenId,
+};
 use upcycle_testkit::NaiveVerifier; // use a backend's verifier here
 
 #[derive(Default)]
@@ -14,7 +16,7 @@ struct LastSuccessor {
 }
 
 impl Drafter for LastSuccessor {
-    fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, _: DraftContext<'_>, tree: &mut DraftTree) {
         let (mut above, mut token) = (NodeId::ROOT, tree.tokens()[0]);
         while let Some(&next) = self.next.get(&token) {
             // The tree refuses nodes beyond its limits, which ends the loop.
@@ -24,7 +26,7 @@ impl Drafter for LastSuccessor {
     }
 
     fn observe(&mut self, outcome: &Outcome<'_>) {
-        for (node, best) in outcome.scored() {
+        for (node, best) in outcome.rows_with_candidates() {
             self.next.insert(outcome.tree.tokens()[node.index()], best.ids[0]);
         }
     }

@@ -37,14 +37,14 @@ impl AcceptedPath {
 /// use upcycle_core::{DraftTree, NodeId, TreeLimits, AcceptedPath, accept};
 ///
 /// let mut tree = DraftTree::new();
-/// tree.restart(1, TreeLimits::UNBOUNDED);
+/// tree.reset(1, TreeLimits::UNBOUNDED);
 /// let two = tree.push(NodeId::ROOT, 2, None)?;
 /// let mut path = AcceptedPath::default();
 /// // A model that always generates the next number.
 /// accept(&tree, &mut path, |node| Ok::<_, ()>(tree.tokens()[node.index()] + 1)).unwrap();
 /// assert_eq!(path.nodes, [NodeId::ROOT, two]);
 /// assert_eq!(path.sampled, [2, 3]);
-/// # Ok::<(), upcycle_core::TreeFull>(())
+/// # Ok::<(), upcycle_core::PushError>(())
 /// ```
 pub fn accept<E>(
     tree: &DraftTree,

@@ -1,30 +1,30 @@
-//! Turns the probabilities that a drafter claims into probabilities of acceptance, learned online.
+//! Turns the raw probabilities of a drafter into probabilities of acceptance, learned online.
 
 use crate::token::TokenId;
 use crate::tree::{DraftTree, NodeId};
 
-/// Claimed probabilities are grouped by tenths, the lowest tenth in four.
-const CLAIM_BINS: usize = 13;
+/// Raw probabilities are grouped by tenths; the lowest tenth is split at `LOW_EDGES`.
+const RAW_BINS: usize = 13;
 const LOW_EDGES: [f32; 3] = [0.0125, 0.025, 0.05];
-/// Nodes without a claim are grouped by rank among their siblings and by depth, up to these.
+/// Nodes without a raw probability are grouped by rank among their siblings and by depth, up to these.
 const RANKS: usize = 8;
 const DEPTHS: usize = 6;
-/// The claim assumed for a node without one, by rank. Acceptance rates of the paper's tree, measured on 30 prompts.
-const CLAIM_BY_RANK: [f32; RANKS] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
+/// The raw probability assumed for a node without one, by rank. Acceptance rates of the paper's tree, measured on 30 prompts.
+const RAW_BY_RANK: [f32; RANKS] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
 /// Observations of a group are averaged over about this many of the latest.
 const MEMORY: f32 = 400.0;
-/// How many observations a claim counts for.
+/// The weight of the raw probability, in observations.
 const PRIOR: f32 = 4.0;
 
 /// The observations of one group of nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Tally {
-    claimed: f32,
+    raw_sum: f32,
     accepted: f32,
     seen: f32,
 }
 
-/// One row of a reliability table: predicted and observed acceptance.
+/// One bin of a reliability table: predicted and observed acceptance.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reliability {
     /// Nodes that were tested: their parent was on the accepted path.
@@ -35,11 +35,11 @@ pub struct Reliability {
     pub accepted: f64,
 }
 
-/// Corrects the probabilities that a drafter claims for its nodes by how often such claims were right. Nodes without a claim
-/// get a probability by rank and depth.
+/// Corrects the raw probabilities that a drafter gives its nodes by how often such nodes were accepted. Nodes without a raw
+/// probability get one by rank and depth.
 ///
-/// A claim is multiplied by the ratio of accepted to claimed probability in its group. Recent steps count most. If a drafter is
-/// always wrong, its claims soon count for nothing.
+/// A raw probability is multiplied by the ratio of accepted nodes to summed raw probabilities in its group. Recent steps count
+/// most. If a drafter is always wrong, its calibrated probabilities fall towards 0.
 ///
 /// ```
 /// use upcycle_core::{Calibration, DraftTree, NodeId, TreeLimits};
@@ -47,17 +47,17 @@ pub struct Reliability {
 /// let mut calibration = Calibration::new();
 /// let mut tree = DraftTree::new();
 /// for _ in 0..100 {
-///     tree.restart(1, TreeLimits::UNBOUNDED);
+///     tree.reset(1, TreeLimits::UNBOUNDED);
 ///     tree.push(NodeId::ROOT, 2, Some(0.9))?;
 ///     calibration.learn(&tree, &[7]);
 /// }
 /// assert!(calibration.probability(&tree, NodeId::new(1)) < 0.06, "it was never right");
-/// # Ok::<(), upcycle_core::TreeFull>(())
+/// # Ok::<(), upcycle_core::PushError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Calibration {
-    /// `[CLAIM_BINS + DEPTHS * RANKS]`: claimed nodes by probability, then others by depth and rank.
-    tallies: [Tally; CLAIM_BINS + DEPTHS * RANKS],
+    /// `[RAW_BINS + DEPTHS * RANKS]`: nodes with a raw probability by it, then others by depth and rank.
+    tallies: [Tally; RAW_BINS + DEPTHS * RANKS],
     /// By tenths of the calibrated probability, since the beginning: tested, sum of predictions, accepted.
     table: [(u64, f64, u64); 10],
 }
@@ -69,29 +69,29 @@ impl Default for Calibration {
 }
 
 impl Calibration {
-    /// A calibration that has seen nothing. It does not change any claim yet.
+    /// A calibration that has seen nothing. It does not change any probability yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { tallies: [Tally::default(); CLAIM_BINS + DEPTHS * RANKS], table: [(0, 0.0, 0); 10] }
+        Self { tallies: [Tally::default(); RAW_BINS + DEPTHS * RANKS], table: [(0, 0.0, 0); 10] }
     }
 
-    /// The claim of a node, and the index of its group's tally.
-    fn claim(tree: &DraftTree, node: NodeId) -> (f32, usize) {
-        if let Some(claim) = tree.probability(node) {
-            let low = LOW_EDGES.partition_point(|&edge| edge <= claim);
-            let bin = if claim < 0.1 { low } else { (3 + (claim * 10.0) as usize).min(CLAIM_BINS - 1) };
-            return (claim, bin);
+    /// The raw probability of a node, and the index of its group's tally.
+    fn raw_and_group(tree: &DraftTree, node: NodeId) -> (f32, usize) {
+        if let Some(raw) = tree.probability(node) {
+            let low = LOW_EDGES.partition_point(|&edge| edge <= raw);
+            let bin = if raw < 0.1 { low } else { (3 + (raw * 10.0) as usize).min(RAW_BINS - 1) };
+            return (raw, bin);
         }
         let siblings = tree.parent(node).into_iter().flat_map(|parent| tree.children(parent));
         let rank = siblings.take_while(|&sibling| sibling != node).count().min(RANKS - 1);
         let depth = (tree.depths()[node.index()] as usize).clamp(1, DEPTHS) - 1;
-        (CLAIM_BY_RANK[rank], CLAIM_BINS + depth * RANKS + rank)
+        (RAW_BY_RANK[rank], RAW_BINS + depth * RANKS + rank)
     }
 
-    fn calibrated(&self, claim: f32, tally: usize) -> f32 {
-        let Tally { claimed, accepted, .. } = self.tallies[tally];
-        let scale = (accepted + PRIOR * claim) / (claimed + PRIOR * claim).max(1e-6);
-        (claim * scale).min(1.0)
+    fn calibrated(&self, raw: f32, tally: usize) -> f32 {
+        let Tally { raw_sum, accepted, .. } = self.tallies[tally];
+        let scale = (accepted + PRIOR * raw) / (raw_sum + PRIOR * raw).max(1e-6);
+        (raw * scale).min(1.0)
     }
 
     /// The probability that `node` is accepted if its parent is; 1 for the root.
@@ -103,33 +103,33 @@ impl Calibration {
         if node == NodeId::ROOT {
             return 1.0;
         }
-        let (claim, tally) = Self::claim(tree, node);
-        self.calibrated(claim, tally)
+        let (raw, tally) = Self::raw_and_group(tree, node);
+        self.calibrated(raw, tally)
     }
 
-    /// Learns which nodes of `tree` were right. The model sampled the tokens `sampled`, from the root down. Each of them tests
-    /// the children of the node before it. `tree` is the tree before it was pruned, so that pruned nodes are tested too.
+    /// Learns which nodes of `tree` were right. The model sampled the tokens `sampled`, from the root down. Each
+    /// sampled token shows which child of its node, if any, was right. `tree` is the tree before it was pruned, so that pruned nodes are tested too.
     pub fn learn(&mut self, tree: &DraftTree, sampled: &[TokenId]) {
         let mut next = Some(NodeId::ROOT);
         for &token in sampled {
             let Some(node) = next else { return };
             next = tree.child(node, token);
             for child in tree.children(node) {
-                let (claim, index) = Self::claim(tree, child);
-                let predicted = self.calibrated(claim, index);
+                let (raw, index) = Self::raw_and_group(tree, child);
+                let predicted = self.calibrated(raw, index);
                 let accepted = tree.tokens()[child.index()] == token;
                 let tally = &mut self.tallies[index];
                 if tally.seen >= MEMORY {
                     let keep = 1.0 - 1.0 / MEMORY;
-                    tally.claimed *= keep;
+                    tally.raw_sum *= keep;
                     tally.accepted *= keep;
                     tally.seen *= keep;
                 }
-                tally.claimed += claim;
+                tally.raw_sum += raw;
                 tally.accepted += f32::from(u8::from(accepted));
                 tally.seen += 1.0;
-                let row = &mut self.table[((predicted * 10.0) as usize).min(9)];
-                *row = (row.0 + 1, row.1 + f64::from(predicted), row.2 + u64::from(accepted));
+                let bin = &mut self.table[((predicted * 10.0) as usize).min(9)];
+                *bin = (bin.0 + 1, bin.1 + f64::from(predicted), bin.2 + u64::from(accepted));
             }
         }
     }

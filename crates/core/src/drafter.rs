@@ -11,7 +11,7 @@ use crate::tree::{DraftTree, NodeId};
 
 /// What a drafter sees of a sequence before it drafts.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct DraftContext<'a> {
     /// The sequence.
     pub seq: SeqId,
     /// Prompt and output so far, `[prompt_len + output]`. The last token is the root of the tree to draft.
@@ -37,7 +37,7 @@ pub struct Outcome<'a> {
     /// Whether the tree was a prompt chunk or a draft.
     pub phase: Phase,
     /// The tokens before the root of the tree: prompt and output that were committed before the pass.
-    pub before: &'a [TokenId],
+    pub prefix: &'a [TokenId],
     /// The tree that was scored.
     pub tree: &'a DraftTree,
     /// The accepted path, before a stop or a limit shortened it. A prompt chunk that is not the last samples nothing.
@@ -49,14 +49,14 @@ pub struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    /// The model's best candidates after `node`. `None` where the row was not asked for, as in most of a prompt.
+    /// The model's best candidates after `node`. `None` where the row was not requested, as in most of a prompt.
     #[must_use]
     pub fn candidates(&self, node: NodeId) -> Option<Candidates<'a>> {
         self.top.get(Row { input: self.input, node: node.index() })
     }
 
     /// Every node with candidates, in node order.
-    pub fn scored(&self) -> impl Iterator<Item = (NodeId, Candidates<'a>)> + use<'a> {
+    pub fn rows_with_candidates(&self) -> impl Iterator<Item = (NodeId, Candidates<'a>)> + use<'a> {
         let (top, input) = (self.top, self.input);
         top.nodes(input).filter_map(move |node| Some((NodeId::new(node), top.get(Row { input, node })?)))
     }
@@ -92,14 +92,14 @@ pub struct Footprint {
 ///
 /// ```
 /// use std::collections::HashMap;
-/// use upcycle_core::{Context, Decoder, DraftTree, Drafter, NodeId, Outcome, Request, TokenId};
+/// use upcycle_core::{DraftContext, Decoder, DraftTree, Drafter, NodeId, Outcome, Request, TokenId};
 /// use upcycle_testkit::NaiveVerifier;
 ///
 /// #[derive(Default)]
 /// struct LastSuccessor(HashMap<TokenId, TokenId>);
 ///
 /// impl Drafter for LastSuccessor {
-///     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+///     fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
 ///         let (mut parent, mut token) = (NodeId::ROOT, context.tokens[context.tokens.len() - 1]);
 ///         while let Some(&next) = self.0.get(&token) {
 ///             // The tree refuses nodes beyond its limits, which ends the loop.
@@ -109,7 +109,7 @@ pub struct Footprint {
 ///     }
 ///
 ///     fn observe(&mut self, outcome: &Outcome<'_>) {
-///         for (node, candidates) in outcome.scored() {
+///         for (node, candidates) in outcome.rows_with_candidates() {
 ///             self.0.insert(outcome.tree.tokens()[node.index()], candidates.ids[0]);
 ///         }
 ///     }
@@ -127,7 +127,7 @@ pub trait Drafter: Send {
     /// The decoder calls it before every pass of a sequence whose prompt has been read. It does so even if the limits of
     /// the tree allow no nodes, so that the drafter can follow the text. A [budget](crate::budget::AutoBudget) may remove
     /// nodes before the tree is scored.
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree);
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree);
 
     /// Learns from a pass. The decoder calls it once per pass for each sequence, prompt chunks included.
     fn observe(&mut self, outcome: &Outcome<'_>) {
@@ -135,7 +135,7 @@ pub trait Drafter: Send {
     }
 
     /// Drops what it keeps for one sequence. What it learned for all sequences stays.
-    fn forget(&mut self, seq: SeqId) {
+    fn drop_sequence(&mut self, seq: SeqId) {
         let _ = seq;
     }
 
@@ -177,22 +177,22 @@ pub trait Drafter: Send {
         Footprint::default()
     }
 
-    /// The names of its sources, at most 8, if it has several. Bit `i` of a node's [label](DraftTree::label) stands for
-    /// the i-th.
+    /// The names of its sources, at most 8, if it has several. Bit `i` of a node's
+    /// [source bits](DraftTree::set_source_bits) stands for the i-th.
     fn sources(&self) -> Vec<&'static str> {
         Vec::new()
     }
 }
 
 impl<D: Drafter + ?Sized> Drafter for Box<D> {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         (**self).draft(context, tree);
     }
     fn observe(&mut self, outcome: &Outcome<'_>) {
         (**self).observe(outcome);
     }
-    fn forget(&mut self, seq: SeqId) {
-        (**self).forget(seq);
+    fn drop_sequence(&mut self, seq: SeqId) {
+        (**self).drop_sequence(seq);
     }
     fn clear(&mut self) {
         (**self).clear();
@@ -222,5 +222,5 @@ impl<D: Drafter + ?Sized> Drafter for Box<D> {
 pub struct NullDrafter;
 
 impl Drafter for NullDrafter {
-    fn draft(&mut self, _: Context<'_>, _: &mut DraftTree) {}
+    fn draft(&mut self, _: DraftContext<'_>, _: &mut DraftTree) {}
 }

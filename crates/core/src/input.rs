@@ -13,7 +13,7 @@ pub struct TreeInput<'a> {
     /// The tree. Node `i` has the position `committed + depth(i)`. It attends to all committed tokens, its ancestors and
     /// itself.
     pub tree: &'a DraftTree,
-    /// The rows that get candidates.
+    /// The rows for which the model computes logits. Each gets candidates.
     pub rows: RowSelection,
 }
 
@@ -62,7 +62,7 @@ impl RowSelection {
     }
 }
 
-/// Row `index` of a pass over all nodes of `inputs`, by input, then by node; none if there are fewer.
+/// Row `index` of a pass over all nodes of `inputs`, by input, then by node; `None` if `index` is too large.
 #[must_use]
 pub fn nth_row(inputs: &[TreeInput<'_>], index: usize) -> Option<Row> {
     let mut node = index;
@@ -75,7 +75,7 @@ pub fn nth_row(inputs: &[TreeInput<'_>], index: usize) -> Option<Row> {
     None
 }
 
-/// The rows that a pass is asked for, in the order of its logits `[rows, vocab]`: by input, then by node.
+/// The requested rows of a pass, in the order of its logits `[rows, vocab]`: by input, then by node.
 #[derive(Clone, Debug, Default)]
 pub struct RowLayout {
     inputs: Vec<InputRows>,
@@ -90,8 +90,9 @@ struct InputRows {
 }
 
 impl RowLayout {
-    /// Replaces the layout by that of `inputs`. Allocates only for more inputs than ever before.
-    pub fn restart(&mut self, inputs: &[TreeInput<'_>]) {
+    /// Replaces the layout by that of `inputs`. Allocates only if there are more inputs than in any earlier
+    /// pass.
+    pub fn reset(&mut self, inputs: &[TreeInput<'_>]) {
         self.inputs.clear();
         self.len = 0;
         for input in inputs {
@@ -107,13 +108,13 @@ impl RowLayout {
         self.len
     }
 
-    /// Whether no row is asked for.
+    /// Whether no row is requested.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The nodes of `input` that are asked for, ascending. Empty for an unknown input.
+    /// The nodes of `input` that are requested, ascending. Empty for an unknown input.
     pub fn nodes(&self, input: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
         let none = InputRows { first: 0, tree_len: 0, selection: RowSelection::All };
         let InputRows { tree_len, selection, .. } = self.inputs.get(input).copied().unwrap_or(none);
@@ -125,7 +126,7 @@ impl RowLayout {
         (0..self.inputs.len()).flat_map(|input| self.nodes(input).map(move |node| Row { input, node }))
     }
 
-    /// The index of `row`; `None` if it is not asked for.
+    /// The index of `row`; `None` if it is not requested.
     #[must_use]
     pub fn index(&self, row: Row) -> Option<usize> {
         let input = self.inputs.get(row.input)?;
@@ -161,7 +162,7 @@ mod tests {
                 .map(|(tree, &(_, stride))| TreeInput { seq: SeqId::new(0), tree, rows: RowSelection::Every(stride) })
                 .collect();
             let mut layout = RowLayout::default();
-            layout.restart(&inputs);
+            layout.reset(&inputs);
             let rows: Vec<Row> = layout.iter().collect();
             prop_assert_eq!(rows.len(), layout.len());
             prop_assert!(rows.is_sorted());

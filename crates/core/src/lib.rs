@@ -54,15 +54,15 @@ pub mod tree;
 pub mod tree_limits;
 pub mod tree_masks;
 pub mod verifier;
-pub mod vocabulary;
+pub mod warm_up;
 
 pub use accept::{AcceptedPath, accept};
-pub use budget::{AutoBudget, SizeDecision};
+pub use budget::AutoBudget;
 pub use calibration::{Calibration, Reliability};
 pub use clock::{Clock, SystemClock};
 pub use cost::{CostCurve, CostError};
 pub use decoder::{DecodeError, Decoder, Generation, StepError, StepFailure};
-pub use drafter::{Context, Drafter, Footprint, NullDrafter, Outcome, Phase};
+pub use drafter::{DraftContext, Drafter, Footprint, NullDrafter, Outcome, Phase};
 pub use input::{RowLayout, RowSelection, TreeInput};
 pub use margin::Margin;
 pub use matrix::{AdjacencyMatrix, MatrixError};
@@ -77,7 +77,7 @@ pub use template::{TemplateError, TemplateNode, TreeTemplate};
 pub use token::{Row, SeqId, TokenId};
 pub use top::{Candidates, TopK};
 pub use tree::{DraftTree, NodeId};
-pub use tree_limits::{Shape, TreeFull, TreeLimits};
+pub use tree_limits::{PushError, TreeKind, TreeLimits};
 pub use verifier::{
     AcceptedRows, Commit, Limits, Sequence, SequenceTable, Support, Verifier, VerifyError, check_commits,
 };

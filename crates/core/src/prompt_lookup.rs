@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::drafter::{Context, Drafter};
+use crate::drafter::{DraftContext, Drafter};
 use crate::token::TokenId;
 use crate::tree::{DraftTree, NodeId};
 
@@ -54,7 +54,7 @@ impl Default for PromptLookup {
 }
 
 impl Drafter for PromptLookup {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         if tree.limits().nodes == 0 {
             return;
         }
@@ -77,8 +77,8 @@ mod tests {
 
     fn drafted(tokens: &[u32]) -> Vec<u32> {
         let mut tree = DraftTree::new();
-        tree.restart(tokens[tokens.len() - 1], TreeLimits { nodes: 4, leaves: 9, depth: 9 });
-        PromptLookup::default().draft(Context { seq: SeqId::new(0), tokens, prompt_len: 1 }, &mut tree);
+        tree.reset(tokens[tokens.len() - 1], TreeLimits { nodes: 4, leaves: 9, depth: 9 });
+        PromptLookup::default().draft(DraftContext { seq: SeqId::new(0), tokens, prompt_len: 1 }, &mut tree);
         tree.tokens()[1..].to_vec()
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::drafter::{Context, Drafter, Footprint, Outcome, Phase};
+use crate::drafter::{DraftContext, Drafter, Footprint, Outcome, Phase};
 use crate::input::RowSelection;
 use crate::matrix::AdjacencyMatrix;
 use crate::snapshot::{Fingerprint, SnapshotError};
@@ -13,7 +13,7 @@ use crate::tree_limits::TreeLimits;
 
 /// Drafts the static tree of a template from the adjacency matrix, and updates the matrix from every scored row.
 ///
-/// If the limits are smaller than the template, it drafts the most valuable nodes. Nodes whose slot in the matrix is vacant
+/// If the limits are smaller than the template, it drafts the most probable nodes. Nodes whose entry in the matrix is empty
 /// are skipped. Rows are written in node order, and those of the accepted path again at the end. So if a token occurs twice
 /// in a tree, its row is well defined. In the authors' code, this order is undefined on a GPU.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct TokenRecycling {
 
 #[derive(Clone, Copy, Debug)]
 struct NodeState {
-    /// The token that it would hold; `None` if the matrix is vacant there or at an ancestor.
+    /// The token that it would hold; `None` if the matrix is empty there or at an ancestor.
     token: Option<TokenId>,
     selected: bool,
     /// Whether a child of it is selected. The first child adds no leaf.
@@ -40,13 +40,13 @@ impl TokenRecycling {
     /// A drafter over `matrix`. Template nodes whose rank is at least k of the matrix are never drafted.
     #[must_use]
     pub fn new(matrix: AdjacencyMatrix, template: TreeTemplate) -> Self {
-        let vacant = NodeState { token: None, selected: false, has_child: false, node: NodeId::ROOT };
-        let states = vec![vacant; template.len()];
+        let empty = NodeState { token: None, selected: false, has_child: false, node: NodeId::ROOT };
+        let states = vec![empty; template.len()];
         Self { matrix, template, prompt_rows: RowSelection::Last, states }
     }
 
-    /// Learns from these rows of the prompt too. With the default, [`RowSelection::Last`], it learns nothing from the prompt,
-    /// as in the paper.
+    /// Learns from these rows of the prompt. The default, [`RowSelection::Last`], counts as none, as in the paper. The decoder
+    /// needs that row anyway.
     #[must_use]
     pub fn with_prompt_rows(mut self, rows: RowSelection) -> Self {
         self.prompt_rows = rows;
@@ -65,7 +65,7 @@ impl TokenRecycling {
         &self.template
     }
 
-    /// Selects the most valuable nodes that the matrix has tokens for and that fit `limits`. O(template).
+    /// Selects the most probable nodes that the matrix has tokens for and that fit `limits`. O(template).
     fn select(&mut self, root: TokenId, limits: TreeLimits) {
         for (index, node) in self.template.nodes().iter().enumerate() {
             let parent = node.parent.map_or(Some(root), |parent| self.states[parent].token);
@@ -73,7 +73,7 @@ impl TokenRecycling {
             self.states[index] = NodeState { token, selected: false, has_child: false, node: NodeId::ROOT };
         }
         let (mut nodes, mut leaves, mut root_has_child) = (0, 1, false);
-        for &index in self.template.by_value() {
+        for &index in self.template.by_path_probability() {
             let node = self.template.nodes()[index];
             let possible = self.states[index].token.is_some()
                 && node.parent.is_none_or(|parent| self.states[parent].selected);
@@ -99,14 +99,14 @@ impl TokenRecycling {
 }
 
 impl Drafter for TokenRecycling {
-    fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, _: DraftContext<'_>, tree: &mut DraftTree) {
         let Some(&root) = tree.tokens().first().filter(|_| tree.limits().nodes > 0) else { return };
         self.select(root, tree.limits());
         for (index, node) in self.template.nodes().iter().enumerate() {
             let NodeState { token: Some(token), selected: true, .. } = self.states[index] else { continue };
             let parent = node.parent.map_or(NodeId::ROOT, |parent| self.states[parent].node);
             // Never refused, since `select` stays within the limits.
-            let Ok(pushed) = tree.push(parent, token, Some(node.chance)) else { return };
+            let Ok(pushed) = tree.push(parent, token, Some(node.acceptance_probability)) else { return };
             self.states[index].node = pushed;
         }
     }
@@ -116,7 +116,7 @@ impl Drafter for TokenRecycling {
             return;
         }
         let tokens = outcome.tree.tokens();
-        for (node, candidates) in outcome.scored() {
+        for (node, candidates) in outcome.rows_with_candidates() {
             self.matrix.update(tokens[node.index()], candidates.ids);
         }
         for &node in &outcome.accepted.nodes {

@@ -108,7 +108,7 @@ impl Sampling {
 
     /// Whether the token is always the first of a row's candidates, so that no full row of logits is needed.
     #[must_use]
-    pub fn is_greedy(&self) -> bool {
+    pub fn needs_only_best(&self) -> bool {
         self.0.temperature == 0.0 && self.0.repeat_penalty == 1.0
     }
 }
@@ -118,8 +118,8 @@ impl Sampling {
 pub struct SampledToken {
     /// The token.
     pub token: TokenId,
-    /// How far its score lies above the second best. A score is `logit / temperature + noise`, or the logit itself if
-    /// greedy. Infinite if only one token remained.
+    /// How far its perturbed logit lies above the second best. A perturbed logit is `logit / temperature + noise`, or the
+    /// logit itself if greedy. Infinite if only one token remained.
     pub gap: f64,
 }
 
@@ -160,14 +160,14 @@ impl Sampler {
             }
             return best.sampled();
         }
-        self.truncate();
+        self.filter();
         let mut noise = PositionNoise::new(seed, stream, position as u64);
         for &(logit, token) in &self.kept {
-            let score = f64::from(logit) / f64::from(temperature);
+            let scaled = f64::from(logit) / f64::from(temperature);
             let bits = noise.bits(token);
             // For most tokens the bound shows, without a logarithm, that they cannot even be second best.
-            if score + gumbel_bound(bits) >= best.second {
-                best.push(score + gumbel(bits), token);
+            if scaled + gumbel_bound(bits) >= best.second {
+                best.push(scaled + gumbel(bits), token);
             }
         }
         best.sampled()
@@ -191,7 +191,7 @@ impl Sampler {
     }
 
     /// Applies top-k, top-p and min-p to `kept`. Leaves it in order of ids if all are off.
-    fn truncate(&mut self) {
+    fn filter(&mut self) {
         let SamplingConfig { temperature, top_k, top_p, min_p, .. } = self.sampling.0;
         let temperature = f64::from(temperature);
         if top_k > 0 && top_k < self.kept.len() {
@@ -202,7 +202,7 @@ impl Sampler {
         let weight = |logit: f32| ((f64::from(logit) - f64::from(highest)) / temperature).exp();
         if top_p < 1.0 {
             let all: f64 = self.kept.iter().map(|&(logit, _)| weight(logit)).sum();
-            let enough = smallest_head(&mut self.kept, f64::from(top_p) * all, weight);
+            let enough = top_p_len(&mut self.kept, f64::from(top_p) * all, weight);
             self.kept.truncate(enough);
         }
         if min_p > 0.0 {
@@ -211,38 +211,38 @@ impl Sampler {
     }
 }
 
-/// The token with the highest score, and the second highest score.
+/// The token with the highest perturbed logit, and the second highest perturbed logit.
 #[derive(Clone, Copy, Debug)]
 struct TopTwo {
     token: TokenId,
-    score: f64,
+    perturbed: f64,
     second: f64,
 }
 
 impl Default for TopTwo {
     fn default() -> Self {
-        Self { token: 0, score: f64::NEG_INFINITY, second: f64::NEG_INFINITY }
+        Self { token: 0, perturbed: f64::NEG_INFINITY, second: f64::NEG_INFINITY }
     }
 }
 
 impl TopTwo {
-    fn push(&mut self, score: f64, token: TokenId) {
-        if score > self.score || (score == self.score && token < self.token) {
-            *self = Self { token, score, second: self.score };
+    fn push(&mut self, perturbed: f64, token: TokenId) {
+        if perturbed > self.perturbed || (perturbed == self.perturbed && token < self.token) {
+            *self = Self { token, perturbed, second: self.perturbed };
         } else {
-            self.second = self.second.max(score);
+            self.second = self.second.max(perturbed);
         }
     }
 
     fn sampled(self) -> SampledToken {
-        let gap = if self.score == f64::NEG_INFINITY { 0.0 } else { self.score - self.second };
+        let gap = if self.perturbed == f64::NEG_INFINITY { 0.0 } else { self.perturbed - self.second };
         SampledToken { token: self.token, gap }
     }
 }
 
 /// The length of the shortest prefix of the sorted `kept` whose weights sum to `mass`. Sorts block by block, only as far as
 /// needed.
-fn smallest_head(kept: &mut [(f32, TokenId)], mass: f64, weight: impl Fn(f32) -> f64) -> usize {
+fn top_p_len(kept: &mut [(f32, TokenId)], mass: f64, weight: impl Fn(f32) -> f64) -> usize {
     let (mut sum, mut done, mut block) = (0.0, 0, 64);
     while done < kept.len() {
         let rest = &mut kept[done..];

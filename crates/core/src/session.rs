@@ -56,12 +56,12 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Why a text ended.
+/// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FinishReason {
     /// The model emitted one of the request's end-of-sequence tokens.
     EndOfSequence,
-    /// The request's stop rule fired.
+    /// The request's stop rule fired, for example at a stop string.
     StopString,
     /// The request's token limit was reached.
     MaxTokens,
@@ -129,7 +129,7 @@ pub struct Session {
     /// Tokens whose KV is committed: while decoding, all but the last.
     pub(crate) committed: usize,
     /// The position of the first token that the last step emitted.
-    pub(crate) new_tokens: usize,
+    pub(crate) new_from: usize,
     pub(crate) request: Request,
     /// `None` for greedy decoding, which needs no full row of logits.
     pub(crate) sampler: Option<Sampler>,
@@ -146,11 +146,11 @@ pub struct Session {
 
 /// What to keep and emit of a sampled path, once the verifier has committed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct StepOutcome {
+pub(crate) struct PathCut {
     /// How many nodes of the path keep their KV.
-    pub(crate) keep: usize,
+    pub(crate) kept_nodes: usize,
     /// How many sampled tokens are emitted.
-    pub(crate) emit: usize,
+    pub(crate) emitted_tokens: usize,
     pub(crate) finish: Option<FinishReason>,
 }
 
@@ -159,17 +159,17 @@ impl Session {
         seq: SeqId,
         prompt: &[TokenId],
         request: Request,
-        max_tokens: usize,
+        max_reserved: usize,
         dropped: DroppedSequences,
     ) -> Self {
-        let output = request.max_tokens.min(max_tokens.saturating_sub(prompt.len()));
+        let output = request.max_tokens.min(max_reserved.saturating_sub(prompt.len()));
         let mut session = Self {
             seq,
             // A path may exceed the limit of tokens before it is shortened.
             tokens: Vec::with_capacity(prompt.len() + output + 64),
             prompt_len: 0,
             committed: 0,
-            new_tokens: 0,
+            new_from: 0,
             sampler: None,
             request,
             tree: DraftTree::new(),
@@ -177,25 +177,25 @@ impl Session {
             accepted_path: AcceptedPath::default(),
             finish: None,
             stats: Stats {
-                emitted: Vec::with_capacity(output),
-                nodes: Vec::with_capacity(output),
+                emitted_per_step: Vec::with_capacity(output),
+                nodes_per_step: Vec::with_capacity(output),
                 ..Stats::default()
             },
             last_pass: 0,
             dropped,
         };
-        session.restart(prompt);
+        session.reset(prompt);
         session
     }
 
-    /// Starts on a new prompt whose first `committed` tokens are cached.
-    pub(crate) fn restart(&mut self, prompt: &[TokenId]) {
+    /// Starts on a new prompt. The caller has set `committed` to the number of its tokens that are cached.
+    pub(crate) fn reset(&mut self, prompt: &[TokenId]) {
         self.tokens.clear();
         self.tokens.extend_from_slice(prompt);
         self.prompt_len = prompt.len();
-        self.new_tokens = prompt.len();
+        self.new_from = prompt.len();
         let sampling = self.request.sampling;
-        self.sampler = (!sampling.is_greedy()).then(|| Sampler::new(sampling));
+        self.sampler = (!sampling.needs_only_best()).then(|| Sampler::new(sampling));
         self.finish = (self.request.max_tokens == 0).then_some(FinishReason::MaxTokens);
     }
 
@@ -223,11 +223,11 @@ impl Session {
         &self.tokens[self.prompt_len..]
     }
 
-    /// The tokens that the last step emitted. Empty while the prompt is being read, and after a step that did not advance
+    /// The tokens that the last step emitted. Empty during prefill, and after a step that did not advance
     /// this session.
     #[must_use]
     pub fn new_tokens(&self) -> &[TokenId] {
-        &self.tokens[self.new_tokens..]
+        &self.tokens[self.new_from..]
     }
 
     /// Tokens of the prompt that are in the KV cache.
@@ -236,7 +236,7 @@ impl Session {
         self.committed.min(self.prompt_len)
     }
 
-    /// Why the text ended; `None` while decoding continues.
+    /// Why generation ended; `None` while decoding continues.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finish
@@ -270,7 +270,7 @@ impl Session {
     }
 
     /// Decides how much of the accepted path is kept and emitted. `self.tokens` ends with all of its sampled tokens.
-    pub(crate) fn outcome(&self) -> StepOutcome {
+    pub(crate) fn cut_path(&self) -> PathCut {
         let sampled = self.accepted_path.sampled.len();
         let before = self.tokens.len() - sampled;
         let finish_at = |emit: usize| {
@@ -292,26 +292,26 @@ impl Session {
             Phase::Prefill => self.accepted_path.nodes.len(),
             Phase::Decode => emit,
         };
-        StepOutcome { keep, emit, finish }
+        PathCut { kept_nodes: keep, emitted_tokens: emit, finish }
     }
 
     /// Applies a pass that the verifier has committed.
-    pub(crate) fn apply(&mut self, outcome: StepOutcome, max_context: usize) {
-        let StepOutcome { keep, emit, finish } = outcome;
+    pub(crate) fn advance(&mut self, cut: PathCut, max_context: usize) {
+        let PathCut { kept_nodes, emitted_tokens, finish } = cut;
         let phase = self.phase();
-        self.committed += keep;
-        self.new_tokens = self.tokens.len();
-        self.tokens.extend_from_slice(&self.accepted_path.sampled[..emit]);
+        self.committed += kept_nodes;
+        self.new_from = self.tokens.len();
+        self.tokens.extend_from_slice(&self.accepted_path.sampled[..emitted_tokens]);
         self.finish = finish;
         if finish.is_none() && self.phase() == Phase::Decode && self.committed >= max_context {
             self.finish = Some(FinishReason::ContextFull);
         }
         match phase {
-            Phase::Prefill => self.stats.prefilled += keep,
+            Phase::Prefill => self.stats.prefilled += kept_nodes,
             Phase::Decode => {
                 // The last sampled token is the bonus; the ones before it were drafted.
-                let accepted = emit.min(self.accepted_path.sampled.len() - 1);
-                self.stats.record_step(&self.tree, &self.accepted_path.nodes[1..=accepted], emit);
+                let accepted = emitted_tokens.min(self.accepted_path.sampled.len() - 1);
+                self.stats.record_step(&self.tree, &self.accepted_path.nodes[1..=accepted], emitted_tokens);
             }
         }
     }

@@ -5,9 +5,9 @@
 //! | bytes | content |
 //! |---|---|
 //! | 8 | the magic `UPCYMTRX` |
-//! | 4 x 4 | u32 version (2; version 1 had no scores), vocab, k, number of rows |
+//! | 4 x 4 | u32 version (2; version 1 had no probabilities), vocab, k, number of rows |
 //! | 32 | the fingerprint of the tokenizer |
-//! | rows x (4 + 5 * k) | each row that is not vacant, by ascending token: u32 token; k slots of u32, each candidate plus 1, or 0 if vacant; k scores of u8, all 0 if unknown |
+//! | rows x (4 + 5 * k) | each row that is not empty, by ascending token: u32 token; k entries of u32, each candidate plus 1, or 0 if empty; k probabilities of u8, all 0 if unknown |
 //! | 4 | the CRC-32 of all bytes before it |
 
 use std::fs::File;
@@ -35,10 +35,10 @@ fn row_bytes(k: usize) -> usize {
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The operating system refused.
-    #[error("cannot {doing} the snapshot {}", path.display())]
+    #[error("cannot {action} the snapshot {}", path.display())]
     Io {
         /// What was tried.
-        doing: &'static str,
+        action: &'static str,
         /// The file.
         path: PathBuf,
         /// The error of the operating system.
@@ -47,7 +47,7 @@ pub enum SnapshotError {
     },
     /// Another kind of file.
     #[error("{} is not a matrix snapshot: it does not start with UPCYMTRX", path.display())]
-    Foreign {
+    NotASnapshot {
         /// The file.
         path: PathBuf,
     },
@@ -104,7 +104,7 @@ impl AdjacencyMatrix {
     /// # Errors
     /// [`SnapshotError::Io`]. An existing file is then unchanged.
     pub fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
-        let io = |doing| move |source| SnapshotError::Io { doing, path: path.to_owned(), source };
+        let io = |action| move |source| SnapshotError::Io { action, path: path.to_owned(), source };
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
@@ -130,12 +130,12 @@ impl AdjacencyMatrix {
         fingerprint: &Fingerprint,
     ) -> Result<Self, SnapshotError> {
         let mut matrix = Self::new(vocab, k)?;
-        let io = |source| SnapshotError::Io { doing: "read", path: path.to_owned(), source };
+        let io = |source| SnapshotError::Io { action: "read", path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
         // Reads at most one byte more than the largest valid snapshot has, so a very long file takes no memory.
-        let most = HEADER + vocab * row_bytes(k) + CHECKSUM;
+        let max_bytes = HEADER + vocab * row_bytes(k) + CHECKSUM;
         let mut bytes = Vec::new();
-        file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+        file.take(max_bytes as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
         matrix.decode(path, &bytes, fingerprint)?;
         Ok(matrix)
     }
@@ -149,10 +149,10 @@ impl AdjacencyMatrix {
         bytes.extend_from_slice(fingerprint);
         for token in self.tokens() {
             bytes.extend_from_slice(&token.to_le_bytes());
-            for slot in self.slots(token) {
-                bytes.extend_from_slice(&slot.to_le_bytes());
+            for entry in self.entries(token) {
+                bytes.extend_from_slice(&entry.to_le_bytes());
             }
-            bytes.extend_from_slice(self.scores(token));
+            bytes.extend_from_slice(self.probabilities(token));
         }
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -162,7 +162,7 @@ impl AdjacencyMatrix {
     fn decode(&mut self, path: &Path, bytes: &[u8], fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
         let path = || path.to_owned();
         if !bytes.starts_with(MAGIC) {
-            return Err(SnapshotError::Foreign { path: path() });
+            return Err(SnapshotError::NotASnapshot { path: path() });
         }
         let length =
             |expected: u64| SnapshotError::Length { path: path(), expected, found: bytes.len() as u64 };
@@ -200,28 +200,28 @@ impl AdjacencyMatrix {
         for row in bytes[HEADER..body].chunks_exact(width) {
             let token = number(row, 0);
             candidates.clear();
-            let (slots, scores) = row[4..].split_at(4 * self.k());
-            let slots = slots.as_chunks::<4>().0;
-            candidates.extend(slots.iter().map_while(|slot| u32::from_le_bytes(*slot).checked_sub(1)));
+            let (entries, probabilities) = row[4..].split_at(4 * self.k());
+            let entries = entries.as_chunks::<4>().0;
+            candidates.extend(entries.iter().map_while(|entry| u32::from_le_bytes(*entry).checked_sub(1)));
             let in_vocab = |token: u32| (token as usize) < self.vocab();
             let in_order = last < Some(token) && in_vocab(token);
-            // Vacant slots come last, and a vacant row is not written.
-            let gapless = slots[candidates.len()..].iter().all(|slot| *slot == [0; 4])
-                && scores[candidates.len()..].iter().all(|&score| score == 0);
+            // Empty entries come last, and an empty row is not written.
+            let gapless = entries[candidates.len()..].iter().all(|entry| *entry == [0; 4])
+                && probabilities[candidates.len()..].iter().all(|&probability| probability == 0);
             if !in_order || !gapless || candidates.is_empty() || !candidates.iter().copied().all(in_vocab) {
                 return damaged("a row does not belong to this vocabulary");
             }
             last = Some(token);
             self.update(token, &candidates);
-            self.restore_scores(token, scores);
+            self.restore_probabilities(token, probabilities);
         }
         Ok(())
     }
 }
 
-/// The little-endian u32 at byte `at`; the caller has checked that it is there.
-fn number(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+/// The little-endian u32 at byte `offset`; the caller has checked that it is there.
+fn number(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes([bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]])
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -31,7 +31,7 @@ impl Times {
 
 /// Statistics of a sequence.
 ///
-/// A step is one pass over a draft. The passes that read the prompt are not steps, although the last of them emits the first
+/// A step is one pass over a draft. Passes of prefill are not steps, although the last of them emits the first
 /// token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -42,9 +42,9 @@ pub struct Stats {
     /// Draft nodes accepted, without the bonus tokens.
     pub accepted: usize,
     /// Tokens emitted in each step, `[steps]`.
-    pub emitted: Vec<u32>,
+    pub emitted_per_step: Vec<u32>,
     /// Draft nodes scored in each step, `[steps]`.
-    pub nodes: Vec<u32>,
+    pub nodes_per_step: Vec<u32>,
     /// Draft nodes scored, by depth: the first entry is depth 1.
     pub drafted_by_depth: Vec<u64>,
     /// Draft nodes accepted, by depth: the first entry is depth 1.
@@ -61,10 +61,10 @@ pub struct Stats {
 impl Stats {
     /// Counts a step that scored `tree`, accepted these of its draft nodes and emitted `emitted` tokens.
     pub(crate) fn record_step(&mut self, tree: &DraftTree, accepted: &[NodeId], emitted: usize) {
-        self.drafted += tree.drafted();
+        self.drafted += tree.draft_len();
         self.accepted += accepted.len();
-        self.emitted.push(emitted as u32);
-        self.nodes.push(tree.drafted() as u32);
+        self.emitted_per_step.push(emitted as u32);
+        self.nodes_per_step.push(tree.draft_len() as u32);
         for node in tree.nodes().skip(1) {
             count_node(tree, node, &mut self.drafted_by_depth, &mut self.drafted_by_source);
         }
@@ -76,17 +76,17 @@ impl Stats {
     /// Passes over drafts.
     #[must_use]
     pub fn steps(&self) -> usize {
-        self.emitted.len()
+        self.emitted_per_step.len()
     }
 
-    /// Mean tokens emitted per step, the bonus included: the paper's mean accepted tokens. 1 for plain decoding, 0 before
+    /// Mean tokens emitted per step, the bonus included: the paper's mean accepted tokens (MAT). 1 for plain decoding, 0 before
     /// the first step.
     #[must_use]
     pub fn tokens_per_step(&self) -> f64 {
-        if self.emitted.is_empty() {
+        if self.emitted_per_step.is_empty() {
             return 0.0;
         }
-        self.emitted.iter().map(|&n| f64::from(n)).sum::<f64>() / self.steps() as f64
+        self.emitted_per_step.iter().map(|&n| f64::from(n)).sum::<f64>() / self.steps() as f64
     }
 
     /// Mean draft nodes scored per step; 0 before the first step.
@@ -97,9 +97,9 @@ impl Stats {
 
     /// How many steps emitted n tokens, for n = 0, 1, 2, …
     #[must_use]
-    pub fn histogram(&self) -> Vec<u64> {
+    pub fn emitted_histogram(&self) -> Vec<u64> {
         let mut counts = Vec::new();
-        for &n in &self.emitted {
+        for &n in &self.emitted_per_step {
             add_at(&mut counts, n as usize, 1);
         }
         counts
@@ -107,9 +107,9 @@ impl Stats {
 
     /// How many steps scored n draft nodes, for n = 0, 1, 2, …
     #[must_use]
-    pub fn sizes(&self) -> Vec<u64> {
+    pub fn nodes_histogram(&self) -> Vec<u64> {
         let mut counts = Vec::new();
-        for &n in &self.nodes {
+        for &n in &self.nodes_per_step {
             add_at(&mut counts, n as usize, 1);
         }
         counts
@@ -118,7 +118,7 @@ impl Stats {
     /// Tokens per second of decoding, without prefill and the token that it gives; 0 before the first step.
     #[must_use]
     pub fn tokens_per_second(&self) -> f64 {
-        per_second(self.emitted.iter().map(|&n| n as usize).sum(), self.time.decode())
+        per_second(self.emitted_per_step.iter().map(|&n| n as usize).sum(), self.time.decode())
     }
 
     /// Prompt tokens per second of prefill; 0 before it.
@@ -132,8 +132,8 @@ impl Stats {
         self.prefilled += other.prefilled;
         self.drafted += other.drafted;
         self.accepted += other.accepted;
-        self.emitted.extend_from_slice(&other.emitted);
-        self.nodes.extend_from_slice(&other.nodes);
+        self.emitted_per_step.extend_from_slice(&other.emitted_per_step);
+        self.nodes_per_step.extend_from_slice(&other.nodes_per_step);
         for (depth, &n) in other.drafted_by_depth.iter().enumerate() {
             add_at(&mut self.drafted_by_depth, depth, n);
         }
@@ -157,7 +157,7 @@ impl Stats {
 /// Counts a node by depth and by source.
 fn count_node(tree: &DraftTree, node: NodeId, by_depth: &mut Vec<u64>, by_source: &mut [u64; 8]) {
     add_at(by_depth, tree.depths()[node.index()] as usize - 1, 1);
-    let label = tree.labels()[node.index()];
+    let label = tree.source_bits()[node.index()];
     for (source, count) in by_source.iter_mut().enumerate() {
         *count += u64::from(label >> source & 1);
     }

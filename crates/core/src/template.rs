@@ -1,16 +1,16 @@
-//! Static draft trees: which ranks of the matrix to draft at each node, and which nodes are the most valuable.
+//! Static draft trees: which ranks of the matrix to draft at each node, and which nodes are the most probable.
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-/// The ranks of a template are below this, and k of a matrix is at most this.
-pub const MAX_RANKS: usize = 32;
+/// The largest k of a matrix. The ranks of a template are below it.
+pub const MAX_K: usize = 32;
 
 /// The paper's tree of 80 draft nodes, as TOML: `configs/trees/paper-80.toml`.
 const PAPER_80: &str = include_str!("../trees/paper-80.toml");
 
 /// The acceptance probability of each rank for a template that gives none: measured on the paper's tree, then 0.01.
-const DEFAULT_CHANCES: [f32; 8] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
+const DEFAULT_RANK_ACCEPTANCE: [f32; 8] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
 
 /// A node of a template.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,14 +22,14 @@ pub struct TemplateNode {
     /// The depth; 1 for a child of the root.
     pub depth: usize,
     /// The assumed probability that this node is accepted if its parent is. It depends only on the rank.
-    pub chance: f32,
+    pub acceptance_probability: f32,
 }
 
 /// A static draft tree (paper, section 3.2). Parents come before their children.
 ///
-/// It also has a *value order*: nodes by descending value. The value of a node is the product of the `chance`s along its path:
-/// the assumed probability that the path is accepted. A parent is never worth less than its child, so the first n nodes in
-/// this order are a tree for every n. If only n nodes fit, these are drafted.
+/// Its nodes also have an order by descending path probability: the product of `acceptance_probability` along the path. A parent
+/// is never less probable than its child, so the first n nodes in this order are a tree for every n. If only n nodes fit, these
+/// are drafted.
 ///
 /// ```
 /// use upcycle_core::TreeTemplate;
@@ -39,30 +39,30 @@ pub struct TemplateNode {
 ///     nodes = ["0", "1", "0.0"]
 /// "#)?;
 /// assert_eq!(tree.len(), 3);
-/// // "0.0" is worth 0.43 * 0.43, more than the 0.09 of "1".
-/// assert_eq!(tree.by_value(), [0, 2, 1]);
+/// // "0.0" has the path probability 0.43 * 0.43, more than the 0.09 of "1".
+/// assert_eq!(tree.by_path_probability(), [0, 2, 1]);
 /// # Ok::<(), upcycle_core::TemplateError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct TreeTemplate {
     name: String,
-    chances: Vec<f32>,
+    rank_acceptance: Vec<f32>,
     nodes: Vec<TemplateNode>,
-    by_value: Vec<usize>,
+    by_path_probability: Vec<usize>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TemplateFile {
     name: String,
-    rank_chances: Option<Spanned<Vec<f32>>>,
+    rank_acceptance: Option<Spanned<Vec<f32>>>,
     nodes: Vec<Spanned<String>>,
 }
 
 #[derive(Serialize)]
 struct WrittenTemplate<'a> {
     name: &'a str,
-    rank_chances: &'a [f32],
+    rank_acceptance: &'a [f32],
     nodes: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ pub enum TemplateError {
     },
     /// A node that is not a path of ranks.
     #[error(
-        "line {line}: {node:?} is not a path of ranks; write ranks below {MAX_RANKS} joined by dots, such as \"0.3\""
+        "line {line}: {node:?} is not a path of ranks; write ranks below {MAX_K} joined by dots, such as \"0.3\""
     )]
     NotAPath {
         /// The line, from 1.
@@ -88,7 +88,7 @@ pub enum TemplateError {
     },
     /// A node that comes before its parent, or without one.
     #[error("line {line}: {node:?} has no parent before it; add {parent:?} before it")]
-    Orphan {
+    MissingParent {
         /// The line, from 1.
         line: usize,
         /// The node.
@@ -98,17 +98,15 @@ pub enum TemplateError {
     },
     /// The same node twice.
     #[error("line {line}: {node:?} is listed twice; remove one")]
-    Twice {
+    DuplicateNode {
         /// The line of the second, from 1.
         line: usize,
         /// The node.
         node: String,
     },
-    /// A chance outside 0..=1, or more chances than ranks.
-    #[error(
-        "line {line}: rank_chances must be 1 to {MAX_RANKS} numbers above 0 and at most 1, found {found}"
-    )]
-    Chance {
+    /// A probability outside 0..=1, or more probabilities than ranks.
+    #[error("line {line}: rank_acceptance must be 1 to {MAX_K} numbers above 0 and at most 1, found {found}")]
+    RankAcceptance {
         /// The line, from 1.
         line: usize,
         /// What was found.
@@ -127,7 +125,7 @@ impl TreeTemplate {
     ///
     /// - `name`
     /// - `nodes`: paths of ranks such as `"0.3"`, parents before children
-    /// - `rank_chances`, optional: the assumed acceptance probability of each rank, which determines the value order. The last
+    /// - `rank_acceptance`, optional: the assumed acceptance probability of each rank, which determines the order of the nodes. The last
     ///   one applies to all further ranks.
     ///
     /// # Errors
@@ -137,18 +135,18 @@ impl TreeTemplate {
             toml::from_str(text).map_err(|error| TemplateError::Syntax { message: error.to_string() })?;
         let line =
             |offset: usize| 1 + text.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count();
-        let chances = match file.rank_chances {
-            None => DEFAULT_CHANCES.to_vec(),
-            Some(chances) => {
-                let valid = (1..=MAX_RANKS).contains(&chances.get_ref().len())
-                    && chances.get_ref().iter().all(|&chance| chance > 0.0 && chance <= 1.0);
+        let rank_acceptance = match file.rank_acceptance {
+            None => DEFAULT_RANK_ACCEPTANCE.to_vec(),
+            Some(given) => {
+                let valid = (1..=MAX_K).contains(&given.get_ref().len())
+                    && given.get_ref().iter().all(|&probability| probability > 0.0 && probability <= 1.0);
                 if !valid {
-                    return Err(TemplateError::Chance {
-                        line: line(chances.span().start),
-                        found: format!("{:?}", chances.get_ref()),
+                    return Err(TemplateError::RankAcceptance {
+                        line: line(given.span().start),
+                        found: format!("{:?}", given.get_ref()),
                     });
                 }
-                chances.into_inner()
+                given.into_inner()
             }
         };
         let mut nodes: Vec<TemplateNode> = Vec::with_capacity(file.nodes.len());
@@ -158,11 +156,15 @@ impl TreeTemplate {
             let (at, node) = (line(written.span().start), written.get_ref());
             let path: Option<Vec<usize>> = node
                 .split('.')
-                .map(|rank| rank.parse().ok().filter(|&rank| rank < MAX_RANKS && is_plain(written.get_ref())))
+                .map(|rank| {
+                    rank.parse()
+                        .ok()
+                        .filter(|&rank| rank < MAX_K && has_only_digits_and_dots(written.get_ref()))
+                })
                 .collect();
             let path = path.ok_or_else(|| TemplateError::NotAPath { line: at, node: node.clone() })?;
             let (rank, parent_path) = path.split_last().expect("split always yields one part");
-            let parent = *known.get(parent_path).ok_or_else(|| TemplateError::Orphan {
+            let parent = *known.get(parent_path).ok_or_else(|| TemplateError::MissingParent {
                 line: at,
                 node: node.clone(),
                 parent: written_path(parent_path),
@@ -171,21 +173,24 @@ impl TreeTemplate {
                 parent,
                 rank: *rank,
                 depth: path.len(),
-                chance: chances.get(*rank).copied().unwrap_or(chances[chances.len() - 1]),
+                acceptance_probability: rank_acceptance
+                    .get(*rank)
+                    .copied()
+                    .unwrap_or(rank_acceptance[rank_acceptance.len() - 1]),
             });
             if known.insert(path, Some(nodes.len() - 1)).is_some() {
-                return Err(TemplateError::Twice { line: at, node: node.clone() });
+                return Err(TemplateError::DuplicateNode { line: at, node: node.clone() });
             }
         }
-        let by_value = order_by_value(&nodes);
-        Ok(Self { name: file.name, chances, nodes, by_value })
+        let by_path_probability = order_by_path_probability(&nodes);
+        Ok(Self { name: file.name, rank_acceptance, nodes, by_path_probability })
     }
 
     /// The template as TOML, which [`parse`](Self::parse) reads.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let nodes = (0..self.len()).map(|node| written_path(&self.path(node))).collect();
-        toml::to_string(&WrittenTemplate { name: &self.name, rank_chances: &self.chances, nodes })
+        toml::to_string(&WrittenTemplate { name: &self.name, rank_acceptance: &self.rank_acceptance, nodes })
             .expect("strings and finite numbers are always TOML")
     }
 
@@ -204,16 +209,16 @@ impl TreeTemplate {
         &self.name
     }
 
-    /// The nodes in drafting order, without the root, `[len]`.
+    /// The nodes in the order of the file, parents first, without the root, `[len]`.
     #[must_use]
     pub fn nodes(&self) -> &[TemplateNode] {
         &self.nodes
     }
 
-    /// The indices of the nodes, the most valuable first, `[len]`.
+    /// The indices of the nodes, the most probable path first, `[len]`.
     #[must_use]
-    pub fn by_value(&self) -> &[usize] {
-        &self.by_value
+    pub fn by_path_probability(&self) -> &[usize] {
+        &self.by_path_probability
     }
 
     /// The number of draft nodes.
@@ -236,7 +241,7 @@ impl TreeTemplate {
 }
 
 /// Only digits and dots; `str::parse` alone would accept "+1".
-fn is_plain(path: &str) -> bool {
+fn has_only_digits_and_dots(path: &str) -> bool {
     path.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
@@ -244,14 +249,17 @@ fn written_path(path: &[usize]) -> String {
     path.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
 }
 
-fn order_by_value(nodes: &[TemplateNode]) -> Vec<usize> {
-    // A parent's value is never below its child's, and the stable sort keeps the parent first on a tie.
-    let mut values: Vec<f64> = Vec::with_capacity(nodes.len());
+fn order_by_path_probability(nodes: &[TemplateNode]) -> Vec<usize> {
+    // A parent is never less probable than its child, and the stable sort keeps the parent first on a tie.
+    let mut path_probabilities: Vec<f64> = Vec::with_capacity(nodes.len());
     for node in nodes {
-        values.push(f64::from(node.chance) * node.parent.map_or(1.0, |parent| values[parent]));
+        path_probabilities.push(
+            f64::from(node.acceptance_probability)
+                * node.parent.map_or(1.0, |parent| path_probabilities[parent]),
+        );
     }
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    order.sort_by(|&a, &b| path_probabilities[b].total_cmp(&path_probabilities[a]));
     order
 }
 
@@ -273,7 +281,7 @@ mod tests {
     #[test]
     fn a_node_without_its_parent_is_refused_with_the_line() {
         let error = TreeTemplate::parse("name = \"x\"\nnodes = [\n  \"0\",\n  \"1.0\",\n]").unwrap_err();
-        let expected = TemplateError::Orphan { line: 4, node: "1.0".into(), parent: "1".into() };
+        let expected = TemplateError::MissingParent { line: 4, node: "1.0".into(), parent: "1".into() };
         assert_eq!(error, expected);
     }
 
@@ -285,11 +293,11 @@ mod tests {
             let expected = TemplateError::NotAPath { line: 2, node: bad.into() };
             assert_eq!(refused(&format!("[{bad:?}]")), expected);
         }
-        assert_eq!(refused("[\"0\", \"0\"]"), TemplateError::Twice { line: 2, node: "0".into() });
+        assert_eq!(refused("[\"0\", \"0\"]"), TemplateError::DuplicateNode { line: 2, node: "0".into() });
         assert!(matches!(refused("[0]"), TemplateError::Syntax { .. }));
         for bad in ["[]", "[0.0]", "[1.5]", "[nan]"] {
-            let text = format!("name = \"x\"\nrank_chances = {bad}\nnodes = []");
-            assert!(matches!(TreeTemplate::parse(&text), Err(TemplateError::Chance { line: 2, .. })));
+            let text = format!("name = \"x\"\nrank_acceptance = {bad}\nnodes = []");
+            assert!(matches!(TreeTemplate::parse(&text), Err(TemplateError::RankAcceptance { line: 2, .. })));
         }
     }
 }

@@ -12,7 +12,7 @@ pub type TokenId = u32;
 pub struct SeqId(u64);
 
 impl SeqId {
-    /// The id with this number. Verifiers count up from any start.
+    /// The id with this number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)

@@ -6,14 +6,14 @@ use crate::input::{RowLayout, TreeInput};
 use crate::token::{Row, TokenId};
 use crate::verifier::error::VerifyError;
 
-/// The k best candidates of every row that a [`forward`](crate::Verifier::forward) was asked for.
+/// The k best candidates of every row that was requested from a [`forward`](crate::Verifier::forward).
 ///
 /// Holds ids and logits, each `[rows, min(k, vocab)]`, the rows by input and then by node. The caller chooses k. The backend
-/// calls [`restart`](Self::restart) with the inputs of the pass and then fills every row, best first: by descending logit,
+/// calls [`reset`](Self::reset) with the inputs of the pass and then fills every row, best first: by descending logit,
 /// equal logits by ascending id. Memory is reused from pass to pass.
 #[derive(Clone, Debug)]
 pub struct TopK {
-    /// The k that the caller asked for.
+    /// The k that the caller requested.
     k: usize,
     /// Candidates in a row: `min(k, vocab)`.
     width: usize,
@@ -31,7 +31,7 @@ pub struct Candidates<'a> {
     pub ids: &'a [TokenId],
     /// Their logits, `[min(k, vocab)]`.
     pub logits: &'a [f32],
-    /// The log-sum-exp of the whole row, if it was asked for.
+    /// The log-sum-exp of the whole row, if it was requested.
     pub log_sum_exp: Option<f32>,
 }
 
@@ -57,22 +57,22 @@ impl TopK {
         self
     }
 
-    /// The k that the caller asked for. A row holds `min(k, vocab)` candidates.
+    /// The k that the caller requested. A row holds `min(k, vocab)` candidates.
     #[must_use]
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// Whether each row's log-sum-exp is asked for.
+    /// Whether each row's log-sum-exp is requested.
     #[must_use]
     pub fn wants_log_sum_exp(&self) -> bool {
         self.log_sum_exp
     }
 
     /// For backends: makes an empty row for every row that `inputs` ask for, of a model of `vocab` tokens.
-    pub fn restart(&mut self, inputs: &[TreeInput<'_>], vocab: usize) {
+    pub fn reset(&mut self, inputs: &[TreeInput<'_>], vocab: usize) {
         self.width = self.k.min(vocab);
-        self.layout.restart(inputs);
+        self.layout.reset(inputs);
         let rows = self.layout.len();
         self.ids.clear();
         self.ids.resize(rows * self.width, 0);
@@ -88,18 +88,18 @@ impl TopK {
         self.layout.len()
     }
 
-    /// The nodes of `input` that were asked for, ascending. Empty for an unknown input.
+    /// The nodes of `input` that were requested, ascending. Empty for an unknown input.
     pub fn nodes(&self, input: usize) -> impl ExactSizeIterator<Item = usize> + use<> {
         self.layout.nodes(input)
     }
 
-    /// The index of `row` among all [`rows`](Self::rows); `None` if it was not asked for.
+    /// The index of `row` among all [`rows`](Self::rows); `None` if it was not requested.
     #[must_use]
     pub fn index(&self, row: Row) -> Option<usize> {
         self.layout.index(row)
     }
 
-    /// The candidates of `row`. `None` if it was not asked for.
+    /// The candidates of `row`. `None` if it was not requested.
     #[must_use]
     pub fn get(&self, row: Row) -> Option<Candidates<'_>> {
         let index = self.index(row)?;
@@ -119,7 +119,7 @@ impl TopK {
     ///
     /// # Panics
     /// If `index` is not below [`rows`](Self::rows).
-    pub fn slots(&mut self, index: usize) -> (&mut [TokenId], &mut [f32]) {
+    pub fn candidates_mut(&mut self, index: usize) -> (&mut [TokenId], &mut [f32]) {
         let range = self.range(index);
         (&mut self.ids[range.clone()], &mut self.logits[range])
     }
@@ -130,9 +130,9 @@ impl TopK {
     /// The backend has to make sure that no better candidate is missing and that the rest of the row is finite.
     ///
     /// # Errors
-    /// [`VerifyError::NoSuchRow`] if `row` was not asked for, [`VerifyError::NotFinite`] if a logit is NaN or infinite,
-    /// [`VerifyError::NotRanked`] for another order or number. The row is then unchanged.
-    pub fn ranked(&mut self, row: Row, ids: &[TokenId], logits: &[f32]) -> Result<(), VerifyError> {
+    /// [`VerifyError::NoSuchRow`] if `row` was not requested, [`VerifyError::NotFinite`] if a logit is NaN or infinite,
+    /// [`VerifyError::BadRanking`] for another order or number. The row is then unchanged.
+    pub fn set_candidates(&mut self, row: Row, ids: &[TokenId], logits: &[f32]) -> Result<(), VerifyError> {
         let index = self.index(row).ok_or(VerifyError::NoSuchRow { row })?;
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(VerifyError::NotFinite { row });
@@ -141,18 +141,18 @@ impl TopK {
         let ordered =
             pairs.all(|(ids, logits)| logits[0] > logits[1] || (logits[0] == logits[1] && ids[0] < ids[1]));
         if !ordered || ids.len() != self.width || logits.len() != self.width {
-            return Err(VerifyError::NotRanked { row });
+            return Err(VerifyError::BadRanking { row });
         }
-        let (row_ids, row_logits) = self.slots(index);
+        let (row_ids, row_logits) = self.candidates_mut(index);
         row_ids.copy_from_slice(ids);
         row_logits.copy_from_slice(logits);
         Ok(())
     }
 
-    /// For backends that rank on the device: sets the log-sum-exp of row `index`. Ignored if it was not asked for.
+    /// For backends that rank on the device: sets the log-sum-exp of row `index`. Ignored if it was not requested.
     ///
     /// # Panics
-    /// If it was asked for and `index` is not below [`rows`](Self::rows).
+    /// If it was requested and `index` is not below [`rows`](Self::rows).
     pub fn set_log_sum_exp(&mut self, index: usize, log_sum_exp: f32) {
         if self.log_sum_exp {
             self.log_sums[index] = log_sum_exp;
@@ -164,13 +164,13 @@ impl TopK {
     ///
     /// # Errors
     /// [`VerifyError::NotFinite`] if a logit is NaN or infinite, [`VerifyError::NoSuchRow`] if `row` was not asked
-    /// for, [`VerifyError::WrongVocab`] if there are fewer logits than candidates.
-    pub fn rank(&mut self, row: Row, logits: &[f32]) -> Result<(), VerifyError> {
+    /// for, [`VerifyError::TooFewLogits`] if there are fewer logits than candidates.
+    pub fn set_from_logits(&mut self, row: Row, logits: &[f32]) -> Result<(), VerifyError> {
         let index = self.index(row).ok_or(VerifyError::NoSuchRow { row })?;
         if logits.len() < self.width {
-            return Err(VerifyError::WrongVocab { expected: self.width, found: logits.len() });
+            return Err(VerifyError::TooFewLogits { expected: self.width, found: logits.len() });
         }
-        let (ids, best) = self.slots(index);
+        let (ids, best) = self.candidates_mut(index);
         if !select(logits, ids, best) {
             return Err(VerifyError::NotFinite { row });
         }
@@ -198,25 +198,25 @@ fn select(logits: &[f32], ids: &mut [TokenId], best: &mut [f32]) -> bool {
     best.fill(f32::NEG_INFINITY);
     let mut len = 0;
     // A number times 0 is NaN if the number is not finite, and a sum keeps a NaN. So one check at the end is enough.
-    let mut poison = 0.0_f32;
+    let mut non_finite = 0.0_f32;
     for (block, chunk) in logits.chunks(BLOCK).enumerate() {
         let mut highest = [f32::NEG_INFINITY; 8];
-        let mut faults = [0.0_f32; 8];
+        let mut lane_non_finite = [0.0_f32; 8];
         let (eights, rest) = chunk.as_chunks::<8>();
         for eight in eights {
             for lane in 0..8 {
                 highest[lane] = if eight[lane] > highest[lane] { eight[lane] } else { highest[lane] };
-                faults[lane] += eight[lane] * 0.0;
+                lane_non_finite[lane] += eight[lane] * 0.0;
             }
         }
-        let mut top = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        poison += faults.iter().sum::<f32>();
+        let mut block_max = highest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        non_finite += lane_non_finite.iter().sum::<f32>();
         for &logit in rest {
-            top = top.max(logit);
-            poison += logit * 0.0;
+            block_max = block_max.max(logit);
+            non_finite += logit * 0.0;
         }
         // Ids ascend, so an equal logit never displaces an earlier one.
-        if len == k && top <= best[k - 1] {
+        if len == k && block_max <= best[k - 1] {
             continue;
         }
         for (i, &logit) in chunk.iter().enumerate() {
@@ -232,7 +232,7 @@ fn select(logits: &[f32], ids: &mut [TokenId], best: &mut [f32]) -> bool {
             len = end;
         }
     }
-    poison == 0.0
+    non_finite == 0.0
 }
 
 #[cfg(test)]
@@ -276,26 +276,26 @@ mod tests {
             let (row, tree) = (Row { input: 0, node: 0 }, DraftTree::chain(&[0]));
             let inputs = [TreeInput { seq: SeqId::new(0), tree: &tree, rows: RowSelection::All }];
             let [mut selected, mut handed] = [TopK::new(k), TopK::new(k)];
-            selected.restart(&inputs, vocab);
-            handed.restart(&inputs, vocab);
-            selected.rank(row, &logits)?;
-            let expected = selected.get(row).expect("it was asked for");
+            selected.reset(&inputs, vocab);
+            handed.reset(&inputs, vocab);
+            selected.set_from_logits(row, &logits)?;
+            let expected = selected.get(row).expect("it was requested");
             let (mut ids, mut best) = (expected.ids.to_vec(), expected.logits.to_vec());
-            handed.ranked(row, &ids, &best)?;
+            handed.set_candidates(row, &ids, &best)?;
             prop_assert_eq!(handed.get(row), Some(expected));
 
             let before = handed.get(row).map(|row| row.ids.to_vec());
-            let refused = |result| matches!(result, Err(VerifyError::NotRanked { .. }));
-            prop_assert!(refused(handed.ranked(row, &ids[1..], &best[1..])));
-            prop_assert!(refused(handed.ranked(row, &ids, &best[1..])));
+            let refused = |result| matches!(result, Err(VerifyError::BadRanking { .. }));
+            prop_assert!(refused(handed.set_candidates(row, &ids[1..], &best[1..])));
+            prop_assert!(refused(handed.set_candidates(row, &ids, &best[1..])));
             let rank = at.index(ids.len() - 1);
             ids.swap(rank, rank + 1);
             best.swap(rank, rank + 1);
-            prop_assert!(refused(handed.ranked(row, &ids, &best)));
+            prop_assert!(refused(handed.set_candidates(row, &ids, &best)));
             best[rank] = f32::NAN;
-            let error = handed.ranked(row, &ids, &best);
+            let error = handed.set_candidates(row, &ids, &best);
             prop_assert!(matches!(error, Err(VerifyError::NotFinite { .. })), "{error:?}");
-            let error = handed.ranked(Row { input: 0, node: 1 }, &ids, &best);
+            let error = handed.set_candidates(Row { input: 0, node: 1 }, &ids, &best);
             prop_assert!(matches!(error, Err(VerifyError::NoSuchRow { .. })), "{error:?}");
             prop_assert_eq!(handed.get(row).map(|row| row.ids.to_vec()), before);
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::token::TokenId;
-use crate::tree_limits::{Shape, TreeFull, TreeLimits};
+use crate::tree_limits::{PushError, TreeKind, TreeLimits};
 
 /// A node of a [`DraftTree`]. Nodes are numbered in the order in which they were pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,18 +43,18 @@ const NO_NODE: u32 = u32::MAX;
 /// nothing once they have grown.
 ///
 /// ```
-/// use upcycle_core::{DraftTree, TreeFull, NodeId, TreeLimits};
+/// use upcycle_core::{DraftTree, PushError, NodeId, TreeLimits};
 ///
 /// let mut tree = DraftTree::new();
-/// tree.restart(7, TreeLimits { nodes: 3, leaves: 2, depth: 8 });
+/// tree.reset(7, TreeLimits { nodes: 3, leaves: 2, depth: 8 });
 /// let a = tree.push(NodeId::ROOT, 11, None)?;
 /// let b = tree.push(a, 12, None)?;
 /// assert_eq!(tree.push(a, 12, None)?, b, "an equal sibling is the same node");
 /// tree.push(NodeId::ROOT, 13, None)?;
-/// assert_eq!(tree.push(b, 14, None), Err(TreeFull::Nodes));
+/// assert_eq!(tree.push(b, 14, None), Err(PushError::Nodes));
 /// assert_eq!(tree.tokens(), [7, 11, 12, 13]);
 /// assert_eq!(tree.child(a, 12), Some(b));
-/// # Ok::<(), TreeFull>(())
+/// # Ok::<(), PushError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct DraftTree {
@@ -62,7 +62,7 @@ pub struct DraftTree {
     parents: Vec<u32>,
     depths: Vec<u32>,
     probabilities: Vec<f32>,
-    labels: Vec<u8>,
+    source_bits: Vec<u8>,
     /// Links to the children of a node, which follow from `parents`.
     first_child: Vec<u32>,
     next_sibling: Vec<u32>,
@@ -77,7 +77,7 @@ impl Default for DraftTree {
 }
 
 impl DraftTree {
-    /// A tree with only a root, token 0. Nothing can be added before a [`restart`](Self::restart).
+    /// A tree with only a root, token 0. Nothing can be added before a [`reset`](Self::reset).
     #[must_use]
     pub fn new() -> Self {
         let mut tree = Self {
@@ -85,13 +85,13 @@ impl DraftTree {
             parents: Vec::new(),
             depths: Vec::new(),
             probabilities: Vec::new(),
-            labels: Vec::new(),
+            source_bits: Vec::new(),
             first_child: Vec::new(),
             next_sibling: Vec::new(),
             leaves: 0,
-            limits: TreeLimits::NONE,
+            limits: TreeLimits::ROOT_ONLY,
         };
-        tree.restart(0, TreeLimits::NONE);
+        tree.reset(0, TreeLimits::ROOT_ONLY);
         tree
     }
 
@@ -102,18 +102,18 @@ impl DraftTree {
     pub fn chain(tokens: &[TokenId]) -> Self {
         let mut tree = Self::new();
         if let Some((&root, rest)) = tokens.split_first() {
-            tree.restart_chain(root, rest);
+            tree.reset_chain(root, rest);
         }
         tree
     }
 
     /// Removes all nodes and starts again with the token `root` and these limits. Reuses its memory.
-    pub fn restart(&mut self, root: TokenId, limits: TreeLimits) {
+    pub fn reset(&mut self, root: TokenId, limits: TreeLimits) {
         self.tokens.clear();
         self.parents.clear();
         self.depths.clear();
         self.probabilities.clear();
-        self.labels.clear();
+        self.source_bits.clear();
         self.first_child.clear();
         self.next_sibling.clear();
         self.leaves = 1;
@@ -122,8 +122,8 @@ impl DraftTree {
     }
 
     /// Becomes the chain of `root` and `rest`. Nothing can be added to it.
-    pub fn restart_chain(&mut self, root: TokenId, rest: &[TokenId]) {
-        self.restart(root, TreeLimits::NONE);
+    pub fn reset_chain(&mut self, root: TokenId, rest: &[TokenId]) {
+        self.reset(root, TreeLimits::ROOT_ONLY);
         for (parent, &token) in rest.iter().enumerate() {
             self.first_child[parent] = parent as u32 + 1;
             self.append(token, parent as u32, parent as u32 + 1, f32::NAN);
@@ -135,7 +135,7 @@ impl DraftTree {
         self.parents.push(parent);
         self.depths.push(depth);
         self.probabilities.push(probability);
-        self.labels.push(0);
+        self.source_bits.push(0);
         self.first_child.push(NO_NODE);
         self.next_sibling.push(NO_NODE);
     }
@@ -146,7 +146,7 @@ impl DraftTree {
     /// it. It is clamped to 0..=1. A child that exists already keeps its probability. O(siblings).
     ///
     /// # Errors
-    /// [`TreeFull`] if the node does not fit the limits; the tree is unchanged.
+    /// [`PushError`] if the node does not fit the limits; the tree is unchanged.
     ///
     /// # Panics
     /// If `parent` is not a node of this tree.
@@ -155,7 +155,7 @@ impl DraftTree {
         parent: NodeId,
         token: TokenId,
         probability: Option<f32>,
-    ) -> Result<NodeId, TreeFull> {
+    ) -> Result<NodeId, PushError> {
         assert!(parent.index() < self.len(), "{parent} is not in a tree of {} nodes", self.len());
         let mut last = NO_NODE;
         let mut next = self.first_child[parent.index()];
@@ -167,16 +167,16 @@ impl DraftTree {
             next = self.next_sibling[next as usize];
         }
         let depth = self.depths[parent.index()] + 1;
-        if self.drafted() >= self.limits.nodes || self.len() >= NO_NODE as usize {
-            return Err(TreeFull::Nodes);
+        if self.draft_len() >= self.limits.nodes || self.len() >= NO_NODE as usize {
+            return Err(PushError::Nodes);
         }
         if depth as usize > self.limits.depth {
-            return Err(TreeFull::Depth);
+            return Err(PushError::Depth);
         }
         // The first child of a leaf replaces it among the leaves.
         let leaves = self.leaves + usize::from(last != NO_NODE);
         if leaves > self.limits.leaves {
-            return Err(TreeFull::Leaves);
+            return Err(PushError::Leaves);
         }
         let node = self.len() as u32;
         if last == NO_NODE {
@@ -193,14 +193,14 @@ impl DraftTree {
     ///
     /// # Panics
     /// If `node` is not a node of this tree.
-    pub fn label(&mut self, node: NodeId, sources: u8) {
-        self.labels[node.index()] = sources;
+    pub fn set_source_bits(&mut self, node: NodeId, sources: u8) {
+        self.source_bits[node.index()] = sources;
     }
 
     /// Which of the drafter's sources proposed each node, as bits, `[len]`; 0 where nothing was recorded.
     #[must_use]
-    pub fn labels(&self) -> &[u8] {
-        &self.labels
+    pub fn source_bits(&self) -> &[u8] {
+        &self.source_bits
     }
 
     /// Becomes a copy of `other`. Reuses its memory.
@@ -209,7 +209,7 @@ impl DraftTree {
         self.parents.clone_from(&other.parents);
         self.depths.clone_from(&other.depths);
         self.probabilities.clone_from(&other.probabilities);
-        self.labels.clone_from(&other.labels);
+        self.source_bits.clone_from(&other.source_bits);
         self.first_child.clone_from(&other.first_child);
         self.next_sibling.clone_from(&other.next_sibling);
         self.leaves = other.leaves;
@@ -219,7 +219,7 @@ impl DraftTree {
     /// Keeps the nodes for which `keep` returns true and whose parent is kept, in their order. The root and the limits always
     /// stay. O(len), without allocation.
     pub fn retain(&mut self, mut keep: impl FnMut(NodeId) -> bool) {
-        let (len, limits) = (self.len(), self.limits);
+        let len = self.len();
         // The links are rebuilt below. Until then `next_sibling` holds the new index of each node.
         self.next_sibling[0] = 0;
         let mut kept = 1;
@@ -233,7 +233,7 @@ impl DraftTree {
             self.tokens[kept] = self.tokens[old];
             self.depths[kept] = self.depths[old];
             self.probabilities[kept] = self.probabilities[old];
-            self.labels[kept] = self.labels[old];
+            self.source_bits[kept] = self.source_bits[old];
             // `kept <= old`, so no parent is overwritten before it was read.
             self.parents[kept] = parent;
             kept += 1;
@@ -242,13 +242,12 @@ impl DraftTree {
             array.truncate(kept);
         }
         self.probabilities.truncate(kept);
-        self.labels.truncate(kept);
+        self.source_bits.truncate(kept);
         self.first_child.truncate(kept);
         self.next_sibling.truncate(kept);
         self.first_child.fill(NO_NODE);
         self.next_sibling.fill(NO_NODE);
         self.leaves = kept;
-        self.limits = limits;
         for node in (1..kept).rev() {
             let parent = self.parents[node] as usize;
             if self.first_child[parent] == NO_NODE {
@@ -274,7 +273,7 @@ impl DraftTree {
         })
     }
 
-    /// The number of nodes, the root included. A pass over this tree scores as many rows. At least 1.
+    /// The number of nodes, the root included. This is also the number of its rows in a pass; at least 1.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a tree always has its root, so it is never empty")]
     pub fn len(&self) -> usize {
@@ -283,7 +282,7 @@ impl DraftTree {
 
     /// The number of draft nodes, which are all but the root.
     #[must_use]
-    pub fn drafted(&self) -> usize {
+    pub fn draft_len(&self) -> usize {
         self.tokens.len() - 1
     }
 
@@ -348,13 +347,13 @@ impl DraftTree {
         self.depths.iter().copied().max().unwrap_or(0) as usize
     }
 
-    /// The simplest [`Shape`] that this tree has.
+    /// The simplest [`TreeKind`] of this tree.
     #[must_use]
-    pub fn shape(&self) -> Shape {
-        match (self.drafted(), self.leaves) {
-            (0, _) => Shape::Plain,
-            (_, 1) => Shape::Chain,
-            _ => Shape::Tree,
+    pub fn kind(&self) -> TreeKind {
+        match (self.draft_len(), self.leaves) {
+            (0, _) => TreeKind::Plain,
+            (_, 1) => TreeKind::Chain,
+            _ => TreeKind::Tree,
         }
     }
 

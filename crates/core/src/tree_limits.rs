@@ -2,7 +2,7 @@
 
 /// The kinds of tree that limits allow or a backend can verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Shape {
+pub enum TreeKind {
     /// Only the root: plain decoding.
     Plain,
     /// One path: no node has two children.
@@ -29,11 +29,11 @@ impl TreeLimits {
     pub const UNBOUNDED: TreeLimits = TreeLimits { nodes: usize::MAX, leaves: usize::MAX, depth: usize::MAX };
 
     /// Only the root: plain decoding.
-    pub const NONE: TreeLimits = TreeLimits { nodes: 0, leaves: 1, depth: 0 };
+    pub const ROOT_ONLY: TreeLimits = TreeLimits { nodes: 0, leaves: 1, depth: 0 };
 
     /// The limits of trees that satisfy both `self` and `other`.
     #[must_use]
-    pub fn and(self, other: TreeLimits) -> TreeLimits {
+    pub fn min(self, other: TreeLimits) -> TreeLimits {
         TreeLimits {
             nodes: self.nodes.min(other.nodes),
             leaves: self.leaves.min(other.leaves),
@@ -41,22 +41,22 @@ impl TreeLimits {
         }
     }
 
-    /// The most general shape that these limits allow.
+    /// The most general kind of tree that these limits allow.
     #[must_use]
-    pub fn shape(self) -> Shape {
+    pub fn kind(self) -> TreeKind {
         if self.nodes == 0 || self.depth == 0 {
-            Shape::Plain
+            TreeKind::Plain
         } else if self.leaves <= 1 {
-            Shape::Chain
+            TreeKind::Chain
         } else {
-            Shape::Tree
+            TreeKind::Tree
         }
     }
 }
 
 /// Why a node was not added; the tree is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TreeFull {
+pub enum PushError {
     /// The tree has all nodes that its limits allow. Nothing more fits anywhere.
     #[error("the tree has as many draft nodes as its limits allow")]
     Nodes,

@@ -6,7 +6,7 @@ use upcycle_core::{AcceptedPath, DraftTree, NodeId, TokenId, TreeLimits, accept}
 fn a_tree() -> impl Strategy<Value = DraftTree> {
     prop::collection::vec((any::<prop::sample::Index>(), 0_u32..3), 0..60).prop_map(|pushes| {
         let mut tree = DraftTree::new();
-        tree.restart(0, TreeLimits::UNBOUNDED);
+        tree.reset(0, TreeLimits::UNBOUNDED);
         for (parent, token) in pushes {
             tree.push(NodeId::new(parent.index(tree.len())), token, None).unwrap();
         }

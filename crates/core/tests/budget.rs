@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use upcycle_core::{
-    AutoBudget, Commit, Context, CostCurve, Decoder, DraftTree, Drafter, Limits, NodeId, NullDrafter,
+    AutoBudget, Commit, CostCurve, Decoder, DraftContext, DraftTree, Drafter, Limits, NodeId, NullDrafter,
     Request, Row, SeqId, TokenId, TopK, TreeInput, Verifier, VerifyError,
 };
 use upcycle_testkit::{AdversarialDrafter, ManualClock, NaiveVerifier};
@@ -32,8 +32,8 @@ impl Verifier for Costed {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        let rows = steps.iter().map(|step| step.tree.len()).sum();
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        let rows = inputs.iter().map(|input| input.tree.len()).sum();
         self.passes += 1;
         // Noise of 3 %, and every 97th pass takes three times as long.
         let noise = (self.passes * 7919 % 61) as f64 / 1000.0 - 0.03;
@@ -42,7 +42,7 @@ impl Verifier for Costed {
         self.last_rows = rows;
         let seconds = (self.cost)(rows, self.passes) * (1.0 + noise) * spike * after_wider;
         self.clock.advance(Duration::from_secs_f64(seconds));
-        self.inner.forward(steps, top)
+        self.inner.forward(inputs, top)
     }
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
         self.inner.logits(row)
@@ -59,20 +59,20 @@ impl Verifier for Costed {
 #[derive(Clone)]
 struct Fallible {
     text: Vec<TokenId>,
-    chance: f32,
+    hit_rate: f32,
     seed: u64,
 }
 
 impl Drafter for Fallible {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         let mut above = NodeId::ROOT;
         for (ahead, &token) in self.text[context.tokens.len()..].iter().take(24).enumerate() {
             let place = (context.tokens.len() as u64) << 8 | ahead as u64;
             let hash = (place ^ self.seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let hash = (hash ^ hash >> 31).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40;
-            let right = (hash as f32) < self.chance * (1_u64 << 24) as f32;
+            let right = (hash as f32) < self.hit_rate * (1_u64 << 24) as f32;
             let token = if right { token } else { (token + 1) % 64 };
-            match tree.push(above, token, Some(self.chance)) {
+            match tree.push(above, token, Some(self.hit_rate)) {
                 Ok(node) => above = node,
                 Err(_) => return,
             }
@@ -156,12 +156,12 @@ fn the_chosen_size_is_within_5_percent_of_the_best_fixed_size() {
     let mut worst: f64 = 0.0;
     let (mut sum, mut count) = (0.0, 0.0);
     for (name, cost) in COSTS {
-        for chance in [0.15, 0.4, 0.7, 0.9] {
+        for hit_rate in [0.15, 0.4, 0.7, 0.9] {
             let seed = 5;
-            let drafter = Fallible { text: plain_text(seed), chance, seed };
+            let drafter = Fallible { text: plain_text(seed), hit_rate, seed };
             let (best, nodes) = best_fixed(seed, cost, &drafter);
             let (auto, mean) = run(seed, cost, drafter, Size::Auto(Box::new(AutoBudget::new(None))));
-            println!("{name:30} {chance}: best {nodes:2} auto {mean:5.1} {:.3}", auto / best);
+            println!("{name:30} {hit_rate}: best {nodes:2} auto {mean:5.1} {:.3}", auto / best);
             worst = worst.max(auto / best);
             sum += auto / best;
             count += 1.0;
@@ -206,7 +206,7 @@ fn plain_passes_are_compared_without_the_slowdown_after_drafts() {
     let (mut sum, mut plain) = (0.0, 0.0);
     for seed in 0..6 {
         let text = plain_text(seed);
-        let drafter = Fallible { text, chance: 0.3, seed };
+        let drafter = Fallible { text, hit_rate: 0.3, seed };
         let points = [1, 2, 4, 8].map(|rows| (rows, if rows == 1 { 0.0045 } else { cost(rows, 0) }));
         let saved = CostCurve::new(String::new(), vec![(32, points.to_vec())]).unwrap();
         let auto = Size::Auto(Box::new(AutoBudget::new(Some(saved))));
@@ -220,11 +220,11 @@ fn plain_passes_are_compared_without_the_slowdown_after_drafts() {
 
 /// The seconds of an answer of 96 tokens over those of the best fixed size. The saved curve is `timed`; the machine takes
 /// `cost`.
-fn after_a_change(chance: f32, timed: Cost, cost: Cost) -> f64 {
+fn after_a_change(hit_rate: f32, timed: Cost, cost: Cost) -> f64 {
     let points = [1, 2, 3, 4, 6, 8, 12, 16].map(|rows| (rows, timed(rows, 0)));
     let (mut sum, mut best) = (0.0, 0.0);
     for seed in 0..8 {
-        let drafter = Fallible { text: plain_text(seed), chance, seed };
+        let drafter = Fallible { text: plain_text(seed), hit_rate, seed };
         let saved = CostCurve::new(String::new(), vec![(32, points.to_vec())]).unwrap();
         let budget = Size::Auto(Box::new(AutoBudget::new(Some(saved))));
         sum += run_for(96, seed, cost, drafter.clone(), budget).0;
@@ -239,11 +239,11 @@ fn a_saved_curve_of_another_machine_state_is_soon_corrected() {
     let bound_by_memory: Cost = |rows, _| 0.0058 + 0.0003 * rows as f64;
     let bound_by_arithmetic: Cost = |rows, _| 0.0070 + 0.0018 * rows as f64;
     let mut found = Vec::new();
-    for chance in [0.1, 0.2, 0.3, 0.5, 0.8] {
-        let steeper = after_a_change(chance, bound_by_memory, bound_by_arithmetic);
-        let flatter = after_a_change(chance, bound_by_arithmetic, bound_by_memory);
+    for hit_rate in [0.1, 0.2, 0.3, 0.5, 0.8] {
+        let steeper = after_a_change(hit_rate, bound_by_memory, bound_by_arithmetic);
+        let flatter = after_a_change(hit_rate, bound_by_arithmetic, bound_by_memory);
         println!(
-            "chance {chance}: {steeper:.3} of the best where costs are steeper, {flatter:.3} where flatter"
+            "hit_rate {hit_rate}: {steeper:.3} of the best where costs are steeper, {flatter:.3} where flatter"
         );
         found.extend([steeper, flatter]);
     }

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use upcycle_core::mixed::{
-    CandidateSource, Corpus, CorpusBuilder, CorpusMatcher, MixedDrafter, PredictionContext, Proposals, WINDOW,
+    CandidateSource, Corpus, CorpusBuilder, CorpusMatcher, MAX_CONTEXT_TOKENS, MixedDrafter,
+    PredictionContext, Proposals,
 };
-use upcycle_core::{Context, Decoder, DraftTree, Drafter, NullDrafter, Request, SeqId, TokenId, TreeLimits};
+use upcycle_core::{
+    Decoder, DraftContext, DraftTree, Drafter, NullDrafter, Request, SeqId, TokenId, TreeLimits,
+};
 use upcycle_testkit::NaiveVerifier;
 
 /// So small that most texts repeat themselves.
@@ -29,13 +32,13 @@ fn proposals(corpus: &Arc<Corpus>, recent: &[TokenId]) -> Vec<(TokenId, u8)> {
     proposals.items().to_vec()
 }
 
-/// For every position of `texts`: how many tokens match the end of `recent`, at most [`WINDOW`], and the next token.
+/// For every position of `texts`: how many tokens match the end of `recent`, at most [`MAX_CONTEXT_TOKENS`], and the next token.
 fn matches(texts: &[Vec<TokenId>], recent: &[TokenId]) -> Vec<(usize, TokenId)> {
     let mut found = Vec::new();
     // A token outside the vocabulary separates, like the end of a text.
     for text in texts.iter().flat_map(|text| text.split(|&token| token as usize >= VOCAB)) {
         for next in 1..text.len() {
-            let pairs = text[..next].iter().rev().zip(recent.iter().rev()).take(WINDOW);
+            let pairs = text[..next].iter().rev().zip(recent.iter().rev()).take(MAX_CONTEXT_TOKENS);
             found.push((pairs.take_while(|(a, b)| a == b).count(), text[next]));
         }
     }
@@ -66,7 +69,11 @@ fn texts(count: usize, len: usize) -> impl Strategy<Value = Vec<Vec<TokenId>>> {
 type End = (Vec<TokenId>, prop::sample::Index, usize);
 
 fn end() -> impl Strategy<Value = End> {
-    (prop::collection::vec(0..=VOCAB as TokenId, 0..=WINDOW), any::<prop::sample::Index>(), 0..=WINDOW)
+    (
+        prop::collection::vec(0..=VOCAB as TokenId, 0..=MAX_CONTEXT_TOKENS),
+        any::<prop::sample::Index>(),
+        0..=MAX_CONTEXT_TOKENS,
+    )
 }
 
 /// The end of a text that occurs in the texts more often than by chance.
@@ -76,7 +83,7 @@ fn recent(texts: &[Vec<TokenId>], (mut recent, at, len): End) -> Vec<TokenId> {
         let at = at.index(all.len());
         recent.extend(&all[at.saturating_sub(len)..at]);
     }
-    recent.split_off(recent.len().saturating_sub(WINDOW))
+    recent.split_off(recent.len().saturating_sub(MAX_CONTEXT_TOKENS))
 }
 
 proptest! {
@@ -87,7 +94,7 @@ proptest! {
         let found = proposals(&corpus(VOCAB, &texts), &recent);
         let mut expected = continuations(&matches(&texts, &recent));
         expected.sort_by_key(|&(_, matched, times)| std::cmp::Reverse((matched, times)));
-        let score = |&(token, bin): &(TokenId, u8)| {
+        let prior = |&(token, bin): &(TokenId, u8)| {
             let &(_, matched, times) = expected.iter().find(|other| other.0 == token)?;
             Some((matched, times, bin & 3))
         };
@@ -101,7 +108,7 @@ proptest! {
             let all = expected.iter().filter(|other| other.1 == matched).map(|other| other.2).sum();
             Some((matched, times, agreement(times, all)))
         });
-        prop_assert_eq!(found.iter().map(score).collect::<Vec<_>>(), best.collect::<Vec<_>>());
+        prop_assert_eq!(found.iter().map(prior).collect::<Vec<_>>(), best.collect::<Vec<_>>());
     }
 
     /// With any number of matches, the best proposal follows a longest match.
@@ -156,7 +163,7 @@ fn no_match_crosses_a_separator() {
 
 #[test]
 fn every_token_of_a_match_counts() {
-    for len in SHORTEST..=WINDOW {
+    for len in SHORTEST..=MAX_CONTEXT_TOKENS {
         // The texts differ in the first token, which decides the last.
         let text = |first: u32| {
             let middle = std::iter::repeat_n(0, len - 1);
@@ -175,9 +182,13 @@ fn every_token_of_a_match_counts() {
 fn a_longer_match_has_a_higher_prior() {
     let text: Vec<TokenId> = (0..40).collect();
     let (source, corpus) = (CorpusMatcher::new(corpus(40, &[])), corpus(40, std::slice::from_ref(&text)));
-    let chances: Vec<f32> =
-        (SHORTEST..=WINDOW).map(|len| source.prior(proposals(&corpus, &text[20 - len..20])[0].1)).collect();
-    assert!(chances.is_sorted() && chances[0] < 0.4 && chances[WINDOW - SHORTEST] > 0.8, "{chances:?}");
+    let priors: Vec<f32> = (SHORTEST..=MAX_CONTEXT_TOKENS)
+        .map(|len| source.prior_hit_rate(proposals(&corpus, &text[20 - len..20])[0].1))
+        .collect();
+    assert!(
+        priors.is_sorted() && priors[0] < 0.4 && priors[MAX_CONTEXT_TOKENS - SHORTEST] > 0.8,
+        "{priors:?}"
+    );
 }
 
 #[test]
@@ -187,8 +198,8 @@ fn a_corpus_survives_clear() {
         MixedDrafter::new(vec![Box::new(CorpusMatcher::new(corpus(40, std::slice::from_ref(&text))))]);
     let drafted = |drafter: &mut MixedDrafter| {
         let mut tree = DraftTree::new();
-        tree.restart(19, TreeLimits { nodes: 12, leaves: 12, depth: 12 });
-        drafter.draft(Context { seq: SeqId::new(1), tokens: &text[..20], prompt_len: 20 }, &mut tree);
+        tree.reset(19, TreeLimits { nodes: 12, leaves: 12, depth: 12 });
+        drafter.draft(DraftContext { seq: SeqId::new(1), tokens: &text[..20], prompt_len: 20 }, &mut tree);
         tree.tokens().to_vec()
     };
     let first = drafted(&mut drafter);

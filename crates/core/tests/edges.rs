@@ -6,8 +6,8 @@ mod plain;
 use plain::Case;
 use upcycle_core::mixed::{AdjacencySource, MixedDrafter, NgramCache, SuffixMatcher, TopKHistory};
 use upcycle_core::{
-    AdjacencyMatrix, Context, DecodeError, Decoder, DraftTree, Drafter, FinishReason, NodeId, PromptLookup,
-    Request, SamplingConfig, TokenId, TokenRecycling, TreeTemplate, Verifier,
+    AdjacencyMatrix, DecodeError, Decoder, DraftContext, DraftTree, Drafter, FinishReason, NodeId,
+    PromptLookup, Request, SamplingConfig, TokenId, TokenRecycling, TreeTemplate, Verifier,
 };
 use upcycle_testkit::NaiveVerifier;
 
@@ -22,7 +22,7 @@ struct Branching {
 const LEVELS: usize = 7;
 
 impl Drafter for Branching {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         let Some(rest) = self.text.strip_prefix(context.tokens) else { return };
         let mut above = NodeId::ROOT;
         for &token in rest.iter().take(LEVELS) {

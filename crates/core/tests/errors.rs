@@ -55,7 +55,7 @@ fn run<D: Drafter>(model: NaiveVerifier, drafter: D, greedy: bool) -> (Vec<Vec<T
         for (index, (session, before)) in sessions.iter().zip(before).enumerate() {
             let after = (seen(session), committed(&decoder, session));
             // The others of the pass advanced.
-            assert_eq!(after == before, !active[index] || error.of(index).is_some(), "{error}");
+            assert_eq!(after == before, !active[index] || error.session_error(index).is_some(), "{error}");
             assert!(after != before || session.new_tokens().is_empty());
         }
         failed += 1;

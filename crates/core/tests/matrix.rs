@@ -32,7 +32,7 @@ fn filled(vocab: usize, k: usize, ops: &[Op]) -> (AdjacencyMatrix, BTreeMap<Toke
                 match logits {
                     Some(logits) => {
                         let candidates = Candidates { ids: candidates, logits, log_sum_exp: None };
-                        matrix.update_scored(*token, &candidates);
+                        matrix.update_with_probabilities(*token, &candidates);
                     }
                     None => matrix.update(*token, candidates),
                 }
@@ -62,7 +62,7 @@ proptest! {
         prop_assert_eq!(matrix.bytes(), vocab * k * 5);
         for token in (0..45).chain([TokenId::MAX]) {
             let row = model.get(&token).cloned().unwrap_or_default();
-            prop_assert_eq!(matrix.row(token).collect::<Vec<_>>(), row.clone());
+            prop_assert_eq!(matrix.candidates(token).collect::<Vec<_>>(), row.clone());
             for rank in (0..12).chain([usize::MAX]) {
                 prop_assert_eq!(matrix.candidate(token, rank), row.get(rank).copied());
             }
@@ -116,27 +116,27 @@ proptest! {
 #[test]
 fn scores_are_the_softmax_over_the_candidates_of_a_row() {
     let mut matrix = AdjacencyMatrix::new(10, 3).unwrap();
-    let mut scores = |ids: &[TokenId], logits: &[f32]| {
-        matrix.update_scored(4, &Candidates { ids, logits, log_sum_exp: None });
-        matrix.scores(4).to_vec()
+    let mut probabilities = |ids: &[TokenId], logits: &[f32]| {
+        matrix.update_with_probabilities(4, &Candidates { ids, logits, log_sum_exp: None });
+        matrix.probabilities(4).to_vec()
     };
-    // Three times as likely as the next: 255 * 9 / 13, 3 / 13, 1 / 13; the fourth has no slot.
+    // Three times as likely as the next: 255 * 9 / 13, 3 / 13, 1 / 13; the fourth has no entry.
     let third = 3.0_f32.ln();
-    assert_eq!(scores(&[1, 2, 3, 5], &[7.0, 7.0 - third, 7.0 - 2.0 * third, -9.0]), [177, 59, 20]);
-    assert_eq!(scores(&[1, 2], &[0.0, 0.0]), [128, 128, 0]);
-    assert_eq!(scores(&[1], &[f32::MIN]), [255, 0, 0]);
-    // Scores stay unknown with too few logits, with a NaN, and with a candidate outside the vocabulary.
-    assert_eq!(scores(&[1, 2], &[0.0]), [0, 0, 0]);
-    assert_eq!(scores(&[1, 2], &[f32::NAN, f32::NAN]), [0, 0, 0]);
-    assert_eq!(scores(&[1, 99, 2], &[2.0, 1.0, 0.0]), [0, 0, 0]);
-    assert_eq!(scores(&[], &[]), [0, 0, 0]);
-    assert_eq!(scores(&[1], &[3.0]), [255, 0, 0]);
+    assert_eq!(probabilities(&[1, 2, 3, 5], &[7.0, 7.0 - third, 7.0 - 2.0 * third, -9.0]), [177, 59, 20]);
+    assert_eq!(probabilities(&[1, 2], &[0.0, 0.0]), [128, 128, 0]);
+    assert_eq!(probabilities(&[1], &[f32::MIN]), [255, 0, 0]);
+    // Probabilities stay unknown with too few logits, with a NaN, and with a candidate outside the vocabulary.
+    assert_eq!(probabilities(&[1, 2], &[0.0]), [0, 0, 0]);
+    assert_eq!(probabilities(&[1, 2], &[f32::NAN, f32::NAN]), [0, 0, 0]);
+    assert_eq!(probabilities(&[1, 99, 2], &[2.0, 1.0, 0.0]), [0, 0, 0]);
+    assert_eq!(probabilities(&[], &[]), [0, 0, 0]);
+    assert_eq!(probabilities(&[1], &[3.0]), [255, 0, 0]);
     matrix.update(4, &[1]);
-    assert_eq!(matrix.scores(4), [0, 0, 0], "of another time");
-    assert!(matrix.scores(10).is_empty());
-    matrix.update_scored(4, &Candidates { ids: &[1], logits: &[3.0], log_sum_exp: None });
+    assert_eq!(matrix.probabilities(4), [0, 0, 0], "of another time");
+    assert!(matrix.probabilities(10).is_empty());
+    matrix.update_with_probabilities(4, &Candidates { ids: &[1], logits: &[3.0], log_sum_exp: None });
     matrix.clear();
-    assert_eq!(matrix.scores(4), [0, 0, 0]);
+    assert_eq!(matrix.probabilities(4), [0, 0, 0]);
 }
 
 /// The bytes of a valid snapshot.
@@ -163,7 +163,7 @@ fn a_truncated_or_extended_file_is_refused() {
     assert!(load(folder.path(), &bytes).is_ok());
     for len in 0..bytes.len() {
         match load(folder.path(), &bytes[..len]) {
-            Err(SnapshotError::Foreign { .. }) => assert!(len < 8),
+            Err(SnapshotError::NotASnapshot { .. }) => assert!(len < 8),
             Err(SnapshotError::Length { found, .. }) => assert_eq!(found, len as u64),
             found => panic!("{len} bytes: {found:?}"),
         }
@@ -184,7 +184,7 @@ fn a_flipped_bit_anywhere_is_refused() {
             changed[at] ^= 1 << bit;
             let found = load(folder.path(), &changed);
             let expected = match at {
-                0..8 => matches!(found, Err(SnapshotError::Foreign { .. })),
+                0..8 => matches!(found, Err(SnapshotError::NotASnapshot { .. })),
                 8..12 => matches!(found, Err(SnapshotError::Version { .. })),
                 12..20 => matches!(found, Err(SnapshotError::Mismatch { .. })),
                 20..24 => matches!(found, Err(SnapshotError::Length { .. })),
@@ -201,7 +201,7 @@ fn invalid_values_are_refused_despite_a_right_checksum() {
     let bytes = valid(folder.path());
     let row = |index: usize| 56 + index * 19;
     // (byte, value): a token past the vocabulary, a candidate past it, rows out of order, a row twice, no candidates, a
-    // vacant slot before one that is not, the score of a vacant slot.
+    // empty entry before one that is not, the probability of an empty entry.
     let damages = [
         (row(2), 20),
         (row(0) + 4, 21),
@@ -229,7 +229,7 @@ fn errors_of_the_system_name_the_file() {
     let matrix = AdjacencyMatrix::new(20, 3).unwrap();
     assert!(matches!(matrix.save(&missing, &FINGERPRINT), Err(SnapshotError::Io { .. })));
     let found = AdjacencyMatrix::load(&missing, 20, 3, &FINGERPRINT);
-    assert!(matches!(found, Err(SnapshotError::Io { doing: "read", .. })), "{found:?}");
+    assert!(matches!(found, Err(SnapshotError::Io { action: "read", .. })), "{found:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use upcycle_core::mixed::{
     MixedDrafter, NgramCache, PredictionContext, Proposals, SuffixMatcher, TopKHistory,
 };
 use upcycle_core::{
-    AdjacencyMatrix, AutoBudget, Context, Decoder, DraftTree, Drafter, NullDrafter, Outcome, Request,
+    AdjacencyMatrix, AutoBudget, Decoder, DraftContext, DraftTree, Drafter, NullDrafter, Outcome, Request,
     RowSelection, Sampling, SamplingConfig, SeqId, TokenId, TreeLimits,
 };
 use upcycle_testkit::NaiveVerifier;
@@ -42,7 +42,7 @@ fn sources(set: u8, bytes: usize, corpus: Arc<Corpus>) -> Vec<Box<dyn CandidateS
 struct Checked(MixedDrafter);
 
 impl Drafter for Checked {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         self.0.draft(context, tree);
         let mut paths = vec![1.0_f32];
         for node in tree.nodes().skip(1) {
@@ -57,8 +57,8 @@ impl Drafter for Checked {
     fn observe(&mut self, outcome: &Outcome<'_>) {
         self.0.observe(outcome);
     }
-    fn forget(&mut self, seq: SeqId) {
-        self.0.forget(seq);
+    fn drop_sequence(&mut self, seq: SeqId) {
+        self.0.drop_sequence(seq);
     }
     fn k(&self) -> usize {
         self.0.k()
@@ -150,8 +150,8 @@ fn tables_stay_within_their_bytes() {
     let text: Vec<TokenId> = (0..20_000_u32).map(|i| i.wrapping_mul(2_654_435_761) % VOCAB as u32).collect();
     let mut tree = DraftTree::new();
     for end in (1..text.len()).step_by(61) {
-        let context = Context { seq: SeqId::new(1), tokens: &text[..end], prompt_len: 1 };
-        tree.restart(text[end - 1], TreeLimits { nodes: 8, leaves: 8, depth: 8 });
+        let context = DraftContext { seq: SeqId::new(1), tokens: &text[..end], prompt_len: 1 };
+        tree.reset(text[end - 1], TreeLimits { nodes: 8, leaves: 8, depth: 8 });
         drafter.draft(context, &mut tree);
         assert!(drafter.footprint().bytes <= limit, "{} bytes at {end} tokens", drafter.footprint().bytes);
     }

@@ -93,7 +93,7 @@ impl Pair {
             self.next_token
         };
         let mut tree = DraftTree::new();
-        tree.restart(fresh(), TreeLimits::UNBOUNDED);
+        tree.reset(fresh(), TreeLimits::UNBOUNDED);
         for parent in parents {
             let parent = NodeId::new(parent.index(tree.len()));
             tree.push(parent, fresh(), None).expect("the tree has no limits");
@@ -158,7 +158,7 @@ impl Pair {
             .collect();
         let committed = |seq| self.expected.iter().find(|s| s.seq == seq).map(|s| s.committed.len());
         let allowed = LIMITS.check_inputs(&inputs, committed);
-        let begun = self.table.begin(&inputs);
+        let begun = self.table.begin_pass(&inputs);
         prop_assert_eq!(
             begun.as_ref().err().map(ToString::to_string),
             allowed.as_ref().err().map(ToString::to_string)
@@ -178,7 +178,7 @@ impl Pair {
             prop_assert!(matches!(index, Err(VerifyError::NoSuchRow { .. })), "{index:?}");
             return Ok(());
         }
-        self.table.finish(&inputs);
+        self.table.finish_pass(&inputs);
         for (index, row) in self.table.rows().iter().enumerate() {
             prop_assert_eq!(self.table.row_index(row)?, index);
         }
@@ -276,11 +276,11 @@ fn a_failed_truncation_changes_nothing() -> Result<(), VerifyError> {
     let seq = table.open(())?;
     let tree = DraftTree::chain(&[1, 2]);
     let inputs = [TreeInput { seq, tree: &tree, rows: RowSelection::Last }];
-    table.begin(&inputs)?;
-    table.finish(&inputs);
+    table.begin_pass(&inputs)?;
+    table.finish_pass(&inputs);
     table.commit(&[Commit { seq, path: &[NodeId::ROOT] }], |_, _| Ok(()))?;
-    table.begin(&inputs)?;
-    table.finish(&inputs);
+    table.begin_pass(&inputs)?;
+    table.finish_pass(&inputs);
     assert!(table.truncate(seq, 0, |_| Err(broken())).is_err());
     assert_eq!((table.get(seq)?.committed(), table.get(seq)?.pending_rows()), (1, 2));
     Ok(())

@@ -101,7 +101,7 @@ fn a_killed_process_leaves_the_old_file_or_the_new_one() {
 fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     if let Some((folder, first)) = started_again() {
         match numbered(first).save(&snapshot(&folder), &FINGERPRINT) {
-            Err(SnapshotError::Io { doing: "write", source, .. }) => {
+            Err(SnapshotError::Io { action: "write", source, .. }) => {
                 assert_eq!(source.kind(), ErrorKind::FileTooLarge);
             }
             found => panic!("expected an error of the system, found {found:?}"),

@@ -33,10 +33,10 @@ proptest! {
     #[test]
     fn a_template_reads_as_written(
         paths in paths(),
-        chances in prop::option::of(prop::collection::vec(0.001_f32..=1.0, 1..32)),
+        rank_acceptance in prop::option::of(prop::collection::vec(0.001_f32..=1.0, 1..32)),
     ) {
-        let chances = chances.map_or(String::new(), |chances| format!("rank_chances = {chances:?}\n"));
-        let template = TreeTemplate::parse(&(chances + &toml(&paths))).unwrap();
+        let rank_acceptance = rank_acceptance.map_or(String::new(), |rank_acceptance| format!("rank_acceptance = {rank_acceptance:?}\n"));
+        let template = TreeTemplate::parse(&(rank_acceptance + &toml(&paths))).unwrap();
         prop_assert_eq!(template.len(), paths.len());
         prop_assert_eq!(template.is_empty(), paths.is_empty());
         prop_assert_eq!(template.name(), "a test");
@@ -54,11 +54,11 @@ proptest! {
         let value = |node: usize| {
             let above = |&node: &usize| template.nodes()[node].parent;
             let path = std::iter::successors(Some(node), above);
-            path.map(|node| f64::from(template.nodes()[node].chance)).product::<f64>()
+            path.map(|node| f64::from(template.nodes()[node].acceptance_probability)).product::<f64>()
         };
         let mut seen = HashSet::new();
         let mut last = f64::INFINITY;
-        for &node in template.by_value() {
+        for &node in template.by_path_probability() {
             prop_assert!(template.nodes()[node].parent.is_none_or(|parent| seen.contains(&parent)));
             // Another order of multiplication may change the last bit.
             prop_assert!(value(node) <= last * (1.0 + 1e-12));
@@ -77,7 +77,7 @@ proptest! {
         let mut paths = paths;
         let gone = paths.remove(parents[at.index(parents.len())]);
         let orphan = paths.iter().position(|path| path[..path.len() - 1] == gone).unwrap();
-        let expected = TemplateError::Orphan {
+        let expected = TemplateError::MissingParent {
             line: orphan + 3,
             node: written(&paths[orphan]),
             parent: written(&gone),
@@ -89,7 +89,7 @@ proptest! {
     fn a_repeated_node_is_refused_with_the_line(paths in paths(), at: prop::sample::Index) {
         prop_assume!(!paths.is_empty());
         let twice = paths[at.index(paths.len())].clone();
-        let expected = TemplateError::Twice { line: paths.len() + 3, node: written(&twice) };
+        let expected = TemplateError::DuplicateNode { line: paths.len() + 3, node: written(&twice) };
         let mut paths = paths;
         paths.push(twice);
         prop_assert_eq!(TreeTemplate::parse(&toml(&paths)), Err(expected));

@@ -134,7 +134,8 @@ fn run<D: Drafter>(decoder: &mut Decoder<NaiveVerifier, D>, cases: &[Case], ops:
                 let before: Vec<_> = running.iter().map(|running| progress(&running.session)).collect();
                 let stepped = decoder.step(running.iter_mut().map(|running| &mut running.session));
                 for (index, Running { session, case, waited }) in running.iter_mut().enumerate() {
-                    let failed = stepped.as_ref().err().is_some_and(|error| error.of(index).is_some());
+                    let failed =
+                        stepped.as_ref().err().is_some_and(|error| error.session_error(index).is_some());
                     let advanced = progress(session) != before[index];
                     assert!(!(failed && advanced), "a session that failed is as it was");
                     *waited = if failed || advanced { 0 } else { *waited + 1 };
@@ -152,7 +153,7 @@ fn run<D: Drafter>(decoder: &mut Decoder<NaiveVerifier, D>, cases: &[Case], ops:
                 let done = |running: &Running| running.session.finish_reason().is_some();
                 while let Some(at) = running.iter().position(done) {
                     let stats = decoder.close(running.remove(at).session);
-                    let emitted: u32 = stats.emitted.iter().sum();
+                    let emitted: u32 = stats.emitted_per_step.iter().sum();
                     assert!(stats.accepted <= stats.drafted && stats.accepted <= emitted as usize);
                 }
             }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use upcycle_core::tree_masks::{AncestorSets, LeafPaths, additive_mask, positions};
-use upcycle_core::{DraftTree, NodeId, Shape, TokenId, TreeFull, TreeLimits};
+use upcycle_core::{DraftTree, NodeId, PushError, TokenId, TreeKind, TreeLimits};
 
 /// A tree as a list of (parent, token), the root first.
 type Model = Vec<(usize, TokenId)>;
@@ -41,7 +41,7 @@ fn pushes(most: usize) -> impl Strategy<Value = Vec<Push>> {
 
 fn grow(limits: TreeLimits, pushes: &[Push]) -> (DraftTree, Model) {
     let mut tree = DraftTree::new();
-    tree.restart(3, limits);
+    tree.reset(3, limits);
     let mut model = vec![(0, 3)];
     for (parent, token, probability) in pushes {
         let parent = parent.index(model.len());
@@ -62,9 +62,9 @@ fn grow(limits: TreeLimits, pushes: &[Push]) -> (DraftTree, Model) {
             (Err(full), _) => {
                 assert_eq!(equal, None, "an equal sibling needs no limits");
                 match full {
-                    TreeFull::Nodes => assert!(model.len() > limits.nodes),
-                    TreeFull::Leaves => assert!(broad > limits.leaves),
-                    TreeFull::Depth => assert!(deep > limits.depth),
+                    PushError::Nodes => assert!(model.len() > limits.nodes),
+                    PushError::Leaves => assert!(broad > limits.leaves),
+                    PushError::Depth => assert!(deep > limits.depth),
                 }
             }
         }
@@ -78,17 +78,17 @@ proptest! {
     fn a_tree_is_what_was_pushed_and_fits_its_limits(limits in limits(), pushes in pushes(80)) {
         let (tree, model) = grow(limits, &pushes);
         prop_assert_eq!(tree.len(), model.len());
-        prop_assert_eq!(tree.drafted(), model.len() - 1);
+        prop_assert_eq!(tree.draft_len(), model.len() - 1);
         prop_assert_eq!(tree.leaves(), leaves(&model).len());
         prop_assert_eq!(tree.limits(), limits);
         let depths: Vec<usize> = (0..model.len()).map(|node| ancestors(&model, node).len() - 1).collect();
         prop_assert_eq!(tree.depth(), depths.iter().copied().max().unwrap());
         let shape = match (model.len(), leaves(&model).len()) {
-            (1, _) => Shape::Plain,
-            (_, 1) => Shape::Chain,
-            _ => Shape::Tree,
+            (1, _) => TreeKind::Plain,
+            (_, 1) => TreeKind::Chain,
+            _ => TreeKind::Tree,
         };
-        prop_assert_eq!(tree.shape(), shape);
+        prop_assert_eq!(tree.kind(), shape);
         for node in tree.nodes() {
             let index = node.index();
             prop_assert_eq!((tree.parents()[index] as usize, tree.tokens()[index]), model[index]);
@@ -161,11 +161,11 @@ proptest! {
 
     #[test]
     fn limits_combine_to_their_minimum(a in limits(), b in limits(), pushes in pushes(60)) {
-        let (tree, _) = grow(a.and(b), &pushes);
+        let (tree, _) = grow(a.min(b), &pushes);
         for limits in [a, b] {
             // A tree always has one leaf, even if the limits allow none.
-            prop_assert!(tree.drafted() <= limits.nodes && tree.leaves() <= limits.leaves.max(1));
-            prop_assert!(tree.depth() <= limits.depth && tree.shape() <= limits.shape().max(Shape::Plain));
+            prop_assert!(tree.draft_len() <= limits.nodes && tree.leaves() <= limits.leaves.max(1));
+            prop_assert!(tree.depth() <= limits.depth && tree.kind() <= limits.kind().max(TreeKind::Plain));
         }
     }
 }

@@ -19,7 +19,7 @@ fn passes(path: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
     for nodes in [0_u32, 1, 3, 7, 15] {
         // A star: every node is a guess of the next token.
         let mut tree = DraftTree::new();
-        tree.restart(1, TreeLimits::UNBOUNDED);
+        tree.reset(1, TreeLimits::UNBOUNDED);
         for token in 0..nodes {
             tree.push(NodeId::ROOT, token + 2, None)?;
         }

@@ -41,7 +41,7 @@ pub enum LoadError {
         source: PackError,
     },
     /// The instruction set that `UPCYCLE_KERNELS` names is not available.
-    #[error("UPCYCLE_KERNELS names kernels that cannot run here")]
+    #[error("UPCYCLE_KERNELS names an instruction set that this processor lacks")]
     Isa {
         /// Why.
         #[from]

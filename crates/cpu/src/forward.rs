@@ -17,19 +17,19 @@ pub(crate) struct NotFinite {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// The residual stream.
-    stream: Vec<f32>,
+    hidden: Vec<f32>,
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
-    /// The rows of `stream` that pass the head.
-    wanted: Vec<f32>,
-    narrow: Activations,
+    /// The rows of `hidden` whose logits are computed.
+    logits_rows: Vec<f32>,
+    activations: Activations,
     /// Activations between the matrices of a feed-forward network.
-    wide: Activations,
+    ffn_activations: Activations,
     rope: Option<Rope>,
 }
 
-/// Runs the model over `batch`. Keys and values go to their slots. The logits of the wanted rows, `[wanted, vocab]`, go to the
+/// Runs the model over `batch`. Keys and values go to their slots. The logits of the requested rows, `[logits_rows, vocab]`, go to the
 /// front of `logits`.
 ///
 /// # Errors
@@ -41,23 +41,23 @@ pub(crate) fn forward(
     scratch: &mut Scratch,
     logits: &mut Vec<f32>,
 ) -> Result<(), NotFinite> {
-    let &Hyperparameters { width, heads, kv_heads, head, vocab, .. } = &model.hyperparameters;
+    let &Hyperparameters { hidden_size, heads, kv_heads, head_dim, vocab, .. } = &model.hyperparameters;
     let rows = batch.tokens.len();
-    scratch.stream.resize(rows * width, 0.0);
-    for (&token, row) in batch.tokens.iter().zip(scratch.stream.chunks_exact_mut(width)) {
+    scratch.hidden.resize(rows * hidden_size, 0.0);
+    for (&token, row) in batch.tokens.iter().zip(scratch.hidden.chunks_exact_mut(hidden_size)) {
         model.weights.embedding.gather(token as usize, row);
     }
     scratch.rope.get_or_insert_with(|| model.rope.clone()).set_positions(&batch.positions);
-    scratch.queries.resize(rows * heads * head, 0.0);
-    scratch.keys.resize(rows * kv_heads * head, 0.0);
-    scratch.values.resize(rows * kv_heads * head, 0.0);
+    scratch.queries.resize(rows * heads * head_dim, 0.0);
+    scratch.keys.resize(rows * kv_heads * head_dim, 0.0);
+    scratch.values.resize(rows * kv_heads * head_dim, 0.0);
     for index in 0..model.weights.layers.len() {
         attention(model, index, batch, caches, scratch);
         feed_forward(model, index, scratch);
     }
-    check_finite(&scratch.stream, width)?;
-    let logits = compute_logits(model, &batch.wanted, scratch, logits);
-    check_finite(logits, vocab).map_err(|NotFinite { row }| NotFinite { row: batch.wanted[row] })
+    check_finite(&scratch.hidden, hidden_size)?;
+    let logits = compute_logits(model, &batch.logits_rows, scratch, logits);
+    check_finite(logits, vocab).map_err(|NotFinite { row }| NotFinite { row: batch.logits_rows[row] })
 }
 
 /// Finds the first row of `values`, `[rows, width]`, with a NaN or an infinity.
@@ -88,12 +88,12 @@ fn attention(
     scratch: &mut Scratch,
 ) {
     let Model { hyperparameters, kernels, weights, .. } = model;
-    let &Hyperparameters { heads, kv_heads, head, epsilon, .. } = hyperparameters;
-    let Scratch { stream, queries, keys, values, narrow, rope, .. } = scratch;
+    let &Hyperparameters { heads, kv_heads, head_dim, epsilon, .. } = hyperparameters;
+    let Scratch { hidden, queries, keys, values, activations, rope, .. } = scratch;
     let Layer { attention_norm, query, key, value, biases, head_norms, attention_output, .. } =
         &weights.layers[index];
     let quantize = [query, key, value].into_iter().any(|matrix| quantized(matrix));
-    kernels.rms_norm(stream, attention_norm, epsilon, narrow, quantize);
+    kernels.rms_norm(hidden, attention_norm, epsilon, activations, quantize);
     // Biases go first; the matrix products are added to them.
     let store = if biases.is_some() { Store::Add } else { Store::Set };
     if let Some([query, key, value]) = biases {
@@ -102,65 +102,65 @@ fn attention(
         repeat(value, values);
     }
     let matmul = |matrix, out| Matmul { matrix, out, store };
-    kernels.multiply(narrow, &mut [matmul(query, queries), matmul(key, keys), matmul(value, values)]);
+    kernels.multiply(activations, &mut [matmul(query, queries), matmul(key, keys), matmul(value, values)]);
     if let Some([query, key]) = head_norms {
         kernels.rms_norm_heads(queries, query, epsilon);
         kernels.rms_norm_heads(keys, key, epsilon);
     }
     if let Some(rope) = rope {
-        kernels.rope(rope, queries, head);
-        kernels.rope(rope, keys, head);
+        kernels.rope(rope, queries, head_dim);
+        kernels.rope(rope, keys, head_dim);
     }
-    let rows = keys.chunks_exact(kv_heads * head).zip(values.chunks_exact(kv_heads * head));
+    let rows = keys.chunks_exact(kv_heads * head_dim).zip(values.chunks_exact(kv_heads * head_dim));
     for (&(cache, slot), (keys, values)) in batch.slots.iter().zip(rows) {
         caches[cache].write(index, slot, keys, values);
     }
     let window = hyperparameters.window(index);
     let spans: Vec<AttentionSpan<'_, f32>> = (0..batch.tokens.len())
         .map(|row| {
-            let (prefix, new_rows) = batch.visible(row);
+            let (prefix, new_rows) = batch.attention_range(row);
             let skip = batch.outside_window(row, window);
             AttentionSpan { cache: &*caches[batch.slots[row].0], prefix, new_rows, skip }
         })
         .collect();
     let new = NewKv { keys, values };
-    kernels.attention_into(index, heads, queries, &spans, new, narrow, quantized(attention_output));
-    kernels.multiply(narrow, &mut [Matmul { matrix: attention_output, out: stream, store: Store::Add }]);
+    kernels.attention_into(index, heads, queries, &spans, new, activations, quantized(attention_output));
+    kernels.multiply(activations, &mut [Matmul { matrix: attention_output, out: hidden, store: Store::Add }]);
 }
 
 /// Normalization, gate and up, SwiGLU, down, residual.
 fn feed_forward(model: &Model, index: usize, scratch: &mut Scratch) {
     let Model { hyperparameters, kernels, weights, .. } = model;
-    let Scratch { stream, narrow, wide, .. } = scratch;
+    let Scratch { hidden, activations, ffn_activations, .. } = scratch;
     let Layer { feed_forward_norm, gate, up, down, .. } = &weights.layers[index];
     let quantize = quantized(gate) || quantized(up);
-    kernels.rms_norm(stream, feed_forward_norm, hyperparameters.epsilon, narrow, quantize);
-    kernels.swiglu(gate, up, narrow, wide, quantized(down));
-    kernels.multiply(wide, &mut [Matmul { matrix: down, out: stream, store: Store::Add }]);
+    kernels.rms_norm(hidden, feed_forward_norm, hyperparameters.epsilon, activations, quantize);
+    kernels.swiglu(gate, up, activations, ffn_activations, quantized(down));
+    kernels.multiply(ffn_activations, &mut [Matmul { matrix: down, out: hidden, store: Store::Add }]);
 }
 
-/// The logits of the wanted rows, `[wanted, vocab]`.
+/// The logits of the requested rows, `[logits_rows, vocab]`.
 fn compute_logits<'a>(
     model: &Model,
-    wanted: &[usize],
+    logits_rows: &[usize],
     scratch: &mut Scratch,
     logits: &'a mut Vec<f32>,
 ) -> &'a [f32] {
-    let &Hyperparameters { width, vocab, epsilon, .. } = &model.hyperparameters;
-    let Scratch { stream, wanted: rows, narrow, .. } = scratch;
+    let &Hyperparameters { hidden_size, vocab, epsilon, .. } = &model.hyperparameters;
+    let Scratch { hidden, logits_rows: rows, activations, .. } = scratch;
     rows.clear();
-    for &row in wanted {
-        rows.extend_from_slice(&stream[row * width..][..width]);
+    for &row in logits_rows {
+        rows.extend_from_slice(&hidden[row * hidden_size..][..hidden_size]);
     }
     // The buffer never shrinks: drafts vary in size, and growing it again would zero 200 kB a row.
-    let len = wanted.len() * vocab;
+    let len = logits_rows.len() * vocab;
     if logits.len() < len {
         logits.resize(len, 0.0);
     }
     let logits = &mut logits[..len];
-    let (kernels, head) = (&model.kernels, &model.weights.output);
-    kernels.rms_norm(rows, &model.weights.output_norm, epsilon, narrow, quantized(head));
-    kernels.multiply(narrow, &mut [Matmul { matrix: head, out: logits, store: Store::Set }]);
+    let (kernels, head) = (&model.kernels, &model.weights.lm_head);
+    kernels.rms_norm(rows, &model.weights.final_norm, epsilon, activations, quantized(head));
+    kernels.multiply(activations, &mut [Matmul { matrix: head, out: logits, store: Store::Set }]);
     logits
 }
 

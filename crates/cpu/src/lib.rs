@@ -40,5 +40,5 @@ mod verifier;
 
 pub use error::LoadError;
 pub use model::Model;
-pub use options::{Options, Weights};
+pub use options::{Options, WeightStorage};
 pub use verifier::CpuVerifier;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tracing::{debug, info_span};
 use upcycle_checkpoint::gguf::TensorInfo;
-use upcycle_checkpoint::{Checkpoint, StoredMatrix, WeightLoader};
+use upcycle_checkpoint::{Checkpoint, StoredMatrix, WeightConverter};
 use upcycle_kernels::{Format, Kernels, Matrix, Rope, RopeLayout};
 
 use crate::error::LoadError;
 use crate::model::Model;
-use crate::options::{Options, Weights};
+use crate::options::{Options, WeightStorage};
 
 /// The kernels read keys in blocks of this many dimensions.
 const HEAD_MULTIPLE: usize = 16;
@@ -41,8 +41,8 @@ impl Model {
         let _span = info_span!("load", path = %path.display(), weights = ?options.weights).entered();
         let checkpoint = Checkpoint::open(path)?;
         debug!(model = ?checkpoint.hyperparameters, "read the metadata");
-        if !checkpoint.hyperparameters.head.is_multiple_of(HEAD_MULTIPLE) {
-            return Err(LoadError::HeadWidth { found: checkpoint.hyperparameters.head });
+        if !checkpoint.hyperparameters.head_dim.is_multiple_of(HEAD_MULTIPLE) {
+            return Err(LoadError::HeadWidth { found: checkpoint.hyperparameters.head_dim });
         }
         let mut matrices =
             checkpoint.tensors.iter().map(|(_, tensor)| tensor).filter(|tensor| tensor.shape.len() > 1);
@@ -75,10 +75,10 @@ fn format(tensor: &TensorInfo) -> Result<Format, LoadError> {
 /// Packs matrices for the kernels.
 struct Packer {
     threads: usize,
-    weights: Weights,
+    weights: WeightStorage,
 }
 
-impl WeightLoader for Packer {
+impl WeightConverter for Packer {
     type Matrix = Arc<Matrix>;
     type Embedding = Arc<Matrix>;
     type Vector = Vec<f32>;
@@ -87,8 +87,8 @@ impl WeightLoader for Packer {
     fn matrix(&mut self, stored: StoredMatrix<'_>) -> Result<Arc<Matrix>, LoadError> {
         let StoredMatrix { info, inputs, outputs, bytes } = stored;
         let pack = match self.weights {
-            Weights::File => Matrix::pack,
-            Weights::F32 => Matrix::pack_f32,
+            WeightStorage::File => Matrix::pack,
+            WeightStorage::F32 => Matrix::pack_f32,
         };
         Ok(Arc::new(pack(&info.name, format(info)?, (outputs, inputs), bytes, self.threads)?))
     }
@@ -97,7 +97,11 @@ impl WeightLoader for Packer {
         self.matrix(stored)
     }
 
-    fn tied_head(&mut self, _: StoredMatrix<'_>, embedding: &Arc<Matrix>) -> Result<Arc<Matrix>, LoadError> {
+    fn tied_lm_head(
+        &mut self,
+        _: StoredMatrix<'_>,
+        embedding: &Arc<Matrix>,
+    ) -> Result<Arc<Matrix>, LoadError> {
         Ok(Arc::clone(embedding))
     }
 

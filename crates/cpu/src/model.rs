@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use upcycle_checkpoint::{Hyperparameters, LayerWeights, Weights};
+use upcycle_checkpoint::{Hyperparameters, LayerWeights, ModelWeights};
 use upcycle_kernels::{Kernels, KvShape, Matrix, Rope};
 
 /// A loaded model: packed weights and the threads that multiply them. Immutable, and shared by verifiers through an `Arc`.
@@ -13,7 +13,7 @@ pub struct Model {
     pub(crate) hyperparameters: Hyperparameters,
     pub(crate) kernels: Kernels,
     pub(crate) rope: Rope,
-    pub(crate) weights: Weights<Arc<Matrix>, Arc<Matrix>, Vec<f32>>,
+    pub(crate) weights: ModelWeights<Arc<Matrix>, Arc<Matrix>, Vec<f32>>,
 }
 
 /// The weights of one layer.
@@ -45,7 +45,7 @@ impl Model {
     }
 
     pub(crate) fn kv_shape(&self) -> KvShape {
-        let &Hyperparameters { layers, kv_heads, head, .. } = &self.hyperparameters;
-        KvShape { layers, kv_heads, head_dim: head }
+        let &Hyperparameters { layers, kv_heads, head_dim, .. } = &self.hyperparameters;
+        KvShape { layers, kv_heads, head_dim }
     }
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 /// How a model is loaded and run: the table `[backend.cpu]` of a configuration file.
 ///
 /// ```
-/// use upcycle_cpu::{Options, Weights};
+/// use upcycle_cpu::{Options, WeightStorage};
 ///
 /// let options: Options = toml::from_str("weights = 'f32'\nthreads = 2")?;
-/// assert_eq!(options.weights, Weights::F32);
+/// assert_eq!(options.weights, WeightStorage::F32);
 /// assert_eq!(options.threads.map(Into::into), Some(2));
 /// assert!(toml::from_str::<Options>("weights = 'f8'").is_err());
 /// # Ok::<(), toml::de::Error>(())
@@ -24,14 +24,14 @@ pub struct Options {
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<NonZeroUsize>,
     /// What matrices are multiplied with.
-    pub weights: Weights,
+    pub weights: WeightStorage,
 }
 
 /// What matrices are multiplied with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Weights {
+pub enum WeightStorage {
     /// The type in the file. For quantized types, activations are rounded to 8 bits.
     #[default]
     File,

@@ -25,14 +25,14 @@ const MAX_SEQS: usize = 64;
 /// one, to the last bit.
 ///
 /// Memory: keys and values in `f32`, in pages of 64 tokens (2.9 MB a page for a model of 30 layers with 3 KV heads of 64), kept
-/// until their sequence closes; and the logits of the rows that the last pass was asked for.
+/// until their sequence closes; and the logits of the rows that were requested from the last pass.
 pub struct CpuVerifier {
     model: Arc<Model>,
     sequences: SequenceTable<KvCache<f32>>,
     batch: Batch,
     scratch: Scratch,
     positions: Vec<u32>,
-    /// The logits of the rows that the last pass was asked for, at least `[rows, vocab]`.
+    /// The logits of the rows that were requested from the last pass, at least `[rows, vocab]`.
     logits: Vec<f32>,
 }
 
@@ -95,8 +95,8 @@ impl CpuVerifier {
             tree_masks::positions(tree, committed, &mut self.positions);
             self.batch.positions.extend_from_slice(&self.positions);
             self.batch.slots.extend((first..first + tree.len()).map(|slot| (index, slot)));
-            self.batch.push_visible(tree.parents(), committed, first);
-            self.batch.wanted.extend(input.rows.nodes(tree.len()).map(|node| first_row + node));
+            self.batch.push_tree(tree.parents(), committed, first);
+            self.batch.logits_rows.extend(input.rows.nodes(tree.len()).map(|node| first_row + node));
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl CpuVerifier {
             .map_err(|NotFinite { row }| not_finite(inputs, row))?;
         let logits = self.logits.chunks_exact(self.model.vocab());
         for (row, logits) in self.sequences.rows().iter().zip(logits) {
-            top.rank(row, logits)?;
+            top.set_from_logits(row, logits)?;
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Verifier for CpuVerifier {
     }
 
     fn engine(&self) -> String {
-        format!("own kernels, {}", self.model.instruction_set())
+        format!("upcycle-kernels, {}", self.model.instruction_set())
     }
 
     fn threads(&self) -> Option<usize> {
@@ -143,13 +143,13 @@ impl Verifier for CpuVerifier {
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = inputs.iter().map(|input| input.tree.len()).sum::<usize>();
         let _span = debug_span!("forward", sequences = inputs.len(), rows).entered();
-        self.sequences.begin(inputs)?;
-        top.restart(inputs, self.model.vocab());
+        self.sequences.begin_pass(inputs)?;
+        top.reset(inputs, self.model.vocab());
         if !inputs.is_empty() {
             self.lay_out(inputs)?;
             self.run(inputs, top)?;
         }
-        self.sequences.finish(inputs);
+        self.sequences.finish_pass(inputs);
         Ok(())
     }
 

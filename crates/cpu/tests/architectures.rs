@@ -8,7 +8,7 @@ use std::path::Path;
 use support::quantize::quantized;
 use support::{load, logits, subject};
 use upcycle_checkpoint::gguf::GgmlType;
-use upcycle_cpu::Weights;
+use upcycle_cpu::WeightStorage;
 use upcycle_testkit::tiny::{Format, Scaling, Tiny, difference, transformers};
 
 fn tiny(architecture: &'static str) -> Tiny {
@@ -22,7 +22,7 @@ fn qwen3() -> Tiny {
 
 /// The logits of every row of the text that `transformers` has scored.
 fn scored(tiny: &Tiny, format: Format) -> Vec<Vec<f32>> {
-    logits(load(tiny, format, Weights::File), &transformers::text())
+    logits(load(tiny, format, WeightStorage::File), &transformers::text())
 }
 
 #[test]
@@ -94,7 +94,7 @@ macro_rules! laws {
     ($($name:ident: $tiny:expr, $format:ident;)*) => {$(
         upcycle_testkit::conformance! {
             mod $name;
-            subject: || subject(&$tiny, Format::$format, Weights::File),
+            subject: || subject(&$tiny, Format::$format, WeightStorage::File),
             exempt: [],
         }
     )*};

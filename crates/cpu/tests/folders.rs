@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use support::{chain, options};
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_checkpoint::{CheckpointError, HyperparameterError};
-use upcycle_cpu::{LoadError, Model, Weights};
+use upcycle_cpu::{LoadError, Model, WeightStorage};
 use upcycle_testkit::tiny::{Format, Saved, Scaling, Tiny};
 
 fn tiny(architecture: &'static str) -> Tiny {
@@ -21,7 +21,7 @@ fn folder(tiny: &Tiny, shards: bool) -> Saved {
 }
 
 fn load(path: &Path) -> Result<(), CheckpointError> {
-    match Model::load(path, &options(Weights::File)) {
+    match Model::load(path, &options(WeightStorage::File)) {
         Ok(_) => Ok(()),
         Err(error) => {
             println!("{}", chain(&error));
@@ -219,7 +219,7 @@ fn tensors_at_odd_addresses_are_read() {
     let tiny = Tiny { ffn: GgmlType::Bf16, ..tiny("qwen2") };
     let folder = folder(&tiny, false);
     let path = folder.path().join("model.safetensors");
-    let options = options(Weights::File);
+    let options = options(WeightStorage::File);
     let straight = support::last_logits(Model::load(folder.path(), &options).expect("sound"));
     let bytes = fs::read(&path).expect("to read");
     let (len, rest) = bytes.split_first_chunk::<8>().expect("a header");

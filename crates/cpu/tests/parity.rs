@@ -6,14 +6,14 @@ mod support;
 use support::load_real;
 use upcycle_candle::CandleVerifier;
 use upcycle_core::{Commit, DraftTree, NodeId, Row, RowSelection, TopK, TreeInput, Verifier};
-use upcycle_cpu::{CpuVerifier, Weights};
+use upcycle_cpu::{CpuVerifier, WeightStorage};
 use upcycle_testkit::{real_model, tiny};
 
-fn cpu(weights: Weights) -> CpuVerifier {
+fn cpu(weights: WeightStorage) -> CpuVerifier {
     CpuVerifier::new(load_real(weights))
 }
 
-fn candle(weights: upcycle_candle::Weights) -> CandleVerifier {
+fn candle(weights: upcycle_candle::WeightStorage) -> CandleVerifier {
     let mut options = upcycle_candle::Options::default();
     options.weights = weights;
     CandleVerifier::new(upcycle_candle::Model::load(real_model(), &options).expect("a model"))
@@ -38,8 +38,8 @@ fn compare(a: &[Vec<f32>], b: &[Vec<f32>]) -> (f32, f64) {
 #[test]
 fn in_f32_the_backends_agree() {
     let text = &texts()[0][..80];
-    let own = logits(&mut cpu(Weights::F32), text);
-    let (difference, agree) = compare(&own, &logits(&mut candle(upcycle_candle::Weights::F32), text));
+    let own = logits(&mut cpu(WeightStorage::F32), text);
+    let (difference, agree) = compare(&own, &logits(&mut candle(upcycle_candle::WeightStorage::F32), text));
     println!("f32: logits differ by at most {difference:.1e}, best tokens agree on {:.0} %", agree * 100.0);
     assert!(difference < 1e-3 && agree == 1.0);
 }
@@ -64,8 +64,8 @@ fn logits_in_chunks(verifier: &mut dyn Verifier, text: &[u32], rows: usize) -> V
 #[test]
 fn on_candle_logits_change_within_the_stated_tolerance() {
     let text = &texts()[0][..12];
-    let exact = logits(&mut cpu(Weights::F32), text);
-    for weights in [upcycle_candle::Weights::F32, upcycle_candle::Weights::File] {
+    let exact = logits(&mut cpu(WeightStorage::F32), text);
+    for weights in [upcycle_candle::WeightStorage::F32, upcycle_candle::WeightStorage::File] {
         let mut verifier = candle(weights);
         let stated = verifier.row_tolerance();
         let single = logits_in_chunks(&mut verifier, text, 1);
@@ -103,8 +103,8 @@ fn texts() -> Vec<Vec<u32>> {
 fn with_the_files_blocks_the_kernels_are_as_close_to_f32_as_candle_is() {
     let (mut own_agrees, mut candle_agrees, mut rows) = (0.0, 0.0, 0);
     let (mut own_off, mut candle_off) = (0.0_f32, 0.0_f32);
-    let (mut exact, mut own) = (cpu(Weights::F32), cpu(Weights::File));
-    let mut candle = candle(upcycle_candle::Weights::File);
+    let (mut exact, mut own) = (cpu(WeightStorage::F32), cpu(WeightStorage::File));
+    let mut candle = candle(upcycle_candle::WeightStorage::File);
     for text in texts() {
         let exact = logits(&mut exact, &text);
         let (own_far, own_same) = compare(&logits(&mut own, &text), &exact);

@@ -5,13 +5,13 @@ mod support;
 use std::sync::{Arc, LazyLock};
 
 use support::{Short, load_real};
-use upcycle_cpu::{Model, Weights};
+use upcycle_cpu::{Model, WeightStorage};
 use upcycle_testkit::{Law, Subject};
 
 type Shared = LazyLock<Arc<Model>>;
 
-static FILE: Shared = LazyLock::new(|| load_real(Weights::File));
-static F32: Shared = LazyLock::new(|| load_real(Weights::F32));
+static FILE: Shared = LazyLock::new(|| load_real(WeightStorage::File));
+static F32: Shared = LazyLock::new(|| load_real(WeightStorage::F32));
 
 /// Ordinary words, and sizes that a debug build can bear.
 fn subject(model: &'static Shared) -> Subject {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use support::load_real;
 use upcycle_core::{Decoder, NullDrafter, Request, Session, TokenId};
-use upcycle_cpu::{CpuVerifier, Weights};
+use upcycle_cpu::{CpuVerifier, WeightStorage};
 
 fn ids(value: &Value) -> Vec<TokenId> {
     let ids = value.as_array().expect("an array of ids");
@@ -21,7 +21,7 @@ fn greedy_texts_equal_those_of_another_engine() -> Result<(), Box<dyn std::error
     let prompts = trace["prompts"].as_array().ok_or("no prompts")?;
     assert_eq!(prompts.len(), 10);
 
-    let model = load_real(Weights::F32);
+    let model = load_real(WeightStorage::F32);
     let mut decoder = Decoder::new(CpuVerifier::new(model), NullDrafter);
     let mut sessions = Vec::new();
     for prompt in prompts {

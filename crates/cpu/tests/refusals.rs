@@ -9,14 +9,14 @@ use support::{chain, last_logits, options};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{GgmlType, GgufError, Value};
 use upcycle_checkpoint::{CheckpointError, HyperparameterError};
-use upcycle_cpu::{LoadError, Model, Options, Weights};
+use upcycle_cpu::{LoadError, Model, Options, WeightStorage};
 use upcycle_testkit::tiny::{Format, Tiny, write};
 
 fn tiny() -> Tiny {
     Tiny::default()
 }
 
-fn refusal(writer: &GgufWriter, weights: Weights) -> LoadError {
+fn refusal(writer: &GgufWriter, weights: WeightStorage) -> LoadError {
     match Model::load(write(writer).path(), &options(weights)) {
         Ok(_) => panic!("the model was loaded"),
         Err(error) => {
@@ -70,7 +70,7 @@ fn with_tensors(
 
 #[test]
 fn a_sound_model_is_loaded_and_progress_reaches_the_end() {
-    for weights in [Weights::File, Weights::F32] {
+    for weights in [WeightStorage::File, WeightStorage::F32] {
         let file = tiny().save(Format::Gguf);
         let mut seen = Vec::new();
         let model = Model::load_with_progress(file.path(), &options(weights), &mut |done, total| {
@@ -111,7 +111,7 @@ fn files_that_are_not_there_empty_or_cut_short() {
 
 #[test]
 fn an_unknown_architecture_lists_the_known_ones() {
-    let found = refusal(&with_metadata(&[("general.architecture", "gpt2".into())]), Weights::File);
+    let found = refusal(&with_metadata(&[("general.architecture", "gpt2".into())]), WeightStorage::File);
     assert_eq!(
         found.to_string(),
         "`general.architecture`: expected one of [llama, qwen2, qwen3], found `gpt2`"
@@ -139,7 +139,7 @@ fn metadata_that_cannot_be_are_refused_by_their_key() {
         ("llama.expert_count", 8_u32.into()),
     ];
     for (key, value) in cases {
-        match refusal(&with_metadata(&[(key, value.clone())]), Weights::File) {
+        match refusal(&with_metadata(&[(key, value.clone())]), WeightStorage::File) {
             LoadError::Checkpoint(CheckpointError::Hyperparameters(HyperparameterError::Metadata {
                 key: named,
                 ..
@@ -147,7 +147,7 @@ fn metadata_that_cannot_be_are_refused_by_their_key() {
             other => panic!("{key} = {value:?}: {other:?}"),
         }
     }
-    let wrong_type = refusal(&with_metadata(&[("llama.block_count", "two".into())]), Weights::File);
+    let wrong_type = refusal(&with_metadata(&[("llama.block_count", "two".into())]), WeightStorage::File);
     assert!(matches!(
         wrong_type,
         LoadError::Checkpoint(CheckpointError::Gguf { source: GgufError::WrongType { .. }, .. })
@@ -159,7 +159,7 @@ fn missing_tensors_and_wrong_shapes_are_named() {
     for (missing, ..) in tiny().tensors() {
         let writer =
             with_tensors(|name, dtype, shape| (name != missing).then(|| (name.to_owned(), dtype, shape)));
-        match refusal(&writer, Weights::File) {
+        match refusal(&writer, WeightStorage::File) {
             LoadError::Checkpoint(CheckpointError::MissingTensor { tensor, .. })
             | LoadError::Checkpoint(CheckpointError::Gguf {
                 source: GgufError::MissingTensor { tensor, .. },
@@ -175,7 +175,7 @@ fn missing_tensors_and_wrong_shapes_are_named() {
             }
             Some((name.to_owned(), dtype, shape))
         });
-        match refusal(&writer, Weights::File) {
+        match refusal(&writer, WeightStorage::File) {
             LoadError::Checkpoint(CheckpointError::Hyperparameters(HyperparameterError::Shape {
                 tensor,
                 expected,
@@ -193,7 +193,7 @@ fn missing_tensors_and_wrong_shapes_are_named() {
 fn a_tensor_that_would_be_ignored_is_refused() {
     for name in ["blk.0.attn_output.bias", "blk.0.attn_q_norm.weight", "blk.1.attn_q.bias"] {
         let writer = tiny().tensor(tiny().writer(None), name, GgmlType::F32, &[64]);
-        match refusal(&writer, Weights::File) {
+        match refusal(&writer, WeightStorage::File) {
             LoadError::Checkpoint(CheckpointError::UnknownTensor { tensor, .. }) => assert_eq!(tensor, name),
             other => panic!("{other:?}"),
         }
@@ -203,7 +203,7 @@ fn a_tensor_that_would_be_ignored_is_refused() {
 #[test]
 fn types_that_the_kernels_lack_are_refused_with_the_backends_that_have_them() {
     let lacking = Tiny { embedding: GgmlType::Q2K, ..quantized(GgmlType::Q4K, GgmlType::Q6K) };
-    for weights in [Weights::File, Weights::F32] {
+    for weights in [WeightStorage::File, WeightStorage::F32] {
         let error = refusal(&lacking.writer(None), weights);
         let text = error.to_string();
         match error {
@@ -220,14 +220,14 @@ fn types_that_the_kernels_lack_are_refused_with_the_backends_that_have_them() {
 #[test]
 fn heads_that_the_kernels_lack_are_refused() {
     let narrow = Tiny { heads: 8, ..tiny() };
-    assert!(matches!(refusal(&narrow.writer(None), Weights::File), LoadError::HeadWidth { found: 8 }));
+    assert!(matches!(refusal(&narrow.writer(None), WeightStorage::File), LoadError::HeadWidth { found: 8 }));
 }
 
 #[test]
 fn a_vector_of_a_quantized_type_is_refused() {
     let writer = tiny().writer(Some("output_norm.weight"));
     let writer = writer.tensor("output_norm.weight", GgmlType::Q8_0, &[64], vec![0; 2 * 34]);
-    match refusal(&writer, Weights::File) {
+    match refusal(&writer, WeightStorage::File) {
         LoadError::Checkpoint(CheckpointError::VectorType { tensor, found }) => {
             assert_eq!((tensor.as_str(), found), ("output_norm.weight", GgmlType::Q8_0));
         }
@@ -240,7 +240,8 @@ fn a_matrix_that_is_not_finite_is_refused() {
     let values = (0..64 * 96).map(|i: u32| if i / 64 >= 5 { f32::NAN } else { 0.0 });
     let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
     let writer = tiny().writer(Some("token_embd.weight"));
-    let error = refusal(&writer.tensor("token_embd.weight", GgmlType::F32, &[64, 96], bytes), Weights::File);
+    let error =
+        refusal(&writer.tensor("token_embd.weight", GgmlType::F32, &[64, 96], bytes), WeightStorage::File);
     let text = chain(&error);
     assert!(text.contains("token_embd.weight") && text.contains("row 5"), "{text}");
 }
@@ -253,7 +254,7 @@ fn a_vector_that_is_not_finite_is_refused() {
     let mut bytes = vec![0; 4 * 63];
     bytes.extend(f32::NAN.to_le_bytes());
     let writer = writer.tensor("blk.1.ffn_norm.weight", GgmlType::F32, &[64], bytes);
-    match refusal(&writer, Weights::File) {
+    match refusal(&writer, WeightStorage::File) {
         LoadError::Checkpoint(CheckpointError::NotFinite { tensor }) => {
             assert_eq!(tensor, "blk.1.ffn_norm.weight");
         }
@@ -267,7 +268,10 @@ fn options_are_refused_by_name() {
         assert!(toml::from_str::<Options>(bad).is_err(), "{bad}");
     }
     assert_eq!(toml::from_str::<Options>("").ok(), Some(Options::default()));
-    assert_eq!(toml::from_str::<Options>("weights = 'f32'\nthreads = 2").ok(), Some(options(Weights::F32)));
+    assert_eq!(
+        toml::from_str::<Options>("weights = 'f32'\nthreads = 2").ok(),
+        Some(options(WeightStorage::F32))
+    );
 }
 
 #[test]
@@ -275,7 +279,7 @@ fn a_file_that_is_written_to_while_it_is_read_is_refused_and_one_that_is_replace
     let load = |change: &dyn Fn(&std::path::Path)| {
         let file = write(&with_metadata(&[]));
         let mut changed = false;
-        Model::load_with_progress(file.path(), &options(Weights::File), &mut |_, _| {
+        Model::load_with_progress(file.path(), &options(WeightStorage::File), &mut |_, _| {
             if !std::mem::replace(&mut changed, true) {
                 change(file.path());
             }
@@ -301,7 +305,9 @@ fn a_file_that_is_shortened_while_it_is_read_is_refused_and_later_does_no_harm()
     std::fs::copy(tiny().save(Format::Gguf).path(), &gguf).expect("to copy");
     tiny().write_folder(folder.path(), false);
     let safetensors = folder.path().join("model.safetensors");
-    for (path, weights) in [(&gguf, Weights::File), (&gguf, Weights::F32), (&safetensors, Weights::File)] {
+    for (path, weights) in
+        [(&gguf, WeightStorage::File), (&gguf, WeightStorage::F32), (&safetensors, WeightStorage::File)]
+    {
         let whole = std::fs::read(path).expect("to read");
         let shorten = |len| std::fs::write(path, &whole[..len]).expect("to write");
         let options = options(weights);

@@ -11,7 +11,7 @@ use upcycle_core::{
     Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeLimits, Verifier,
     VerifyError,
 };
-use upcycle_cpu::{CpuVerifier, Model, Weights};
+use upcycle_cpu::{CpuVerifier, Model, WeightStorage};
 use upcycle_testkit::tiny::{Format, Tiny, write};
 
 fn tiny() -> Tiny {
@@ -19,7 +19,7 @@ fn tiny() -> Tiny {
 }
 
 fn verifier(tiny: &Tiny) -> CpuVerifier {
-    CpuVerifier::new(load(tiny, Format::Gguf, Weights::File))
+    CpuVerifier::new(load(tiny, Format::Gguf, WeightStorage::File))
 }
 
 fn tokens(len: usize) -> Vec<TokenId> {
@@ -56,7 +56,7 @@ fn trees_across_the_edge_of_a_page_score_and_commit_as_chains() -> Result<(), Ve
             commit(&mut verifier, seq, &(0..prefix).collect::<Vec<_>>())?;
         }
         let mut tree = DraftTree::new();
-        tree.restart(5, TreeLimits::UNBOUNDED);
+        tree.reset(5, TreeLimits::UNBOUNDED);
         // Parents of nodes 1, 2, …: paths of four nodes whose nodes lie apart.
         for (node, parent) in [0, 0, 1, 2, 1, 4, 3, 6].into_iter().enumerate() {
             tree.push(NodeId::new(parent), 10 + node as u32, None).expect("room");
@@ -121,7 +121,7 @@ fn overflows_at_token_7() -> Arc<Model> {
         };
         writer = writer.tensor(name, GgmlType::F32, &[shape[0] as u64, shape[1] as u64], spoilt);
     }
-    Model::load(write(&writer).path(), &options(Weights::File)).expect("a sound model")
+    Model::load(write(&writer).path(), &options(WeightStorage::File)).expect("a sound model")
 }
 
 #[test]
@@ -158,7 +158,8 @@ fn pending_rows_survive_a_pass_that_fails() -> Result<(), VerifyError> {
 fn rotary_scaling_stretches_positions() -> Result<(), VerifyError> {
     let plain = tiny();
     let pairs = plain.width / plain.heads / 2;
-    let load = |writer| Model::load(write(&writer).path(), &options(Weights::File)).expect("a sound model");
+    let load =
+        |writer| Model::load(write(&writer).path(), &options(WeightStorage::File)).expect("a sound model");
     let halved: Vec<u8> = std::iter::repeat_n(2.0_f32.to_le_bytes(), pairs).flatten().collect();
     let models = [
         load(plain.writer(None)),

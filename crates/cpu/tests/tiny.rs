@@ -5,7 +5,7 @@ mod support;
 use support::quantize::quantized;
 use support::subject;
 use upcycle_checkpoint::gguf::GgmlType;
-use upcycle_cpu::Weights;
+use upcycle_cpu::WeightStorage;
 use upcycle_testkit::tiny::{Format, Tiny};
 
 macro_rules! laws {
@@ -14,7 +14,7 @@ macro_rules! laws {
             mod $name;
             subject: || {
                 let tiny = quantized(GgmlType::$attention, GgmlType::$feed_forward);
-                subject(&tiny, Format::Gguf, Weights::$weights)
+                subject(&tiny, Format::Gguf, WeightStorage::$weights)
             },
             exempt: [],
         }
@@ -46,6 +46,6 @@ fn odd_sizes() -> Tiny {
 
 upcycle_testkit::conformance! {
     mod odd;
-    subject: || subject(&odd_sizes(), Format::Gguf, Weights::File),
+    subject: || subject(&odd_sizes(), Format::Gguf, WeightStorage::File),
     exempt: [],
 }

@@ -35,9 +35,17 @@ pub enum HubError {
         /// Whether a token was sent.
         with_token: bool,
     },
-    /// The repository does not contain exactly one model.
+    /// The repository contains no model.
+    #[error(
+        "{what} contains neither a GGUF file nor safetensors with a config.json; name another repository"
+    )]
+    NoModel {
+        /// The reference.
+        what: String,
+    },
+    /// The repository contains several models.
     #[error("{what} contains {found}; name one of its files: {what}/FILE")]
-    Ambiguous {
+    SeveralModels {
         /// The reference.
         what: String,
         /// What it contains.

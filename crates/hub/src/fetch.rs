@@ -183,10 +183,10 @@ impl Hub {
             }
             fs::rename(&part, &blob).map_err(cache)?;
         }
-        let pointer = cached.pointer_path(&commit).join(file);
-        link(&pointer, &blob, file).map_err(cache)?;
+        let snapshot_path = cached.pointer_path(&commit).join(file);
+        link(&snapshot_path, &blob, file).map_err(cache)?;
         cached.create_ref(&commit).map_err(cache)?;
-        Ok(pointer)
+        Ok(snapshot_path)
     }
 
     fn fetch_error(&self, reference: &Reference, reason: String) -> HubError {
@@ -225,11 +225,11 @@ struct Sibling {
 }
 
 /// Links a file of a commit to its content, in the layout of the hub's other programs.
-fn link(pointer: &Path, blob: &Path, file: &str) -> io::Result<()> {
-    if let Some(folder) = pointer.parent() {
+fn link(snapshot_path: &Path, blob: &Path, file: &str) -> io::Result<()> {
+    if let Some(folder) = snapshot_path.parent() {
         fs::create_dir_all(folder)?;
     }
-    if pointer.exists() {
+    if snapshot_path.exists() {
         return Ok(());
     }
     #[cfg(unix)]
@@ -237,7 +237,7 @@ fn link(pointer: &Path, blob: &Path, file: &str) -> io::Result<()> {
         // From snapshots/<commit>/<file> to blobs/<etag>. A relative link, so that the cache can be moved.
         let up = "../".repeat(file.split('/').count() + 1);
         let name = blob.file_name().unwrap_or_default();
-        match std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), pointer) {
+        match std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), snapshot_path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }
@@ -245,7 +245,7 @@ fn link(pointer: &Path, blob: &Path, file: &str) -> io::Result<()> {
     #[cfg(not(unix))]
     {
         let _ = file;
-        fs::rename(blob, pointer)
+        fs::rename(blob, snapshot_path)
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) const CONFIG: &str = "config.json";
 /// The files to fetch; the first is the one to load.
 ///
 /// # Errors
-/// [`HubError::Ambiguous`].
+/// [`HubError::NoModel`], [`HubError::SeveralModels`].
 pub(crate) fn select(reference: &Reference, names: &[String]) -> Result<Vec<String>, HubError> {
     let has = |name: &str| names.iter().any(|found| found == name);
     let top = || names.iter().filter(|name| !name.contains('/'));
@@ -25,17 +25,14 @@ pub(crate) fn select(reference: &Reference, names: &[String]) -> Result<Vec<Stri
     let gguf: Vec<&String> = names.iter().filter(|name| name.ends_with(".gguf")).collect();
     match gguf[..] {
         [one] => Ok(vec![one.clone()]),
-        [] => Err(HubError::Ambiguous {
-            what: reference.to_string(),
-            found: "neither a GGUF file nor safetensors with a config.json".to_owned(),
-        }),
+        [] => Err(HubError::NoModel { what: reference.to_string() }),
         ref several => {
             let mut shown: Vec<&str> = several.iter().take(12).map(|name| name.as_str()).collect();
             if several.len() > shown.len() {
                 shown.push("…");
             }
             let found = format!("{} GGUF files ({})", several.len(), shown.join(", "));
-            Err(HubError::Ambiguous { what: reference.to_string(), found })
+            Err(HubError::SeveralModels { what: reference.to_string(), found })
         }
     }
 }

@@ -97,7 +97,7 @@ fn chain(n: usize) -> DraftTree {
 /// A root whose children are half of the others at most, 40 of them at most; the rest hang below those.
 fn bushy(n: usize) -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(token(0), TreeLimits::UNBOUNDED);
+    tree.reset(token(0), TreeLimits::UNBOUNDED);
     let wide = (n - 1).min(40);
     for at in 1..n {
         let parent = at.saturating_sub(wide);

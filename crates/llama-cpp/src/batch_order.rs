@@ -74,7 +74,7 @@ mod tests {
         let mut order = BatchOrder::default();
         for _ in 0..200 {
             let mut tree = DraftTree::new();
-            tree.restart(0, TreeLimits::UNBOUNDED);
+            tree.reset(0, TreeLimits::UNBOUNDED);
             for token in 0..rng.u32(..40) {
                 tree.push(NodeId::new(rng.usize(..tree.len())), token, None).expect("the tree has no limits");
             }

@@ -14,7 +14,7 @@ pub(crate) struct Branches {
     main: i32,
     /// Carry some of the committed rows and nothing else.
     spare: Vec<Leaf>,
-    /// Carry the committed rows, and a path of the tree that waits for a commit.
+    /// Carry the committed rows, and a path of the pending tree.
     pending: Vec<Leaf>,
     /// Carry the committed rows, and a path of the tree that is being scored.
     pass: Vec<Leaf>,
@@ -40,7 +40,7 @@ impl Branches {
         self.spare.len()
     }
 
-    /// The number of ids of the tree that waits for a commit.
+    /// The number of ids of the pending tree.
     pub(crate) fn pending_ids(&self) -> usize {
         self.pending.len()
     }
@@ -108,7 +108,7 @@ impl Branches {
         Ok(())
     }
 
-    /// Frees the rows that wait for a commit.
+    /// Frees the pending rows.
     pub(crate) fn drop_pending(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
         drop_rows(context, &mut self.pending, &mut self.spare, committed)
     }
@@ -137,7 +137,7 @@ impl Branches {
         Ok(())
     }
 
-    /// Frees the committed rows from `len` on, and those that wait for a commit.
+    /// Frees the committed rows from `len` on, and the pending rows.
     pub(crate) fn truncate(
         &mut self,
         context: &mut Context,

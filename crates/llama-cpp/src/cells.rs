@@ -14,7 +14,7 @@ use crate::seq_ids::SeqIds;
 pub(crate) struct Cells {
     /// The last committed tokens, if their rows were dropped because they lay out of order. The next pass scores them again.
     uncached: Vec<TokenId>,
-    /// The tree that waits for a commit.
+    /// The pending tree: scored and not yet committed.
     pending: PendingTree,
     pub(crate) memory: Memory,
 }
@@ -50,7 +50,7 @@ impl Cells {
         committed - self.uncached.len()
     }
 
-    /// Frees the cells of the tree that waits for a commit.
+    /// Frees the cells of the pending tree.
     pub(crate) fn drop_pending(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
         let cached = self.cached(committed);
         match &mut self.memory {
@@ -100,8 +100,7 @@ impl Cells {
     }
 }
 
-/// Makes the rows of a pass over `tree`, which succeeded, those that wait for a commit. `order` is the order of its rows if
-/// cells are kept in order.
+/// Makes the rows of a successful pass over `tree` pending. `order` is the order of its rows if cells are kept in order.
 pub(crate) fn finish_pass(
     sequence: &mut Sequence<Cells>,
     context: &mut Context,
@@ -119,7 +118,7 @@ pub(crate) fn finish_pass(
                 cached = committed;
                 uncached.clear();
             } else if let Some(offsets) = &mut offsets {
-                // The rows that waited so far lie below, and will leave a gap.
+                // The earlier pending rows lie below, and will leave a gap.
                 offsets.fill(usize::MAX);
             }
             branches.finish_pass(context, cached)?;
@@ -132,7 +131,7 @@ pub(crate) fn finish_pass(
     Ok(())
 }
 
-/// Forgets the committed tokens from `len` on, and the tree that waits for a commit.
+/// Forgets the committed tokens from `len` on, and the pending tree.
 pub(crate) fn truncate(
     sequence: &mut Sequence<Cells>,
     context: &mut Context,

@@ -172,9 +172,7 @@ pub enum PassError {
         cells: usize,
     },
     /// The pending trees of other sequences hold the sequence ids.
-    #[error(
-        "trees that wait for a commit hold all {ids} sequence ids; commit them or close their sequences first"
-    )]
+    #[error("pending trees hold all {ids} sequence ids; commit them or close their sequences first")]
     IdsUsedUp {
         /// The number of ids.
         ids: usize,

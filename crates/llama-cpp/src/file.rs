@@ -4,7 +4,7 @@ use std::path::Path;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
-use upcycle_checkpoint::gguf::{GgufError, Parts};
+use upcycle_checkpoint::gguf::{GgufError, SplitFiles};
 
 use crate::error::LoadError;
 use crate::native::{Library, library, listen};
@@ -13,8 +13,8 @@ use crate::native::{Library, library, listen};
 ///
 /// # Errors
 /// [`LoadError::MissingPart`], [`LoadError::Gguf`].
-pub(crate) fn open(path: &Path) -> Result<Parts, LoadError> {
-    Parts::open(path).map_err(|error| match error {
+pub(crate) fn open(path: &Path) -> Result<SplitFiles, LoadError> {
+    SplitFiles::open(path).map_err(|error| match error {
         GgufError::Part { path: part, count, source } if matches!(*source, GgufError::Open { .. }) => {
             LoadError::MissingPart { path: path.to_owned(), part, count, reason: reason(path) }
         }

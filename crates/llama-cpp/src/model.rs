@@ -97,7 +97,7 @@ impl Model {
             adapter,
             options: options.clone(),
             kind,
-            rounding: Rounding::of(&parts),
+            rounding: Rounding::new(&parts),
             has_float_matrices: has_float_matrices(&parts),
             vocab,
             n_ctx,

@@ -11,7 +11,7 @@ use crate::error::PassError;
 pub(crate) struct Replay {
     id: i32,
     committed: Vec<TokenId>,
-    /// The tokens that wait for a commit.
+    /// The pending tokens: scored and not yet committed.
     pending: Vec<TokenId>,
     /// The cache holds this many tokens of `committed` followed by `pending`; none if it holds others.
     cached: Option<usize>,

@@ -1,6 +1,6 @@
 //! Cells and sequence ids for a pass. llama.cpp has a fixed number of both.
 
-use upcycle_core::{Sequence, SequenceTable, Shape, TreeInput};
+use upcycle_core::{Sequence, SequenceTable, TreeInput, TreeKind};
 
 use crate::cells::{Cells, Memory};
 use crate::context::Context;
@@ -25,7 +25,7 @@ pub(crate) fn reserve(
         return Err(PassError::CellsUsedUp { used: used - droppable, rows, cells });
     }
     let leaves: usize = inputs.iter().map(|input| input.tree.leaves()).sum();
-    let tree = sequences.limits().support.shape() == Shape::Tree;
+    let tree = sequences.limits().support.kind() == TreeKind::Tree;
     if tree && obtainable_ids(sequences, ids, inputs) < leaves {
         return Err(ids.used_up());
     }

@@ -1,6 +1,6 @@
 //! How much a logit depends on the other rows of its pass.
 
-use upcycle_checkpoint::gguf::{GgmlType, Parts};
+use upcycle_checkpoint::gguf::{GgmlType, SplitFiles};
 
 /// The coarsest type among the matrices of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,7 +14,7 @@ pub(crate) enum Rounding {
 }
 
 impl Rounding {
-    pub(crate) fn of(parts: &Parts) -> Self {
+    pub(crate) fn new(parts: &SplitFiles) -> Self {
         let matrices = parts.tensors().filter(|tensor| tensor.shape.len() > 1);
         let each = matrices.map(|tensor| match tensor.dtype {
             GgmlType::F32 | GgmlType::F64 => Rounding::Float,
@@ -38,7 +38,7 @@ impl Rounding {
 }
 
 /// Whether some matrix is of a float type. For those, llama.cpp has other kernels for one row than for more.
-pub(crate) fn has_float_matrices(parts: &Parts) -> bool {
+pub(crate) fn has_float_matrices(parts: &SplitFiles) -> bool {
     let mut matrices = parts.tensors().filter(|tensor| tensor.shape.len() > 1);
     matrices.any(|tensor| matches!(tensor.dtype, GgmlType::F32 | GgmlType::F16 | GgmlType::Bf16))
 }

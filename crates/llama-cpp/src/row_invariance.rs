@@ -70,7 +70,7 @@ fn in_a_tree<V: Verifier>(
 ) -> Result<Vec<Vec<f32>>, VerifyError> {
     let Some((&first, rest)) = text.split_first() else { return Ok(Vec::new()) };
     let mut tree = DraftTree::new();
-    tree.restart(first, TreeLimits::UNBOUNDED);
+    tree.reset(first, TreeLimits::UNBOUNDED);
     let mut path = vec![NodeId::ROOT];
     for &token in rest {
         let parent = path[path.len() - 1];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::debug_span;
 use upcycle_core::tree_masks::{LeafPaths, positions};
 use upcycle_core::{
-    Commit, Limits, Row, SeqId, SequenceTable, Shape, TopK, TreeInput, Verifier, VerifyError,
+    Commit, Limits, Row, SeqId, SequenceTable, TopK, TreeInput, TreeKind, Verifier, VerifyError,
 };
 
 use crate::batch_order::BatchOrder;
@@ -31,7 +31,7 @@ pub struct LlamaVerifier {
     context: Context,
     ids: SeqIds,
     sequences: SequenceTable<Cells>,
-    /// The row in the batch of each row that the last forward was asked for.
+    /// The row in the batch of each row that was requested from the last forward.
     batch_rows: Vec<usize>,
     paths: LeafPaths,
     positions: Vec<u32>,
@@ -57,7 +57,7 @@ impl LlamaVerifier {
     /// [`LoadError::ContextMemory`], [`LoadError::Context`], [`LoadError::Lora`], [`LoadError::NotRowInvariant`].
     pub fn new(model: Arc<Model>) -> Result<Self, LoadError> {
         let support = model.support();
-        let tree = support.shape() == Shape::Tree;
+        let tree = support.kind() == TreeKind::Tree;
         let id_count = if tree { model.n_seq_max() } else { MAX_STATES.min(model.n_seq_max()) };
         let row_invariant = tree && model.row_invariant();
         // Each open sequence holds an id, and the leaves share the others. Cells of several sequences would not stay in order.
@@ -97,7 +97,7 @@ impl LlamaVerifier {
 
     /// Whether rows are bit for bit those of plain decoding.
     fn row_invariant(&self) -> bool {
-        self.limits().support.shape() == Shape::Tree && self.model.row_invariant()
+        self.limits().support.kind() == TreeKind::Tree && self.model.row_invariant()
     }
 
     /// The model.
@@ -173,12 +173,12 @@ impl LlamaVerifier {
         Ok(())
     }
 
-    /// Scores the inputs and ranks the rows that were asked for.
+    /// Scores the inputs and ranks the requested rows.
     fn score(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         self.lay_out(inputs).map_err(failed("lay out a pass"))?;
         self.context.decode().map_err(failed("score a pass"))?;
         for (row, &batch_row) in self.sequences.rows().iter().zip(&self.batch_rows) {
-            top.rank(row, self.context.logits(batch_row))?;
+            top.set_from_logits(row, self.context.logits(batch_row))?;
         }
         Ok(())
     }
@@ -221,8 +221,8 @@ impl Verifier for LlamaVerifier {
         self.sequences.check_open()?;
         let id = reserve::take_id(&mut self.context, &mut self.sequences, &mut self.ids);
         let id = id.map_err(failed("open a sequence"))?;
-        let memory = match self.limits().support.shape() {
-            Shape::Tree => Memory::Branches(Branches::new(id)),
+        let memory = match self.limits().support.kind() {
+            TreeKind::Tree => Memory::Branches(Branches::new(id)),
             _ => Memory::Replay(Replay::new(id)),
         };
         self.sequences.open(Cells::new(memory))
@@ -238,8 +238,8 @@ impl Verifier for LlamaVerifier {
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = inputs.iter().map(|input| input.tree.len()).sum::<usize>();
         let _span = debug_span!("forward", sequences = inputs.len(), rows).entered();
-        self.sequences.begin(inputs)?;
-        top.restart(inputs, self.limits().vocab);
+        self.sequences.begin_pass(inputs)?;
+        top.reset(inputs, self.limits().vocab);
         let reserved = reserve::reserve(&mut self.context, &mut self.sequences, &mut self.ids, inputs);
         reserved.map_err(failed("reserve cells for a pass"))?;
         if let Err(error) = self.score(inputs, top) {
@@ -252,7 +252,7 @@ impl Verifier for LlamaVerifier {
             let finished = cells::finish_pass(sequence, &mut self.context, input.tree, order);
             finished.map_err(failed("finish a pass"))?;
         }
-        self.sequences.finish(inputs);
+        self.sequences.finish_pass(inputs);
         Ok(())
     }
 

@@ -9,12 +9,12 @@
 //! | `attn_bias` | f32 `[n, n]` | 0 where row `i` attends to row `j` of this pass, negative infinity elsewhere |
 //! | `past_bias` | f32 `[past]` | 0 for a committed row, negative infinity for a placeholder |
 //! | `output_rows` | int64 `[m]` | the rows whose logits are wanted |
-//! | `past.L.key`, `past.L.value` | f32 `[past, kv_heads, head]` | committed rows of layer `L` |
+//! | `past.L.key`, `past.L.value` | f32 `[past, kv_heads, head_dim]` | committed rows of layer `L` |
 //!
 //! | output | type, shape | |
 //! |---|---|---|
 //! | `logits` | f32 `[m, vocab]` | |
-//! | `new.L.key`, `new.L.value` | f32 `[n, kv_heads, head]` | the rows of this pass |
+//! | `new.L.key`, `new.L.value` | f32 `[n, kv_heads, head_dim]` | the rows of this pass |
 //!
 //! The past has the sequence as its first dimension, so a prefix of a buffer can be the input. Only new rows are outputs. The mask
 //! covers the rows of the pass only, so its size does not depend on the context. `past` is at least 1, because ONNX Runtime divides
@@ -48,31 +48,31 @@ pub const DATA_FILE: &str = "model.onnx.data";
 
 /// Keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum KvPart {
     /// Keys.
     Key,
     /// Values.
     Value,
 }
 
-impl Part {
+impl KvPart {
     /// Keys, then values.
-    pub const ALL: [Part; 2] = [Part::Key, Part::Value];
+    pub const ALL: [KvPart; 2] = [KvPart::Key, KvPart::Value];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Part::Key => "key",
-            Part::Value => "value",
+            KvPart::Key => "key",
+            KvPart::Value => "value",
         }
     }
 
-    /// The input with the committed rows of a layer, f32 `[past, kv_heads, head]`.
+    /// The input with the committed rows of a layer, f32 `[past, kv_heads, head_dim]`.
     #[must_use]
     pub fn past_name(self, layer: usize) -> String {
         format!("past.{layer}.{}", self.name())
     }
 
-    /// The output with a layer's rows of this pass, f32 `[n, kv_heads, head]`.
+    /// The output with a layer's rows of this pass, f32 `[n, kv_heads, head_dim]`.
     #[must_use]
     pub fn new_name(self, layer: usize) -> String {
         format!("new.{layer}.{}", self.name())

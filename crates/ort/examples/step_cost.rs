@@ -118,7 +118,7 @@ fn rank(verifier: &mut OrtVerifier, rows: usize, top: &mut TopK) -> Result<f64, 
     let start = Instant::now();
     for node in 0..rows {
         let row = Row { input: 0, node };
-        top.rank(row, verifier.logits(row)?)?;
+        top.set_from_logits(row, verifier.logits(row)?)?;
     }
     Ok(start.elapsed().as_secs_f64())
 }

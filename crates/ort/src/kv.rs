@@ -5,7 +5,7 @@ use std::collections::TryReserveError;
 /// The capacity of a cache at first, in rows.
 const INITIAL_CAPACITY: usize = 256;
 
-/// A buffer for the keys and one for the values of each layer, `[rows, kv_heads * head]`. The runtime reads them in place.
+/// A buffer for the keys and one for the values of each layer, `[rows, kv_heads * head_dim]`. The runtime reads them in place.
 #[derive(Debug)]
 pub(crate) struct KvCache {
     buffers: Vec<Vec<f32>>,
@@ -45,7 +45,7 @@ impl KvCache {
         }
     }
 
-    /// Appends row `from` of `rows`, `[n, kv_heads * head]`, to a buffer. Returns the number of bytes copied.
+    /// Appends row `from` of `rows`, `[n, kv_heads * head_dim]`, to a buffer. Returns the number of bytes copied.
     pub(crate) fn push(&mut self, buffer: usize, rows: &[f32], from: usize) -> usize {
         let row = &rows[from * self.row..][..self.row];
         self.buffers[buffer].extend_from_slice(row);

@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use tracing::{info_span, warn};
-use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS, Part};
+use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, KvPart, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
 
 use crate::device::Device;
 use crate::error::LoadError;
@@ -103,7 +103,7 @@ impl Model {
                 builder.commit_from_memory(&bytes).map_err(refused)?
             }
         };
-        let buffers = (0..graph.layers).flat_map(|layer| Part::ALL.map(|part| (part, layer)));
+        let buffers = (0..graph.layers).flat_map(|layer| KvPart::ALL.map(|part| (part, layer)));
         let names = buffers.map(|(part, layer)| (part.past_name(layer), part.new_name(layer)));
         let (past, new): (Vec<_>, Vec<_>) = names.unzip();
         let model = Self {

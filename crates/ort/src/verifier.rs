@@ -93,10 +93,10 @@ impl OrtVerifier {
     }
 
     /// Bytes that passes have written and commits have moved since this verifier was made. A tree of `n` rows with `m` rows
-    /// asked for takes `16 n + 8 m + 4 n²`, and each accepted row `8 layers · kv_heads · head`.
+    /// requested takes `16 n + 8 m + 4 n²`, and each accepted row `8 layers · kv_heads · head_dim`.
     ///
     /// In [`Memory::Device`] a commit moves only the accepted rows that are not in place (none of a chain). Each takes
-    /// `32 layers` bytes of indices besides, and each row asked for returns `12 (k + 1) + 4`. Not counted in either memory:
+    /// `32 layers` bytes of indices besides, and each requested row returns `12 (k + 1) + 4`. Not counted in either memory:
     /// growing a buffer, which moves each row once on average, and reading a whole row of logits.
     #[must_use]
     pub fn copied_bytes(&self) -> u64 {
@@ -135,8 +135,8 @@ impl Verifier for OrtVerifier {
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let rows = inputs.iter().map(|input| input.tree.len()).sum::<usize>();
         let _span = debug_span!("forward", sequences = inputs.len(), rows).entered();
-        self.sequences.begin(inputs)?;
-        top.restart(inputs, self.limits().vocab);
+        self.sequences.begin_pass(inputs)?;
+        top.reset(inputs, self.limits().vocab);
         self.store.begin(top.rows())?;
         for (index, input) in inputs.iter().enumerate() {
             let sequence = self.sequences.get(input.seq)?;
@@ -146,7 +146,7 @@ impl Verifier for OrtVerifier {
         self.store.rank(self.sequences.rows(), top)?;
         // Nothing can fail from here on.
         inputs.iter().for_each(|input| self.store.finish(input.seq));
-        self.sequences.finish(inputs);
+        self.sequences.finish_pass(inputs);
         Ok(())
     }
 

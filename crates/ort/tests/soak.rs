@@ -5,7 +5,7 @@
 mod support;
 
 use upcycle_core::Verifier;
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_ort::{Memory, OrtVerifier};
 
 use support::{Export, Tiny, load, step, tree};
@@ -18,7 +18,7 @@ fn resident() -> usize {
 
 #[test]
 fn ten_thousand_steps_leave_the_memory_as_it_was() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = Tiny::default().export(Weights::F32);
+    let folder = Tiny::default().export(WeightType::F32);
     let model = load(&folder.path);
     let tree = tree();
     for memory in [Memory::Host, Memory::Device] {

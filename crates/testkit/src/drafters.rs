@@ -1,6 +1,6 @@
 //! Extreme drafters: always right, always wrong, random.
 
-use upcycle_core::{Context, DraftTree, Drafter, NodeId, TokenId, TreeFull};
+use upcycle_core::{DraftContext, DraftTree, Drafter, NodeId, PushError, TokenId};
 
 use crate::rng::Rng;
 
@@ -21,7 +21,7 @@ impl OracleDrafter {
 }
 
 impl Drafter for OracleDrafter {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         let Some(rest) = self.texts.iter().find_map(|text| text.strip_prefix(context.tokens)) else { return };
         let mut above = NodeId::ROOT;
         for &token in rest {
@@ -50,7 +50,7 @@ impl AdversarialDrafter {
 }
 
 impl Drafter for AdversarialDrafter {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         let rest = |text: &Vec<TokenId>| text.strip_prefix(context.tokens)?.first().copied();
         let right: Vec<TokenId> = self.texts.iter().filter_map(rest).collect();
         let mut wrong =
@@ -67,8 +67,8 @@ impl Drafter for AdversarialDrafter {
             for child in 0..2 {
                 let token = (tree.tokens()[parent] + child) % self.vocab.max(1);
                 match tree.push(NodeId::new(parent), token, None) {
-                    Err(TreeFull::Nodes) => return,
-                    Ok(_) | Err(TreeFull::Leaves | TreeFull::Depth) => {}
+                    Err(PushError::Nodes) => return,
+                    Ok(_) | Err(PushError::Leaves | PushError::Depth) => {}
                 }
             }
             parent += 1;
@@ -92,7 +92,7 @@ impl RandomDrafter {
 }
 
 impl Drafter for RandomDrafter {
-    fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, _: DraftContext<'_>, tree: &mut DraftTree) {
         for _ in 0..self.rng.below(64) {
             let parent = NodeId::new(self.rng.below(tree.len()));
             let Some(&token) = self.rng.pick(&self.tokens) else { return };

@@ -93,7 +93,7 @@ impl Fault {
             return (DraftTree::chain(tree.tokens()), tree.nodes().collect());
         }
         let moved = self.moves(tree);
-        shown.restart(tree.tokens()[0], TreeLimits::UNBOUNDED);
+        shown.reset(tree.tokens()[0], TreeLimits::UNBOUNDED);
         let mut places = vec![NodeId::ROOT];
         if self == Fault::PositionOffByOne && committed > 0 {
             places[0] = shown.push(NodeId::ROOT, tree.tokens()[0], None).unwrap_or(NodeId::ROOT);
@@ -206,7 +206,7 @@ impl<V: Verifier> Faulty<V> {
         })
     }
 
-    /// The row of the inner verifier that is read for `row`, which was asked for.
+    /// The row of the inner verifier that is read for `row`, which was requested.
     fn inner_row(&self, row: Row) -> Row {
         if let (Fault::RowsMixedUp, 0 | 1, [_, _, ..]) = (self.fault, row.input, &self.passes[..]) {
             let nodes = &self.passes[1 - row.input].nodes;
@@ -263,13 +263,15 @@ impl<V: Verifier> Faulty<V> {
             self.passes.push(Pass { rows: input.rows, len: input.tree.len(), nodes });
             self.tracked(input.seq)?.scored = Some(scored);
         }
-        top.restart(inputs, self.limits.vocab);
+        top.reset(inputs, self.limits.vocab);
         let mut index = 0;
         for input in 0..self.passes.len() {
             for node in top.nodes(input) {
                 let row = Row { input, node };
-                top.rank(row, self.inner.logits(self.inner_row(row))?)?;
-                if let (Fault::TopUnsorted, (ids @ [_, _, ..], best)) = (self.fault, top.slots(index)) {
+                top.set_from_logits(row, self.inner.logits(self.inner_row(row))?)?;
+                if let (Fault::TopUnsorted, (ids @ [_, _, ..], best)) =
+                    (self.fault, top.candidates_mut(index))
+                {
                     ids.swap(0, 1);
                     best.swap(0, 1);
                 }

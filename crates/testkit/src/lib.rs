@@ -8,12 +8,12 @@
 //! # Testing a drafter
 //!
 //! ```
-//! use upcycle_core::{Context, DraftTree, Drafter, NodeId};
+//! use upcycle_core::{DraftContext, DraftTree, Drafter, NodeId};
 //! use upcycle_testkit::{NaiveVerifier, Subject, laws};
 //!
 //! struct Stutter; // Guesses that the last token is repeated.
 //! impl Drafter for Stutter {
-//!     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+//!     fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
 //!         let _ = tree.push(NodeId::ROOT, context.tokens[context.tokens.len() - 1], None);
 //!     }
 //! }

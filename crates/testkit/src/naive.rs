@@ -20,7 +20,7 @@ pub enum Failure {
     Commit,
     /// A read of a row fails as an engine would.
     Logits,
-    /// The last row that a `forward` was asked for holds a NaN.
+    /// The last requested row of a `forward` holds a NaN.
     NotFinite,
 }
 
@@ -50,7 +50,7 @@ pub struct NaiveVerifier {
     predictability: f32,
     attention: Attention,
     sequences: SequenceTable<Tokens>,
-    /// The states after the rows that the last forward was asked for, in their order.
+    /// The states after the rows that were requested from the last forward, in their order.
     states: Vec<State>,
     seen: Vec<Seen>,
     row: Vec<f32>,
@@ -209,7 +209,7 @@ impl NaiveVerifier {
         self.failures.contains(&(failure, call))
     }
 
-    /// Writes the state after each row that is asked for to `states`. Changes no sequence.
+    /// Writes the state after each requested row to `states`. Changes no sequence.
     fn score(&mut self, inputs: &[TreeInput<'_>], poisoned: bool) {
         self.states.clear();
         for (index, input) in inputs.iter().enumerate() {
@@ -233,7 +233,7 @@ impl NaiveVerifier {
         let mut logits = std::mem::take(&mut self.row);
         let mut ranked = self.sequences.rows().iter().zip(&self.states).map(|(row, &state)| {
             self.fill(state, &mut logits);
-            top.rank(row, &logits)
+            top.set_from_logits(row, &logits)
         });
         let result = ranked.find(Result::is_err).unwrap_or(Ok(()));
         self.row = logits;
@@ -266,19 +266,19 @@ impl Verifier for NaiveVerifier {
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let call = self.forwards;
         self.forwards += 1;
-        self.sequences.begin(inputs)?;
+        self.sequences.begin_pass(inputs)?;
         if self.is_due(Failure::Forward, call) {
             return Err(VerifyError::backend("naive", "run a pass", Told));
         }
         self.score(inputs, self.is_due(Failure::NotFinite, call));
-        top.restart(inputs, self.limits().vocab);
+        top.reset(inputs, self.limits().vocab);
         self.rank(top)?;
         for input in inputs {
             let pending = &mut self.sequences.get_mut(input.seq)?.state.pending;
             pending.clear();
             pending.extend_from_slice(input.tree.tokens());
         }
-        self.sequences.finish(inputs);
+        self.sequences.finish_pass(inputs);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, Shape, TokenId, TopK, TreeInput, TreeLimits,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeKind, TreeLimits,
     Verifier, VerifyError, tree_masks::LeafPaths,
 };
 
@@ -109,11 +109,11 @@ impl<'a> Probe<'a> {
         let leaves = (limits.max_leaves / share).max(1);
         let mut tree = DraftTree::new();
         let root = self.token();
-        if limits.support.shape() != Shape::Tree || leaves < 2 || nodes < 4 {
-            tree.restart_chain(root, &self.tokens(nodes.min(6)));
+        if limits.support.kind() != TreeKind::Tree || leaves < 2 || nodes < 4 {
+            tree.reset_chain(root, &self.tokens(nodes.min(6)));
             return tree;
         }
-        tree.restart(root, TreeLimits { nodes, leaves, depth: usize::MAX });
+        tree.reset(root, TreeLimits { nodes, leaves, depth: usize::MAX });
         // Every fault needs a place where it shows: two branches with descendants, and a leaf with an earlier sibling that
         // stays a leaf. The rest is random.
         let a = self.push_new(&mut tree, NodeId::ROOT);
@@ -250,8 +250,8 @@ impl<'a> Probe<'a> {
 
     /// The paths of `tree` that may be committed: to any node, or only to the leaf if the backend cannot roll back in part.
     pub(crate) fn paths(&self, tree: &DraftTree) -> Vec<Vec<NodeId>> {
-        match self.verifier.limits().support.shape() {
-            Shape::Plain => vec![whole(tree)],
+        match self.verifier.limits().support.kind() {
+            TreeKind::Plain => vec![whole(tree)],
             _ => tree.nodes().map(|node| path_to(tree, node)).collect(),
         }
     }

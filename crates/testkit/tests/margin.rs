@@ -35,7 +35,7 @@ impl Verifier for Jittery {
             for node in top.nodes(input) {
                 let row = Row { input, node };
                 let logits = self.logits(row)?.to_vec();
-                top.rank(row, &logits)?;
+                top.set_from_logits(row, &logits)?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::registry::Registry;
 #[cfg(any(feature = "cpu", feature = "candle"))]
 use graph_given::refuse_graph;
 
-const CPU: &str = "llama, Qwen and Gemma models from GGUF and safetensors, on this project's kernels";
+const CPU: &str = "llama, qwen2 and qwen3 from GGUF or safetensors, on Upcycle's CPU kernels";
 const CANDLE: &str = "the same models on candle's tensors";
 const ORT: &str = "exported models on ONNX Runtime";
 const LLAMA_CPP: &str = "GGUF files of any architecture in llama.cpp";
@@ -22,7 +22,7 @@ const LLAMA_CPP: &str = "GGUF files of any architecture in llama.cpp";
 /// Registers the backends that are compiled in, and names the others.
 pub(crate) fn register(registry: &mut Registry) {
     for (name, about) in [("cpu", CPU), ("candle", CANDLE), ("ort", ORT), ("llama-cpp", LLAMA_CPP)] {
-        registry.mention_backend(name, about, name);
+        registry.register_uncompiled_backend(name, about, name);
     }
     #[cfg(feature = "cpu")]
     registry.add_backend(

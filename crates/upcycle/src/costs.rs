@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use etcetera::BaseStrategy;
 use upcycle_checkpoint::gguf::{Gguf, Value};
-use upcycle_core::cost::{Timing, time_prompt_ranking};
+use upcycle_core::cost::{TimingPlan, time_prompt_ranking};
 use upcycle_core::{CostCurve, CostError, SystemClock, Verifier};
 
 use crate::config::Config;
@@ -60,16 +60,16 @@ impl CostCache {
             return Some(curve);
         }
         let start = Instant::now();
-        let timing = Timing { contexts: &[CONTEXT], rows: &ROWS, sweeps: SWEEPS };
+        let timing = TimingPlan { contexts: &[CONTEXT], rows: &ROWS, repetitions: SWEEPS };
         let timed = timing.run(verifier, &SystemClock::default(), &mut || start.elapsed() >= LIMIT);
-        let curve = CostCurve::of(key.to_owned(), &timed.ok()?).ok()?;
+        let curve = CostCurve::from_timings(key.to_owned(), &timed.ok()?).ok()?;
         let share = time_prompt_ranking(verifier, &SystemClock::default()).ok()?;
         let curve = curve.with_prompt_ranking_overhead(share).ok()?;
-        tracing::info!(seconds = start.elapsed().as_secs_f64(), key, "timed what passes cost here");
+        tracing::info!(seconds = start.elapsed().as_secs_f64(), key, "measured forward-pass times");
         if let Some(path) = path
             && let Err(error) = keep(&path, &curve)
         {
-            tracing::warn!(path = %path.display(), %error, "cannot keep the costs of passes");
+            tracing::warn!(path = %path.display(), %error, "cannot write the cost cache");
         }
         Some(curve)
     }
@@ -157,7 +157,7 @@ pub(crate) fn named(path: &Path, key: &str) -> Result<Option<CostCurve>, CostFil
     if curve.key() == key {
         return Ok(Some(curve));
     }
-    tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "costs of something else, ignored");
+    tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "this cost file was measured for something else; ignored");
     Ok(None)
 }
 
@@ -167,11 +167,11 @@ fn kept(path: &Path, key: &str) -> Option<CostCurve> {
     match CostCurve::parse(&text) {
         Ok(curve) if curve.key() == key => Some(curve),
         Ok(curve) => {
-            tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "costs of something else; timing again");
+            tracing::warn!(path = %path.display(), found = curve.key(), expected = key, "this cost cache was measured for something else; measuring again");
             None
         }
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "damaged costs; timing again");
+            tracing::warn!(path = %path.display(), %error, "invalid cost cache; measuring again");
             None
         }
     }

@@ -45,7 +45,7 @@ impl Default for RecyclingOptions {
 pub enum Tree {
     /// The most probable nodes, chosen at each step.
     Auto,
-    /// Nodes of a template, the most valuable first.
+    /// Nodes of a template, the most probable first.
     Template {
         /// Its file; `None` for the paper's tree.
         path: Option<PathBuf>,
@@ -120,7 +120,7 @@ pub struct MixedOptions {
 
 impl Default for MixedOptions {
     fn default() -> Self {
-        let sources = ["recycling", "bigram", "trigram", "suffix", "frequent"];
+        let sources = ["unigram", "bigram", "trigram", "suffix", "frequent"];
         Self { sources: sources.map(str::to_owned).to_vec(), table_mib: 2 }
     }
 }
@@ -129,7 +129,7 @@ impl Default for MixedOptions {
 const MAX_NGRAM: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
 /// Tokens that prompt lookup drafts with an automatic budget, which then chooses how many of them are scored.
-const LOOKUP: usize = 16;
+const AUTO_BUDGET_DRAFT_LEN: usize = 16;
 
 /// Registers the drafters and sources of this workspace.
 pub(crate) fn register(registry: &mut Registry) {
@@ -138,11 +138,13 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.register_drafter(
         "prompt-lookup",
         "a chain copied from the prompt and the output",
-        |_: &NoOptions, setup| Ok(Box::new(PromptLookup::new(MAX_NGRAM, setup.nodes.unwrap_or(LOOKUP)))),
+        |_: &NoOptions, setup| {
+            Ok(Box::new(PromptLookup::new(MAX_NGRAM, setup.nodes.unwrap_or(AUTO_BUDGET_DRAFT_LEN))))
+        },
     );
     registry.register_drafter("none", "plain decoding", |_: &NoOptions, _| Ok(Box::new(NullDrafter)));
 
-    source(registry, "recycling", "the model's last ranking after the same token", |setup| {
+    source(registry, "unigram", "the model's last ranking after the same token", |setup| {
         Ok(Box::new(AdjacencySource::new(AdjacencyMatrix::new(setup.vocab, DEFAULT_K)?)))
     });
     source(registry, "bigram", "the model's last ranking after the same two tokens", |setup| {
@@ -151,22 +153,21 @@ pub(crate) fn register(registry: &mut Registry) {
     source(registry, "trigram", "the model's last ranking after the same three tokens", |setup| {
         Ok(Box::new(NgramCache::new(3, setup.table_bytes)))
     });
-    source(registry, "suffix", "what followed the longest earlier match of the text's end", |_| {
+    source(registry, "suffix", "the continuation of the longest suffix match in prompt and output", |_| {
         Ok(Box::new(SuffixMatcher::default()))
     });
-    source(registry, "runners-up", "tokens that the model ranked high one to three tokens ago", |_| {
+    source(registry, "top-k-history", "tokens that the model ranked high one to three tokens ago", |_| {
         Ok(Box::new(TopKHistory::default()))
     });
-    source(registry, "frequent", "the most frequent tokens", |setup| {
+    source(registry, "frequent", "the tokens sampled most often so far", |setup| {
         Ok(Box::new(FrequentTokens::new(setup.vocab)))
     });
     source(
         registry,
-        "texts",
-        "what followed the longest match of the text's end in `drafter.corpus_dir`",
+        "corpus",
+        "the continuation of the longest suffix match in `drafter.corpus_dir`",
         |setup| {
-            let corpus =
-                setup.corpus.ok_or("it copies from a corpus, and there is none; set drafter.corpus_dir")?;
+            let corpus = setup.corpus.ok_or("it copies from a corpus: set drafter.corpus_dir")?;
             Ok(Box::new(CorpusMatcher::new(Arc::clone(corpus))))
         },
     );
@@ -197,8 +198,8 @@ fn recycling(options: &RecyclingOptions, setup: &DrafterSetup<'_>) -> Result<Box
 fn mixed(options: &MixedOptions, setup: &DrafterSetup<'_>) -> Result<Box<dyn Drafter>, BoxError> {
     let mut names: Vec<&str> = options.sources.iter().map(String::as_str).collect();
     // A configured corpus is always used.
-    if setup.corpus.is_some() && !names.contains(&"texts") {
-        names.push("texts");
+    if setup.corpus.is_some() && !names.contains(&"corpus") {
+        names.push("corpus");
     }
     let sources = names.into_iter().map(|name| setup.source(name, options.table_mib << 20));
     let drafter = MixedDrafter::new(sources.collect::<Result<_, _>>()?);

@@ -80,7 +80,7 @@ pub enum DecoderError {
     },
     /// `drafter.deterministic` needs saved costs, and there are none.
     #[error(
-        "drafter.deterministic needs the costs of passes, and none could be timed: name a file written by `upcycle bench \
+        "drafter.deterministic needs the costs of passes, and measuring them failed: name a file written by `upcycle bench \
          cost` as drafter.cost_file, or set drafter.budget to a number"
     )]
     NoCosts,
@@ -190,13 +190,13 @@ pub fn load_snapshot(
 ) -> Result<(), DecoderError> {
     let Some(path) = config.snapshot() else { return Ok(()) };
     if !path.exists() {
-        tracing::info!(path = %path.display(), "no snapshot yet: starting with an empty matrix");
+        tracing::info!(path = %path.display(), "no snapshot yet: starting with empty tables");
         return Ok(());
     }
     let failed = |source| DecoderError::Snapshot { path: path.to_owned(), source };
     if drafter.load(path, fingerprint).map_err(failed)? {
         let rows = drafter.footprint().rows;
-        tracing::info!(path = %path.display(), rows, "matrix read from its snapshot");
+        tracing::info!(path = %path.display(), rows, "tables loaded from the snapshot");
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ pub fn is_on_hub(path: &Path) -> bool {
 }
 
 /// Why a name of a model on the hub cannot be used; `None` if it can.
-pub(crate) fn problem(path: &Path) -> Option<String> {
+pub(crate) fn hub_reference_error(path: &Path) -> Option<String> {
     #[cfg(feature = "hub")]
     {
         let reference = upcycle_hub::Reference::parse(path.to_str()?)?;

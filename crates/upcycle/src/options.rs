@@ -90,7 +90,7 @@ pub(crate) struct OptionsType {
 }
 
 impl OptionsType {
-    pub(crate) fn of<O: Options>() -> Self {
+    pub(crate) fn new<O: Options>() -> Self {
         Self { schema: schema::<O>(), parse: AnyOptions::parse::<O> }
     }
 }

@@ -68,13 +68,13 @@ struct Entry<B> {
 /// use schemars::JsonSchema;
 /// use serde::{Deserialize, Serialize};
 /// use upcycle::{ConfigBuilder, DrafterSetup, Registry};
-/// use upcycle_core::{Context, DraftTree, Drafter, NodeId};
+/// use upcycle_core::{DraftContext, DraftTree, Drafter, NodeId};
 ///
 /// /// Guesses that the last token comes again.
 /// struct Repeat(usize);
 ///
 /// impl Drafter for Repeat {
-///     fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+///     fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
 ///         let (Some(&last), mut node) = (context.tokens.last(), NodeId::ROOT) else { return };
 ///         for _ in 0..self.0 {
 ///             let Ok(child) = tree.push(node, last, None) else { return };
@@ -144,14 +144,14 @@ impl Registry {
     ) {
         let owned = name.to_owned();
         let build: BuildBackend = Arc::new(move |options, model, progress| {
-            let options = own(Role::Backend, &owned, options)?;
+            let options = downcast_options(Role::Backend, &owned, options)?;
             load(options, model, progress).map_err(|source| BuildError::Load { name: owned.clone(), source })
         });
-        insert(&mut self.backends, name, about, feature, Some((OptionsType::of::<O>(), (build, devices))));
+        insert(&mut self.backends, name, about, feature, Some((OptionsType::new::<O>(), (build, devices))));
     }
 
     /// Registers only the name of a backend of this workspace that is not compiled in.
-    pub(crate) fn mention_backend(&mut self, name: &str, about: &str, feature: &'static str) {
+    pub(crate) fn register_uncompiled_backend(&mut self, name: &str, about: &str, feature: &'static str) {
         insert(&mut self.backends, name, about, Some(feature), None);
     }
 
@@ -164,10 +164,10 @@ impl Registry {
     ) {
         let owned = name.to_owned();
         let build: BuildDrafter = Arc::new(move |options, setup| {
-            let options = own(Role::Drafter, &owned, options)?;
-            build(options, setup).map_err(|source| failed(Role::Drafter, &owned, source))
+            let options = downcast_options(Role::Drafter, &owned, options)?;
+            build(options, setup).map_err(|source| build_failed(Role::Drafter, &owned, source))
         });
-        insert(&mut self.drafters, name, about, None, Some((OptionsType::of::<O>(), build)));
+        insert(&mut self.drafters, name, about, None, Some((OptionsType::new::<O>(), build)));
     }
 
     /// Adds a source of the drafter `mixed`, or replaces the one of that name.
@@ -179,10 +179,10 @@ impl Registry {
     ) {
         let owned = name.to_owned();
         let build: BuildSource = Arc::new(move |options, setup| {
-            let options = own(Role::Source, &owned, options)?;
-            build(options, setup).map_err(|source| failed(Role::Source, &owned, source))
+            let options = downcast_options(Role::Source, &owned, options)?;
+            build(options, setup).map_err(|source| build_failed(Role::Source, &owned, source))
         });
-        insert(&mut self.sources, name, about, None, Some((OptionsType::of::<O>(), build)));
+        insert(&mut self.sources, name, about, None, Some((OptionsType::new::<O>(), build)));
     }
 
     /// All backends, in order of registration, including those that are not compiled in.
@@ -236,7 +236,7 @@ impl Registry {
     ) -> Result<Box<dyn Verifier>, BuildError> {
         let (build, _) = find(&self.backends, Role::Backend, name)?;
         let _span = tracing::info_span!("build", backend = %name, model = %model.path.display()).entered();
-        build(given(Role::Backend, name, options)?, model, progress)
+        build(required_options(Role::Backend, name, options)?, model, progress)
     }
 
     pub(crate) fn build_drafter(
@@ -245,7 +245,7 @@ impl Registry {
         options: Option<&AnyOptions>,
         setup: &DrafterSetup<'_>,
     ) -> Result<Box<dyn Drafter>, BuildError> {
-        find(&self.drafters, Role::Drafter, name)?(given(Role::Drafter, name, options)?, setup)
+        find(&self.drafters, Role::Drafter, name)?(required_options(Role::Drafter, name, options)?, setup)
     }
 
     pub(crate) fn build_source(
@@ -254,12 +254,12 @@ impl Registry {
         options: Option<&AnyOptions>,
         setup: SourceSetup<'_>,
     ) -> Result<Box<dyn CandidateSource>, BuildError> {
-        find(&self.sources, Role::Source, name)?(given(Role::Source, name, options)?, setup)
+        find(&self.sources, Role::Source, name)?(required_options(Role::Source, name, options)?, setup)
     }
 
     /// The tables of options: section, name, and the type of the options if the part is compiled in.
     pub(crate) fn tables(&self) -> Vec<(&'static str, &str, Option<&OptionsType>)> {
-        fn of<B>(
+        fn role_tables<B>(
             role: Role,
             entries: &[Entry<B>],
         ) -> impl Iterator<Item = (&'static str, &str, Option<&OptionsType>)> {
@@ -267,9 +267,9 @@ impl Registry {
                 (role.section(), entry.name.as_str(), entry.built.as_ref().map(|(options, _)| options))
             })
         }
-        of(Role::Backend, &self.backends)
-            .chain(of(Role::Drafter, &self.drafters))
-            .chain(of(Role::Source, &self.sources))
+        role_tables(Role::Backend, &self.backends)
+            .chain(role_tables(Role::Drafter, &self.drafters))
+            .chain(role_tables(Role::Source, &self.sources))
             .collect()
     }
 
@@ -331,15 +331,23 @@ fn names<B>(entries: &[Entry<B>]) -> Vec<(String, String)> {
     entries.iter().map(|entry| (entry.name.clone(), entry.about.clone())).collect()
 }
 
-fn given<'a>(role: Role, name: &str, options: Option<&'a AnyOptions>) -> Result<&'a AnyOptions, BuildError> {
+fn required_options<'a>(
+    role: Role,
+    name: &str,
+    options: Option<&'a AnyOptions>,
+) -> Result<&'a AnyOptions, BuildError> {
     options.ok_or_else(|| BuildError::OtherRegistry { role, name: name.to_owned() })
 }
 
-fn own<'a, O: Options>(role: Role, name: &str, options: &'a AnyOptions) -> Result<&'a O, BuildError> {
+fn downcast_options<'a, O: Options>(
+    role: Role,
+    name: &str,
+    options: &'a AnyOptions,
+) -> Result<&'a O, BuildError> {
     options.get().ok_or_else(|| BuildError::OtherRegistry { role, name: name.to_owned() })
 }
 
-fn failed(role: Role, name: &str, source: BoxError) -> BuildError {
+fn build_failed(role: Role, name: &str, source: BoxError) -> BuildError {
     BuildError::Failed { role, name: name.to_owned(), source }
 }
 
@@ -351,7 +359,7 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_built_says_why() {
         let mut registry = Registry::builtin();
-        registry.mention_backend("cuda", "an example", "cuda");
+        registry.register_uncompiled_backend("cuda", "an example", "cuda");
         let message = |name| registry.check_backend(name).unwrap_err().to_string();
         assert!(message("cuda").contains("--features cuda"));
         assert!(message("candel").contains("did you mean `candle`?"));

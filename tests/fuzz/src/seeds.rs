@@ -85,7 +85,7 @@ pub(crate) fn snapshots() -> Vec<Vec<u8>> {
             let ids = [token, 1, 2, 3];
             // Rows with the model's scores, and rows of which none are known.
             match token % 2 {
-                0 => matrix.update_scored(
+                0 => matrix.update_with_probabilities(
                     token,
                     &Candidates { ids: &ids, logits: &[3.0, 1.0, 0.5, 0.0], log_sum_exp: None },
                 ),
@@ -217,6 +217,6 @@ pub(crate) fn graphs() -> Vec<Vec<u8>> {
         ..schema::Graph::default()
     };
     let small = schema::Model { graph: Some(graph), ..schema::Model::default() }.encode_to_vec();
-    let exported = include_bytes!("../../../crates/ort/tests/fixtures/standard/genai-llama-int4/model.onnx");
+    let exported = include_bytes!("../../../crates/ort/tests/fixtures/rewrite/genai-llama-int4/model.onnx");
     vec![small, exported.to_vec()]
 }

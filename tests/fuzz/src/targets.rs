@@ -174,7 +174,7 @@ fn graph(bytes: &[u8]) -> bool {
     let interface = |cache| OptimumInterface {
         layers: 2,
         kv_heads: 2,
-        head: 16,
+        head_dim: 16,
         vocab: 48,
         cache,
         positions: true,

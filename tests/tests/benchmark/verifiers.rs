@@ -61,14 +61,14 @@ impl Verifier for Known {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.inner.forward(steps, top)?;
-        self.rows = steps.iter().map(|step| step.tree.len()).sum();
-        for step in 0..steps.len() {
-            for node in top.nodes(step) {
-                let row = Row { input: step, node };
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.inner.forward(inputs, top)?;
+        self.rows = inputs.iter().map(|input| input.tree.len()).sum();
+        for input in 0..inputs.len() {
+            for node in top.nodes(input) {
+                let row = Row { input, node };
                 let logits = self.logits(row)?.to_vec();
-                top.rank(row, &logits)?;
+                top.set_from_logits(row, &logits)?;
             }
         }
         Ok(())

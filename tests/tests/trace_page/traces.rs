@@ -36,7 +36,7 @@ pub(crate) static REAL: LazyLock<Trace> = LazyLock::new(|| {
     let prompt = text.encode(PROMPT, PromptStyle::Raw).unwrap();
     let request = text.request(config.decode(), &text.stop_strings(config.decode()).unwrap());
     let mut watch = |_: &Session| ControlFlow::Continue(());
-    collect(&mut decoder, &text.tokenizer, &prompt, request, About::of(&config), &mut watch).unwrap()
+    collect(&mut decoder, &text.tokenizer, &prompt, request, About::from_config(&config), &mut watch).unwrap()
 });
 
 pub(crate) const STEPS: usize = 300;

@@ -19,10 +19,10 @@ fn top_k(bencher: Bencher<'_, '_>, vocab: usize) {
     let rows = rows(vocab);
     let tree = DraftTree::chain(&[0]);
     let mut top = TopK::new(K);
-    top.restart(&[TreeInput { seq: SeqId::new(1), tree: &tree, rows: RowSelection::All }], vocab);
+    top.reset(&[TreeInput { seq: SeqId::new(1), tree: &tree, rows: RowSelection::All }], vocab);
     let mut turns = rows.iter().cycle();
     bencher.bench_local(|| {
-        turns.next().map(|logits| top.rank(Row { input: 0, node: 0 }, logits).expect("finite"))
+        turns.next().map(|logits| top.set_from_logits(Row { input: 0, node: 0 }, logits).expect("finite"))
     });
 }
 

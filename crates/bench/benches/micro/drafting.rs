@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use divan::Bencher;
 use upcycle::{ConfigBuilder, DrafterConfig, Registry};
 use upcycle_core::{
-    AdjacencyMatrix, Context, DraftTree, Drafter, SeqId, TokenId, TokenRecycling, TreeLimits, TreeTemplate,
+    AdjacencyMatrix, DraftContext, DraftTree, Drafter, SeqId, TokenId, TokenRecycling, TreeLimits,
+    TreeTemplate,
 };
 
 use crate::VOCABS;
@@ -51,9 +52,9 @@ fn draft_recycling(bencher: Bencher<'_, '_>, nodes: usize) {
     bencher.bench_local(|| {
         // It looks at the tree's root alone.
         let root = turns.next().copied().unwrap_or_default();
-        tree.restart(root, TreeLimits { nodes, ..TreeLimits::UNBOUNDED });
-        drafter.draft(Context { seq: SeqId::new(1), tokens: &[root], prompt_len: 1 }, &mut tree);
-        tree.drafted()
+        tree.reset(root, TreeLimits { nodes, ..TreeLimits::UNBOUNDED });
+        drafter.draft(DraftContext { seq: SeqId::new(1), tokens: &[root], prompt_len: 1 }, &mut tree);
+        tree.draft_len()
     });
 }
 

@@ -7,8 +7,8 @@ use upcycle_core::TokenId;
 pub(crate) const K: usize = 8;
 
 /// How often the text goes on with the candidate of each rank; in about a third of all places it goes on with another
-/// word. These are the chances of the paper's tree.
-const CHANCES: [f64; K] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
+/// word. These are the acceptance probabilities of the paper's tree.
+const RANK_ACCEPTANCE: [f64; K] = [0.43, 0.09, 0.05, 0.04, 0.02, 0.01, 0.01, 0.01];
 
 /// The logits of a row's candidates, best first.
 pub(crate) const LOGITS: [f32; K] = [18.0, 16.3, 15.6, 15.1, 14.7, 14.4, 14.1, 13.9];
@@ -55,8 +55,8 @@ impl Language {
     /// What the text says after `token`.
     pub(crate) fn next(self, before: TokenId, token: TokenId, rng: &mut Rng) -> TokenId {
         let mut left = rng.f64();
-        for (id, chance) in self.candidates(before, token).into_iter().zip(CHANCES) {
-            left -= chance;
+        for (id, probability) in self.candidates(before, token).into_iter().zip(RANK_ACCEPTANCE) {
+            left -= probability;
             if left < 0.0 {
                 return id;
             }

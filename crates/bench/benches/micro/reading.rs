@@ -2,8 +2,8 @@
 
 use fastrand::Rng;
 use upcycle_core::{
-    AcceptedPath, Context, DraftTree, Drafter, NodeId, Outcome, Phase, Row, RowSelection, SeqId, TokenId,
-    TopK, TreeInput, TreeLimits, accept,
+    AcceptedPath, DraftContext, DraftTree, Drafter, NodeId, Outcome, Phase, Row, RowSelection, SeqId,
+    TokenId, TopK, TreeInput, TreeLimits, accept,
 };
 
 use crate::language::{K, LOGITS, Language};
@@ -30,7 +30,7 @@ impl Pass {
         Outcome {
             seq: SEQ,
             phase: Phase::Decode,
-            before: &self.before,
+            prefix: &self.before,
             tree: &self.tree,
             accepted: &self.walk,
             top: &self.top,
@@ -79,7 +79,7 @@ impl<D: Drafter> Reading<D> {
     }
 
     fn begin(&mut self) {
-        self.drafter.forget(SEQ);
+        self.drafter.drop_sequence(SEQ);
         self.tokens.clear();
         for _ in 0..2 {
             self.tokens.push(self.language.word(&mut self.rng));
@@ -89,13 +89,13 @@ impl<D: Drafter> Reading<D> {
     /// The drafter's part; gives the nodes drafted.
     pub(crate) fn draft(&mut self) -> usize {
         let room = TreeLimits { nodes: self.nodes, ..TreeLimits::UNBOUNDED };
-        let context = Context { seq: SEQ, tokens: &self.tokens, prompt_len: 1 };
+        let context = DraftContext { seq: SEQ, tokens: &self.tokens, prompt_len: 1 };
         let last = self.tokens.len() - 1;
-        self.pass.tree.restart(self.tokens[last], room);
+        self.pass.tree.reset(self.tokens[last], room);
         self.pass.before.clear();
         self.pass.before.extend_from_slice(&self.tokens[..last]);
         self.drafter.draft(context, &mut self.pass.tree);
-        self.pass.tree.drafted()
+        self.pass.tree.draft_len()
     }
 
     /// The model's part. First fills what the drafter left of the room, so that every pass has equally many rows.
@@ -105,17 +105,17 @@ impl<D: Drafter> Reading<D> {
         let before =
             |tree: &DraftTree, node: NodeId| tree.parent(node).map_or(last, |above| token(tree, above));
         let mut node = NodeId::ROOT;
-        while tree.drafted() < self.nodes {
+        while tree.draft_len() < self.nodes {
             for candidate in language.candidates(before(tree, node), token(tree, node)) {
                 // A push that is refused finds the room used up, which ends the loop.
                 let _ = tree.push(node, candidate, None);
             }
             node = NodeId::new(node.index() + 1);
         }
-        top.restart(&[TreeInput { seq: SEQ, tree, rows: RowSelection::All }], usize::MAX);
+        top.reset(&[TreeInput { seq: SEQ, tree, rows: RowSelection::All }], usize::MAX);
         for node in tree.nodes() {
             let index = top.index(Row { input: 0, node: node.index() }).expect("every row is asked for");
-            let (ids, logits) = top.slots(index);
+            let (ids, logits) = top.candidates_mut(index);
             ids.copy_from_slice(&language.candidates(before(tree, node), token(tree, node)));
             logits.copy_from_slice(&LOGITS);
         }

@@ -90,7 +90,7 @@ pub enum PeerSpecError {
     },
     /// The drafter would never draft.
     #[error(
-        "`{drafter}` drops drafts shorter than its n-gram, so drafts of {draft} tokens after {ngram} never happen; \
+        "`{drafter}` drops drafts shorter than its n-gram, so it would never draft {draft} tokens after {ngram}; \
          use a draft of {ngram} tokens or more"
     )]
     DraftTooShort {

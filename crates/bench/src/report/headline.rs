@@ -42,14 +42,18 @@ pub(crate) struct Best {
 
 /// One headline per measured setup.
 pub(crate) fn headlines(view: &View<'_>) -> Vec<Headline> {
-    view.setups.iter().filter(|setup| setup.arms.iter().any(|arm| arm.overall.is_some())).map(of).collect()
+    view.setups
+        .iter()
+        .filter(|setup| setup.arms.iter().any(|arm| arm.overall.is_some()))
+        .map(headline)
+        .collect()
 }
 
-fn of(setup: &SetupView<'_>) -> Headline {
+fn headline(setup: &SetupView<'_>) -> Headline {
     let plain = setup.arms.iter().find(|arm| !arm.drafts()).and_then(|arm| arm.overall);
     let slower: Vec<String> = setup
         .drafts()
-        .filter(|(_, speedup)| SpeedupVerdict::of(*speedup) == SpeedupVerdict::Slower)
+        .filter(|(_, speedup)| SpeedupVerdict::from_speedup(*speedup) == SpeedupVerdict::Slower)
         .map(|(arm, speedup)| format!("{} ({})", arm.marked(), ratio(speedup.value)))
         .collect();
     Headline {
@@ -65,7 +69,7 @@ fn best(setup: &SetupView<'_>) -> Option<Best> {
     let candidates = setup.candidates();
     let &(arm, speedup) = candidates.iter().max_by(|(_, a), (_, b)| a.value.total_cmp(&b.value))?;
     let summary = arm.overall?;
-    let (tone, remark) = match SpeedupVerdict::of(speedup) {
+    let (tone, remark) = match SpeedupVerdict::from_speedup(speedup) {
         SpeedupVerdict::Faster => (Tone::Good, None),
         SpeedupVerdict::Slower => (Tone::Bad, None),
         SpeedupVerdict::Unclear => (Tone::Plain, Some("No clear difference to plain decoding.")),

@@ -150,7 +150,7 @@ impl ArmView<'_> {
 }
 
 impl SpeedupVerdict {
-    pub(crate) fn of(speedup: Estimate) -> Self {
+    pub(crate) fn from_speedup(speedup: Estimate) -> Self {
         match speedup {
             _ if speedup.low > 1.0 => Self::Faster,
             _ if speedup.high < 1.0 => Self::Slower,

@@ -251,11 +251,11 @@ pub struct Record {
 pub enum Equality {
     /// All tokens are equal.
     Exact,
-    /// It differs first where plain decoding's two best scores are closer than the rounding between the two passes.
+    /// It differs first where plain decoding's two best perturbed logits are closer than the rounding between the two passes.
     WithinMargin {
         /// The first token that differs.
         at: usize,
-        /// The distance of plain decoding's two best scores there.
+        /// The distance of plain decoding's two best perturbed logits there.
         gap: f64,
         /// The largest change of a logit between the two passes there.
         change: f64,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use upcycle_core::{
-    Context, DecodeError, Decoder, DraftTree, Drafter, NodeId, NullDrafter, Request, Row, RowSelection,
+    DecodeError, Decoder, DraftContext, DraftTree, Drafter, NodeId, NullDrafter, Request, Row, RowSelection,
     Sampling, Session, Stats, TokenId, Verifier,
 };
 
@@ -141,10 +141,7 @@ fn logits_at<V: Verifier, D: Drafter>(
 
 /// The node whose row gave token `index` of the last step.
 fn row_node(session: &Session, index: usize) -> usize {
-    let path = session.accepted_path();
-    // A prefill pass samples from its last row only.
-    let skipped = path.nodes.len() - path.sampled.len().min(path.nodes.len());
-    path.nodes.get(skipped + index).map_or(0, |node| node.index())
+    session.accepted_path().sampled_from(index).map_or(0, |node| node.index())
 }
 
 /// Drafts recorded trees.
@@ -154,7 +151,7 @@ struct ReplayDrafter {
 }
 
 impl Drafter for ReplayDrafter {
-    fn draft(&mut self, _: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, _: DraftContext<'_>, tree: &mut DraftTree) {
         for (parent, token) in self.trees.pop_front().unwrap_or_default() {
             // A node that does not fit did not fit when the tree was recorded either.
             let _ = tree.push(NodeId::new(parent as usize), token, None);

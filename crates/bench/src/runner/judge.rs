@@ -41,7 +41,7 @@ pub(super) fn judge(
         Err(error) => return wrong(format!("the passes cannot be repeated: {}", error_chain(&error))),
     };
     let before = [request.prompt, &plain.tokens[..at]].concat();
-    let margin = Margin::of(&plain_row, &drafted_row, request.sampling, &before);
+    let margin = Margin::new(&plain_row, &drafted_row, request.sampling, &before);
     if margin.explains(tolerance) {
         let Margin { gap, change, .. } = margin;
         return Equality::WithinMargin { at, gap, change, cap: f64::from(tolerance) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use upcycle_core::SystemClock;
-use upcycle_core::cost::{Timing, time_prompt_ranking};
+use upcycle_core::cost::{TimingPlan, time_prompt_ranking};
 
 use super::answer::DecodeSettings;
 use super::arm_runner::ArmRunner;
@@ -43,7 +43,7 @@ pub struct Runner {
 }
 
 /// A round waits while other programs keep more processors busy.
-const QUIET: f64 = 0.25;
+const IDLE_THRESHOLD: f64 = 0.25;
 /// Sweeps over the sizes of a pass at the start of each round.
 const SWEEPS: usize = 3;
 /// Sweeps over passes of at most [`SMALL`] rows.
@@ -145,7 +145,7 @@ impl Runner {
         let (mut waited, mut pause) = (Duration::ZERO, Duration::from_secs(1));
         loop {
             let Some(busy) = machine::busy_during(pause, &peers) else { return };
-            if busy <= QUIET || observer.interrupted() {
+            if busy <= IDLE_THRESHOLD || observer.interrupted() {
                 return;
             }
             waited += pause;
@@ -157,7 +157,7 @@ impl Runner {
                 self.warn_busy(round, busy);
                 return;
             }
-            observer.notify(&format!("waiting for a quiet machine: {others}"));
+            observer.notify(&format!("waiting for other programs to finish: {others}"));
         }
     }
 
@@ -180,8 +180,8 @@ impl Runner {
             let (small, large): (Vec<_>, Vec<_>) =
                 cost::rows(&more).into_iter().partition(|&rows| rows <= SMALL);
             let timings = [
-                Timing { contexts: &contexts, rows: &small, sweeps: SMALL_SWEEPS },
-                Timing { contexts: &contexts[..1], rows: &large, sweeps: SWEEPS },
+                TimingPlan { contexts: &contexts, rows: &small, repetitions: SMALL_SWEEPS },
+                TimingPlan { contexts: &contexts[..1], rows: &large, repetitions: SWEEPS },
             ];
             let clock = SystemClock::default();
             setup.prompt_ranking_overhead = time_prompt_ranking(&mut **verifier, &clock).ok();
@@ -247,7 +247,9 @@ impl Runner {
                 }
             }
             let usage = before.zip(CpuUsage::now(&peers));
-            others.extend(usage.and_then(|(before, now)| now.others_since(&before, self.machine.processors)));
+            others.extend(
+                usage.and_then(|(before, now)| now.other_programs_load(&before, self.machine.processors)),
+            );
             if observer.interrupted() {
                 return Ok(None);
             }

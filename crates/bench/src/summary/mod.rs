@@ -36,7 +36,7 @@ pub fn summarize(arms: &[Arm], groups: &[String], records: &[Record], costs: &[C
                 if let (None, false, Some(speedup)) = (group, arm.kind.is_peer(), summary.speedup) {
                     let costs: Vec<Cost> =
                         costs.iter().filter(|cost| cost.setup == arm.setup).cloned().collect();
-                    let pairs = own.iter().zip(&base).map(|(own, base)| own.median_beside(base));
+                    let pairs = own.iter().zip(&base).map(|(own, base)| own.median_ratio_round(base));
                     let pairs: Vec<_> = both.iter().zip(pairs).collect();
                     let plain =
                         sum(pairs.iter().filter_map(|((_, base), round)| base[(*round)?].steps.as_ref()));
@@ -195,7 +195,7 @@ pub fn warnings(results: &Results) -> Vec<String> {
     let Results { arms, settings, machine, build, summaries, .. } = results;
     let mut warnings = Vec::new();
     if build.profile != "release" {
-        warnings.push(format!("this is a {} build: its speed means nothing", build.profile));
+        warnings.push(format!("this is a {} build: its timings are not meaningful", build.profile));
     }
     if !results.complete {
         warnings.push("the run was stopped before its end".to_owned());
@@ -222,7 +222,7 @@ pub fn warnings(results: &Results) -> Vec<String> {
         let Some(speedup) = summary.speedup else { continue };
         if speedup.value > 0.0 && (speedup.high - speedup.low) / speedup.value > WIDE {
             warnings.push(format!(
-                "the interval of {} is wide ({:.2} to {:.2}): more prompts or rounds narrow it",
+                "the confidence interval of {} is wide ({:.2} to {:.2}); use more prompts or rounds",
                 arms[summary.arm].name, speedup.low, speedup.high
             ));
         }

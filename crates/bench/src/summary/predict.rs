@@ -74,7 +74,10 @@ fn explain(prediction: &Prediction, mean_nodes: f64) -> Option<String> {
     let mut parts = Vec::new();
     if (trees - 1.0).abs() > MIN_EFFECT {
         let most = nodes.unwrap_or_default();
-        parts.push(format!("{}: trees held {mean_nodes:.1} of {most} nodes on average", percent(trees)));
+        parts.push(format!(
+            "{}: trees had {mean_nodes:.1} of at most {most} nodes on average",
+            percent(trees)
+        ));
     }
     if (passes - 1.0).abs() > MIN_EFFECT {
         let how = if passes > 1.0 { "cheaper" } else { "more expensive" };

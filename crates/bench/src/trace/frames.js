@@ -12,7 +12,7 @@ function promptFrame({ tokens, scored, ranked, sampled, text, seconds }) {
   return {
     tokens: [tokens[last]],
     parents: [0],
-    chances: [1],
+    probabilities: [1],
     sources: [],
     ranked: { width: known ? ranked.width : 0, ids: ranked.ids.slice(row), logits: ranked.logits.slice(row) },
     path: [0],

@@ -154,7 +154,7 @@ function start() {
   by("number").max = lastFrame;
   by("count").textContent = `of ${lastFrame}`;
   by("cut-key").hidden = frames.every((frame) => frame.emitted === frame.sampled.length);
-  by("chance-key").hidden = trace.steps.every(({ chances }) => chances.slice(1).every((chance) => chance === null));
+  by("probability-key").hidden = trace.steps.every(({ probabilities }) => probabilities.slice(1).every((p) => p === null));
   by("sources").hidden = sources.length === 0;
   by("sources").append(...sources.map((name, source) => {
     const item = make("li");

@@ -56,11 +56,12 @@ function candidateItem({ token, logit }, best, isSampled, isDrafted) {
 /** The details of a node. */
 function nodeDetails(tree, node, route) {
   const shown = [make("h3", "", label(tree.tokens[node])), verdict(tree, node)];
-  const { chances, sources } = tree.frame;
+  const { probabilities, sources } = tree.frame;
   const isDraft = node > 0 && node !== tree.bonus;
-  if (isDraft && (chances[node] !== null || sources[node])) {
-    const chance = chances[node] === null ? "Drafted" : `Drafted with predicted probability ${chances[node].toFixed(3)}`;
-    shown.push(sentence(sources[node] ? `${chance} by ${sourcesOf(sources[node]).join(", ")}.` : `${chance}.`));
+  if (isDraft && (probabilities[node] !== null || sources[node])) {
+    const p = probabilities[node];
+    const drafted = p === null ? "Drafted" : `Drafted with predicted probability ${p.toFixed(3)}`;
+    shown.push(sentence(sources[node] ? `${drafted} by ${sourcesOf(sources[node]).join(", ")}.` : `${drafted}.`));
   }
   // In greedy decoding the verdict already says it.
   const isSampled = tree.pathIndex.has(node) || node === tree.bonus;

@@ -111,7 +111,7 @@ pub struct TraceStep {
     pub parents: Vec<u32>,
     /// The predicted probability that a node is accepted if its parent is, `[nodes]`; none if the drafter gives no
     /// prediction, 1 for the root.
-    pub chances: Vec<Option<f32>>,
+    pub probabilities: Vec<Option<f32>>,
     /// The sources that proposed each node, as bits, `[nodes]`; empty for a drafter with one source.
     pub sources: Vec<u8>,
     /// The model's ranking after each node.
@@ -132,7 +132,7 @@ pub struct TraceStep {
 impl About {
     /// The description of `config`.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn from_config(config: &Config) -> Self {
         let model = config.model().path.as_deref().and_then(std::path::Path::file_name);
         Self {
             model: model.unwrap_or_default().to_string_lossy().into_owned(),

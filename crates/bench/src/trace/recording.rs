@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use upcycle_core::{
-    Context, DraftTree, Drafter, Fingerprint, Footprint, Outcome, Phase, Row, RowSelection, SeqId,
+    DraftContext, DraftTree, Drafter, Fingerprint, Footprint, Outcome, Phase, Row, RowSelection, SeqId,
     SnapshotError, TopK, TreeInput,
 };
 
@@ -55,7 +55,7 @@ impl<D: Drafter> RecordingDrafter<D> {
         nodes.clear();
         ranked.ids.clear();
         ranked.logits.clear();
-        for (node, candidates) in outcome.scored() {
+        for (node, candidates) in outcome.rows_with_candidates() {
             nodes.push(node.index());
             ranked.width = candidates.ids.len();
             ranked.ids.extend_from_slice(candidates.ids);
@@ -70,7 +70,7 @@ pub(super) fn thousandths(x: f32) -> f32 {
 }
 
 impl<D: Drafter> Drafter for RecordingDrafter<D> {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         self.inner.draft(context, tree);
     }
 
@@ -85,10 +85,10 @@ impl<D: Drafter> Drafter for RecordingDrafter<D> {
         };
         // The rows hold the whole vocabulary if it is smaller than `SHOWN`.
         self.narrow
-            .restart(&[TreeInput { seq: outcome.seq, tree: outcome.tree, rows }], self.last.ranked.width);
-        for (node, candidates) in outcome.scored() {
+            .reset(&[TreeInput { seq: outcome.seq, tree: outcome.tree, rows }], self.last.ranked.width);
+        for (node, candidates) in outcome.rows_with_candidates() {
             let Some(index) = self.narrow.index(Row { input: 0, node: node.index() }) else { continue };
-            let (ids, logits) = self.narrow.slots(index);
+            let (ids, logits) = self.narrow.candidates_mut(index);
             let width = ids.len();
             ids.copy_from_slice(&candidates.ids[..width]);
             logits.copy_from_slice(&candidates.logits[..width]);
@@ -96,8 +96,8 @@ impl<D: Drafter> Drafter for RecordingDrafter<D> {
         self.inner.observe(&Outcome { top: &self.narrow, input: 0, ..*outcome });
     }
 
-    fn forget(&mut self, seq: SeqId) {
-        self.inner.forget(seq);
+    fn drop_sequence(&mut self, seq: SeqId) {
+        self.inner.drop_sequence(seq);
     }
 
     fn clear(&mut self) {

@@ -18,7 +18,7 @@ function widthOf(text, font) {
   return measured.get(key);
 }
 
-const chanceText = (chance) => (chance >= 0.995 ? "1.0" : chance < 0.005 ? "<.01" : chance.toFixed(2).slice(1));
+const probabilityText = (p) => (p >= 0.995 ? "1.0" : p < 0.005 ? "<.01" : p.toFixed(2).slice(1));
 const sourcesOf = (bits) => trace.sources.filter((_, source) => (bits >> source) & 1);
 
 function dots(bits) {
@@ -39,11 +39,11 @@ let current;
 
 function drawTree(frame) {
   const tree = treeOf(frame);
-  const chances = tree.tokens.map((_, node) => (node > 0 && node !== tree.bonus ? frame.chances[node] : null));
+  const probabilities = tree.tokens.map((_, node) => (node > 0 && node !== tree.bonus ? frame.probabilities[node] : null));
   const widths = tree.tokens.map((token, node) => {
     const text = Math.min(LABEL_MOST, widthOf(label(token), "700 13px"));
     const least = 16 + 8 * sourcesOf(frame.sources[node] ?? 0).length;
-    return Math.max(least, text + 20 + (chances[node] === null ? 0 : 6 + widthOf(chanceText(chances[node]), "10.5px")));
+    return Math.max(least, text + 20 + (probabilities[node] === null ? 0 : 6 + widthOf(probabilityText(probabilities[node]), "10.5px")));
   });
   const rows = placeRows(tree.children);
   const { lefts, width } = placeColumns(tree.depths, widths, GAP);
@@ -57,9 +57,9 @@ function drawTree(frame) {
     button.style.width = `${widths[node]}px`;
     button.append(make("span", "label", label(token)));
     let said = `${label(token)}: ${STATES[tree.states[node]]}`;
-    if (chances[node] !== null) {
-      button.append(make("small", "", chanceText(chances[node])));
-      said += `, probability ${chances[node].toFixed(2)}`;
+    if (probabilities[node] !== null) {
+      button.append(make("small", "", probabilityText(probabilities[node])));
+      said += `, probability ${probabilities[node].toFixed(2)}`;
     }
     if (frame.sources[node]) button.append(dots(frame.sources[node]));
     if (node > 0) said += `, after ${label(tree.tokens[tree.parents[node]])}`;

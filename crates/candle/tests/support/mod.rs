@@ -6,7 +6,7 @@ pub(crate) mod quantize;
 use std::sync::Arc;
 
 use candle_core::Device;
-use upcycle_candle::{CandleVerifier, Model, Weights};
+use upcycle_candle::{CandleVerifier, Model, WeightStorage};
 use upcycle_core::Verifier;
 use upcycle_testkit::tiny::{Format, Tiny};
 use upcycle_testkit::{Subject, Tolerance};
@@ -20,7 +20,7 @@ pub(crate) fn device() -> Device {
     }
 }
 
-pub(crate) fn load(tiny: &Tiny, format: Format, weights: Weights) -> Arc<Model> {
+pub(crate) fn load(tiny: &Tiny, format: Format, weights: WeightStorage) -> Arc<Model> {
     Model::load_on(tiny.save(format).path(), weights, device(), &mut |_, _| ())
         .unwrap_or_else(|error| panic!("{tiny:?}: {error:?}"))
 }
@@ -28,9 +28,9 @@ pub(crate) fn load(tiny: &Tiny, format: Format, weights: Weights) -> Arc<Model> 
 /// The laws hold within the stated tolerance, or less: logits of tiny models are small. In the poisoned model, values overflow where
 /// rounding of activations could hide it.
 pub(crate) fn subject(tiny: &Tiny, format: Format) -> Subject {
-    let model = load(tiny, format, Weights::File);
+    let model = load(tiny, format, WeightStorage::File);
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
-    let poisoned = load(&poisoned, format, Weights::File);
+    let poisoned = load(&poisoned, format, WeightStorage::File);
     // An H200 moved them by 0.32 where it switches from products of few rows to products of many.
     let close = if device().is_cpu() { 0.3 } else { 0.5 };
     let stated = CandleVerifier::new(model.clone()).row_tolerance().min(close);

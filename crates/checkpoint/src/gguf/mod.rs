@@ -30,8 +30,8 @@
 mod error;
 mod header;
 mod metadata;
-mod parts;
 mod read;
+mod split_files;
 mod table;
 mod tensor;
 mod value;
@@ -39,7 +39,7 @@ pub mod write;
 
 pub use error::GgufError;
 pub use header::Gguf;
-pub use parts::Parts;
 pub use read::HEADER_LIMIT;
+pub use split_files::SplitFiles;
 pub use tensor::{GgmlType, MAX_DIMENSIONS, TensorInfo};
 pub use value::{Array, StringArray, Value, ValueType};

@@ -49,7 +49,7 @@ impl Gguf {
     }
 
     /// Reads the header of a whole model, or of the first part of a split one, which contains the model's metadata and some of its
-    /// tensors. [`Parts`](crate::gguf::Parts) reads all parts.
+    /// tensors. [`SplitFiles`](crate::gguf::SplitFiles) reads all parts.
     ///
     /// # Errors
     /// [`GgufError::NotFirstPart`], or as for [`open`](Self::open).

@@ -15,8 +15,8 @@ Answers from language models in fewer steps, by Token Recycling. What holds, and
 
 - The drafted text is the plain text, bit for bit, greedy and sampled: own CPU kernels.
 - The same up to near-ties within a stated rounding margin: ONNX Runtime, llama.cpp, candle's tensors, GPUs.
-- Never slower than plain decoding: every backend, with drafter.budget = \"auto\".
-- The recycling table stays under 2 MB: every vocabulary, 262k included.";
+
+With drafter.budget = \"auto\", drafting stops where it does not save time.";
 
 /// Answers from language models in fewer steps, by Token Recycling
 #[derive(Debug, Parser)]

@@ -9,7 +9,7 @@ use upcycle::{Engine, Registry};
 use upcycle_bench::results;
 use upcycle_bench::statistics::median;
 use upcycle_bench::{BenchError, cost, files, machine, model_file, report};
-use upcycle_core::cost::{Timing, time_prompt, time_prompt_ranking};
+use upcycle_core::cost::{TimingPlan, time_prefill, time_prompt_ranking};
 use upcycle_core::{SystemClock, Verifier, VerifyError};
 
 use super::plan;
@@ -179,7 +179,7 @@ fn time(
     let (passes, sweeps) = if loaded.len() > 1 { (rounds, 1) } else { (1, rounds) };
     for _ in 0..passes {
         for Loaded { name, engine, times, prompt_tokens, prompt_seconds, .. } in &mut *loaded {
-            let timing = Timing { contexts, rows, sweeps };
+            let timing = TimingPlan { contexts, rows, repetitions: sweeps };
             let (verifier, clock) = (&mut *engine.verifier, SystemClock::default());
             let timed = timing.run(verifier, &clock, &mut interrupt::requested);
             let timed = timed.map_err(|source| fault(name, source))?;
@@ -189,7 +189,7 @@ fn time(
                 return Ok(());
             }
             let (tokens, seconds) =
-                time_prompt(verifier, &clock, PROMPT).map_err(|source| fault(name, source))?;
+                time_prefill(verifier, &clock, PROMPT).map_err(|source| fault(name, source))?;
             *prompt_tokens = tokens;
             prompt_seconds.push(seconds);
         }

@@ -63,7 +63,7 @@ fn an_exported_folder_runs_with_the_configuration_in_it() {
 
 /// A copy of a graph as others export it, with what stands beside it.
 fn exported_by_others(name: &str) -> TempDir {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ort/tests/fixtures/standard").join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ort/tests/fixtures/rewrite").join(name);
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(source).unwrap() {
         let entry = entry.unwrap();

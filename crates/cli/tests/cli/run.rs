@@ -121,7 +121,7 @@ fn saved_costs_fix_the_sizes_of_drafts() {
     // Of another machine: said, and timed anew.
     let text = fs::read_to_string(&file).unwrap().replacen("key = \"", "key = \"another ", 1);
     fs::write(&file, text).unwrap();
-    assert!(stats(&deterministic).contains("costs of something else"));
+    assert!(stats(&deterministic).contains("this cost file was measured for something else"));
     fs::write(&file, "nonsense").unwrap();
     let error = fail(run(&story).args(["-s", &costs]), 1);
     assert!(error.contains("not a cost curve"), "{error}");
@@ -300,7 +300,7 @@ fn an_answer_that_is_in_the_users_texts_takes_fewer_steps() {
     let steps = |report| number(report, "/stats/steps");
     assert!(steps(&with) < steps(&without) / 1.5, "{} of {}", steps(&with), steps(&without));
     let sources = with["stats"]["sources"].as_array().unwrap();
-    let source = sources.iter().find(|source| source["name"] == "texts").unwrap();
+    let source = sources.iter().find(|source| source["name"] == "corpus").unwrap();
     assert!(number(source, "/accepted") > 10.0, "{source}");
 
     fs::remove_file(folder.path().join("answer.md")).unwrap();

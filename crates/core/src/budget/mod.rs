@@ -7,7 +7,8 @@
 //! - **Choice.** The budget maximises `(1 + g(n)) / t(n)`. `n = 0` is plain decoding. It is chosen unless drafts are expected
 //!   to give at least 3 % more tokens per second.
 //! - **Exploration.** A size that was timed long ago, or never, may cost less than estimated. It is tried if it would be the
-//!   best size at an optimistic cost. All such passes together may lose 0.75 % of the time, measured by the tokens they emit.
+//!   best size at an optimistic cost. Together they may lose 0.75 % of the time, counted from the tokens that they really
+//!   emitted.
 
 mod online_cost;
 mod slowdown;
@@ -17,27 +18,27 @@ use crate::budget::slowdown::PostDraftSlowdown;
 use crate::cost::CostCurve;
 use crate::tree::NodeId;
 
-/// The most draft nodes of a pass.
+/// The largest number of draft nodes in a pass.
 pub const MAX_NODES: usize = 256;
 
 /// The share of the time that exploration may lose.
 const EXPLORE_SHARE: f64 = 0.0075;
-/// The bounds of the explore budget, positive and negative, in plain passes.
-const MAX_EXPLORE_BUDGET: f64 = 2.0;
+/// The explore credit stays within plus and minus this many times the seconds of a plain pass.
+const MAX_EXPLORE_CREDIT: f64 = 2.0;
 
 /// Drafts must be expected to give this many times the tokens per second of plain decoding. Costs and probabilities are
 /// estimates, and the best of many estimates is on average too good.
-const MIN_GAIN: f64 = 1.03;
+const MIN_SPEEDUP: f64 = 1.03;
 
-/// Plain decoding is the baseline of all decisions. After this many passes without a plain one, its optimistic cost is
-/// `OPTIMISTIC_PLAIN` of its estimate. It is then timed again, unless a draft is better even at that cost.
+/// Plain decoding is the baseline of all decisions. After this many passes without a plain one, it is assumed to cost only
+/// `OPTIMISTIC_PLAIN` of its estimate. So it is timed again unless a draft would be better even then.
 const PLAIN_STALE_AFTER: u64 = 16;
 const OPTIMISTIC_PLAIN: f64 = 0.6;
-/// How many plain passes in succession time plain decoding again. Several, because a draft slows the first of them.
+/// Plain decoding is timed again by this many plain passes in a row, because a pass with draft nodes slows the first of them.
 const PLAIN_RETIMINGS: usize = 3;
 
 /// The optimistic cost of a size falls with the age of its timing, to 0 after this many passes.
-const STALENESS: f64 = 2000.0;
+const STALE_AFTER: f64 = 2000.0;
 /// The optimistic cost of a size that was never timed, as a share of its estimate.
 const OPTIMISTIC_UNKNOWN: f64 = 0.7;
 
@@ -59,7 +60,7 @@ pub(crate) struct PlainPass {
     /// Sequences that decode: each emits at least one token.
     pub(crate) sequences: usize,
     /// Cached tokens that a row attends to, on average.
-    pub(crate) context: usize,
+    pub(crate) cached_tokens: usize,
 }
 
 /// The measured time and the emitted tokens of a pass.
@@ -68,7 +69,7 @@ pub(crate) struct PassTiming {
     /// All of its rows.
     pub(crate) rows: usize,
     /// Cached tokens that a row attends to, on average.
-    pub(crate) context: usize,
+    pub(crate) cached_tokens: usize,
     /// Emitted tokens, over all sequences.
     pub(crate) tokens: usize,
     /// Seconds of the forward pass.
@@ -79,30 +80,29 @@ pub(crate) struct PassTiming {
 
 /// The size chosen for a pass, with its expected tokens and time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SizeDecision {
+struct SizeDecision {
     /// Draft nodes, over all sequences.
-    pub nodes: usize,
+    nodes: usize,
     /// Expected tokens, over all sequences.
-    pub tokens: f64,
+    tokens: f64,
     /// Expected seconds of the forward pass.
-    pub seconds: f64,
+    seconds: f64,
     /// Whether the size was chosen to learn its cost, and not because it is the best.
-    pub explores: bool,
+    explores: bool,
 }
 
 /// Chooses the number of draft nodes of each pass by expected tokens per second; see the [module](self).
 ///
 /// A [`deterministic`](Self::deterministic) budget uses only a saved curve. The sizes are then the same on every run, and so is
-/// the text on backends that are not row-invariant.
+/// the text on backends that are not row-invariant (batch-invariant).
 #[derive(Clone, Debug)]
 pub struct AutoBudget {
     cost: OnlineCostModel,
     deterministic: bool,
-    max_nodes: usize,
     /// Seconds of a step outside the forward pass.
     overhead: f64,
     /// Seconds that exploration may still lose.
-    explore_budget: f64,
+    explore_credit: f64,
     /// A decaying maximum of the chosen sizes.
     recent_max: f64,
     estimates: Vec<Estimate>,
@@ -111,7 +111,6 @@ pub struct AutoBudget {
     best_rate: f64,
     passes: u64,
     explored: u64,
-    nodes: u64,
     slowdown: PostDraftSlowdown,
     /// Whether the next pass times plain decoding again.
     retime_plain: bool,
@@ -130,16 +129,14 @@ impl AutoBudget {
         Self {
             cost: OnlineCostModel::new(saved),
             deterministic: false,
-            max_nodes: MAX_NODES,
             overhead: 0.0,
-            explore_budget: 0.0,
+            explore_credit: 0.0,
             recent_max: 8.0,
             estimates: Vec::with_capacity(2 * MAX_NODES),
             decision: SizeDecision::default(),
             best_rate: f64::INFINITY,
             passes: 0,
             explored: 0,
-            nodes: 0,
             slowdown: PostDraftSlowdown::new(),
             retime_plain: false,
         }
@@ -151,49 +148,16 @@ impl AutoBudget {
         Self { deterministic: true, ..Self::new(Some(saved)) }
     }
 
-    /// Considers at most `nodes` draft nodes for each pass, and never more than [`MAX_NODES`].
-    #[must_use]
-    pub fn with_max_nodes(mut self, nodes: usize) -> Self {
-        self.max_nodes = nodes.min(MAX_NODES);
-        self
-    }
-
-    /// Whether the sizes depend only on a saved curve.
-    #[must_use]
-    pub fn is_deterministic(&self) -> bool {
-        self.deterministic
-    }
-
-    /// The last decision.
-    #[must_use]
-    pub fn decision(&self) -> SizeDecision {
-        self.decision
-    }
-
-    /// The mean number of draft nodes for each pass.
-    #[must_use]
-    pub fn mean_nodes(&self) -> f64 {
-        self.nodes as f64 / self.passes.max(1) as f64
-    }
-
     /// The share of passes that explored.
     #[must_use]
     pub fn explore_share(&self) -> f64 {
         self.explored as f64 / self.passes.max(1) as f64
     }
 
-    /// The expected seconds of a pass of `rows` rows over `context` cached tokens; `None` before anything is known.
-    #[must_use]
-    pub fn seconds(&self, rows: usize, context: usize) -> Option<f64> {
-        let mut out = vec![Estimate::UNKNOWN; rows + 1];
-        self.cost.fill(context, &mut out);
-        self.cost.is_known().then(|| out[rows].seconds)
-    }
-
     /// The most nodes worth drafting for each sequence of the next pass.
     pub(crate) fn max_draft(&self) -> usize {
-        let most = if self.deterministic { 64 } else { (self.recent_max * 2.0) as usize + 4 };
-        most.min(self.max_nodes)
+        let max_nodes = if self.deterministic { 64 } else { (self.recent_max * 2.0) as usize + 4 };
+        max_nodes.min(MAX_NODES)
     }
 
     /// Sorts `candidates` by descending path probability and returns how many of them to score. The parent of each of these
@@ -203,33 +167,32 @@ impl AutoBudget {
             let by_probability = b.path_probability.total_cmp(&a.path_probability);
             by_probability.then(a.node.cmp(&b.node)).then(a.tree.cmp(&b.tree))
         });
-        let most = candidates.len().min(self.max_nodes);
-        let candidates = &candidates[..most];
+        let max_nodes = candidates.len().min(MAX_NODES);
+        let candidates = &candidates[..max_nodes];
         self.passes += 1;
         if !self.cost.is_known() {
             // The first pass is plain: it is the baseline.
             self.decision = SizeDecision { tokens: pass.sequences as f64, ..SizeDecision::default() };
             return 0;
         }
-        self.estimates.resize(pass.rows + most + 1, Estimate::UNKNOWN);
-        self.cost.fill(pass.context, &mut self.estimates);
-        let (best, optimistic) = self.compare(candidates, pass);
+        self.estimates.resize(pass.rows + max_nodes + 1, Estimate::UNKNOWN);
+        self.cost.fill(pass.cached_tokens, &mut self.estimates);
+        let (best, optimistic) = self.best_sizes(candidates, pass);
         self.best_rate = best.tokens / (best.seconds + self.overhead_of(best.nodes, pass));
         self.decision = if self.retime_plain && best.nodes != 0 {
-            self.expect(0, candidates, pass)
+            self.exploring_decision(0, candidates, pass)
         } else if self.deterministic {
             best
         } else {
             self.try_explore(optimistic, best, candidates, pass).unwrap_or(best)
         };
         self.explored += u64::from(self.decision.explores);
-        self.nodes += self.decision.nodes as u64;
         self.recent_max = (self.recent_max * 0.95).max(self.decision.nodes as f64);
         self.decision.nodes
     }
 
     /// The best size by estimated cost, and the best size by optimistic cost.
-    fn compare(&self, candidates: &[CandidateNode], pass: PlainPass) -> (SizeDecision, usize) {
+    fn best_sizes(&self, candidates: &[CandidateNode], pass: PlainPass) -> (SizeDecision, usize) {
         let plain = self.estimates[pass.rows].seconds;
         let (mut best, mut best_rate) = (SizeDecision::default(), 0.0);
         let (mut optimistic, mut optimistic_rate) = (0, 0.0);
@@ -241,19 +204,19 @@ impl AutoBudget {
             let Estimate { seconds, age } = self.estimates[pass.rows + nodes];
             let overhead = self.overhead_of(nodes, pass);
             let rate = tokens / (seconds + overhead);
-            let min_gain = if best.nodes == 0 && nodes > 0 { MIN_GAIN } else { 1.0 };
-            if (nodes == 0 || age.is_some()) && rate > best_rate * min_gain {
+            let min_speedup = if best.nodes == 0 && nodes > 0 { MIN_SPEEDUP } else { 1.0 };
+            if (nodes == 0 || age.is_some()) && rate > best_rate * min_speedup {
                 best = SizeDecision { nodes, tokens, seconds, explores: false };
                 best_rate = rate;
             }
             // A draft never costs less than plain decoding.
-            let possible = match (nodes, age) {
+            let optimistic_seconds = match (nodes, age) {
                 (0, Some(age)) if age >= PLAIN_STALE_AFTER => seconds * OPTIMISTIC_PLAIN,
                 (0, _) => seconds,
-                (_, Some(age)) => (seconds * (1.0 - age as f64 / STALENESS)).max(plain),
+                (_, Some(age)) => (seconds * (1.0 - age as f64 / STALE_AFTER)).max(plain),
                 (_, None) => (seconds * OPTIMISTIC_UNKNOWN).max(plain),
             };
-            let rate = tokens / (possible + overhead);
+            let rate = tokens / (optimistic_seconds + overhead);
             if rate > optimistic_rate {
                 (optimistic, optimistic_rate) = (nodes, rate);
             }
@@ -263,18 +226,23 @@ impl AutoBudget {
 
     /// Seconds outside the forward pass: the rest of the step, and the slowdown that a draft causes in later passes.
     fn overhead_of(&self, nodes: usize, pass: PlainPass) -> f64 {
-        let slowdown = if nodes > 0 { self.slowdown.per_draft() } else { 0.0 };
+        let slowdown = if nodes > 0 { self.slowdown.per_drafted_pass() } else { 0.0 };
         self.overhead + slowdown * self.estimates[pass.rows].seconds
     }
 
     /// An exploring decision for `nodes` nodes.
-    fn expect(&self, nodes: usize, candidates: &[CandidateNode], pass: PlainPass) -> SizeDecision {
+    fn exploring_decision(
+        &self,
+        nodes: usize,
+        candidates: &[CandidateNode],
+        pass: PlainPass,
+    ) -> SizeDecision {
         let gain: f64 = candidates[..nodes].iter().map(|c| f64::from(c.path_probability)).sum();
         let seconds = self.estimates[pass.rows + nodes].seconds;
         SizeDecision { nodes, tokens: pass.sequences as f64 + gain, seconds, explores: true }
     }
 
-    /// Explores about `nodes` nodes, if the expected loss fits the explore budget.
+    /// Explores about `nodes` nodes, if the expected loss fits the explore credit.
     fn try_explore(
         &self,
         nodes: usize,
@@ -285,34 +253,34 @@ impl AutoBudget {
         if nodes == best.nodes {
             return None;
         }
-        let decision = self.expect(nodes, candidates, pass);
+        let decision = self.exploring_decision(nodes, candidates, pass);
         let loss = decision.seconds + self.overhead - decision.tokens / self.best_rate;
-        (loss.max(0.0) <= self.explore_budget).then_some(decision)
+        (loss.max(0.0) <= self.explore_credit).then_some(decision)
     }
 
     /// Learns from the time and the tokens of the pass of the last decision.
     pub(crate) fn learn(&mut self, timing: PassTiming) {
-        let PassTiming { rows, context, tokens, seconds, overhead } = timing;
+        let PassTiming { rows, cached_tokens, tokens, seconds, overhead } = timing;
         if self.deterministic || !(seconds > 0.0 && seconds.is_finite()) {
             return;
         }
         let SizeDecision { nodes, explores, .. } = self.decision;
-        self.explore_budget += EXPLORE_SHARE * seconds;
+        self.explore_credit += EXPLORE_SHARE * seconds;
         if explores {
             // By the tokens that the pass emitted, not by those expected: wrong expectations are a loss of exploration too.
-            self.explore_budget -= seconds + self.overhead - tokens as f64 / self.best_rate;
+            self.explore_credit -= seconds + self.overhead - tokens as f64 / self.best_rate;
         }
         let single_row = self.estimates.get(1).map_or(seconds, |estimate| estimate.seconds);
-        let most = MAX_EXPLORE_BUDGET * single_row;
-        self.explore_budget = self.explore_budget.clamp(-most, most);
+        let max_credit = MAX_EXPLORE_CREDIT * single_row;
+        self.explore_credit = self.explore_credit.clamp(-max_credit, max_credit);
         self.overhead += (overhead.clamp(0.0, seconds) - self.overhead) * 0.1;
         let mut undisturbed = seconds;
         if nodes > 0 {
-            self.slowdown.record_draft();
+            self.slowdown.record_drafted_pass();
         } else if let Some(expected) = self.estimates.get(rows) {
             undisturbed = self.slowdown.record_plain(seconds, expected.seconds);
         }
         self.retime_plain = nodes == 0 && explores && self.slowdown.plain_passes() < PLAIN_RETIMINGS;
-        self.cost.learn(rows, context, undisturbed);
+        self.cost.learn(rows, cached_tokens, undisturbed);
     }
 }

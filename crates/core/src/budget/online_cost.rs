@@ -1,8 +1,8 @@
 //! The cost of a pass by its rows, learned while decoding.
 //!
-//! `seconds(rows) = speed * factor[bucket] * saved_curve(rows)`. Without a saved curve, `saved_curve` is 1 second. All sizes
-//! share the speed, which follows the machine within a few passes. Each size has its own factor, which changes slowly. The
-//! cost between two buckets is interpolated.
+//! `seconds(rows) = time_scale * factor[bucket] * saved_curve(rows)`. Without a saved curve, `saved_curve` is 1 second. All
+//! row counts share the time scale, which follows the machine within a few passes. Each bucket has its own factor, which
+//! changes slowly. The cost between two buckets is interpolated.
 
 use crate::cost::CostCurve;
 
@@ -10,25 +10,25 @@ use crate::cost::CostCurve;
 const BUCKET_ROWS: [usize; 24] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 25, 33, 41, 49, 65, 81, 97, 129, 257, 513];
 const MAX_ROWS: usize = BUCKET_ROWS[BUCKET_ROWS.len() - 1];
-/// The edges of the context ranges, in tokens. Each range has its own buckets.
-const CONTEXT_EDGES: [usize; 7] = [128, 256, 512, 1024, 2048, 4096, 16384];
-/// How fast the speed follows a change: the exponent of each observed ratio.
-const SPEED_RATE: f64 = 0.2;
+/// The edges of the ranges of cached tokens. Each range has its own buckets.
+const CACHED_TOKEN_EDGES: [usize; 7] = [128, 256, 512, 1024, 2048, 4096, 16384];
+/// How fast the time scale follows a change: the exponent of each observed ratio.
+const TIME_SCALE_RATE: f64 = 0.2;
 /// The same for the factor of one bucket. A new bucket's factor changes faster.
 const FACTOR_RATE: f64 = 0.06;
-/// While only one size was timed: the assumed cost of one more row, as a share of that size's cost per row.
+/// If only one row count was timed: the assumed cost of a further row, as a share of the mean cost per row.
 const FIRST_SLOPE: f64 = 0.25;
 /// The assumed age of a saved curve, in passes. The machine may have changed since it was timed.
 const PRIOR_AGE: u64 = 64;
-/// A timing also informs other sizes, as if it were older by this many passes per unit of `ln(rows)` between them.
+/// A timing also informs other row counts, as if it were older by this many passes per unit of `ln(rows)` between them.
 const AGE_BY_DISTANCE: f64 = 64.0;
-/// The largest factor by which each of the first two times of a size changes its estimate. There is no median yet.
-const MAX_FIRST_MOVE: f64 = 1.3;
+/// The largest factor by which each of the first two times of a row count changes its estimate. There is no median yet.
+const MAX_FIRST_CORRECTION: f64 = 1.3;
 
 /// The cost of one row count.
 #[derive(Clone, Copy, Debug)]
-struct SizeBucket {
-    /// The ratio of its seconds to the saved curve's at this context, at speed 1; `None` if it is not known.
+struct RowBucket {
+    /// The ratio of its seconds to the saved curve's at this many cached tokens, at a time scale of 1; `None` if it is not known.
     factor: Option<f64>,
     /// How often it was timed. The saved curve does not count.
     times: u32,
@@ -38,14 +38,14 @@ struct SizeBucket {
     last_ratios: [f64; 2],
 }
 
-impl SizeBucket {
+impl RowBucket {
     /// Never timed, and no saved curve.
     const UNKNOWN: Self = Self { factor: None, times: 0, timed_at: 0, last_ratios: [1.0; 2] };
     /// As in the saved curve.
     const SAVED: Self = Self { factor: Some(1.0), ..Self::UNKNOWN };
 }
 
-type Buckets = [SizeBucket; BUCKET_ROWS.len()];
+type Buckets = [RowBucket; BUCKET_ROWS.len()];
 
 /// Returns the median of `ratio` and the two before it, so that one outlier has no effect. Remembers `ratio`.
 fn median_of_three(ratio: f64, last: &mut [f64; 2]) -> f64 {
@@ -54,41 +54,41 @@ fn median_of_three(ratio: f64, last: &mut [f64; 2]) -> f64 {
     ratio.max(a.min(b)).min(a.max(b))
 }
 
-/// Scales sizes not measured in this run by the corrections of their measured neighbours. Between two neighbours, the
+/// Scales row counts not measured in this run by the corrections of their measured neighbours. Between two neighbours, the
 /// correction is interpolated over the logarithm of the rows.
 ///
-/// If 2 and 4 rows cost more than the curve says, 3 and 8 rows probably do too. Without a correction they would look cheap
-/// beside the corrected sizes, and would be chosen for that. A pass of one row does not inform other sizes: memory bandwidth
-/// limits it, and arithmetic limits larger passes.
+/// If 2 and 4 rows cost more than the curve says, 3 and 8 rows probably do too. Uncorrected, they would look
+/// too cheap and be chosen. A pass of one row does not inform other row counts: memory bandwidth limits it, and arithmetic
+/// limits larger passes.
 fn interpolate_unmeasured(buckets: &mut Buckets) {
     let log_rows = BUCKET_ROWS.map(|rows| (rows as f64).ln());
     let timed = buckets
         .map(|bucket| bucket.factor.filter(|_| bucket.times > 0).map(|factor| (factor, bucket.timed_at)));
     let measured = |index: usize| Some((log_rows[index], timed[index]?));
     for (index, bucket) in buckets.iter_mut().enumerate().skip(1) {
-        let here = log_rows[index];
+        let own_log_rows = log_rows[index];
         if timed[index].is_none() {
             let left = (1..index).rev().find_map(measured);
             let right = (index + 1..BUCKET_ROWS.len()).find_map(measured);
             bucket.factor = match (left, right) {
-                (Some((l, (a, _))), Some((r, (b, _)))) => Some(a + (b - a) * (here - l) / (r - l)),
+                (Some((l, (a, _))), Some((r, (b, _)))) => Some(a + (b - a) * (own_log_rows - l) / (r - l)),
                 (Some((_, (factor, _))), None) | (None, Some((_, (factor, _)))) => Some(factor),
                 (None, None) => return,
             };
         }
-        for (there, (_, timed_at)) in (1..BUCKET_ROWS.len()).filter_map(measured) {
-            let by_distance = (AGE_BY_DISTANCE * (here - there).abs()) as u64;
+        for (other_log_rows, (_, timed_at)) in (1..BUCKET_ROWS.len()).filter_map(measured) {
+            let by_distance = (AGE_BY_DISTANCE * (own_log_rows - other_log_rows).abs()) as u64;
             bucket.timed_at = bucket.timed_at.max(timed_at.saturating_sub(by_distance));
         }
     }
 }
 
-/// A running estimate of the seconds of a pass, by rows and context.
+/// A running estimate of the seconds of a pass, by rows and cached tokens.
 #[derive(Clone, Debug)]
 pub(super) struct OnlineCostModel {
     saved: Option<CostCurve>,
-    by_context: [Option<Buckets>; CONTEXT_EDGES.len() + 1],
-    speed: f64,
+    by_cached_tokens: [Option<Buckets>; CACHED_TOKEN_EDGES.len() + 1],
+    time_scale: f64,
     last_ratios: [f64; 2],
     passes: u64,
 }
@@ -108,25 +108,31 @@ impl Estimate {
 impl OnlineCostModel {
     pub(super) fn new(saved: Option<CostCurve>) -> Self {
         let passes = if saved.is_some() { PRIOR_AGE } else { 0 };
-        Self { saved, by_context: [None; CONTEXT_EDGES.len() + 1], speed: 1.0, last_ratios: [1.0; 2], passes }
+        Self {
+            saved,
+            by_cached_tokens: [None; CACHED_TOKEN_EDGES.len() + 1],
+            time_scale: 1.0,
+            last_ratios: [1.0; 2],
+            passes,
+        }
     }
 
-    fn range(context: usize) -> usize {
-        CONTEXT_EDGES.partition_point(|&edge| edge <= context)
+    fn range_index(cached_tokens: usize) -> usize {
+        CACHED_TOKEN_EDGES.partition_point(|&edge| edge <= cached_tokens)
     }
 
-    /// The buckets of this context. If it was not timed: of the nearest timed context, or of the saved curve.
-    fn buckets(&self, context: usize) -> Buckets {
-        let range = Self::range(context);
+    /// The buckets of this range. If it was not timed: of the nearest timed range, or of the saved curve.
+    fn buckets(&self, cached_tokens: usize) -> Buckets {
+        let range = Self::range_index(cached_tokens);
         let timed = self
-            .by_context
+            .by_cached_tokens
             .iter()
             .enumerate()
             .filter_map(|(other, buckets)| Some((other, buckets.as_ref()?)));
         let mut buckets = match timed.min_by_key(|(other, _)| other.abs_diff(range)) {
             Some((_, buckets)) => *buckets,
-            None if self.saved.is_some() => [SizeBucket::SAVED; BUCKET_ROWS.len()],
-            None => [SizeBucket::UNKNOWN; BUCKET_ROWS.len()],
+            None if self.saved.is_some() => [RowBucket::SAVED; BUCKET_ROWS.len()],
+            None => [RowBucket::UNKNOWN; BUCKET_ROWS.len()],
         };
         if self.saved.is_some() {
             interpolate_unmeasured(&mut buckets);
@@ -134,28 +140,28 @@ impl OnlineCostModel {
         buckets
     }
 
-    /// The seconds that a factor of 1 stands for.
-    fn base(&self, rows: usize, context: usize) -> f64 {
-        self.saved.as_ref().map_or(1.0, |saved| saved.seconds(rows, context))
+    /// The seconds of the saved curve, or 1 without one.
+    fn saved_seconds(&self, rows: usize, cached_tokens: usize) -> f64 {
+        self.saved.as_ref().map_or(1.0, |saved| saved.seconds(rows, cached_tokens))
     }
 
     /// Whether anything is known.
     pub(super) fn is_known(&self) -> bool {
-        self.saved.is_some() || self.by_context.iter().any(Option::is_some)
+        self.saved.is_some() || self.by_cached_tokens.iter().any(Option::is_some)
     }
 
     /// Fills `out[n]` with the cost of `n` rows for each `n` (0 counts as 1).
-    pub(super) fn fill(&self, context: usize, out: &mut [Estimate]) {
+    pub(super) fn fill(&self, cached_tokens: usize, out: &mut [Estimate]) {
         out.fill(Estimate::UNKNOWN);
         let mut known = [(0_usize, 0.0_f64, 0_u64); BUCKET_ROWS.len()];
         let mut len = 0;
-        for (rows, bucket) in BUCKET_ROWS.into_iter().zip(self.buckets(context)) {
+        for (rows, bucket) in BUCKET_ROWS.into_iter().zip(self.buckets(cached_tokens)) {
             if let Some(factor) = bucket.factor {
-                known[len] = (rows, factor * self.base(rows, context), bucket.timed_at);
+                known[len] = (rows, factor * self.saved_seconds(rows, cached_tokens), bucket.timed_at);
                 len += 1;
             }
         }
-        // More rows never cost less: a size costs at most what any larger one does.
+        // More rows never cost less: a row count costs at most what any larger one does.
         for index in (1..len).rev() {
             known[index - 1].1 = known[index - 1].1.min(known[index].1);
         }
@@ -164,7 +170,7 @@ impl OnlineCostModel {
         let slope = if len == 1 {
             first.1 / first.0 as f64 * FIRST_SLOPE
         } else {
-            // Over a range that at least doubles the rows, since the difference between close sizes is mostly noise.
+            // Over a range that at least doubles the rows, since the difference between close row counts is mostly noise.
             let from = known.iter().rev().find(|bucket| bucket.0 * 2 <= last.0).unwrap_or(first);
             (last.1 - from.1) / (last.0 - from.0) as f64
         };
@@ -174,66 +180,70 @@ impl OnlineCostModel {
                 right += 1;
             }
             let (seconds, timed_at) = match (right.checked_sub(1).map(|left| known[left]), known.get(right)) {
-                (_, Some(&(bucket, seconds, at))) if bucket == rows => (seconds, Some(at)),
-                (Some((r0, s0, at0)), Some(&(r1, s1, at1))) => {
+                (_, Some(&(bucket, seconds, timed_at))) if bucket == rows => (seconds, Some(timed_at)),
+                (Some((r0, s0, timed_at0)), Some(&(r1, s1, timed_at1))) => {
                     let share = (rows - r0) as f64 / (r1 - r0) as f64;
-                    (s0 + (s1 - s0) * share, Some(at0.max(at1)))
+                    (s0 + (s1 - s0) * share, Some(timed_at0.max(timed_at1)))
                 }
-                (None, Some(&(_, seconds, at))) => (seconds, Some(at)),
+                (None, Some(&(_, seconds, timed_at))) => (seconds, Some(timed_at)),
                 (Some((r0, s0, _)), None) => (s0 + slope * (rows - r0) as f64, None),
                 (None, None) => return,
             };
-            *estimate = Estimate { seconds: seconds * self.speed, age: timed_at.map(|at| self.passes - at) };
+            *estimate =
+                Estimate { seconds: seconds * self.time_scale, age: timed_at.map(|at| self.passes - at) };
         }
     }
 
-    /// Learns that a pass of `rows` rows over `context` tokens took `seconds`. Ignores times that are not positive.
-    pub(super) fn learn(&mut self, rows: usize, context: usize, seconds: f64) {
+    /// Learns that a pass of `rows` rows over `cached_tokens` cached tokens took `seconds`. Ignores times that are not positive.
+    pub(super) fn learn(&mut self, rows: usize, cached_tokens: usize, seconds: f64) {
         if !(seconds.is_finite() && seconds > 0.0) {
             return;
         }
         self.passes += 1;
-        let mut buckets = self.buckets(context);
+        let mut buckets = self.buckets(cached_tokens);
         let index = BUCKET_ROWS.partition_point(|&bucket| bucket < rows).min(BUCKET_ROWS.len() - 1);
         let bucket_rows = BUCKET_ROWS[index];
-        let base = self.base(bucket_rows, context);
+        let saved = self.saved_seconds(bucket_rows, cached_tokens);
         let any_known = buckets.iter().any(|bucket| bucket.factor.is_some());
-        let ratio = any_known.then(|| seconds / self.predict(rows, context));
-        let predicted = self.predict(bucket_rows, context);
+        let ratio = any_known.then(|| seconds / self.predict(rows, cached_tokens));
+        let predicted = self.predict(bucket_rows, cached_tokens);
         let bucket = &mut buckets[index];
         bucket.timed_at = self.passes;
         match (ratio, &mut bucket.factor) {
             (None, factor) => {
-                *factor = Some(seconds / base);
+                *factor = Some(seconds / saved);
                 bucket.times = 1;
             }
-            // The first time of this size: scales the estimate for the bucket's rows by the ratio of this pass.
+            // The first time of this bucket: scales the estimate for the bucket's rows by the ratio of this pass.
             (Some(ratio), factor @ None) => {
-                *factor = Some(predicted * ratio / self.speed / base);
+                *factor = Some(predicted * ratio / self.time_scale / saved);
                 bucket.times = 1;
             }
-            // The first pass shows the speed of the machine. Later ones also show how sizes compare.
+            // The first pass shows the time scale of the machine. Later ones also show how row counts compare.
             (Some(ratio), _) if self.saved.is_some() && self.passes == PRIOR_AGE + 1 => {
-                self.speed *= ratio.clamp(0.5, 2.0);
+                self.time_scale *= ratio.clamp(0.5, 2.0);
             }
             (Some(ratio), Some(factor)) => {
                 // The median is over passes of the same size: among passes of other sizes, a rare size would always be an
                 // outlier.
                 let median = median_of_three(ratio, &mut bucket.last_ratios);
-                let correction =
-                    if bucket.times < 2 { ratio.clamp(1.0 / MAX_FIRST_MOVE, MAX_FIRST_MOVE) } else { median };
+                let correction = if bucket.times < 2 {
+                    ratio.clamp(1.0 / MAX_FIRST_CORRECTION, MAX_FIRST_CORRECTION)
+                } else {
+                    median
+                };
                 *factor *= correction.powf(FACTOR_RATE.max(1.0 / f64::from(bucket.times + 1)));
                 bucket.times = bucket.times.saturating_add(1);
-                self.speed *= median_of_three(ratio, &mut self.last_ratios).powf(SPEED_RATE);
+                self.time_scale *= median_of_three(ratio, &mut self.last_ratios).powf(TIME_SCALE_RATE);
             }
         }
-        self.by_context[Self::range(context)] = Some(buckets);
+        self.by_cached_tokens[Self::range_index(cached_tokens)] = Some(buckets);
     }
 
-    fn predict(&self, rows: usize, context: usize) -> f64 {
+    fn predict(&self, rows: usize, cached_tokens: usize) -> f64 {
         let mut out = [Estimate::UNKNOWN; MAX_ROWS + 1];
         let rows = rows.min(MAX_ROWS);
-        self.fill(context, &mut out[..=rows]);
+        self.fill(cached_tokens, &mut out[..=rows]);
         out[rows].seconds
     }
 }

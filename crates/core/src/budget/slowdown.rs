@@ -1,44 +1,49 @@
 //! How much a pass with drafts slows the plain passes after it.
 //!
-//! Fast passes in succession find more of the weights in a shared cache. A slower pass with drafts interrupts this, so the
+//! Consecutive plain passes find more of the weights in the shared cache. A slower pass with draft nodes interrupts this, so the
 //! next plain passes are slower too. On two cores of a Xeon, the first was slower by 8 %, the second to fourth by 4 to 2 %.
-//! The budget counts this slowdown as a cost of the draft, and compares drafts with a plain pass without it.
+//! The budget counts this slowdown as a cost of the drafted pass, and compares it with a plain pass without it.
 
-/// How many plain passes after a draft have a slowdown. Later ones count as undisturbed.
+/// How many plain passes after a drafted pass have a slowdown. Later ones count as undisturbed.
 const TRACKED: usize = 5;
 /// The weight of one observation in a running estimate.
 const RATE: f64 = 0.05;
 
 #[derive(Clone, Debug)]
 pub(super) struct PostDraftSlowdown {
-    /// Plain passes since the last draft, at most [`TRACKED`].
+    /// Plain passes since the last drafted pass, at most [`TRACKED`].
     plain_passes: usize,
-    /// By plain passes since the last draft: the relative slowdown over undisturbed plain decoding.
+    /// By plain passes since the last drafted pass: the relative slowdown over undisturbed plain decoding.
     slowdown: [f64; TRACKED],
-    /// The slowdowns since the last draft, summed in plain passes, and their running mean over drafts.
-    since_draft: f64,
-    per_draft: f64,
+    /// The slowdowns since the last drafted pass, summed in plain passes, and their running mean over drafted passes.
+    since_drafted_pass: f64,
+    per_drafted_pass: f64,
 }
 
 impl PostDraftSlowdown {
     pub(super) fn new() -> Self {
-        Self { plain_passes: TRACKED, slowdown: [0.0; TRACKED], since_draft: 0.0, per_draft: 0.0 }
+        Self {
+            plain_passes: TRACKED,
+            slowdown: [0.0; TRACKED],
+            since_drafted_pass: 0.0,
+            per_drafted_pass: 0.0,
+        }
     }
 
-    /// What one draft costs the plain passes after it, in plain passes.
-    pub(super) fn per_draft(&self) -> f64 {
-        self.per_draft.max(0.0)
+    /// The time that a drafted pass adds to later plain passes, as a multiple of a plain pass.
+    pub(super) fn per_drafted_pass(&self) -> f64 {
+        self.per_drafted_pass.max(0.0)
     }
 
-    /// Plain passes since the last draft, at most [`TRACKED`].
+    /// Plain passes since the last drafted pass, at most [`TRACKED`].
     pub(super) fn plain_passes(&self) -> usize {
         self.plain_passes
     }
 
-    /// Records a pass with drafts.
-    pub(super) fn record_draft(&mut self) {
-        self.per_draft += (self.since_draft - self.per_draft) * RATE;
-        self.since_draft = 0.0;
+    /// Records a pass with draft nodes.
+    pub(super) fn record_drafted_pass(&mut self) {
+        self.per_drafted_pass += (self.since_drafted_pass - self.per_drafted_pass) * RATE;
+        self.since_drafted_pass = 0.0;
         self.plain_passes = 0;
     }
 
@@ -48,10 +53,10 @@ impl PostDraftSlowdown {
         self.plain_passes += 1;
         let ratio = seconds / expected;
         if ratio.is_finite() {
-            // Larger differences are disturbances of the machine, not an effect of the draft.
+            // Larger differences are disturbances of the machine, not an effect of the drafted pass.
             *slowdown += (ratio.clamp(0.5, 2.0) - 1.0 - *slowdown) * RATE;
         }
-        self.since_draft += *slowdown;
+        self.since_drafted_pass += *slowdown;
         seconds / (1.0 + slowdown.max(0.0))
     }
 }
@@ -64,29 +69,29 @@ mod tests {
     fn a_slowdown_is_charged_to_the_draft_and_not_to_plain_decoding() {
         let mut slowdown = PostDraftSlowdown::new();
         for _ in 0..300 {
-            slowdown.record_draft();
+            slowdown.record_drafted_pass();
             for passes in 0..9 {
                 let seconds = 0.01 * (1.0 + [0.08, 0.04, 0.0].get(passes).copied().unwrap_or(0.0));
                 let plain = slowdown.record_plain(seconds, 0.01);
                 assert!((0.00999..=seconds).contains(&plain), "{plain} of {seconds}");
             }
         }
-        assert!((slowdown.per_draft() - 0.12).abs() < 0.02, "{}", slowdown.per_draft());
-        // Drafts in succession cause it once.
+        assert!((slowdown.per_drafted_pass() - 0.12).abs() < 0.02, "{}", slowdown.per_drafted_pass());
+        // Consecutive drafted passes cause it once.
         for _ in 0..200 {
-            slowdown.record_draft();
+            slowdown.record_drafted_pass();
         }
-        assert!(slowdown.per_draft() < 0.01, "{}", slowdown.per_draft());
+        assert!(slowdown.per_drafted_pass() < 0.01, "{}", slowdown.per_drafted_pass());
     }
 
     #[test]
     fn without_a_slowdown_nothing_is_charged() {
         let mut slowdown = PostDraftSlowdown::new();
         assert_eq!(slowdown.record_plain(0.02, 0.01), 0.02, "no draft came before");
-        slowdown.record_draft();
+        slowdown.record_drafted_pass();
         for _ in 0..TRACKED {
             assert!(slowdown.record_plain(0.01, 0.0).is_finite());
         }
-        assert!(slowdown.per_draft() == 0.0);
+        assert!(slowdown.per_drafted_pass() == 0.0);
     }
 }

@@ -5,8 +5,8 @@ mod timing;
 
 use serde::{Deserialize, Serialize};
 
-pub use prompt::{time_prompt, time_prompt_ranking};
-pub use timing::{Timed, Timing};
+pub use prompt::{time_prefill, time_prompt_ranking};
+pub use timing::{ContextTimes, TimingPlan};
 
 /// The seconds of one pass as a function of its rows and of the cached tokens (the *context*).
 ///
@@ -30,13 +30,13 @@ pub use timing::{Timed, Timing};
 pub struct CostCurve {
     key: String,
     prompt_ranking_overhead: Option<f64>,
-    contexts: Vec<Line>,
+    contexts: Vec<ContextCosts>,
 }
 
 /// The measured points of one context.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct ContextCosts {
     /// Cached tokens.
     tokens: usize,
     rows: Vec<usize>,
@@ -45,11 +45,11 @@ struct Line {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+struct CostFile {
     key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prompt_ranking_overhead: Option<f64>,
-    context: Vec<Line>,
+    context: Vec<ContextCosts>,
 }
 
 /// Why a cost curve is invalid.
@@ -94,9 +94,9 @@ impl CostCurve {
                 *seconds = highest;
             }
             let (rows, seconds) = points.into_iter().unzip();
-            Line { tokens, rows, seconds }
+            ContextCosts { tokens, rows, seconds }
         };
-        Self::check(Raw {
+        Self::check(CostFile {
             key,
             prompt_ranking_overhead: None,
             context: contexts.into_iter().map(line).collect(),
@@ -107,8 +107,8 @@ impl CostCurve {
     ///
     /// # Errors
     /// [`CostError`] if nothing was timed, or if the clock stood still.
-    pub fn of(key: String, timed: &[Timed]) -> Result<Self, CostError> {
-        let points = |timed: &Timed| {
+    pub fn from_timings(key: String, timed: &[ContextTimes]) -> Result<Self, CostError> {
+        let points = |timed: &ContextTimes| {
             let mut points: Vec<(usize, f64)> =
                 timed.rows.iter().copied().zip(timed.seconds.iter().copied()).collect();
             points.sort_unstable_by_key(|&(rows, _)| rows);
@@ -129,7 +129,7 @@ impl CostCurve {
         Self::check(toml::from_str(text).map_err(|error| CostError::Syntax(error.to_string()))?)
     }
 
-    fn check(raw: Raw) -> Result<Self, CostError> {
+    fn check(raw: CostFile) -> Result<Self, CostError> {
         if raw.context.is_empty() {
             return Err(CostError::Empty);
         }
@@ -167,7 +167,7 @@ impl CostCurve {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let (key, context) = (self.key.clone(), self.contexts.clone());
-        toml::to_string(&Raw { key, prompt_ranking_overhead: self.prompt_ranking_overhead, context })
+        toml::to_string(&CostFile { key, prompt_ranking_overhead: self.prompt_ranking_overhead, context })
             .expect("strings and finite numbers are always TOML")
     }
 
@@ -189,7 +189,7 @@ impl CostCurve {
     /// # Errors
     /// [`CostError::PromptRankingOverhead`] for a share that is negative or not finite.
     pub fn with_prompt_ranking_overhead(self, share: f64) -> Result<Self, CostError> {
-        Self::check(Raw { key: self.key, prompt_ranking_overhead: Some(share), context: self.contexts })
+        Self::check(CostFile { key: self.key, prompt_ranking_overhead: Some(share), context: self.contexts })
     }
 
     /// The seconds of a pass of `rows` rows (0 counts as 1) over `context` cached tokens.
@@ -199,16 +199,16 @@ impl CostCurve {
         match (next.checked_sub(1).map(|previous| &self.contexts[previous]), self.contexts.get(next)) {
             (Some(low), Some(high)) => {
                 let share = (context - low.tokens) as f64 / (high.tokens - low.tokens) as f64;
-                low.at(rows) * (1.0 - share) + high.at(rows) * share
+                low.seconds(rows) * (1.0 - share) + high.seconds(rows) * share
             }
-            (Some(only), None) | (None, Some(only)) => only.at(rows),
+            (Some(only), None) | (None, Some(only)) => only.seconds(rows),
             (None, None) => f64::INFINITY,
         }
     }
 }
 
-impl Line {
-    fn at(&self, rows: usize) -> f64 {
+impl ContextCosts {
+    fn seconds(&self, rows: usize) -> f64 {
         if self.rows.len() == 1 || rows <= self.rows[0] {
             return self.seconds[0];
         }

@@ -1,7 +1,7 @@
 //! Times prefill, and how much ranking every row of the prompt adds to it.
 
 use crate::clock::Clock;
-use crate::cost::timing::{chain, median_after_first, read};
+use crate::cost::timing::{chain, median_after_first, prefill};
 use crate::input::{RowSelection, TreeInput};
 use crate::top::TopK;
 use crate::verifier::{Verifier, VerifyError};
@@ -9,7 +9,7 @@ use crate::verifier::{Verifier, VerifyError};
 /// Rows of the timed chunk.
 const ROWS: usize = 64;
 /// Timed repetitions, after one that is not counted.
-const SWEEPS: usize = 3;
+const REPETITIONS: usize = 3;
 /// Candidates ranked for each row.
 const K: usize = 8;
 
@@ -32,7 +32,7 @@ pub fn time_prompt_ranking<V: Verifier + ?Sized>(
     let mut top = TopK::new(K);
     let mut times = [Vec::new(), Vec::new()];
     let mut time = || {
-        for _ in 0..=SWEEPS {
+        for _ in 0..=REPETITIONS {
             for (rows, times) in [RowSelection::Last, RowSelection::All].into_iter().zip(&mut times) {
                 let start = clock.now();
                 verifier.forward(&[TreeInput { seq, tree: &tree, rows }], &mut top)?;
@@ -53,7 +53,7 @@ pub fn time_prompt_ranking<V: Verifier + ?Sized>(
 ///
 /// # Errors
 /// [`VerifyError`] if a pass fails.
-pub fn time_prompt<V: Verifier + ?Sized>(
+pub fn time_prefill<V: Verifier + ?Sized>(
     verifier: &mut V,
     clock: &dyn Clock,
     tokens: usize,
@@ -61,12 +61,12 @@ pub fn time_prompt<V: Verifier + ?Sized>(
     let tokens = tokens.min(verifier.limits().max_context);
     let seq = verifier.open()?;
     let mut top = TopK::new(K);
-    let mut times = Vec::with_capacity(SWEEPS + 1);
+    let mut times = Vec::with_capacity(REPETITIONS + 1);
     let mut time = || {
-        for _ in 0..=SWEEPS {
+        for _ in 0..=REPETITIONS {
             verifier.truncate(seq, 0)?;
             let start = clock.now();
-            read(verifier, seq, 0..tokens, &mut top)?;
+            prefill(verifier, seq, 0..tokens, &mut top)?;
             times.push(clock.now().saturating_sub(start).as_secs_f64());
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Times passes of several sizes, for a cost curve.
+//! Times passes of several row counts, for a cost curve.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::input::{RowSelection, TreeInput};
 use crate::token::{SeqId, TokenId};
 use crate::top::TopK;
 use crate::tree::{DraftTree, NodeId};
-use crate::tree_limits::{Shape, TreeLimits};
+use crate::tree_limits::{TreeKind, TreeLimits};
 use crate::verifier::{Commit, Verifier, VerifyError};
 
 /// Candidates ranked for each row: the paper's k.
@@ -17,18 +17,18 @@ const CHUNK: usize = 512;
 
 /// The passes to time.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing<'a> {
+pub struct TimingPlan<'a> {
     /// Cached tokens; reduced if they and the largest pass do not fit the backend's context.
     pub contexts: &'a [usize],
-    /// Rows of the passes; sizes beyond the backend's limits are left out.
+    /// Rows of the passes; row counts beyond the backend's limits are left out.
     pub rows: &'a [usize],
-    /// Timed repetitions of each size at each context, after an uncounted one.
-    pub sweeps: usize,
+    /// Timed repetitions of each row count at each context, after an uncounted one.
+    pub repetitions: usize,
 }
 
-/// The times of all sizes at one context.
+/// The times of all row counts at one context.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Timed {
+pub struct ContextTimes {
     /// Cached tokens.
     pub context: usize,
     /// Rows of the passes, in the order of the request.
@@ -37,8 +37,8 @@ pub struct Timed {
     pub seconds: Vec<f64>,
 }
 
-impl Timing<'_> {
-    /// Times the passes. The sizes are interleaved, so a slow moment of the machine affects all of them.
+impl TimingPlan<'_> {
+    /// Times the passes. The row counts are interleaved, so a slow moment of the machine affects all of them.
     ///
     /// `stop` is called before each pass. If it returns true, the result has what was timed until then. The uncounted
     /// repetition then counts if it is the only one.
@@ -53,7 +53,7 @@ impl Timing<'_> {
         verifier: &mut V,
         clock: &dyn Clock,
         stop: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Timed>, VerifyError> {
+    ) -> Result<Vec<ContextTimes>, VerifyError> {
         let seq = verifier.open()?;
         let timed = self.run_in(verifier, seq, clock, stop);
         verifier.close(seq);
@@ -66,15 +66,15 @@ impl Timing<'_> {
         seq: SeqId,
         clock: &dyn Clock,
         stop: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Timed>, VerifyError> {
+    ) -> Result<Vec<ContextTimes>, VerifyError> {
         let limits = verifier.limits().clone();
-        let shape = limits.support.shape();
-        let most = limits.max_rows.min(limits.max_context.saturating_sub(1));
-        let leaves = |rows: usize| if shape == Shape::Tree { rows.div_ceil(2) } else { 1 };
-        let fits = |&rows: &usize| rows > 0 && rows <= most && leaves(rows) <= limits.max_leaves;
+        let kind = limits.support.kind();
+        let max_rows = limits.max_rows.min(limits.max_context.saturating_sub(1));
+        let leaves = |rows: usize| if kind == TreeKind::Tree { rows.div_ceil(2) } else { 1 };
+        let fits = |&rows: &usize| rows > 0 && rows <= max_rows && leaves(rows) <= limits.max_leaves;
         let rows: Vec<usize> = self.rows.iter().copied().filter(fits).collect();
         let widest = rows.iter().copied().max().unwrap_or(1);
-        let trees: Vec<DraftTree> = rows.iter().map(|&rows| tree(rows, limits.vocab, shape)).collect();
+        let trees: Vec<DraftTree> = rows.iter().map(|&rows| tree(rows, limits.vocab, kind)).collect();
         let mut top = TopK::new(K);
         let (mut all, mut committed) = (Vec::new(), 0);
         for &context in self.contexts {
@@ -83,18 +83,18 @@ impl Timing<'_> {
                 verifier.truncate(seq, 0)?;
                 committed = 0;
             }
-            read(verifier, seq, committed..context, &mut top)?;
+            prefill(verifier, seq, committed..context, &mut top)?;
             committed = context;
-            let mut times = vec![Vec::with_capacity(self.sweeps + 1); rows.len()];
-            'sweeps: for sweep in 0..=self.sweeps {
+            let mut times = vec![Vec::with_capacity(self.repetitions + 1); rows.len()];
+            'repetitions: for repetition in 0..=self.repetitions {
                 // A small pass is slower after a larger one, which leaves less of the weights in the caches. So one small pass
                 // is not timed.
-                if let (Some(first), 1..) = (trees.first(), sweep) {
+                if let (Some(first), 1..) = (trees.first(), repetition) {
                     verifier.forward(&[TreeInput { seq, tree: first, rows: RowSelection::All }], &mut top)?;
                 }
                 for (tree, times) in trees.iter().zip(&mut times) {
                     if stop() {
-                        break 'sweeps;
+                        break 'repetitions;
                     }
                     let start = clock.now();
                     verifier.forward(&[TreeInput { seq, tree, rows: RowSelection::All }], &mut top)?;
@@ -104,23 +104,23 @@ impl Timing<'_> {
             let timed =
                 rows.iter().zip(times).filter_map(|(&rows, times)| Some((rows, median_after_first(times)?)));
             let (rows, seconds) = timed.unzip();
-            all.push(Timed { context, rows, seconds });
+            all.push(ContextTimes { context, rows, seconds });
         }
         Ok(all)
     }
 }
 
 /// Appends tokens at `positions`, which start at the end of the sequence. Ranks the last row of each chunk.
-pub(super) fn read<V: Verifier + ?Sized>(
+pub(super) fn prefill<V: Verifier + ?Sized>(
     verifier: &mut V,
     seq: SeqId,
     positions: Range<usize>,
     top: &mut TopK,
 ) -> Result<(), VerifyError> {
-    let (vocab, most) = (verifier.limits().vocab, verifier.limits().max_rows.min(CHUNK));
-    for start in positions.clone().step_by(most) {
+    let (vocab, max_rows) = (verifier.limits().vocab, verifier.limits().max_rows.min(CHUNK));
+    for start in positions.clone().step_by(max_rows) {
         let chunk: Vec<TokenId> =
-            (start..positions.end.min(start + most)).map(|at| token(at, vocab)).collect();
+            (start..positions.end.min(start + max_rows)).map(|at| token(at, vocab)).collect();
         let tree = DraftTree::chain(&chunk);
         verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], top)?;
         let path: Vec<NodeId> = tree.nodes().collect();
@@ -139,21 +139,21 @@ pub(super) fn median_after_first(mut times: Vec<f64>) -> Option<f64> {
 }
 
 /// A token for a position, different from its neighbours.
-fn token(at: usize, vocab: usize) -> TokenId {
-    (at.wrapping_mul(7919).wrapping_add(13) % vocab.max(1)) as TokenId
+fn token(position: usize, vocab: usize) -> TokenId {
+    (position.wrapping_mul(7919).wrapping_add(13) % vocab.max(1)) as TokenId
 }
 
 /// A chain of `rows` tokens.
 pub(super) fn chain(rows: usize, vocab: usize) -> DraftTree {
-    tree(rows, vocab, Shape::Chain)
+    tree(rows, vocab, TreeKind::Chain)
 }
 
 /// A tree of `rows` nodes, each with up to two children; or a chain.
-fn tree(rows: usize, vocab: usize, shape: Shape) -> DraftTree {
+fn tree(rows: usize, vocab: usize, kind: TreeKind) -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(token(0, vocab), TreeLimits::UNBOUNDED);
+    tree.reset(token(0, vocab), TreeLimits::UNBOUNDED);
     for node in 1..rows {
-        let parent = if shape == Shape::Tree { (node - 1) / 2 } else { node - 1 };
+        let parent = if kind == TreeKind::Tree { (node - 1) / 2 } else { node - 1 };
         let mut at = node;
         // In a tiny vocabulary siblings may be equal: try the next token.
         while tree.len() == node && at < node + vocab {
@@ -171,9 +171,9 @@ mod tests {
     #[test]
     fn trees_have_the_requested_nodes() {
         for rows in [1, 2, 9, 81] {
-            assert_eq!(tree(rows, 7, Shape::Tree).len(), rows);
-            assert_eq!(tree(rows, 7, Shape::Chain).len(), rows);
-            assert_eq!(tree(rows, 7, Shape::Chain).leaves(), 1);
+            assert_eq!(tree(rows, 7, TreeKind::Tree).len(), rows);
+            assert_eq!(tree(rows, 7, TreeKind::Chain).len(), rows);
+            assert_eq!(tree(rows, 7, TreeKind::Chain).leaves(), 1);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The sessions of a pass.
 
-use crate::session::{Session, StepOutcome};
+use crate::session::{PathCut, Session};
 
 /// A session in the current pass.
 #[derive(Debug)]
@@ -10,6 +10,6 @@ pub(super) struct ActiveSession<'a> {
     /// The index of its tree among the inputs of the pass.
     pub(super) input: usize,
     /// What to keep and emit, once the paths are sampled.
-    pub(super) outcome: StepOutcome,
+    pub(super) cut: PathCut,
     pub(super) session: &'a mut Session,
 }

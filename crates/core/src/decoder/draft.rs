@@ -3,7 +3,7 @@
 use super::active::ActiveSession;
 use super::{Budget, Decoder};
 use crate::budget::{CandidateNode, PlainPass};
-use crate::drafter::{Context, Drafter, Phase};
+use crate::drafter::{DraftContext, Drafter, Phase};
 use crate::tree_limits::TreeLimits;
 use crate::verifier::Verifier;
 
@@ -12,23 +12,23 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     pub(super) fn draft(&mut self, active: &mut [ActiveSession<'_>]) {
         let count = active.len();
         let limits = self.verifier.limits();
-        let budget = match &self.budget {
+        let budget_limits = match &self.budget {
             Budget::Fixed(limits) => *limits,
-            Budget::Auto(budget) => TreeLimits { nodes: budget.max_draft(), ..TreeLimits::UNBOUNDED },
+            Budget::Auto(auto) => TreeLimits { nodes: auto.max_draft(), ..TreeLimits::UNBOUNDED },
         };
         for ActiveSession { session, .. } in active {
             if session.phase() == Phase::Prefill {
                 let rows = (limits.max_rows / count).min(self.prefill_chunk).max(1);
                 let end = session.prompt_len.min(session.committed + rows);
                 let chunk = &session.tokens[session.committed..end];
-                session.tree.restart_chain(chunk[0], &chunk[1..]);
+                session.tree.reset_chain(chunk[0], &chunk[1..]);
                 continue;
             }
             let start = self.clock.now();
-            let tree_limits = limits.tree_limits(session.committed, count).and(budget);
-            session.tree.restart(session.tokens[session.committed], tree_limits);
+            let tree_limits = limits.tree_limits(session.committed, count).min(budget_limits);
+            session.tree.reset(session.tokens[session.committed], tree_limits);
             let context =
-                Context { seq: session.seq, tokens: &session.tokens, prompt_len: session.prompt_len };
+                DraftContext { seq: session.seq, tokens: &session.tokens, prompt_len: session.prompt_len };
             self.drafter.draft(context, &mut session.tree);
             session.stats.time.draft += self.clock.now().saturating_sub(start);
         }
@@ -38,9 +38,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     pub(super) fn choose_size(&mut self, active: &mut [ActiveSession<'_>]) {
         let Budget::Auto(budget) = &mut self.budget else { return };
         self.candidates.clear();
-        let (mut rows, mut decoding, mut context) = (0, 0, 0);
+        let (mut rows, mut decoding, mut cached_tokens) = (0, 0, 0);
         for (index, ActiveSession { session, .. }) in active.iter().enumerate() {
-            context += session.committed;
+            cached_tokens += session.committed;
             if session.phase() == Phase::Prefill {
                 rows += session.tree.len();
                 continue;
@@ -63,7 +63,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         if decoding == 0 {
             return;
         }
-        let pass = PlainPass { rows, sequences: decoding, context: context / active.len() };
+        let pass = PlainPass { rows, sequences: decoding, cached_tokens: cached_tokens / active.len() };
         let nodes = budget.choose(&mut self.candidates, pass);
         let chosen = &mut self.candidates[..nodes];
         chosen.sort_unstable_by_key(|candidate| (candidate.tree, candidate.node));

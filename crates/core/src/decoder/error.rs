@@ -6,7 +6,7 @@ use std::fmt;
 use crate::token::TokenId;
 use crate::verifier::VerifyError;
 
-/// Why nothing was decoded. The session is unchanged, and it may be stepped again.
+/// Why nothing was decoded. The session is unchanged, and it can be passed to `step` again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -39,7 +39,7 @@ pub enum DecodeError {
 
 /// Some sessions of a [step](crate::Decoder::step) did not advance; all others did.
 ///
-/// The text and statistics of a session that did not advance are unchanged, and it may be stepped again.
+/// The text and statistics of a session that did not advance are unchanged, and it can be passed to `step` again.
 /// [`Session::tree`](crate::Session::tree) and [`Session::accepted_path`](crate::Session::accepted_path) show the pass
 /// that failed.
 #[derive(Debug)]
@@ -51,8 +51,7 @@ pub struct StepError {
 /// One failure of a step and the sessions that it stopped.
 #[derive(Debug)]
 pub struct StepFailure {
-    /// The positions of these sessions among those that the caller gave, ascending. An engine failure stops all sessions of
-    /// its pass. A row that is not finite stops only its session.
+    /// The positions of these sessions among those that the caller gave, ascending.
     pub sessions: Vec<usize>,
     /// What failed.
     pub error: VerifyError,
@@ -67,7 +66,7 @@ impl StepError {
 
     /// Why the session at position `index` of the caller's sessions did not advance; `None` if nothing failed for it.
     #[must_use]
-    pub fn of(&self, index: usize) -> Option<&VerifyError> {
+    pub fn session_error(&self, index: usize) -> Option<&VerifyError> {
         let failure = self.failures.iter().find(|failure| failure.sessions.contains(&index))?;
         Some(&failure.error)
     }

@@ -10,8 +10,8 @@ use crate::verifier::Verifier;
 
 /// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
 ///
-/// It ends when the text does. It also ends after an error, so that a loop over it cannot repeat the same error forever. The
-/// call after that end tries again. Dropping it closes its sequence.
+/// It ends when the sequence is finished. It also ends after an error, so that a loop over it cannot repeat the same error
+/// forever; the next call then retries the step. Dropping it closes its sequence.
 #[derive(Debug)]
 pub struct Generation<'a, V: Verifier, D: Drafter> {
     decoder: &'a mut Decoder<V, D>,
@@ -100,7 +100,8 @@ impl<V: Verifier, D: Drafter> Iterator for Generation<'_, V, D> {
 
 impl<V: Verifier, D: Drafter> Drop for Generation<'_, V, D> {
     fn drop(&mut self) {
-        // Closes the sequence now, not at the decoder's next step. The drop of the session then has nothing to close.
+        // Closes the sequence now, not at the decoder's next step. The session queues its id once more; closing an unknown id
+        // does nothing.
         self.decoder.close_sequence(self.session.seq);
     }
 }

@@ -21,7 +21,7 @@ use crate::session::{DroppedSequences, Request, Session};
 use crate::stats::Stats;
 use crate::token::{SeqId, TokenId};
 use crate::top::TopK;
-use crate::tree_limits::{Shape, TreeLimits};
+use crate::tree_limits::{TreeKind, TreeLimits};
 use crate::verifier::{Commit, Verifier};
 
 use active::ActiveSession;
@@ -251,15 +251,16 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let cached = &session.tokens[..session.committed];
         // The last token of the prompt is always scored: its row gives the first token of the answer.
         let common = cached.iter().zip(&prompt[..prompt.len() - 1]).take_while(|(a, b)| a == b).count();
-        let can_keep = common == session.committed || self.verifier.limits().support.shape() != Shape::Plain;
+        let can_keep =
+            common == session.committed || self.verifier.limits().support.kind() != TreeKind::Plain;
         // A model that cannot roll back in part reads the whole prompt again.
         let common = if can_keep { common } else { 0 };
         self.verifier.truncate(session.seq, common)?;
-        self.drafter.forget(session.seq);
+        self.drafter.drop_sequence(session.seq);
         session.committed = common;
         session.request = request;
         session.stats = Stats::default();
-        session.restart(prompt);
+        session.reset(prompt);
         Ok(())
     }
 
@@ -281,7 +282,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
 
     fn close_sequence(&mut self, seq: SeqId) {
         self.verifier.close(seq);
-        self.drafter.forget(seq);
+        self.drafter.drop_sequence(seq);
     }
 
     fn since(&self, start: Duration) -> Duration {

@@ -40,7 +40,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             }
         };
         if sampled.is_ok() {
-            active.outcome = active.session.outcome();
+            active.cut = active.session.cut_path();
         }
         // The session must not change before the verifier has committed.
         active.session.tokens.truncate(len);

@@ -9,7 +9,7 @@ use super::{Budget, Decoder};
 use crate::budget::PassTiming;
 use crate::drafter::{Drafter, Outcome, Phase};
 use crate::input::{RowSelection, TreeInput};
-use crate::session::{Session, StepOutcome};
+use crate::session::{PathCut, Session};
 use crate::verifier::{Commit, Verifier, VerifyError};
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
@@ -24,17 +24,17 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// failed session is unchanged.
     pub fn step<'s>(&mut self, sessions: impl IntoIterator<Item = &'s mut Session>) -> Result<(), StepError> {
         self.close_dropped();
-        let mut active: Vec<ActiveSession<'_>> = recycle(mem::take(&mut self.active));
+        let mut active: Vec<ActiveSession<'_>> = reuse_buffer(mem::take(&mut self.active));
         for (index, session) in sessions.into_iter().enumerate() {
-            session.new_tokens = session.tokens.len();
+            session.new_from = session.tokens.len();
             if session.finish.is_none() {
-                active.push(ActiveSession { index, input: 0, outcome: StepOutcome::default(), session });
+                active.push(ActiveSession { index, input: 0, cut: PathCut::default(), session });
             }
         }
         let mut failures = Vec::new();
-        self.take_turns(&mut active);
-        self.pass(&mut active, &mut failures);
-        self.active = recycle(active);
+        self.keep_longest_waiting(&mut active);
+        self.run_pass(&mut active, &mut failures);
+        self.active = reuse_buffer(active);
         if failures.is_empty() { Ok(()) } else { Err(StepError { failures }) }
     }
 
@@ -48,12 +48,12 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     }
 
     /// Keeps as many sessions as fit in one pass. Those that have waited longest go first.
-    fn take_turns(&mut self, active: &mut Vec<ActiveSession<'_>>) {
+    fn keep_longest_waiting(&mut self, active: &mut Vec<ActiveSession<'_>>) {
         let limits = self.verifier.limits();
-        let most = limits.max_rows.min(limits.max_leaves).max(1);
-        if active.len() > most {
+        let max_sessions = limits.max_rows.min(limits.max_leaves).max(1);
+        if active.len() > max_sessions {
             active.sort_unstable_by_key(|active| (active.session.last_pass, active.index));
-            active.truncate(most);
+            active.truncate(max_sessions);
             active.sort_unstable_by_key(|active| active.index);
         }
         self.passes += 1;
@@ -63,12 +63,12 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     }
 
     /// Runs the phases. Sessions that fail leave `active`.
-    fn pass(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) {
+    fn run_pass(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) {
         if active.is_empty() {
             return;
         }
-        let reads_prompt = active.iter().any(|active| active.session.phase() == Phase::Prefill);
-        let _span = if reads_prompt {
+        let has_prefill = active.iter().any(|active| active.session.phase() == Phase::Prefill);
+        let _span = if has_prefill {
             tracing::debug_span!("prefill", sessions = active.len()).entered()
         } else {
             tracing::trace_span!("step", sessions = active.len()).entered()
@@ -76,21 +76,28 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let begin = self.clock.now();
         self.draft(active);
         self.choose_size(active);
-        let forward = self.forward(active, failures);
+        let forward_time = self.forward(active, failures);
         self.accept(active, failures);
-        let commit = self.commit(active, failures);
+        let commit_time = self.commit(active, failures);
 
         let sessions = || active.iter().map(|active| &*active.session);
         let rows = sessions().map(|session| session.tree.len()).sum();
-        let context = sessions().map(|session| session.committed).sum::<usize>() / active.len().max(1);
+        let cached_tokens = sessions().map(|session| session.committed).sum::<usize>() / active.len().max(1);
         let tokens = sessions().map(|session| session.accepted_path.sampled.len()).sum();
-        self.observe(active, forward, commit);
+        self.observe(active, forward_time, commit_time);
 
-        // Prompt rows cost less than draft rows. After a failure, `rows` does not match the measured time.
-        let comparable = !reads_prompt && failures.is_empty();
-        let overhead = self.since(begin).saturating_sub(forward).as_secs_f64();
+        // Most prompt rows skip the output head, so they cost less than draft rows. After a failure, `rows` does not
+        // match the measured time.
+        let comparable = !has_prefill && failures.is_empty();
+        let overhead = self.since(begin).saturating_sub(forward_time).as_secs_f64();
         if let (Budget::Auto(budget), true) = (&mut self.budget, comparable) {
-            budget.learn(PassTiming { rows, context, tokens, seconds: forward.as_secs_f64(), overhead });
+            budget.learn(PassTiming {
+                rows,
+                cached_tokens,
+                tokens,
+                seconds: forward_time.as_secs_f64(),
+                overhead,
+            });
         }
     }
 
@@ -98,7 +105,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     fn forward(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) -> Duration {
         while !active.is_empty() {
             let start = self.clock.now();
-            let mut inputs: Vec<TreeInput<'_>> = recycle(mem::take(&mut self.inputs));
+            let mut inputs: Vec<TreeInput<'_>> = reuse_buffer(mem::take(&mut self.inputs));
             inputs.extend(active.iter().map(|active| {
                 let rows = match active.session.phase() {
                     Phase::Prefill => self.drafter.prompt_rows(),
@@ -107,7 +114,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
                 TreeInput { seq: active.session.seq, tree: &active.session.tree, rows }
             }));
             let scored = self.verifier.forward(&inputs, &mut self.top);
-            self.inputs = recycle(inputs);
+            self.inputs = reuse_buffer(inputs);
             let Err(error) = scored else {
                 for (input, active) in active.iter_mut().enumerate() {
                     active.input = input;
@@ -146,13 +153,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             return Duration::ZERO;
         }
         let start = self.clock.now();
-        let mut commits: Vec<Commit<'_>> = recycle(mem::take(&mut self.commits));
-        commits.extend(active.iter().map(|ActiveSession { session, outcome, .. }| Commit {
+        let mut commits: Vec<Commit<'_>> = reuse_buffer(mem::take(&mut self.commits));
+        commits.extend(active.iter().map(|ActiveSession { session, cut, .. }| Commit {
             seq: session.seq,
-            path: &session.accepted_path.nodes[..outcome.keep],
+            path: &session.accepted_path.nodes[..cut.kept_nodes],
         }));
         let committed = self.verifier.commit(&commits);
-        self.commits = recycle(commits);
+        self.commits = reuse_buffer(commits);
         if let Err(error) = committed {
             failures.push(failure(active.drain(..), error));
         }
@@ -160,9 +167,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     }
 
     /// Emits the tokens. Drafter and calibration learn from the pass.
-    fn observe(&mut self, active: &mut [ActiveSession<'_>], forward: Duration, commit: Duration) {
+    fn observe(&mut self, active: &mut [ActiveSession<'_>], forward_time: Duration, commit_time: Duration) {
         let max_context = self.verifier.limits().max_context;
-        for ActiveSession { input, outcome, session, .. } in active {
+        for ActiveSession { input, cut, session, .. } in active {
             let (phase, committed) = (session.phase(), session.committed);
             if phase == Phase::Decode {
                 let drafted = match self.budget {
@@ -171,25 +178,25 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
                 };
                 self.calibration.learn(drafted, &session.accepted_path.sampled);
             }
-            session.apply(*outcome, max_context);
+            session.advance(*cut, max_context);
             let start = self.clock.now();
             self.drafter.observe(&Outcome {
                 seq: session.seq,
                 phase,
-                before: &session.tokens[..committed],
+                prefix: &session.tokens[..committed],
                 tree: &session.tree,
                 accepted: &session.accepted_path,
                 top: &self.top,
                 input: *input,
             });
-            let observe = self.since(start);
+            let observe_time = self.since(start);
             let times = &mut session.stats.time;
             match phase {
-                Phase::Prefill => times.prefill += forward + commit + observe,
+                Phase::Prefill => times.prefill += forward_time + commit_time + observe_time,
                 Phase::Decode => {
-                    times.forward += forward;
-                    times.commit += commit;
-                    times.observe += observe;
+                    times.forward += forward_time;
+                    times.commit += commit_time;
+                    times.observe += observe_time;
                 }
             }
         }
@@ -202,7 +209,7 @@ fn failure<'a>(sessions: impl IntoIterator<Item = ActiveSession<'a>>, error: Ver
 }
 
 /// Reuses the memory of a vector for elements of another lifetime: collecting from an emptied vector happens in place.
-fn recycle<A, B>(mut vec: Vec<A>) -> Vec<B> {
+fn reuse_buffer<A, B>(mut vec: Vec<A>) -> Vec<B> {
     vec.clear();
     vec.into_iter().map(|_| unreachable!("the vector was emptied")).collect()
 }

@@ -2,52 +2,54 @@
 
 use crate::drafter::Outcome;
 use crate::matrix::AdjacencyMatrix;
-use crate::mixed::row_bins::{BINS, WIDTH, next_stability, row_bin, row_prior};
+use crate::mixed::ranking_bins::{BINS, RANKING_LEN, next_best_repeats, ranking_bin, ranking_prior};
 use crate::mixed::source::{CandidateSource, PredictionContext, Proposals, rows_to_learn};
 use crate::token::TokenId;
 
-/// Assumed for a row whose scores are unknown: typical scores of rows that a template has drafted from.
-const TYPICAL_SCORES: [u8; WIDTH] = [140, 40, 20, 14, 10, 8, 7, 6];
-/// The stability of a row that was loaded with scores, for example from a snapshot: between new and most stable.
-const LOADED_STABILITY: u8 = 1;
+/// Assumed for a row whose probabilities are unknown: typical probabilities of rows that a template has drafted from.
+const TYPICAL_PROBABILITIES: [u8; RANKING_LEN] = [140, 40, 20, 14, 10, 8, 7, 6];
+/// The `best_repeats` of a row that was loaded with probabilities, for example from a snapshot: between none and most.
+const LOADED_BEST_REPEATS: u8 = 1;
 
-/// Proposes the adjacency matrix's row of the last token. In addition to the rank it uses the scores of the row and how
+/// Proposes the adjacency matrix's row of the last token. In addition to the rank it uses the probabilities of the row and how
 /// often the best candidate has stayed the same.
 #[derive(Clone, Debug)]
 pub struct AdjacencySource {
     matrix: AdjacencyMatrix,
     /// How many times in succession each row's best candidate has stayed the same, at most 3, `[vocab]`.
-    stability: Vec<u8>,
+    best_repeats: Vec<u8>,
 }
 
-/// Whether a row has scores. If it has, the score of its best candidate is never 0.
-fn are_known(scores: &[u8]) -> bool {
-    scores.first().is_some_and(|&score| score > 0)
+/// Whether a row has probabilities. If it has, the probability of its best candidate is never 0.
+fn are_known(probabilities: &[u8]) -> bool {
+    probabilities.first().is_some_and(|&probability| probability > 0)
 }
 
 impl AdjacencySource {
-    /// A source over `matrix`. It uses the first [`WIDTH`] candidates of each row.
+    /// A source over `matrix`. It uses the first [`RANKING_LEN`] candidates of each row.
     #[must_use]
     pub fn new(matrix: AdjacencyMatrix) -> Self {
-        let stability = (0..matrix.vocab() as TokenId)
-            .map(|token| if are_known(matrix.scores(token)) { LOADED_STABILITY } else { 0 })
+        let best_repeats = (0..matrix.vocab() as TokenId)
+            .map(|token| if are_known(matrix.probabilities(token)) { LOADED_BEST_REPEATS } else { 0 })
             .collect();
-        Self { matrix, stability }
+        Self { matrix, best_repeats }
     }
 }
 
 impl CandidateSource for AdjacencySource {
     fn name(&self) -> &'static str {
-        "recycling"
+        "unigram"
     }
 
     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
         let Some(&token) = context.recent.last() else { return };
-        let scores = self.matrix.scores(token);
-        let scores = if are_known(scores) { scores } else { &TYPICAL_SCORES };
-        let stability = self.stability.get(token as usize).copied().unwrap_or(0);
-        for (rank, (candidate, &score)) in self.matrix.row(token).zip(scores).take(WIDTH).enumerate() {
-            proposals.push(candidate, row_bin(rank, score, stability));
+        let probabilities = self.matrix.probabilities(token);
+        let probabilities = if are_known(probabilities) { probabilities } else { &TYPICAL_PROBABILITIES };
+        let best_repeats = self.best_repeats.get(token as usize).copied().unwrap_or(0);
+        for (rank, (candidate, &probability)) in
+            self.matrix.candidates(token).zip(probabilities).take(RANKING_LEN).enumerate()
+        {
+            proposals.push(candidate, ranking_bin(rank, probability, best_repeats));
         }
     }
 
@@ -55,8 +57,8 @@ impl CandidateSource for AdjacencySource {
         BINS
     }
 
-    fn prior(&self, confidence_bin: u8) -> f32 {
-        row_prior(confidence_bin, 0.85)
+    fn prior_hit_rate(&self, confidence_bin: u8) -> f32 {
+        ranking_prior(confidence_bin, 0.85)
     }
 
     fn initial_weight(&self) -> f32 {
@@ -67,16 +69,16 @@ impl CandidateSource for AdjacencySource {
         for (node, candidates) in rows_to_learn(outcome) {
             let token = outcome.tree.tokens()[node.index()];
             let same_best = self.matrix.candidate(token, 0) == candidates.ids.first().copied();
-            self.matrix.update_scored(token, &candidates);
-            if let Some(stability) = self.stability.get_mut(token as usize) {
-                *stability = next_stability(*stability, same_best);
+            self.matrix.update_with_probabilities(token, &candidates);
+            if let Some(best_repeats) = self.best_repeats.get_mut(token as usize) {
+                *best_repeats = next_best_repeats(*best_repeats, same_best);
             }
         }
     }
 
     fn clear(&mut self) {
         self.matrix.clear();
-        self.stability.fill(0);
+        self.best_repeats.fill(0);
     }
 
     fn matrix(&self) -> Option<&AdjacencyMatrix> {
@@ -88,6 +90,6 @@ impl CandidateSource for AdjacencySource {
     }
 
     fn bytes(&self) -> usize {
-        self.matrix.bytes() + self.stability.len()
+        self.matrix.bytes() + self.best_repeats.len()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::mixed::source::WINDOW;
+use crate::mixed::source::MAX_CONTEXT_TOKENS;
 use crate::token::TokenId;
 
 /// Collects texts for a [`Corpus`].
@@ -66,7 +66,7 @@ impl CorpusBuilder {
         let mut sorted = vec![0; positions.len()];
         // Radix sort with one token as a digit, from the oldest token to the newest.
         let mut starts = vec![0_u32; separator as usize + 2];
-        for back in (0..WINDOW).rev() {
+        for back in (0..MAX_CONTEXT_TOKENS).rev() {
             let digit = |position: u32| token_before(&tokens, position, back, separator) as usize;
             starts.fill(0);
             for &position in &positions {
@@ -94,7 +94,7 @@ fn token_before(tokens: &[TokenId], position: u32, back: usize, separator: Token
     (position as usize).checked_sub(back).map_or(separator, |at| tokens[at])
 }
 
-/// Texts with an index (a suffix array of depth [`WINDOW`]) that finds the longest match of a text's end.
+/// Texts with an index (a suffix array of depth [`MAX_CONTEXT_TOKENS`]) that finds the longest suffix match of a text.
 ///
 /// Takes 8 bytes for each token and 4 for each token of the vocabulary. It never changes, so drafters can share one.
 #[derive(Clone, Debug)]
@@ -109,17 +109,17 @@ pub struct Corpus {
     starts: Vec<u32>,
 }
 
-/// The matches of a text's end in a corpus.
+/// The suffix matches of a text in a corpus.
 #[derive(Clone, Debug)]
 pub(super) struct Matches {
-    ranges: [Range<usize>; WINDOW],
+    ranges: [Range<usize>; MAX_CONTEXT_TOKENS],
     /// The length of the longest match.
     pub(super) longest: usize,
 }
 
 impl Matches {
     /// The matches of at least `length` tokens, 1 to [`longest`](Self::longest), as a range of the index.
-    pub(super) fn of_length(&self, length: usize) -> Range<usize> {
+    pub(super) fn at_least(&self, length: usize) -> Range<usize> {
         self.ranges[length - 1].clone()
     }
 }
@@ -150,11 +150,11 @@ impl Corpus {
     }
 
     /// Finds the matches of the end of `recent`. Each further token narrows the range by binary search, so the cost is
-    /// `O(WINDOW * log(tokens))`.
+    /// `O(MAX_CONTEXT_TOKENS * log(tokens))`.
     pub(super) fn find(&self, recent: &[TokenId]) -> Matches {
-        let mut matches = Matches { ranges: [const { 0..0 }; WINDOW], longest: 0 };
+        let mut matches = Matches { ranges: [const { 0..0 }; MAX_CONTEXT_TOKENS], longest: 0 };
         let mut range = 0..self.positions.len();
-        for (back, &token) in recent.iter().rev().take(WINDOW).enumerate() {
+        for (back, &token) in recent.iter().rev().take(MAX_CONTEXT_TOKENS).enumerate() {
             if token >= self.separator {
                 break;
             }

@@ -1,4 +1,4 @@
-//! A source that copies what followed the longest match of the text's end in a corpus.
+//! A source that copies the continuation of the longest suffix match in a corpus.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const MAX_COMPARED: usize = 32;
 /// Continuations proposed.
 const PROPOSED: usize = 4;
 
-/// Proposes what followed the longest matches of the text's end in a [`Corpus`].
+/// Proposes the continuations of the longest suffix matches in a [`Corpus`].
 #[derive(Clone, Debug)]
 pub struct CorpusMatcher {
     corpus: Arc<Corpus>,
@@ -30,20 +30,20 @@ impl CorpusMatcher {
 
 impl CandidateSource for CorpusMatcher {
     fn name(&self) -> &'static str {
-        "texts"
+        "corpus"
     }
 
     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
         let matches = self.corpus.find(context.recent);
         let mut found = [Continuation::default(); MAX_COMPARED];
         let (mut len, mut remaining) = (0, MAX_COMPARED);
-        // The matches of a length contain those of each greater length, which are not compared again.
+        // The range of a length contains the ranges of greater lengths, which were compared already.
         let mut longer = 0..0;
-        for matched in (MIN_MATCH..=matches.longest).rev() {
+        for match_len in (MIN_MATCH..=matches.longest).rev() {
             if remaining == 0 || len >= PROPOSED {
                 break;
             }
-            let all = matches.of_length(matched);
+            let all = matches.at_least(match_len);
             if longer.is_empty() {
                 longer = all.start..all.start;
             }
@@ -56,16 +56,16 @@ impl CandidateSource for CorpusMatcher {
                 match found[..len].iter().position(|found| found.token == token) {
                     // It followed a longer match already.
                     Some(known) if known < first => {}
-                    Some(known) => found[known].times += 1,
+                    Some(known) => found[known].matches += 1,
                     None => {
-                        found[len] = Continuation { token, matched, times: 1, of: 0 };
+                        found[len] = Continuation { token, match_len, matches: 1, all_matches: 0 };
                         len += 1;
                     }
                 }
                 remaining -= 1;
             }
-            let of = found[first..len].iter().map(|found| found.times).sum();
-            found[first..len].iter_mut().for_each(|found| found.of = of);
+            let all_matches = found[first..len].iter().map(|found| found.matches).sum();
+            found[first..len].iter_mut().for_each(|found| found.all_matches = all_matches);
             longer = all;
         }
         propose_best(&mut found[..len], PROPOSED, proposals);
@@ -75,14 +75,11 @@ impl CandidateSource for CorpusMatcher {
         BINS
     }
 
-    fn prior(&self, confidence_bin: u8) -> f32 {
+    fn prior_hit_rate(&self, confidence_bin: u8) -> f32 {
         // Chosen by hand, below those of the suffix matcher: in a large corpus short matches are often coincidences.
         let by_length = [0.05, 0.15, 0.3, 0.45, 0.55, 0.7, 0.8, 0.9];
         match_prior(confidence_bin, by_length, [1.0, 1.1, 0.8, 0.5], [0.1, 0.05, 0.1 / 3.0])
     }
-
-    /// Keeps the corpus, which is not learned.
-    fn clear(&mut self) {}
 
     fn bytes(&self) -> usize {
         self.corpus.bytes()

@@ -4,16 +4,16 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::path::Path;
 
-use crate::drafter::{Context, Drafter, Footprint, Outcome, Phase};
+use crate::drafter::{DraftContext, Drafter, Footprint, Outcome, Phase};
 use crate::input::RowSelection;
 use crate::matrix::AdjacencyMatrix;
 use crate::mixed::mixer::{MergedCandidates, Mixer};
-use crate::mixed::row_bins::WIDTH;
-use crate::mixed::source::{CandidateSource, MAX_SOURCES, PredictionContext, Proposals, WINDOW};
+use crate::mixed::ranking_bins::RANKING_LEN;
+use crate::mixed::source::{CandidateSource, MAX_CONTEXT_TOKENS, MAX_SOURCES, PredictionContext, Proposals};
 use crate::snapshot::{Fingerprint, SnapshotError};
 use crate::token::{SeqId, TokenId};
 use crate::tree::{DraftTree, NodeId};
-use crate::tree_limits::TreeFull;
+use crate::tree_limits::PushError;
 
 /// Less probable paths are never drafted.
 const MIN_PATH_PROBABILITY: f32 = 1e-3;
@@ -111,10 +111,10 @@ impl MixedDrafter {
     }
 
     /// Adds the candidates after `node` to the heap.
-    fn expand(&mut self, context: Context<'_>, tree: &DraftTree, node: NodeId, path_probability: f32) {
+    fn expand(&mut self, context: DraftContext<'_>, tree: &DraftTree, node: NodeId, path_probability: f32) {
         let before = &context.tokens[..context.tokens.len() - 1];
-        let mut window = [0; WINDOW];
-        self.predict(PredictionContext::at(context.seq, before, tree, node, &mut window));
+        let mut window = [0; MAX_CONTEXT_TOKENS];
+        self.predict(PredictionContext::from_tree(context.seq, before, tree, node, &mut window));
         for candidate in &self.merged.candidates {
             let path_probability = path_probability * candidate.probability;
             if path_probability >= MIN_PATH_PROBABILITY {
@@ -133,9 +133,9 @@ impl MixedDrafter {
 }
 
 impl Drafter for MixedDrafter {
-    fn draft(&mut self, context: Context<'_>, tree: &mut DraftTree) {
+    fn draft(&mut self, context: DraftContext<'_>, tree: &mut DraftTree) {
         for source in &mut self.sources {
-            source.follow(context);
+            source.before_draft(context);
         }
         self.heap.clear();
         self.branches = 0;
@@ -147,26 +147,26 @@ impl Drafter for MixedDrafter {
             {
                 self.expand(context, tree, node, path_probability);
             }
-            if tree.drafted() >= limits.nodes {
+            if tree.draft_len() >= limits.nodes {
                 break;
             }
             let Some(best) = self.heap.pop() else { break };
             match tree.push(best.parent, best.token, Some(best.probability)) {
                 Ok(node) => {
-                    tree.label(node, best.source_bits);
+                    tree.set_source_bits(node, best.source_bits);
                     grown = Some((node, best.path_probability));
                 }
-                Err(TreeFull::Nodes) => break,
-                Err(TreeFull::Depth | TreeFull::Leaves) => {}
+                Err(PushError::Nodes) => break,
+                Err(PushError::Depth | PushError::Leaves) => {}
             }
         }
     }
 
     fn observe(&mut self, outcome: &Outcome<'_>) {
         if outcome.phase == Phase::Decode {
-            let mut window = [0; WINDOW];
+            let mut window = [0; MAX_CONTEXT_TOKENS];
             for (&node, &token) in outcome.accepted.nodes.iter().zip(&outcome.accepted.sampled) {
-                self.predict(PredictionContext::of(outcome, node, &mut window));
+                self.predict(PredictionContext::from_outcome(outcome, node, &mut window));
                 self.mixer.learn(&self.merged, token);
             }
         }
@@ -175,9 +175,9 @@ impl Drafter for MixedDrafter {
         }
     }
 
-    fn forget(&mut self, seq: SeqId) {
+    fn drop_sequence(&mut self, seq: SeqId) {
         for source in &mut self.sources {
-            source.forget(seq);
+            source.drop_sequence(seq);
         }
     }
 
@@ -204,7 +204,7 @@ impl Drafter for MixedDrafter {
     }
 
     fn k(&self) -> usize {
-        WIDTH
+        RANKING_LEN
     }
 
     fn prompt_rows(&self) -> RowSelection {

@@ -71,7 +71,7 @@ impl CandidateSource for FrequentTokens {
         PROPOSED
     }
 
-    fn prior(&self, confidence_bin: u8) -> f32 {
+    fn prior_hit_rate(&self, confidence_bin: u8) -> f32 {
         0.05 / (1.0 + f32::from(confidence_bin) * 0.3)
     }
 

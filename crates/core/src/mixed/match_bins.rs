@@ -1,5 +1,4 @@
-//! Confidence bins for tokens that followed an earlier match of the text's end: rank, match length and agreement in one
-//! byte.
+//! Confidence bins for the continuations of suffix matches: rank, match length and agreement in one byte.
 
 use crate::mixed::source::Proposals;
 use crate::token::TokenId;
@@ -15,21 +14,21 @@ const LENGTH_EDGES: [usize; 7] = [2, 3, 4, 5, 7, 10, 14];
 pub(super) struct Continuation {
     pub(super) token: TokenId,
     /// The length of the longest match that it followed.
-    pub(super) matched: usize,
+    pub(super) match_len: usize,
     /// How many matches it followed.
-    pub(super) times: usize,
+    pub(super) matches: usize,
     /// How many matches were compared.
-    pub(super) of: usize,
+    pub(super) all_matches: usize,
 }
 
 impl Continuation {
     fn bin(&self, rank: usize) -> u8 {
-        let length = LENGTH_EDGES.partition_point(|&edge| edge <= self.matched);
+        let length = LENGTH_EDGES.partition_point(|&edge| edge <= self.match_len);
         // The only match; all of several matches; at least half of them; fewer.
-        let agreement = match (self.times, self.of) {
+        let agreement = match (self.matches, self.all_matches) {
             (1, 1) => 0,
-            (times, of) if times == of => 1,
-            (times, of) if 2 * times >= of => 2,
+            (matches, all) if matches == all => 1,
+            (matches, all) if 2 * matches >= all => 2,
             _ => 3,
         };
         (rank.min(3) << 5 | length << 2 | agreement) as u8
@@ -38,7 +37,7 @@ impl Continuation {
 
 /// Proposes the first `count` of `found`: longest match first, then most matches. The order is deterministic.
 pub(super) fn propose_best(found: &mut [Continuation], count: usize, proposals: &mut Proposals) {
-    found.sort_by_key(|found| std::cmp::Reverse((found.matched, found.times)));
+    found.sort_by_key(|found| std::cmp::Reverse((found.match_len, found.matches)));
     for (rank, found) in found.iter().take(count).enumerate() {
         proposals.push(found.token, found.bin(rank));
     }

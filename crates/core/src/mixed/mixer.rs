@@ -4,8 +4,8 @@
 //! compression", 2005):
 //!
 //! 1. Each source names a confidence bin with each token. The mixer keeps the hit rate of every bin.
-//! 2. If a source proposes only other tokens, it contributes the hit rate of tokens that it did not propose. The mixer keeps
-//!    this rate by the bin of the source's best proposal.
+//! 2. A source that proposes other tokens but not this one contributes the hit rate of its unproposed tokens, kept for each bin
+//!    of its best proposal.
 //! 3. The log-odds of these rates are summed with weights, plus a bias. The sigmoid of the sum is the probability.
 //! 4. Each set of sources that propose in the same context has its own weights and bias. Both follow the gradient of the log
 //!    loss after every sampled token.
@@ -13,7 +13,7 @@
 use crate::mixed::source::{CandidateSource, MAX_SOURCES, Proposals};
 use crate::token::TokenId;
 
-/// The learning rate of the weights. A new set of sources learns up to `1 + EXTRA_RATE` times as fast.
+/// The learning rate of the weights. The weights of a new set start with `1 + EXTRA_RATE` times this rate.
 const LEARNING_RATE: f32 = 0.02;
 const EXTRA_RATE: f32 = 2.0;
 /// A hit rate is an average over about this many of the latest guesses.
@@ -22,9 +22,9 @@ const MEMORY: f32 = 120.0;
 const PRIOR: f32 = 12.0;
 /// The initial weights of a set of several sources sum to 1 plus up to this, because sources that agree are more certain than
 /// their mean.
-const AGREEMENT: f32 = 0.35;
+const AGREEMENT_BONUS: f32 = 0.35;
 /// The initial hit rate of tokens that a source does not propose while it proposes others.
-const NOT_PROPOSED: f32 = 0.015;
+const NOT_PROPOSED_PRIOR: f32 = 0.015;
 
 /// How often guesses of one kind come true.
 #[derive(Clone, Copy, Debug)]
@@ -76,17 +76,17 @@ impl Candidate {
 pub(super) struct MergedCandidates {
     pub(super) candidates: Vec<Candidate>,
     /// By source: the bin of its best proposal; `None` if it proposes nothing.
-    best: [Option<u8>; MAX_SOURCES],
+    best_bins: [Option<u8>; MAX_SOURCES],
 }
 
 impl MergedCandidates {
     pub(super) fn clear(&mut self) {
         self.candidates.clear();
-        self.best = [None; MAX_SOURCES];
+        self.best_bins = [None; MAX_SOURCES];
     }
 
     pub(super) fn add(&mut self, source: usize, proposals: &Proposals) {
-        self.best[source] = proposals.items().first().map(|&(_, bin)| bin);
+        self.best_bins[source] = proposals.items().first().map(|&(_, bin)| bin);
         for &(token, bin) in proposals.items() {
             match self.candidates.iter_mut().find(|candidate| candidate.token == token) {
                 Some(candidate) => candidate.bins[source] = Some(bin),
@@ -101,7 +101,7 @@ impl MergedCandidates {
 
     /// The index of the set of sources that propose something here.
     fn source_set(&self) -> usize {
-        usize::from(bits(&self.best))
+        usize::from(bits(&self.best_bins))
     }
 }
 
@@ -129,8 +129,8 @@ struct SourceRates {
 impl SourceRates {
     fn new(source: &dyn CandidateSource) -> Self {
         let bins = source.confidence_bins().clamp(1, 256);
-        let proposed = (0..bins).map(|bin| HitRate::new(source.prior(bin as u8).clamp(0.001, 0.99)));
-        let not_proposed = std::iter::repeat_n(HitRate::new(NOT_PROPOSED), bins);
+        let proposed = (0..bins).map(|bin| HitRate::new(source.prior_hit_rate(bin as u8).clamp(0.001, 0.99)));
+        let not_proposed = std::iter::repeat_n(HitRate::new(NOT_PROPOSED_PRIOR), bins);
         Self { bins, rates: proposed.chain(not_proposed).collect() }
     }
 
@@ -155,7 +155,7 @@ impl Mixer {
             let member = |source: &usize| set >> source & 1 == 1;
             let members = || (0..sources.len()).filter(member);
             let sum: f32 = members().map(|source| sources[source].initial_weight()).sum();
-            let scale = 1.0 + AGREEMENT * (1.0 - 1.0 / set.count_ones().max(1) as f32);
+            let scale = 1.0 + AGREEMENT_BONUS * (1.0 - 1.0 / set.count_ones().max(1) as f32);
             let mut weights = Weights { sources: [0.0; MAX_SOURCES], bias: 0.0, seen: 0.0 };
             for source in members() {
                 weights.sources[source] = scale * sources[source].initial_weight() / sum;
@@ -172,7 +172,7 @@ impl Mixer {
     fn inputs(&self, merged: &MergedCandidates, candidate: &Candidate) -> [f32; MAX_SOURCES] {
         let mut inputs = [0.0; MAX_SOURCES];
         for (source, (input, rates)) in inputs.iter_mut().zip(&self.rates).enumerate() {
-            if let Some(index) = rates.index(candidate.bins[source], merged.best[source]) {
+            if let Some(index) = rates.index(candidate.bins[source], merged.best_bins[source]) {
                 *input = rates.rates[index].logit;
             }
         }
@@ -193,18 +193,18 @@ impl Mixer {
     pub(super) fn learn(&mut self, merged: &MergedCandidates, token: TokenId) {
         let set = merged.source_set();
         self.weights[set].seen += 1.0;
-        let rate = LEARNING_RATE * (1.0 + EXTRA_RATE / (1.0 + self.weights[set].seen / 10.0));
+        let learning_rate = LEARNING_RATE * (1.0 + EXTRA_RATE / (1.0 + self.weights[set].seen / 10.0));
         for candidate in &merged.candidates {
             let hit = if candidate.token == token { 1.0 } else { 0.0 };
             let inputs = self.inputs(merged, candidate);
-            let step = rate * (hit - candidate.probability);
+            let step = learning_rate * (hit - candidate.probability);
             let weights = &mut self.weights[set];
             for (weight, input) in weights.sources.iter_mut().zip(inputs) {
                 *weight += step * input;
             }
             weights.bias += step;
             for (source, rates) in self.rates.iter_mut().enumerate() {
-                if let Some(index) = rates.index(candidate.bins[source], merged.best[source]) {
+                if let Some(index) = rates.index(candidate.bins[source], merged.best_bins[source]) {
                     rates.rates[index].learn(hit);
                 }
             }

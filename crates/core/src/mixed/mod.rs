@@ -20,7 +20,7 @@ mod frequent_tokens;
 mod match_bins;
 mod mixer;
 mod ngram_cache;
-mod row_bins;
+mod ranking_bins;
 mod source;
 mod suffix_matcher;
 mod top_k_history;
@@ -31,7 +31,9 @@ pub use corpus_matcher::CorpusMatcher;
 pub use drafter::MixedDrafter;
 pub use frequent_tokens::FrequentTokens;
 pub use ngram_cache::NgramCache;
-pub use row_bins::WIDTH;
-pub use source::{CandidateSource, MAX_SOURCES, PredictionContext, Proposals, WINDOW, rows_to_learn};
+pub use ranking_bins::RANKING_LEN;
+pub use source::{
+    CandidateSource, MAX_CONTEXT_TOKENS, MAX_SOURCES, PredictionContext, Proposals, rows_to_learn,
+};
 pub use suffix_matcher::SuffixMatcher;
 pub use top_k_history::TopKHistory;

@@ -1,63 +1,73 @@
 //! A source that remembers the model's ranking after the last two or three tokens.
 
 use crate::drafter::Outcome;
-use crate::mixed::row_bins::{BINS, WIDTH, next_stability, row_bin, row_prior, row_scores};
-use crate::mixed::source::{CandidateSource, PredictionContext, Proposals, WINDOW, rows_to_learn};
+use crate::mixed::ranking_bins::{
+    BINS, RANKING_LEN, next_best_repeats, ranking_bin, ranking_prior, ranking_probabilities,
+};
+use crate::mixed::source::{
+    CandidateSource, MAX_CONTEXT_TOKENS, PredictionContext, Proposals, rows_to_learn,
+};
 use crate::token::TokenId;
 
-/// Rows of one set. A new row replaces the least recently written one of its set.
+/// Rankings of one set. A new ranking replaces the least recently written one of its set.
 const WAYS: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
-struct HashedRow {
-    /// 0 marks a vacant row.
+struct CachedRanking {
+    /// 0 marks an empty entry.
     tag: u32,
     written: u32,
-    tokens: [TokenId; WIDTH],
-    scores: [u8; WIDTH],
+    tokens: [TokenId; RANKING_LEN],
+    probabilities: [u8; RANKING_LEN],
     len: u8,
-    stability: u8,
+    best_repeats: u8,
 }
 
-impl HashedRow {
-    const VACANT: Self =
-        Self { tag: 0, written: 0, tokens: [0; WIDTH], scores: [0; WIDTH], len: 0, stability: 0 };
+impl CachedRanking {
+    const EMPTY: Self = Self {
+        tag: 0,
+        written: 0,
+        tokens: [0; RANKING_LEN],
+        probabilities: [0; RANKING_LEN],
+        len: 0,
+        best_repeats: 0,
+    };
 }
 
-/// Proposes the remembered row of the last two or three tokens, from a set-associative table of fixed size.
+/// Proposes the remembered ranking after the last two or three tokens, from a set-associative table of fixed size.
 ///
-/// The key is a hash. Two keys share a row with a probability of about 2^-30; such a collision makes a draft worse, but
+/// The key is a hash. Two keys share an entry with a probability of about 2^-30; such a collision makes a draft worse, but
 /// never changes the text.
 #[derive(Clone, Debug)]
 pub struct NgramCache {
     order: usize,
-    rows: Vec<HashedRow>,
-    clock: u32,
+    rankings: Vec<CachedRanking>,
+    writes: u32,
 }
 
 impl NgramCache {
-    /// A table keyed by the last `order` tokens (2 or 3) that takes at most `bytes` (and at least one set of rows).
+    /// A table keyed by the last `order` tokens (2 or 3) that takes at most `bytes` (and at least one set of rankings).
     #[must_use]
     pub fn new(order: usize, bytes: usize) -> Self {
-        let sets = (bytes / (WAYS * size_of::<HashedRow>())).max(1);
+        let sets = (bytes / (WAYS * size_of::<CachedRanking>())).max(1);
         let sets = if sets.is_power_of_two() { sets } else { sets.next_power_of_two() / 2 };
-        Self { order: order.clamp(2, 3), rows: vec![HashedRow::VACANT; sets * WAYS], clock: 0 }
+        Self { order: order.clamp(2, 3), rankings: vec![CachedRanking::EMPTY; sets * WAYS], writes: 0 }
     }
 
-    /// The first row of the key's set, and the key's tag; `None` if `recent` is shorter than the key.
+    /// The first entry of the key's set, and the key's tag; `None` if `recent` is shorter than the key.
     fn key(&self, recent: &[TokenId]) -> Option<(usize, u32)> {
         let start = recent.len().checked_sub(self.order)?;
         let hash = recent[start..].iter().fold(0x9E37_79B9_7F4A_7C15_u64, |hash, &token| {
             (hash ^ u64::from(token)).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(29)
         });
         let hash = (hash ^ (hash >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        let set = hash as usize & (self.rows.len() / WAYS - 1);
+        let set = hash as usize & (self.rankings.len() / WAYS - 1);
         Some((set * WAYS, (hash >> 32) as u32 | 1))
     }
 
-    fn find(&self, recent: &[TokenId]) -> Option<&HashedRow> {
+    fn find(&self, recent: &[TokenId]) -> Option<&CachedRanking> {
         let (first, tag) = self.key(recent)?;
-        self.rows[first..first + WAYS].iter().find(|row| row.tag == tag)
+        self.rankings[first..first + WAYS].iter().find(|ranking| ranking.tag == tag)
     }
 }
 
@@ -67,9 +77,9 @@ impl CandidateSource for NgramCache {
     }
 
     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
-        let Some(row) = self.find(context.recent) else { return };
-        for (rank, &token) in row.tokens[..usize::from(row.len)].iter().enumerate() {
-            proposals.push(token, row_bin(rank, row.scores[rank], row.stability));
+        let Some(ranking) = self.find(context.recent) else { return };
+        for (rank, &token) in ranking.tokens[..usize::from(ranking.len)].iter().enumerate() {
+            proposals.push(token, ranking_bin(rank, ranking.probabilities[rank], ranking.best_repeats));
         }
     }
 
@@ -77,40 +87,39 @@ impl CandidateSource for NgramCache {
         BINS
     }
 
-    fn prior(&self, confidence_bin: u8) -> f32 {
-        row_prior(confidence_bin, if self.order == 2 { 1.0 } else { 1.06 })
+    fn prior_hit_rate(&self, confidence_bin: u8) -> f32 {
+        ranking_prior(confidence_bin, if self.order == 2 { 1.0 } else { 1.06 })
     }
 
     fn observe(&mut self, outcome: &Outcome<'_>) {
-        let mut window = [0; WINDOW];
+        let mut window = [0; MAX_CONTEXT_TOKENS];
         for (node, candidates) in rows_to_learn(outcome) {
-            let context = PredictionContext::of(outcome, node, &mut window);
+            let context = PredictionContext::from_outcome(outcome, node, &mut window);
             let Some((first, tag)) = self.key(context.recent) else { continue };
-            self.clock = self.clock.wrapping_add(1);
-            let clock = self.clock;
-            // The row of this key, otherwise a vacant one, otherwise the least recently written.
-            let Some(row) = self.rows[first..first + WAYS]
-                .iter_mut()
-                .max_by_key(|row| (row.tag == tag, row.tag == 0, clock.wrapping_sub(row.written)))
-            else {
+            self.writes = self.writes.wrapping_add(1);
+            let writes = self.writes;
+            // The entry of this key, otherwise an empty one, otherwise the least recently written.
+            let Some(ranking) = self.rankings[first..first + WAYS].iter_mut().max_by_key(|ranking| {
+                (ranking.tag == tag, ranking.tag == 0, writes.wrapping_sub(ranking.written))
+            }) else {
                 continue;
             };
-            let same_best = row.tag == tag && row.tokens.first() == candidates.ids.first();
-            let len = candidates.ids.len().min(WIDTH);
-            row.tag = tag;
-            row.written = clock;
-            row.len = len as u8;
-            row.tokens[..len].copy_from_slice(&candidates.ids[..len]);
-            row.scores = row_scores(&candidates);
-            row.stability = next_stability(row.stability, same_best);
+            let same_best = ranking.tag == tag && ranking.tokens.first() == candidates.ids.first();
+            let len = candidates.ids.len().min(RANKING_LEN);
+            ranking.tag = tag;
+            ranking.written = writes;
+            ranking.len = len as u8;
+            ranking.tokens[..len].copy_from_slice(&candidates.ids[..len]);
+            ranking.probabilities = ranking_probabilities(&candidates);
+            ranking.best_repeats = next_best_repeats(ranking.best_repeats, same_best);
         }
     }
 
     fn clear(&mut self) {
-        self.rows.fill(HashedRow::VACANT);
+        self.rankings.fill(CachedRanking::EMPTY);
     }
 
     fn bytes(&self) -> usize {
-        size_of_val(&self.rows[..])
+        size_of_val(&self.rankings[..])
     }
 }

@@ -1,13 +1,13 @@
 //! The interface of a candidate source: which tokens may come next, and how sure each guess is.
 
-use crate::drafter::{Context, Outcome, Phase};
+use crate::drafter::{DraftContext, Outcome, Phase};
 use crate::matrix::AdjacencyMatrix;
 use crate::token::{SeqId, TokenId};
 use crate::top::Candidates;
 use crate::tree::{DraftTree, NodeId};
 
 /// The most tokens of context that a source sees.
-pub const WINDOW: usize = 16;
+pub const MAX_CONTEXT_TOKENS: usize = 16;
 
 /// The most sources of one drafter.
 pub const MAX_SOURCES: usize = 8;
@@ -17,7 +17,7 @@ pub const MAX_SOURCES: usize = 8;
 pub struct PredictionContext<'a> {
     /// The sequence.
     pub seq: SeqId,
-    /// The last tokens, the newest last: at least one, at most [`WINDOW`].
+    /// The last tokens, the newest last: at least one, at most [`MAX_CONTEXT_TOKENS`].
     pub recent: &'a [TokenId],
     /// How many of the last tokens are drafted: 0 at the root of a tree.
     pub depth: usize,
@@ -26,23 +26,27 @@ pub struct PredictionContext<'a> {
 impl<'a> PredictionContext<'a> {
     /// The context that ends with `node` of a scored tree. Writes its tokens to `window`.
     #[must_use]
-    pub fn of(outcome: &Outcome<'_>, node: NodeId, window: &'a mut [TokenId; WINDOW]) -> Self {
-        Self::at(outcome.seq, outcome.before, outcome.tree, node, window)
+    pub fn from_outcome(
+        outcome: &Outcome<'_>,
+        node: NodeId,
+        window: &'a mut [TokenId; MAX_CONTEXT_TOKENS],
+    ) -> Self {
+        Self::from_tree(outcome.seq, outcome.prefix, outcome.tree, node, window)
     }
 
     /// The context that ends with `node` of `tree`, where `before` is the text before the root.
-    pub(super) fn at(
+    pub(super) fn from_tree(
         seq: SeqId,
         before: &[TokenId],
         tree: &DraftTree,
         node: NodeId,
-        window: &'a mut [TokenId; WINDOW],
+        window: &'a mut [TokenId; MAX_CONTEXT_TOKENS],
     ) -> Self {
         let path = std::iter::successors(Some(node), |&node| tree.parent(node));
         let path = path.map(|node| tree.tokens()[node.index()]);
-        let mut start = WINDOW;
-        for (slot, token) in window.iter_mut().rev().zip(path.chain(before.iter().rev().copied())) {
-            *slot = token;
+        let mut start = MAX_CONTEXT_TOKENS;
+        for (entry, token) in window.iter_mut().rev().zip(path.chain(before.iter().rev().copied())) {
+            *entry = token;
             start -= 1;
         }
         Self { seq, recent: &window[start..], depth: tree.depths()[node.index()] as usize }
@@ -58,7 +62,7 @@ pub struct Proposals {
 impl Proposals {
     /// Proposes `token`. Propose the best token first, and each token once.
     ///
-    /// `confidence_bin` groups guesses that are about equally good, for example by rank, score or match length. It must be
+    /// `confidence_bin` groups guesses that are about equally good, for example by rank, probability or match length. It must be
     /// below [`confidence_bins`](CandidateSource::confidence_bins). The mixer learns how often the guesses of each bin
     /// are right, so the order of the bins does not matter.
     pub fn push(&mut self, token: TokenId, confidence_bin: u8) {
@@ -96,7 +100,7 @@ pub fn rows_to_learn<'a>(outcome: &Outcome<'a>) -> impl Iterator<Item = (NodeId,
     let accepted = accepted.iter().filter_map(move |&node| Some((node, outcome.candidates(node)?)));
     // Skips rows that the backend left unfilled.
     let filled = |candidates: &Candidates<'_>| candidates.logits.first().is_some_and(|x| x.is_finite());
-    outcome.scored().chain(accepted).filter(move |(_, candidates)| filled(candidates))
+    outcome.rows_with_candidates().chain(accepted).filter(move |(_, candidates)| filled(candidates))
 }
 
 /// Predicts one token at a time. A [`MixedDrafter`](crate::mixed::MixedDrafter) grows a draft tree from the predictions of
@@ -127,7 +131,7 @@ pub fn rows_to_learn<'a>(outcome: &Outcome<'a>) -> impl Iterator<Item = (NodeId,
 ///         }
 ///     }
 ///     fn observe(&mut self, outcome: &Outcome<'_>) {
-///         for (node, candidates) in outcome.scored() {
+///         for (node, candidates) in outcome.rows_with_candidates() {
 ///             self.0.insert(outcome.tree.tokens()[node.index()], candidates.ids[0]);
 ///         }
 ///     }
@@ -157,7 +161,7 @@ pub trait CandidateSource: Send {
 
     /// The assumed hit rate of the guesses in `confidence_bin`, until the mixer has seen some. The default suits ranks: a third
     /// for bin 0, and less for each further bin.
-    fn prior(&self, confidence_bin: u8) -> f32 {
+    fn prior_hit_rate(&self, confidence_bin: u8) -> f32 {
         0.33 / (1.0 + f32::from(confidence_bin)).powi(2)
     }
 
@@ -167,7 +171,7 @@ pub trait CandidateSource: Send {
     }
 
     /// Receives the whole text of a sequence before each draft.
-    fn follow(&mut self, context: Context<'_>) {
+    fn before_draft(&mut self, context: DraftContext<'_>) {
         let _ = context;
     }
 
@@ -177,7 +181,7 @@ pub trait CandidateSource: Send {
     }
 
     /// Drops what it keeps of one sequence.
-    fn forget(&mut self, seq: SeqId) {
+    fn drop_sequence(&mut self, seq: SeqId) {
         let _ = seq;
     }
 

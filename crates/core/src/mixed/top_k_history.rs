@@ -5,33 +5,33 @@ use crate::mixed::source::{CandidateSource, PredictionContext, Proposals};
 use crate::token::{SeqId, TokenId};
 use crate::top::Candidates;
 
-/// Remembered rows of the accepted path, and the tokens of each (without the sampled one).
-const ROWS: usize = 3;
+/// Remembered rankings of the accepted path, and the tokens of each (without the sampled one).
+const RANKINGS: usize = 3;
 const TOKENS: usize = 4;
-/// Remembered rows of rejected siblings, and the tokens of each.
+/// Remembered rankings after rejected siblings, and the tokens of each.
 const SIBLINGS: usize = 2;
 const SIBLING_TOKENS: usize = 3;
-/// A token is proposed up to this distance from its row, in tokens.
+/// A token is proposed up to this distance from its ranking, in tokens.
 const MAX_DISTANCE: usize = 4;
 
-/// A token, and the bin of its logit's distance to the row's best.
+/// A token, and the bin of its logit's distance to the ranking's best.
 type Ranked = Option<(TokenId, u8)>;
 
 #[derive(Clone, Copy, Debug, Default)]
-struct History {
-    /// The tokens that were ranked high but not sampled in the last rows of the accepted path, the newest row first.
-    rows: [[Ranked; TOKENS]; ROWS],
-    /// The best tokens after the rejected siblings of the last accepted token.
+struct RecentRankings {
+    /// The tokens that were ranked high but not sampled in the last rows of the accepted path, the newest first.
+    rankings: [[Ranked; TOKENS]; RANKINGS],
+    /// The best tokens after the rejected siblings of the bonus token.
     after_siblings: [[Ranked; SIBLING_TOKENS]; SIBLINGS],
 }
 
 /// Proposes tokens that the model ranked high in the last rows but that were not sampled. They often come next. LogitSpec
 /// (Liu et al., arXiv 2507.01449) drafts from the last row in this way.
 ///
-/// Also proposes the best tokens after a rejected sibling of the last token, which often follow that token too.
+/// Also proposes the best tokens after a rejected sibling of the bonus token. They often follow the bonus token too.
 #[derive(Clone, Debug, Default)]
 pub struct TopKHistory {
-    sequences: Vec<(SeqId, History)>,
+    sequences: Vec<(SeqId, RecentRankings)>,
 }
 
 /// The ids of `candidates` with the bins of their logits' distance to the best.
@@ -41,15 +41,15 @@ fn ranked<'a>(candidates: &Candidates<'a>) -> impl Iterator<Item = (TokenId, u8)
     candidates.ids.iter().zip(candidates.logits).map(move |(&id, &logit)| (id, bin(logit)))
 }
 
-fn fill(row: &mut [Ranked], tokens: impl Iterator<Item = (TokenId, u8)>) {
-    row.fill(None);
-    for (slot, token) in row.iter_mut().zip(tokens) {
-        *slot = Some(token);
+fn fill(ranking: &mut [Ranked], tokens: impl Iterator<Item = (TokenId, u8)>) {
+    ranking.fill(None);
+    for (entry, token) in ranking.iter_mut().zip(tokens) {
+        *entry = Some(token);
     }
 }
 
-fn push_new(proposals: &mut Proposals, row: &[Ranked], bins: u8) {
-    for (rank, &(token, bin)) in row.iter().flatten().enumerate() {
+fn push_new(proposals: &mut Proposals, ranking: &[Ranked], bins: u8) {
+    for (rank, &(token, bin)) in ranking.iter().flatten().enumerate() {
         if !proposals.contains(token) {
             proposals.push(token, bins | (rank as u8) << 2 | bin);
         }
@@ -58,19 +58,19 @@ fn push_new(proposals: &mut Proposals, row: &[Ranked], bins: u8) {
 
 impl CandidateSource for TopKHistory {
     fn name(&self) -> &'static str {
-        "runners-up"
+        "top-k-history"
     }
 
     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
         let Some((_, history)) = self.sequences.iter().find(|(seq, _)| *seq == context.seq) else { return };
         if context.depth == 0 {
-            for (sibling, row) in history.after_siblings.iter().enumerate() {
-                push_new(proposals, row, 128 | (sibling as u8) << 4);
+            for (sibling, ranking) in history.after_siblings.iter().enumerate() {
+                push_new(proposals, ranking, 128 | (sibling as u8) << 4);
             }
         }
         let distances = context.depth..MAX_DISTANCE;
-        for (distance, row) in distances.zip(&history.rows) {
-            push_new(proposals, row, (distance as u8) << 4);
+        for (distance, ranking) in distances.zip(&history.rankings) {
+            push_new(proposals, ranking, (distance as u8) << 4);
         }
     }
 
@@ -78,7 +78,7 @@ impl CandidateSource for TopKHistory {
         256
     }
 
-    fn prior(&self, confidence_bin: u8) -> f32 {
+    fn prior_hit_rate(&self, confidence_bin: u8) -> f32 {
         if confidence_bin & 128 != 0 { 0.05 } else { 0.015 }
     }
 
@@ -93,27 +93,27 @@ impl CandidateSource for TopKHistory {
         let at = match self.sequences.iter().position(|(seq, _)| *seq == outcome.seq) {
             Some(at) => at,
             None => {
-                self.sequences.push((outcome.seq, History::default()));
+                self.sequences.push((outcome.seq, RecentRankings::default()));
                 self.sequences.len() - 1
             }
         };
         let history = &mut self.sequences[at].1;
         for (&node, &sampled) in outcome.accepted.nodes.iter().zip(&outcome.accepted.sampled) {
             let Some(candidates) = outcome.candidates(node) else { continue };
-            history.rows.rotate_right(1);
-            fill(&mut history.rows[0], ranked(&candidates).filter(|&(id, _)| id != sampled));
+            history.rankings.rotate_right(1);
+            fill(&mut history.rankings[0], ranked(&candidates).filter(|&(id, _)| id != sampled));
         }
         history.after_siblings = Default::default();
         let Some(&last) = outcome.accepted.nodes.last() else { return };
         let rejected = outcome.tree.children(last);
-        for (row, sibling) in history.after_siblings.iter_mut().zip(rejected) {
+        for (ranking, sibling) in history.after_siblings.iter_mut().zip(rejected) {
             if let Some(candidates) = outcome.candidates(sibling) {
-                fill(row, ranked(&candidates));
+                fill(ranking, ranked(&candidates));
             }
         }
     }
 
-    fn forget(&mut self, seq: SeqId) {
+    fn drop_sequence(&mut self, seq: SeqId) {
         self.sequences.retain(|(other, _)| *other != seq);
     }
 
@@ -122,6 +122,6 @@ impl CandidateSource for TopKHistory {
     }
 
     fn bytes(&self) -> usize {
-        self.sequences.capacity() * size_of::<(SeqId, History)>()
+        self.sequences.capacity() * size_of::<(SeqId, RecentRankings)>()
     }
 }

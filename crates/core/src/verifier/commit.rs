@@ -20,7 +20,7 @@ pub struct Commit<'a> {
 /// ([`VerifyError::UnknownSequence`], [`VerifyError::NothingToCommit`]).
 ///
 /// # Errors
-/// The error of `parents`; [`VerifyError::TwiceInOnePass`]; [`VerifyError::NotAPath`] for the first node that is not
+/// The error of `parents`; [`VerifyError::DuplicateSequence`]; [`VerifyError::NotAPath`] for the first node that is not
 /// the root, or not a child of the node before.
 pub fn check_commits<'a>(
     commits: &[Commit<'_>],
@@ -29,7 +29,7 @@ pub fn check_commits<'a>(
     for (index, &Commit { seq, path }) in commits.iter().enumerate() {
         let parents = parents(seq)?;
         if commits[..index].iter().any(|other| other.seq == seq) {
-            return Err(VerifyError::TwiceInOnePass { seq });
+            return Err(VerifyError::DuplicateSequence { seq });
         }
         let continues = |depth: usize, node: NodeId| match depth {
             0 => node == NodeId::ROOT,

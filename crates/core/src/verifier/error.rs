@@ -24,7 +24,7 @@ pub enum VerifyError {
     },
     /// The same sequence occurs twice in one call.
     #[error("{seq} occurs twice in one call; pass one tree (or path) for each sequence")]
-    TwiceInOnePass {
+    DuplicateSequence {
         /// The sequence.
         seq: SeqId,
     },
@@ -107,8 +107,8 @@ pub enum VerifyError {
         /// The row.
         row: Row,
     },
-    /// The row was not asked for in the last forward.
-    #[error("{row} was not asked for in the last forward")]
+    /// The row was not requested in the last forward.
+    #[error("{row} was not requested in the last forward")]
     NoSuchRow {
         /// The row.
         row: Row,
@@ -116,27 +116,27 @@ pub enum VerifyError {
     /// Candidates that a device ranked are out of order, too few or too many (see [`TopK`](crate::TopK)).
     #[error(
         "the candidates of {row} are in the wrong order, too few or too many; expected descending logits, equal logits by \
-         ascending id, and as many candidates as were asked for"
+         ascending id, and as many candidates as were requested"
     )]
-    NotRanked {
+    BadRanking {
         /// The row.
         row: Row,
     },
-    /// The row of logits is narrower than the vocabulary.
-    #[error("expected a row of {expected} logits, one for each token of the vocabulary, but got {found}")]
-    WrongVocab {
-        /// The size of the vocabulary.
+    /// The row has fewer logits than candidates.
+    #[error("expected at least {expected} logits in the row, but got {found}")]
+    TooFewLogits {
+        /// The candidates of a row, `min(k, vocab)`.
         expected: usize,
-        /// The width of the row.
+        /// The logits of the row.
         found: usize,
     },
     /// The engine failed.
-    #[error("{backend} failed to {doing}")]
+    #[error("{backend} failed to {action}")]
     Backend {
         /// The backend's name.
         backend: Cow<'static, str>,
         /// What it was asked to do.
-        doing: &'static str,
+        action: &'static str,
         /// The engine's own error.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -147,9 +147,9 @@ impl VerifyError {
     /// Wraps an engine's own error.
     pub fn backend(
         backend: impl Into<Cow<'static, str>>,
-        doing: &'static str,
+        action: &'static str,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
-        Self::Backend { backend: backend.into(), doing, source: source.into() }
+        Self::Backend { backend: backend.into(), action, source: source.into() }
     }
 }

@@ -3,9 +3,9 @@
 use super::error::VerifyError;
 use crate::input::TreeInput;
 use crate::token::SeqId;
-use crate::tree_limits::{Shape, TreeLimits};
+use crate::tree_limits::{TreeKind, TreeLimits};
 
-/// Which trees a backend can verify, and why not more.
+/// Which trees a backend can verify, and why no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Support {
     /// Any tree.
@@ -23,17 +23,17 @@ pub enum Support {
 }
 
 impl Support {
-    /// The most general shape that may be drafted.
+    /// The most general kind of tree that may be drafted.
     #[must_use]
-    pub fn shape(&self) -> Shape {
+    pub fn kind(&self) -> TreeKind {
         match self {
-            Support::Tree => Shape::Tree,
-            Support::Chain { .. } => Shape::Chain,
-            Support::Plain { .. } => Shape::Plain,
+            Support::Tree => TreeKind::Tree,
+            Support::Chain { .. } => TreeKind::Chain,
+            Support::Plain { .. } => TreeKind::Plain,
         }
     }
 
-    /// Why no more general shape is supported.
+    /// Why no more general kind is supported.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -72,11 +72,11 @@ impl Limits {
         match self.support {
             Support::Tree => TreeLimits { nodes, leaves, depth: remaining },
             Support::Chain { .. } => TreeLimits { nodes, leaves: 1, depth: remaining },
-            Support::Plain { .. } => TreeLimits::NONE,
+            Support::Plain { .. } => TreeLimits::ROOT_ONLY,
         }
     }
 
-    /// Checks the inputs of a pass. Every backend does this first (by [`SequenceTable::begin`](crate::SequenceTable::begin)).
+    /// Checks the inputs of a pass. Every backend does this first (by [`SequenceTable::begin_pass`](crate::SequenceTable::begin_pass)).
     /// So all backends refuse the same inputs with the same errors, before anything changes. `committed` returns the
     /// committed tokens of an open sequence.
     ///
@@ -93,7 +93,7 @@ impl Limits {
         for (index, input) in inputs.iter().enumerate() {
             let committed = committed(input.seq).ok_or(VerifyError::UnknownSequence { seq: input.seq })?;
             if inputs[..index].iter().any(|other| other.seq == input.seq) {
-                return Err(VerifyError::TwiceInOnePass { seq: input.seq });
+                return Err(VerifyError::DuplicateSequence { seq: input.seq });
             }
             rows += input.tree.len();
             if rows > self.max_rows {
@@ -110,7 +110,7 @@ impl Limits {
                     max: self.max_context,
                 });
             }
-            if input.tree.shape() == Shape::Tree && self.support.shape() != Shape::Tree {
+            if input.tree.kind() == TreeKind::Tree && self.support.kind() != TreeKind::Tree {
                 return Err(VerifyError::UnsupportedTree {
                     reason: self.support.reason().unwrap_or_default().to_owned(),
                 });

@@ -47,14 +47,14 @@ use crate::top::TopK;
 ///
 /// // A draft: token 1 is followed by 2 and then 3, or by 5.
 /// let mut tree = DraftTree::new();
-/// tree.restart(1, TreeLimits::UNBOUNDED);
+/// tree.reset(1, TreeLimits::UNBOUNDED);
 /// let two = tree.push(NodeId::ROOT, 2, None)?;
 /// tree.push(two, 3, None)?;
 /// tree.push(NodeId::ROOT, 5, None)?;
 ///
 /// let mut top = TopK::new(8);
 /// model.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut top)?;
-/// let after_two = top.get(Row { input: 0, node: two.index() }).expect("all rows were asked for");
+/// let after_two = top.get(Row { input: 0, node: two.index() }).expect("all rows were requested");
 /// assert_eq!(after_two.ids.len(), 8);
 ///
 /// // Keep the KV of 1 and 2 and drop the rest.
@@ -92,7 +92,7 @@ pub trait Verifier: Send {
     /// Closes a sequence and frees its memory. Its id stays invalid. An unknown id is ignored.
     fn close(&mut self, seq: SeqId);
 
-    /// Scores the trees of all `inputs` in one pass, and fills `top` with the k best candidates of the rows asked for.
+    /// Scores the trees of all `inputs` in one pass, and fills `top` with the k best candidates of the requested rows.
     /// A pass without inputs does nothing.
     ///
     /// # Errors
@@ -101,17 +101,17 @@ pub trait Verifier: Send {
     /// `top` are meaningless.
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError>;
 
-    /// The full logits, `[vocab]`, of a row that the last forward was asked for, until the next `forward`. The decoder
+    /// The full logits, `[vocab]`, of a row that was requested from the last forward, until the next `forward`. The decoder
     /// reads them only if sampling needs them.
     ///
     /// # Errors
-    /// [`VerifyError::NoSuchRow`] for a row that was not asked for; [`VerifyError::Backend`].
+    /// [`VerifyError::NoSuchRow`] for a row that was not requested; [`VerifyError::Backend`].
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError>;
 
     /// Keeps the KV of each path and drops the other rows of its sequence.
     ///
     /// # Errors
-    /// [`VerifyError::UnknownSequence`], [`VerifyError::TwiceInOnePass`], [`VerifyError::NotAPath`],
+    /// [`VerifyError::UnknownSequence`], [`VerifyError::DuplicateSequence`], [`VerifyError::NotAPath`],
     /// [`VerifyError::NothingToCommit`] if the sequence had no forward since its last commit or truncation;
     /// [`VerifyError::Backend`]. After an error no sequence has changed.
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError>;
@@ -124,7 +124,7 @@ pub trait Verifier: Send {
 }
 
 /// Boxes and mutable references of verifiers are verifiers.
-macro_rules! forward {
+macro_rules! delegate {
     ($($pointer:ty),+) => {$(
         impl<V: Verifier + ?Sized> Verifier for $pointer {
             fn limits(&self) -> &Limits {
@@ -161,4 +161,4 @@ macro_rules! forward {
     )+};
 }
 
-forward!(Box<V>, &mut V);
+delegate!(Box<V>, &mut V);

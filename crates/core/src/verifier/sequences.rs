@@ -13,7 +13,7 @@ use crate::tree::NodeId;
 /// committed. It refuses every call that the trait [`Verifier`](crate::Verifier) says is an error. A backend that uses it
 /// implements only the arithmetic:
 ///
-/// - `forward` calls [`begin`](Self::begin), computes, and calls [`finish`](Self::finish) once nothing can fail any
+/// - `forward` calls [`begin_pass`](Self::begin_pass), computes, and calls [`finish_pass`](Self::finish_pass) once nothing can fail any
 ///   more. If it returns early, every sequence still has its earlier pending tree.
 /// - `logits` finds its row with [`row_index`](Self::row_index).
 /// - `commit` and `truncate` pass a closure that changes the state. The table checks the call before the closure, and
@@ -34,9 +34,9 @@ use crate::tree::NodeId;
 ///
 /// let tree = DraftTree::chain(&[7, 8, 9]);
 /// let inputs = [TreeInput { seq, tree: &tree, rows: RowSelection::All }];
-/// sequences.begin(&inputs)?;
+/// sequences.begin_pass(&inputs)?;
 /// sequences.get_mut(seq)?.state.1 = tree.tokens().to_vec(); // here a backend runs its model
-/// sequences.finish(&inputs);
+/// sequences.finish_pass(&inputs);
 ///
 /// let path = [NodeId::ROOT, NodeId::new(1)];
 /// sequences.commit(&[Commit { seq, path: &path }], |(tokens, scored), kept| {
@@ -228,11 +228,11 @@ impl<S> SequenceTable<S> {
     ///
     /// # Errors
     /// What [`Limits::check_inputs`] refuses.
-    pub fn begin(&mut self, inputs: &[TreeInput<'_>]) -> Result<(), VerifyError> {
+    pub fn begin_pass(&mut self, inputs: &[TreeInput<'_>]) -> Result<(), VerifyError> {
         self.finished = false;
         let committed = |seq| self.get(seq).ok().map(Sequence::committed);
         self.limits.check_inputs(inputs, committed)?;
-        self.rows.restart(inputs);
+        self.rows.reset(inputs);
         Ok(())
     }
 
@@ -244,7 +244,7 @@ impl<S> SequenceTable<S> {
 
     /// Finishes the pass that was begun with these `inputs`. Its trees replace the earlier pending trees of their
     /// sequences, and its rows can be read.
-    pub fn finish(&mut self, inputs: &[TreeInput<'_>]) {
+    pub fn finish_pass(&mut self, inputs: &[TreeInput<'_>]) {
         for input in inputs {
             let Ok(sequence) = self.get_mut(input.seq) else { continue };
             let first_slot = sequence.free_slot(input.tree.len());
@@ -259,7 +259,7 @@ impl<S> SequenceTable<S> {
     /// The index of `row` in the logits `[rows, vocab]` of the last pass.
     ///
     /// # Errors
-    /// [`VerifyError::NoSuchRow`] if it was not asked for, or if the pass failed.
+    /// [`VerifyError::NoSuchRow`] if it was not requested, or if the pass failed.
     pub fn row_index(&self, row: Row) -> Result<usize, VerifyError> {
         let index = self.rows.index(row).filter(|_| self.finished);
         index.ok_or(VerifyError::NoSuchRow { row })
@@ -308,23 +308,23 @@ impl<S> SequenceTable<S> {
         Ok(())
     }
 
-    /// Rolls a sequence back to its first `len` tokens and drops its pending tree. `forget` changes the state first. If it
+    /// Rolls a sequence back to its first `len` tokens and drops its pending tree. `roll_back` changes the state first. If it
     /// fails, the counts stay.
     ///
     /// # Errors
-    /// [`VerifyError::UnknownSequence`], [`VerifyError::TruncateBeyond`]; the error of `forget`.
+    /// [`VerifyError::UnknownSequence`], [`VerifyError::TruncateBeyond`]; the error of `roll_back`.
     pub fn truncate(
         &mut self,
         seq: SeqId,
         len: usize,
-        forget: impl FnOnce(&mut Sequence<S>) -> Result<(), VerifyError>,
+        roll_back: impl FnOnce(&mut Sequence<S>) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
         let sequence = self.get_mut(seq)?;
         let committed = sequence.committed;
         if len > committed {
             return Err(VerifyError::TruncateBeyond { seq, committed, len });
         }
-        forget(sequence)?;
+        roll_back(sequence)?;
         sequence.committed = len;
         sequence.drop_pending();
         Ok(())

@@ -7,11 +7,11 @@ pub(crate) mod quantize;
 use std::sync::Arc;
 
 use upcycle_core::{Commit, Limits, Row, SeqId, TokenId, TopK, TreeInput, Verifier, VerifyError};
-use upcycle_cpu::{CpuVerifier, Model, Options, Weights};
+use upcycle_cpu::{CpuVerifier, Model, Options, WeightStorage};
 use upcycle_testkit::tiny::{self, Format, Tiny};
 use upcycle_testkit::{Subject, real_model};
 
-pub(crate) fn options(weights: Weights) -> Options {
+pub(crate) fn options(weights: WeightStorage) -> Options {
     let mut options = Options::default();
     options.weights = weights;
     options.threads = 2.try_into().ok();
@@ -19,17 +19,17 @@ pub(crate) fn options(weights: Weights) -> Options {
 }
 
 /// Loads the real model.
-pub(crate) fn load_real(weights: Weights) -> Arc<Model> {
+pub(crate) fn load_real(weights: WeightStorage) -> Arc<Model> {
     Model::load(real_model(), &options(weights)).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
-pub(crate) fn load(tiny: &Tiny, format: Format, weights: Weights) -> Arc<Model> {
+pub(crate) fn load(tiny: &Tiny, format: Format, weights: WeightStorage) -> Arc<Model> {
     let loaded = Model::load(tiny.save(format).path(), &options(weights));
     loaded.unwrap_or_else(|error| panic!("{tiny:?}: {}", chain(&error)))
 }
 
 /// The laws hold exactly, whatever the type. In the poisoned model, values overflow where rounding of activations could hide it.
-pub(crate) fn subject(tiny: &Tiny, format: Format, weights: Weights) -> Subject {
+pub(crate) fn subject(tiny: &Tiny, format: Format, weights: WeightStorage) -> Subject {
     let model = load(tiny, format, weights);
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
     let poisoned = load(&poisoned, format, weights);

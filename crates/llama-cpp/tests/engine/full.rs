@@ -24,7 +24,7 @@ static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| {
 /// A root with `leaves` children of different tokens.
 fn star(root: TokenId, leaves: u32) -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(root, TreeLimits::UNBOUNDED);
+    tree.reset(root, TreeLimits::UNBOUNDED);
     for at in 0..leaves {
         tree.push(NodeId::ROOT, (root + 1 + at) % VOCAB, None).expect("there is room");
     }

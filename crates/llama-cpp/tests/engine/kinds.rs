@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Array, Gguf, StringArray, Value};
-use upcycle_core::{Shape, Support};
+use upcycle_core::{Support, TreeKind};
 use upcycle_llama_cpp::{ModelKind, kind_of};
 
 /// A state that each token overwrites.
@@ -114,7 +114,7 @@ proptest! {
         let no_window = window.as_ref().and_then(Value::as_integer) == Some(0);
         let support = kind.support();
         if of(RECURRENT) || of(HYBRID) || (of(SLIDING) && !no_window) || of(&["bert", "t5"]) {
-            prop_assert_ne!(support.shape(), Shape::Tree, "{} as {:?}", architecture, kind);
+            prop_assert_ne!(support.kind(), TreeKind::Tree, "{} as {:?}", architecture, kind);
         }
         if let Support::Plain { reason } | Support::Chain { reason } = &support {
             prop_assert!(reason.len() > 20, "{}", reason);

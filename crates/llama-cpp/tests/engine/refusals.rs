@@ -77,7 +77,7 @@ fn options_that_do_not_work_here_are_refused() {
 /// A root with `leaves` children.
 fn star(leaves: u32) -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(0, TreeLimits::UNBOUNDED);
+    tree.reset(0, TreeLimits::UNBOUNDED);
     for token in 0..leaves {
         tree.push(NodeId::ROOT, token, None).expect("there is room");
     }

@@ -70,7 +70,7 @@ fn plain(model: &Arc<Model>, prompt: &[TokenId], len: usize) -> (Vec<TokenId>, V
 /// A tree with the next tokens of a text among others, in random order, and their path.
 fn tree(rng: &mut Rng, next: &[TokenId]) -> (DraftTree, Vec<NodeId>) {
     let mut tree = DraftTree::new();
-    tree.restart(next[0], TreeLimits::UNBOUNDED);
+    tree.reset(next[0], TreeLimits::UNBOUNDED);
     let mut path = vec![NodeId::ROOT];
     let size = rng.usize(next.len()..next.len() + 12);
     while tree.len() < size || path.len() < next.len() {

@@ -48,8 +48,8 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 pub(crate) fn logits(verifier: &mut dyn Verifier, text: &[TokenId]) -> Vec<f32> {
     let seq = verifier.open().expect("room for one");
     let tree = DraftTree::chain(text);
-    let step = TreeInput { seq, tree: &tree, rows: RowSelection::All };
-    verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
+    let input = TreeInput { seq, tree: &tree, rows: RowSelection::All };
+    verifier.forward(&[input], &mut TopK::new(1)).expect("a sound model");
     let mut logits = Vec::new();
     for node in 0..text.len() {
         logits.extend_from_slice(verifier.logits(Row { input: 0, node }).expect("asked for"));

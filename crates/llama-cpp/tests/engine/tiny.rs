@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{GgmlType, StringArray};
-use upcycle_core::{Shape, Verifier};
+use upcycle_core::{TreeKind, Verifier};
 use upcycle_llama_cpp::Model;
 use upcycle_testkit::tiny::{Tiny, random, write};
 use upcycle_testkit::{Subject, Tolerance};
@@ -41,7 +41,7 @@ macro_rules! laws {
             mod $name;
             subject: || {
                 let subject = within(&$pair);
-                assert_eq!(subject.make().limits().support.shape(), Shape::$shape);
+                assert_eq!(subject.make().limits().support.kind(), TreeKind::$shape);
                 subject
             },
             exempt: [],

@@ -9,7 +9,7 @@ use upcycle_checkpoint::{Checkpoint, CheckpointError, folder_of};
 use super::data_file::DataFile;
 use super::error::ExportError;
 use super::graph_builder::GraphBuilder;
-use super::options::{ExportOptions, Weights};
+use super::options::{ExportOptions, WeightType};
 use super::tensors::Tensors;
 use super::text_files::{self, TextFile};
 use super::writer::Writer;
@@ -134,10 +134,10 @@ fn publish(folder: tempfile::TempDir, to: &Path) -> Result<(), ExportError> {
 fn expected_bytes(tensors: &Tensors, options: ExportOptions) -> u64 {
     let (bytes, elements) = tensors.sizes();
     match options.weights {
-        Weights::F32 => 4 * elements,
-        Weights::F16 => 2 * elements,
-        Weights::Int8 => 2 * elements,
-        Weights::Int4 => elements.min(2 * bytes),
+        WeightType::F32 => 4 * elements,
+        WeightType::F16 => 2 * elements,
+        WeightType::Int8 => 2 * elements,
+        WeightType::Int4 => elements.min(2 * bytes),
     }
 }
 

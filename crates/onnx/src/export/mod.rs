@@ -10,10 +10,10 @@
 //! of a tensor at a time, and the scales of one matrix.
 //!
 //! ```no_run
-//! use upcycle_onnx::export::{ExportOptions, Weights, export};
+//! use upcycle_onnx::export::{ExportOptions, WeightType, export};
 //!
 //! let mut options = ExportOptions::default();
-//! options.weights = Weights::Int4;
+//! options.weights = WeightType::Int4;
 //! let exported = export("model.gguf".as_ref(), "model-onnx".as_ref(), options, &mut |_, _| ())?;
 //! println!("{} bytes", exported.bytes);
 //! # Ok::<(), upcycle_onnx::export::ExportError>(())
@@ -33,4 +33,4 @@ mod writer;
 
 pub use error::ExportError;
 pub use folder::{CONFIG_FILE, Exported, export};
-pub use options::{ExportOptions, Weights};
+pub use options::{ExportOptions, WeightType};

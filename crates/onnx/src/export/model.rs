@@ -4,10 +4,10 @@ use upcycle_checkpoint::Hyperparameters;
 
 use super::error::ExportError;
 use super::graph_builder::GraphBuilder;
-use super::options::Weights;
+use super::options::WeightType;
 use super::rotary::{self, DIVISORS, interleaved};
-use super::writer::{Matrix, Writer};
-use crate::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS, Part};
+use super::writer::{Matrix, TensorRows, Writer};
+use crate::layout::{ATTN_BIAS, INPUT_IDS, KvPart, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
 use crate::schema::Dim::{Name, Size};
 use crate::schema::{AttributeValue, Element};
 
@@ -44,33 +44,33 @@ pub(crate) fn build(
 ) -> Result<(), ExportError> {
     declare(writer, model);
     let shared = shared(writer, model)?;
-    let embedding = [("token_embd.weight".to_owned(), model.vocab)];
-    let embedding = Matrix { name: "embedding", parts: &embedding, width: model.width };
+    let embedding = [TensorRows { tensor: "token_embd.weight".to_owned(), rows: model.vocab }];
+    let embedding = Matrix { name: "embedding", parts: &embedding, width: model.hidden_size };
     let tied = writer.tensors.tied;
-    let table = writer.dense(embedding)?;
+    let table = writer.write_dense(embedding)?;
     let mut stream = writer.graph.node("Gather", "stream", &[&table, INPUT_IDS], &[]);
     for layer in 0..model.layers {
         done(writer.data.len());
-        stream = attention(writer, model, &shared, (layer, &stream))?;
-        stream = feed_forward(writer, model, (layer, &stream))?;
+        stream = attention(writer, model, &shared, layer, &stream)?;
+        stream = feed_forward(writer, model, layer, &stream)?;
     }
     let wanted = writer.graph.node("Gather", "wanted", &[&stream, OUTPUT_ROWS], &[]);
     let normal = norm(
         writer,
         model,
-        &Norm { name: "output_norm", weight: "output_norm.weight", input: &wanted, len: model.width },
+        &Norm { name: "output_norm", weight: "output_norm.weight", input: &wanted, len: model.hidden_size },
     )?;
-    let unquantized = matches!(writer.options.weights, Weights::F32 | Weights::F16);
+    let unquantized = matches!(writer.options.weights, WeightType::F32 | WeightType::F16);
     if tied && unquantized {
         writer.gemm(LOGITS, &normal, &table);
     } else {
         let name = if tied { "token_embd.weight" } else { "output.weight" };
-        let head = [(name.to_owned(), model.vocab)];
-        let matrix = |name| Matrix { name, parts: &head, width: model.width };
+        let head = [TensorRows { tensor: name.to_owned(), rows: model.vocab }];
+        let matrix = |name| Matrix { name, parts: &head, width: model.hidden_size };
         if unquantized {
-            writer.matmul(matrix(LOGITS), &normal)?;
+            writer.write_matmul(matrix(LOGITS), &normal)?;
         } else {
-            let scores = writer.head(matrix("head"), &normal)?;
+            let scores = writer.write_lm_head(matrix("head"), &normal)?;
             let nan = nan_rows(&mut writer.graph, &normal);
             writer.graph.node("Add", LOGITS, &[&scores, &nan], &[]);
         }
@@ -97,8 +97,8 @@ fn declare(writer: &mut Writer, model: &Hyperparameters) {
     graph.input(OUTPUT_ROWS, Element::Int64, &[Name(OUTPUTS)]);
     graph.output(LOGITS, Element::Float, &[Name(OUTPUTS), Size(model.vocab)]);
     for layer in 0..model.layers {
-        for part in Part::ALL {
-            let row = [Size(model.kv_heads), Size(model.head)];
+        for part in KvPart::ALL {
+            let row = [Size(model.kv_heads), Size(model.head_dim)];
             graph.input(&part.past_name(layer), Element::Float, &[Name(PAST), row[0], row[1]]);
             graph.output(&part.new_name(layer), Element::Float, &[Name(ROWS), row[0], row[1]]);
         }
@@ -106,7 +106,7 @@ fn declare(writer: &mut Writer, model: &Hyperparameters) {
 }
 
 fn shared(writer: &mut Writer, model: &Hyperparameters) -> Result<Shared, ExportError> {
-    let pairs = model.rotated / 2;
+    let pairs = model.rotary_dim / 2;
     let divisors = match writer.tensors.has(DIVISORS) {
         true => Some(writer.tensors.vector(DIVISORS, pairs)?),
         false => None,
@@ -133,17 +133,17 @@ fn shared(writer: &mut Writer, model: &Hyperparameters) -> Result<Shared, Export
     let lengths = graph.node("Concat", "lengths", &[&past_length, &rows], &axis);
     let window = model.window.as_ref().map(|window| window.positions);
     let window_bias = window.map(|window| {
-        let hidden = left_window(graph, window, &past_length, &repeats);
+        let hidden = outside_window(graph, window, &past_length, &repeats);
         let never = graph.scalar(f32::NEG_INFINITY);
         graph.node("Where", "window_bias", &[&hidden, &never, &bias], &[])
     });
-    let scale = graph.scalar(1.0 / (model.head as f32).sqrt());
+    let scale = graph.scalar(1.0 / (model.head_dim as f32).sqrt());
     Ok(Shared { cosines, sines, positions, bias, window_bias, lengths, scale })
 }
 
 /// Whether a column is out of reach of a row that sees `window` positions, itself included: `[group * rows, past + rows]`. The
 /// index of a committed row in the past is its position. (The placeholder row is masked anyway.)
-fn left_window(graph: &mut GraphBuilder, window: usize, past_length: &str, repeats: &str) -> String {
+fn outside_window(graph: &mut GraphBuilder, window: usize, past_length: &str, repeats: &str) -> String {
     let column = graph.reshape("position_column", POSITION_IDS, &[-1, 1]);
     let reach = graph.int64s(&[window as i64 - 1]);
     let first = graph.node("Sub", "first_seen", &[&column, &reach], &[]);
@@ -153,7 +153,7 @@ fn left_window(graph: &mut GraphBuilder, window: usize, past_length: &str, repea
     let past = graph.node("Range", "past_positions", &[&zero, &past, &one], &[]);
     let all =
         graph.node("Concat", "all_positions", &[&past, POSITION_IDS], &[("axis", AttributeValue::Int(0))]);
-    graph.node("Less", "left_window", &[&all, &first], &[])
+    graph.node("Less", "outside_window", &[&all, &first], &[])
 }
 
 /// An RMS normalization of rows of `input`, `[.., len]`, with the weights of the tensor `weight`.
@@ -176,22 +176,24 @@ fn attention(
     writer: &mut Writer,
     model: &Hyperparameters,
     shared: &Shared,
-    (layer, stream): (usize, &str),
+    layer: usize,
+    stream: &str,
 ) -> Result<String, ExportError> {
     let at = |part: &str| format!("layer.{layer}.{part}");
     let tensor = |part: &str| format!("blk.{layer}.{part}.weight");
-    let (kv_heads, head) = (model.kv_heads as i64, model.head as i64);
-    let (queries, keys) = (model.heads * model.head, model.kv_heads * model.head);
+    let (kv_heads, head_dim) = (model.kv_heads as i64, model.head_dim as i64);
+    let (queries, keys) = (model.heads * model.head_dim, model.kv_heads * model.head_dim);
 
     let normal = norm(
         writer,
         model,
-        &Norm { name: &at("attn_norm"), weight: &tensor("attn_norm"), input: stream, len: model.width },
+        &Norm { name: &at("attn_norm"), weight: &tensor("attn_norm"), input: stream, len: model.hidden_size },
     )?;
     let rows = [queries, keys, keys];
-    let parts: Vec<_> = ["attn_q", "attn_k", "attn_v"].map(&tensor).into_iter().zip(rows).collect();
-    let matrix = Matrix { name: &at("qkv"), parts: &parts, width: model.width };
-    let mut all = writer.matmul(matrix, &normal)?;
+    let parts = [("attn_q", queries), ("attn_k", keys), ("attn_v", keys)];
+    let parts = parts.map(|(part, rows)| TensorRows { tensor: tensor(part), rows });
+    let matrix = Matrix { name: &at("qkv"), parts: &parts, width: model.hidden_size };
+    let mut all = writer.write_matmul(matrix, &normal)?;
     if writer.tensors.biased {
         let mut bias = Vec::new();
         for (part, len) in ["attn_q", "attn_k", "attn_v"].into_iter().zip(rows) {
@@ -204,23 +206,24 @@ fn attention(
     let [q, k, v] = ["q", "k", "v"].map(&at);
     let axis = [("axis", AttributeValue::Int(1))];
     writer.graph.node_to("Split", &at("split"), &[&all, &sizes], &[&q, &k, &v], &axis);
-    let q = rotate(writer, model, shared, (layer, "q", &q, model.heads))?;
-    let k = rotate(writer, model, shared, (layer, "k", &k, model.kv_heads))?;
+    let q = rotate(writer, model, shared, Projection { layer, which: "q", input: &q, heads: model.heads })?;
+    let k =
+        rotate(writer, model, shared, Projection { layer, which: "k", input: &k, heads: model.kv_heads })?;
 
     let graph = &mut writer.graph;
-    let k = graph.reshape(&Part::Key.new_name(layer), &k, &[-1, kv_heads, head]);
-    let v = graph.reshape(&Part::Value.new_name(layer), &v, &[-1, kv_heads, head]);
-    // Group the heads that share keys: [kv_heads, group * rows, head].
-    let q = graph.reshape(&at("q.heads"), &q, &[-1, kv_heads, model.heads as i64 / kv_heads, head]);
+    let k = graph.reshape(&KvPart::Key.new_name(layer), &k, &[-1, kv_heads, head_dim]);
+    let v = graph.reshape(&KvPart::Value.new_name(layer), &v, &[-1, kv_heads, head_dim]);
+    // Group the heads that share keys: [kv_heads, group * rows, head_dim].
+    let q = graph.reshape(&at("q.heads"), &q, &[-1, kv_heads, model.heads as i64 / kv_heads, head_dim]);
     let q = graph.transpose(&at("q.groups"), &q, &[1, 2, 0, 3]);
-    let q = graph.reshape(&at("q.rows"), &q, &[kv_heads, -1, head]);
+    let q = graph.reshape(&at("q.rows"), &q, &[kv_heads, -1, head_dim]);
     let q = graph.node("Mul", &at("q.scaled"), &[&q, &shared.scale], &[]);
     // Past and new rows apart: the runtime multiplies with a transposed view of the past, without a copy.
     let scores = |graph: &mut GraphBuilder, name: &str, keys: &str| {
         let columns = graph.transpose(&at(&format!("{name}.columns")), keys, &[1, 2, 0]);
         graph.node("MatMul", &at(&format!("{name}.scores")), &[&q, &columns], &[])
     };
-    let past = scores(graph, "past", &Part::Key.past_name(layer));
+    let past = scores(graph, "past", &KvPart::Key.past_name(layer));
     let new = scores(graph, "new", &k);
     let last = [("axis", AttributeValue::Int(2))];
     let all = graph.node("Concat", &at("scores"), &[&past, &new], &last);
@@ -233,43 +236,55 @@ fn attention(
         let rows = graph.transpose(&at(&format!("{name}.values")), values, &[1, 0, 2]);
         graph.node("MatMul", &at(&format!("{name}.mixed")), &[weights, &rows], &[])
     };
-    let past = mixed(graph, "past", &past, &Part::Value.past_name(layer));
+    let past = mixed(graph, "past", &past, &KvPart::Value.past_name(layer));
     let new = mixed(graph, "new", &new, &v);
     let mixed = graph.node("Add", &at("mixed"), &[&past, &new], &[]);
     let mixed =
-        graph.reshape(&at("mixed.groups"), &mixed, &[kv_heads, model.heads as i64 / kv_heads, -1, head]);
+        graph.reshape(&at("mixed.groups"), &mixed, &[kv_heads, model.heads as i64 / kv_heads, -1, head_dim]);
     let mixed = graph.transpose(&at("mixed.heads"), &mixed, &[2, 0, 1, 3]);
     let mixed = graph.reshape(&at("mixed.rows"), &mixed, &[-1, queries as i64]);
 
-    let part = [(tensor("attn_output"), model.width)];
+    let part = [TensorRows { tensor: tensor("attn_output"), rows: model.hidden_size }];
     let matrix = Matrix { name: &at("attn_output"), parts: &part, width: queries };
-    let out = writer.matmul(matrix, &mixed)?;
+    let out = writer.write_matmul(matrix, &mixed)?;
     Ok(writer.graph.node("Add", &at("attended"), &[stream, &out], &[]))
 }
 
-/// Normalizes queries or keys, `[rows, heads * head]`, if the model does that, and applies rotary embeddings:
-/// `[1, rows, heads * head]`.
+/// The queries (`q`) or keys (`k`) of a layer, `[rows, heads * head_dim]`.
+struct Projection<'a> {
+    layer: usize,
+    which: &'static str,
+    input: &'a str,
+    heads: usize,
+}
+
+/// Normalizes queries or keys, `[rows, heads * head_dim]`, if the model does that, and applies rotary embeddings:
+/// `[1, rows, heads * head_dim]`.
 fn rotate(
     writer: &mut Writer,
     model: &Hyperparameters,
     shared: &Shared,
-    (layer, which, input, heads): (usize, &str, &str, usize),
+    projection: Projection<'_>,
 ) -> Result<String, ExportError> {
+    let Projection { layer, which, input, heads } = projection;
     let at = |part: &str| format!("layer.{layer}.{which}.{part}");
     let weight = format!("blk.{layer}.attn_{which}_norm.weight");
     let mut input = input.to_owned();
     if model.architecture.normalizes_heads() {
-        let rows = writer.graph.reshape(&at("each"), &input, &[-1, model.head as i64]);
-        input =
-            norm(writer, model, &Norm { name: &at("norm"), weight: &weight, input: &rows, len: model.head })?;
+        let rows = writer.graph.reshape(&at("each"), &input, &[-1, model.head_dim as i64]);
+        input = norm(
+            writer,
+            model,
+            &Norm { name: &at("norm"), weight: &weight, input: &rows, len: model.head_dim },
+        )?;
     }
-    let rows = writer.graph.reshape(&at("batch"), &input, &[1, -1, (heads * model.head) as i64]);
+    let rows = writer.graph.reshape(&at("batch"), &input, &[1, -1, (heads * model.head_dim) as i64]);
     let mut attributes = vec![
         ("num_heads", AttributeValue::Int(heads as i64)),
         ("interleaved", AttributeValue::Int(interleaved(model).into())),
     ];
-    if model.rotated < model.head {
-        attributes.push(("rotary_embedding_dim", AttributeValue::Int(model.rotated as i64)));
+    if model.rotary_dim < model.head_dim {
+        attributes.push(("rotary_embedding_dim", AttributeValue::Int(model.rotary_dim as i64)));
     }
     let inputs: [&str; 4] = [&rows, &shared.cosines, &shared.sines, &shared.positions];
     Ok(writer.graph.node("RotaryEmbedding", &at("rotated"), &inputs, &attributes))
@@ -279,7 +294,8 @@ fn rotate(
 fn feed_forward(
     writer: &mut Writer,
     model: &Hyperparameters,
-    (layer, stream): (usize, &str),
+    layer: usize,
+    stream: &str,
 ) -> Result<String, ExportError> {
     let at = |part: &str| format!("layer.{layer}.{part}");
     let tensor = |part: &str| format!("blk.{layer}.{part}.weight");
@@ -287,11 +303,11 @@ fn feed_forward(
     let normal = norm(
         writer,
         model,
-        &Norm { name: &at("ffn_norm"), weight: &tensor("ffn_norm"), input: stream, len: model.width },
+        &Norm { name: &at("ffn_norm"), weight: &tensor("ffn_norm"), input: stream, len: model.hidden_size },
     )?;
-    let parts = [(tensor("ffn_gate"), wide), (tensor("ffn_up"), wide)];
-    let matrix = Matrix { name: &at("gate_up"), parts: &parts, width: model.width };
-    let both = writer.matmul(matrix, &normal)?;
+    let parts = ["ffn_gate", "ffn_up"].map(|part| TensorRows { tensor: tensor(part), rows: wide });
+    let matrix = Matrix { name: &at("gate_up"), parts: &parts, width: model.hidden_size };
+    let both = writer.write_matmul(matrix, &normal)?;
     let sizes = writer.graph.int64s(&[wide as i64, wide as i64]);
     let [gate, up] = ["gate", "up"].map(&at);
     let axis = [("axis", AttributeValue::Int(1))];
@@ -299,7 +315,7 @@ fn feed_forward(
     let sigmoid = writer.graph.node("Sigmoid", &at("sigmoid"), &[&gate], &[]);
     let gate = writer.graph.node("Mul", &at("silu"), &[&gate, &sigmoid], &[]);
     let both = writer.graph.node("Mul", &at("gated"), &[&gate, &up], &[]);
-    let part = [(tensor("ffn_down"), model.width)];
-    let down = writer.matmul(Matrix { name: &at("down"), parts: &part, width: wide }, &both)?;
+    let part = [TensorRows { tensor: tensor("ffn_down"), rows: model.hidden_size }];
+    let down = writer.write_matmul(Matrix { name: &at("down"), parts: &part, width: wide }, &both)?;
     Ok(writer.graph.node("Add", &at("stream"), &[stream, &down], &[]))
 }

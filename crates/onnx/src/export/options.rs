@@ -5,15 +5,15 @@ use super::error::ExportError;
 #[non_exhaustive]
 pub struct ExportOptions {
     /// The type of the weights.
-    pub weights: Weights,
-    /// Weights that share a scale, for [`Weights::Int8`] and [`Weights::Int4`]: 16, 32, 64, 128 or 256. With 32, `Q4_0`, `Q4_1` and
+    pub weights: WeightType,
+    /// Weights that share a scale, for [`WeightType::Int8`] and [`WeightType::Int4`]: 16, 32, 64, 128 or 256. With 32, `Q4_0`, `Q4_1` and
     /// `Q4_K` convert to `int4`, and `Q8_0` to `int8`, without further loss.
     pub block: usize,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { weights: Weights::F32, block: 32 }
+        Self { weights: WeightType::F32, block: 32 }
     }
 }
 
@@ -34,7 +34,7 @@ impl ExportOptions {
 /// The type of an exported model's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Weights {
+pub enum WeightType {
     /// `f32`: lossless, four bytes a weight.
     F32,
     /// Half precision on disk, widened to `f32` when the model is loaded.
@@ -46,18 +46,18 @@ pub enum Weights {
     Int4,
 }
 
-impl Weights {
+impl WeightType {
     /// All of them.
-    pub const ALL: [Weights; 4] = [Weights::F32, Weights::F16, Weights::Int8, Weights::Int4];
+    pub const ALL: [WeightType; 4] = [WeightType::F32, WeightType::F16, WeightType::Int8, WeightType::Int4];
 
     /// The name: `f32`, `f16`, `int8` or `int4`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Weights::F32 => "f32",
-            Weights::F16 => "f16",
-            Weights::Int8 => "int8",
-            Weights::Int4 => "int4",
+            WeightType::F32 => "f32",
+            WeightType::F16 => "f16",
+            WeightType::Int8 => "int8",
+            WeightType::Int4 => "int4",
         }
     }
 }

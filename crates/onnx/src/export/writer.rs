@@ -8,7 +8,7 @@ use super::blocks::{Bits, Blocks, converts_directly, has_minimum};
 use super::data_file::{DataFile, bytes_of};
 use super::error::ExportError;
 use super::graph_builder::GraphBuilder;
-use super::options::{ExportOptions, Weights};
+use super::options::{ExportOptions, WeightType};
 use super::tensors::{MatrixShape, Tensors};
 use crate::schema::{AttributeValue, Element};
 
@@ -22,20 +22,27 @@ pub(crate) struct Writer {
     pub(crate) options: ExportOptions,
 }
 
+/// A tensor of the model and its number of rows.
+#[derive(Debug)]
+pub(crate) struct TensorRows {
+    pub(crate) tensor: String,
+    pub(crate) rows: usize,
+}
+
 /// A weight matrix made of the rows of several tensors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
     /// The name of the output of the product.
     pub(crate) name: &'a str,
-    /// The tensors and their numbers of rows.
-    pub(crate) parts: &'a [(String, usize)],
+    /// The tensors, from the first row on.
+    pub(crate) parts: &'a [TensorRows],
     /// The length of a row.
     pub(crate) width: usize,
 }
 
 impl Matrix<'_> {
     fn rows(&self) -> usize {
-        self.parts.iter().map(|(_, rows)| rows).sum()
+        self.parts.iter().map(|part| part.rows).sum()
     }
 }
 
@@ -69,28 +76,28 @@ impl Writer {
     }
 
     /// Writes a matrix and multiplies `input`, `[n, width]`, with it: `[n, rows]`, under the matrix's name.
-    pub(crate) fn matmul(&mut self, matrix: Matrix<'_>, input: &str) -> Result<String, ExportError> {
+    pub(crate) fn write_matmul(&mut self, matrix: Matrix<'_>, input: &str) -> Result<String, ExportError> {
         match self.options.weights {
-            Weights::F32 | Weights::F16 => {
-                let weights = self.dense(matrix)?;
+            WeightType::F32 | WeightType::F16 => {
+                let weights = self.write_dense(matrix)?;
                 Ok(self.gemm(matrix.name, input, &weights))
             }
-            Weights::Int8 => self.matmul_nbits(matrix, input, Bits::Eight),
-            Weights::Int4 => self.matmul_nbits(matrix, input, Bits::Four),
+            WeightType::Int8 => self.matmul_nbits(matrix, input, Bits::Eight),
+            WeightType::Int4 => self.matmul_nbits(matrix, input, Bits::Four),
         }
     }
 
-    /// As [`matmul`](Self::matmul), for the head. Rounding errors of the head affect logits directly, so it only uses 4 bits if the
+    /// As [`write_matmul`](Self::write_matmul), for the head. Rounding errors of the head affect logits directly, so it only uses 4 bits if the
     /// model's file does.
-    pub(crate) fn head(&mut self, matrix: Matrix<'_>, input: &str) -> Result<String, ExportError> {
-        let four = matrix.parts.iter().all(|(name, _)| {
+    pub(crate) fn write_lm_head(&mut self, matrix: Matrix<'_>, input: &str) -> Result<String, ExportError> {
+        let four = matrix.parts.iter().all(|part| {
             self.tensors
-                .format(name)
+                .format(&part.tensor)
                 .is_some_and(|format| converts_directly(format, Bits::Four, self.options.block))
         });
         match self.options.weights {
-            Weights::Int4 if !four => self.matmul_nbits(matrix, input, Bits::Eight),
-            _ => self.matmul(matrix, input),
+            WeightType::Int4 if !four => self.matmul_nbits(matrix, input, Bits::Eight),
+            _ => self.write_matmul(matrix, input),
         }
     }
 
@@ -100,13 +107,13 @@ impl Writer {
     }
 
     /// Writes a matrix, `[rows, width]`, in `f32` or half precision. Returns the name of its `f32` form.
-    pub(crate) fn dense(&mut self, matrix: Matrix<'_>) -> Result<String, ExportError> {
+    pub(crate) fn write_dense(&mut self, matrix: Matrix<'_>) -> Result<String, ExportError> {
         let name = format!("{}.weight", matrix.name);
-        let half = self.options.weights == Weights::F16;
+        let half = self.options.weights == WeightType::F16;
         let (data, path) = (&mut self.data, &self.path);
         let written = |source| ExportError::Write { path: path.clone(), source };
         data.start().map_err(written)?;
-        for (tensor, rows) in matrix.parts {
+        for TensorRows { tensor, rows } in matrix.parts {
             let shape = MatrixShape { rows: *rows, width: matrix.width };
             self.tensors.for_each_chunk(tensor, shape, &mut |rows| {
                 let bytes = match half {
@@ -131,18 +138,18 @@ impl Writer {
         let Matrix { name, parts, width } = matrix;
         let block = self.options.block;
         if !width.is_multiple_of(block) {
-            return Err(ExportError::Block { tensor: parts[0].0.clone(), width, block });
+            return Err(ExportError::Block { tensor: parts[0].tensor.clone(), width, block });
         }
         let (rows, blocks) = (matrix.rows(), width / block);
-        let shifted = parts.iter().any(|(name, _)| {
-            let format = self.tensors.format(name);
+        let shifted = parts.iter().any(|part| {
+            let format = self.tensors.format(&part.tensor);
             format.is_some_and(|format| has_minimum(format) && converts_directly(format, bits, block))
         });
         let (data, path) = (&mut self.data, &self.path);
         let written = |source| ExportError::Write { path: path.clone(), source };
         data.start().map_err(written)?;
         let (mut scales, mut shifts) = (Vec::new(), Vec::new());
-        for (tensor, rows) in parts {
+        for TensorRows { tensor, rows } in parts {
             let direct = self.tensors.format(tensor).filter(|&format| converts_directly(format, bits, block));
             let shape = MatrixShape { rows: *rows, width };
             self.tensors.for_each_chunk(tensor, shape, &mut |rows| {

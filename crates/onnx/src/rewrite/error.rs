@@ -14,10 +14,7 @@ pub enum RewriteError {
         operator: String,
     },
     /// There is no way to set positions.
-    #[error(
-        "the graph counts positions by the rows it has seen: it takes no `position_ids`, and no running sum of its \
-         `attention_mask` was found"
-    )]
+    #[error("the graph has no `position_ids` input and does not derive positions from `attention_mask`")]
     Positions,
     /// There is no way to mask rows.
     #[error(

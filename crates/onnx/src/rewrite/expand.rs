@@ -4,7 +4,7 @@ use super::editor::{GraphEditor, float, input, int};
 use super::fused_attention::{FusedAttention, Operator};
 use super::interface::TreeInterface;
 use super::optimum::{OptimumInterface, past_name};
-use crate::layout::Part;
+use crate::layout::KvPart;
 use crate::schema::{AttributeValue, Element, MICROSOFT};
 
 // Inputs of the operator.
@@ -31,7 +31,7 @@ pub(super) fn expand(
     let node = &editor.graph.nodes[site.node];
     let (Some(layer), Some(output)) = (site.layer, node.outputs.first().cloned()) else { return false };
     let heads = int(node, "num_heads").and_then(|heads| usize::try_from(heads).ok()).unwrap_or(0);
-    let OptimumInterface { kv_heads, head, cache, .. } = *interface;
+    let OptimumInterface { kv_heads, head_dim, cache, .. } = *interface;
     let more = (UNSUPPORTED_INPUTS..node.inputs.len()).any(|index| input(node, index).is_some());
     let unsupported =
         UNSUPPORTED_ATTRIBUTES.iter().any(|name| int(node, name).is_some_and(|value| value != 0))
@@ -40,7 +40,7 @@ pub(super) fn expand(
                 .attributes
                 .iter()
                 .any(|attribute| attribute.name.ends_with("_quant_type") && attribute.string != b"NONE");
-    let own = input(node, PAST_VALUES) == Some(&past_name(Part::Value, layer));
+    let own = input(node, PAST_VALUES) == Some(&past_name(KvPart::Value, layer));
     let grouped =
         heads > 0 && heads.is_multiple_of(kv_heads) && int(node, "kv_num_heads") == Some(kv_heads as i64);
     if site.operator != Operator::GroupQuery
@@ -61,10 +61,10 @@ pub(super) fn expand(
         _ => return false,
     };
     let scale = float(&node, "scale").filter(|&scale| scale != 0.0);
-    let scale = scale.unwrap_or_else(|| 1.0 / (head as f32).sqrt());
+    let scale = scale.unwrap_or_else(|| 1.0 / (head_dim as f32).sqrt());
 
-    // `[1, rows, heads * head]` each.
-    let widths = [heads * head, kv_heads * head, kv_heads * head].map(|width| width as i64);
+    // `[1, rows, heads * head_dim]` each.
+    let widths = [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim].map(|width| width as i64);
     let [mut q, mut k, v] = if input(&node, KEYS).is_some() {
         [0, 1, 2].map(|index| node.inputs[index].clone())
     } else {
@@ -90,15 +90,15 @@ pub(super) fn expand(
         }
     }
 
-    let (group, kv_heads, head) = ((heads / kv_heads) as i64, kv_heads as i64, head as i64);
-    let k = editor.reshape(&k, &[-1, kv_heads, head]);
-    let v = editor.reshape(&v, &[-1, kv_heads, head]);
-    tree.new.insert((layer, Part::Key.name()), k.clone());
-    tree.new.insert((layer, Part::Value.name()), v.clone());
+    let (group, kv_heads, head_dim) = ((heads / kv_heads) as i64, kv_heads as i64, head_dim as i64);
+    let k = editor.reshape(&k, &[-1, kv_heads, head_dim]);
+    let v = editor.reshape(&v, &[-1, kv_heads, head_dim]);
+    tree.new.insert((layer, KvPart::Key.name()), k.clone());
+    tree.new.insert((layer, KvPart::Value.name()), v.clone());
     // Group the heads that share keys: [kv_heads, group * rows, head].
-    let q = editor.reshape(&q, &[-1, kv_heads, group, head]);
+    let q = editor.reshape(&q, &[-1, kv_heads, group, head_dim]);
     let q = editor.transpose(&q, &[1, 2, 0, 3]);
-    let q = editor.reshape(&q, &[kv_heads, -1, head]);
+    let q = editor.reshape(&q, &[kv_heads, -1, head_dim]);
     let scale = editor.scalar(scale);
     let q = editor.node("Mul", &[&q, &scale], &[]);
     let bias = tree.grouped_bias(editor, group);
@@ -106,7 +106,7 @@ pub(super) fn expand(
         let columns = editor.transpose(keys, &[1, 2, 0]);
         editor.node("MatMul", &[&q, &columns], &[])
     };
-    let past = scores(editor, &Part::Key.past_name(layer));
+    let past = scores(editor, &KvPart::Key.past_name(layer));
     let new = scores(editor, &k);
     let all = editor.concat(&[&past, &new], 2);
     let all = editor.node("Add", &[&all, &bias], &[]);
@@ -119,12 +119,12 @@ pub(super) fn expand(
         let rows = editor.transpose(values, &[1, 0, 2]);
         editor.node("MatMul", &[weights, &rows], &[])
     };
-    let past = mixed(editor, past, &Part::Value.past_name(layer));
+    let past = mixed(editor, past, &KvPart::Value.past_name(layer));
     let new = mixed(editor, new, &v);
     let all = editor.node("Add", &[&past, &new], &[]);
-    let all = editor.reshape(&all, &[kv_heads, group, -1, head]);
+    let all = editor.reshape(&all, &[kv_heads, group, -1, head_dim]);
     let all = editor.transpose(&all, &[2, 0, 1, 3]);
-    let shape = editor.int64s(&[1, -1, kv_heads * group * head]);
+    let shape = editor.int64s(&[1, -1, kv_heads * group * head_dim]);
     editor.node_to(("", "Reshape"), &[&all, &shape], &[&output], &[]);
     // Nothing uses the operator any more; `finish` drops it.
     editor.graph.nodes[site.node].outputs.clear();

@@ -5,7 +5,7 @@ use super::error::RewriteError;
 use super::interface::TreeInterface;
 use super::masks::{check_comparisons, depending_on, element_of};
 use super::optimum::{OptimumInterface, past_name};
-use crate::layout::Part;
+use crate::layout::KvPart;
 use crate::schema::{Element, MICROSOFT, Node};
 
 /// An operator that computes attention.
@@ -22,7 +22,7 @@ pub(super) enum Operator {
 }
 
 impl Operator {
-    fn of(node: &Node) -> Option<Self> {
+    fn from_node(node: &Node) -> Option<Self> {
         match (&*node.domain, &*node.operator) {
             (MICROSOFT, "GroupQueryAttention") => Some(Operator::GroupQuery),
             (MICROSOFT, "MultiHeadAttention") => Some(Operator::MultiHead),
@@ -77,7 +77,7 @@ impl FusedAttention {
     }
 
     /// Why it cannot attend to trees.
-    pub(super) fn obstacle(&self, editor: &GraphEditor) -> Option<String> {
+    pub(super) fn unsupported_reason(&self, editor: &GraphEditor) -> Option<String> {
         let node = &editor.graph.nodes[self.node];
         let window = int(node, "local_window_size").filter(|&window| window > 0);
         if let Some(window) = window {
@@ -102,12 +102,12 @@ pub(super) fn find(
     let mut found = Vec::new();
     let site = |node, layer, operator| FusedAttention { node, layer, operator, element: interface.cache };
     for layer in 0..interface.layers {
-        let names = Part::ALL.map(|part| past_name(part, layer));
+        let names = KvPart::ALL.map(|part| past_name(part, layer));
         for (index, node) in editor.graph.nodes.iter().enumerate() {
             if !node.inputs.iter().any(|input| names.contains(input)) {
                 continue;
             }
-            match Operator::of(node) {
+            match Operator::from_node(node) {
                 Some(operator)
                     if operator.past_input().and_then(|past| input(node, past)) == Some(&names[0]) =>
                 {
@@ -124,7 +124,7 @@ pub(super) fn find(
     }
     let joined = depending_on(editor, |name| interface.is_past(name));
     for (index, node) in editor.graph.nodes.iter().enumerate() {
-        let multi = Operator::of(node) == Some(Operator::MultiHead) && input(node, 6).is_none();
+        let multi = Operator::from_node(node) == Some(Operator::MultiHead) && input(node, 6).is_none();
         if multi && input(node, KEYS).is_some_and(|keys| joined.contains(keys)) {
             found.push(site(index, None, Operator::MultiHeadJoined));
         }

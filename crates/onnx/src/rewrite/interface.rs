@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::editor::{GraphEditor, input, int};
 use super::optimum::{ATTENTION_MASK, OptimumInterface, past_name, present_name};
-use crate::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS, Part};
+use crate::layout::{ATTN_BIAS, INPUT_IDS, KvPart, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
 use crate::schema::{AttributeValue, Dim, Element, ValueInfo};
 
 /// Values of the original graph whose names the layout uses otherwise: tokens `[1, rows]`, positions `[1, rows]`, and logits.
@@ -31,7 +31,7 @@ pub(super) struct TreeInterface {
     grouped_bias: Option<(i64, String)>,
     /// The number of rows of past and pass, `[2]`.
     lengths: Option<String>,
-    /// New rows of expanded layers, `[rows, kv_heads, head]`.
+    /// New rows of expanded layers, `[rows, kv_heads, head_dim]`.
     pub(super) new: BTreeMap<(usize, &'static str), String>,
 }
 
@@ -108,8 +108,8 @@ impl TreeInterface {
         self.attention_mask(editor, all_rows);
         self.caches(editor);
         self.logits(editor);
-        let OptimumInterface { layers, kv_heads, head, vocab, .. } = self.interface;
-        let row = |rows| [Dim::Name(rows), Dim::Size(kv_heads), Dim::Size(head)];
+        let OptimumInterface { layers, kv_heads, head_dim, vocab, .. } = self.interface;
+        let row = |rows| [Dim::Name(rows), Dim::Size(kv_heads), Dim::Size(head_dim)];
         let mut inputs: Vec<ValueInfo> = [INPUT_IDS, POSITION_IDS]
             .map(|name| ValueInfo::tensor(name, Element::Int64, &[Dim::Name("rows")]))
             .into_iter()
@@ -119,7 +119,7 @@ impl TreeInterface {
             .collect();
         let mut outputs =
             vec![ValueInfo::tensor(LOGITS, Element::Float, &[Dim::Name("outputs"), Dim::Size(vocab)])];
-        for (layer, part) in (0..layers).flat_map(|layer| Part::ALL.map(|part| (layer, part))) {
+        for (layer, part) in (0..layers).flat_map(|layer| KvPart::ALL.map(|part| (layer, part))) {
             inputs.push(ValueInfo::tensor(&part.past_name(layer), Element::Float, &row("past")));
             outputs.push(ValueInfo::tensor(&part.new_name(layer), Element::Float, &row("rows")));
         }
@@ -152,20 +152,20 @@ impl TreeInterface {
 
     /// Computes the original past inputs (head first), and the outputs with new rows.
     fn caches(&mut self, editor: &mut GraphEditor) {
-        let OptimumInterface { layers, kv_heads, head, cache, .. } = self.interface;
-        let (kv_heads, head) = (kv_heads as i64, head as i64);
-        for (layer, part) in (0..layers).flat_map(|layer| Part::ALL.map(|part| (layer, part))) {
+        let OptimumInterface { layers, kv_heads, head_dim, cache, .. } = self.interface;
+        let (kv_heads, head_dim) = (kv_heads as i64, head_dim as i64);
+        for (layer, part) in (0..layers).flat_map(|layer| KvPart::ALL.map(|part| (layer, part))) {
             let past = past_name(part, layer);
             let rows = editor.cast(&part.past_name(layer), Element::Float, cache);
             let heads = editor.transpose(&rows, &[1, 0, 2]);
-            let shape = editor.int64s(&[1, kv_heads, -1, head]);
+            let shape = editor.int64s(&[1, kv_heads, -1, head_dim]);
             editor.node_to(("", "Reshape"), &[&heads, &shape], &[&past], &[]);
             let new = match self.new.remove(&(layer, part.name())) {
                 Some(new) => new,
                 None => {
                     let new = self.new_rows(editor, (layer, part));
                     let rows = editor.transpose(&new, &[0, 2, 1, 3]);
-                    editor.reshape(&rows, &[-1, kv_heads, head])
+                    editor.reshape(&rows, &[-1, kv_heads, head_dim])
                 }
             };
             let to = i64::from(i32::from(Element::Float));
@@ -178,8 +178,8 @@ impl TreeInterface {
         }
     }
 
-    /// The new rows of a layer, `[1, kv_heads, rows, head]`: what the graph concatenates to the past, or else the end of its output.
-    fn new_rows(&self, editor: &mut GraphEditor, (layer, part): (usize, Part)) -> String {
+    /// The new rows of a layer, `[1, kv_heads, rows, head_dim]`: what the graph concatenates to the past, or else the end of its output.
+    fn new_rows(&self, editor: &mut GraphEditor, (layer, part): (usize, KvPart)) -> String {
         let present = present_name(part, layer);
         let joined = editor.producers().get(&*present).map(|&index| &editor.graph.nodes[index]);
         if let Some(join) = joined.filter(|node| node.operator == "Concat" && node.inputs.len() == 2) {

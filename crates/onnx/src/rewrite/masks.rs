@@ -9,7 +9,7 @@ use crate::schema::{Element, Node};
 
 /// An `Add` or `Where` that applies a mask to scores.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MaskSite {
+pub(super) struct MaskInput {
     /// The index of the node.
     node: usize,
     /// The index of the input with scores.
@@ -22,9 +22,9 @@ pub(super) struct MaskSite {
 /// The masks of a graph.
 #[derive(Debug)]
 pub(super) struct Masks {
-    pub(super) sites: Vec<MaskSite>,
+    pub(super) sites: Vec<MaskInput>,
     /// Why they cannot be replaced.
-    pub(super) obstacle: Option<String>,
+    pub(super) unsupported_reason: Option<String>,
 }
 
 /// Operators whose result does not depend on the numbers in their input.
@@ -34,7 +34,7 @@ const COMPARISONS: [&str; 4] = ["Less", "LessOrEqual", "Greater", "GreaterOrEqua
 
 /// Finds the masks of all layers but the `fused` ones, whose attention is one operator.
 pub(super) fn find(editor: &GraphEditor, interface: &OptimumInterface, fused: usize) -> Masks {
-    let mut found = Masks { sites: Vec::new(), obstacle: None };
+    let mut found = Masks { sites: Vec::new(), unsupported_reason: None };
     let wanted = interface.layers.saturating_sub(fused);
     if wanted == 0 {
         return found;
@@ -54,21 +54,21 @@ pub(super) fn find(editor: &GraphEditor, interface: &OptimumInterface, fused: us
             let node = &editor.graph.nodes[index];
             let Some((scores, mask)) = operands(node, &data) else { break };
             if let Some(mask) = mask.filter(|&mask| variable.contains(&*node.inputs[mask])) {
-                masks.push(MaskSite { node: index, scores, mask, element: interface.cache });
+                masks.push(MaskInput { node: index, scores, mask, element: interface.cache });
             }
             name = &node.inputs[scores];
         }
         if let [site] = &mut masks[..] {
             let node = &editor.graph.nodes[site.node];
-            if found.obstacle.is_none() {
-                found.obstacle = check_comparisons(editor, &node.inputs[site.mask]).err();
+            if found.unsupported_reason.is_none() {
+                found.unsupported_reason = check_comparisons(editor, &node.inputs[site.mask]).err();
             }
             // The mask of a `Where` is its condition, so the type is that of its other branch.
             let typed = if node.operator == "Where" { 3 - site.scores } else { site.mask };
             site.element = element_of(editor, &node.inputs[typed]).unwrap_or(site.element);
             found.sites.push(*site);
         } else if masks.len() > 1 {
-            found.obstacle.get_or_insert(format!(
+            found.unsupported_reason.get_or_insert(format!(
                 "before `{}`, {} values are added to scores, and it is unclear which one is the mask",
                 softmax.name,
                 masks.len()
@@ -78,7 +78,7 @@ pub(super) fn find(editor: &GraphEditor, interface: &OptimumInterface, fused: us
     let sites = found.sites.len();
     if sites != wanted {
         found
-            .obstacle
+            .unsupported_reason
             .get_or_insert(format!("expected a mask before the softmax of {wanted} layers, found {sites}"));
     }
     found
@@ -131,7 +131,7 @@ fn reachable_from<'a>(editor: &'a GraphEditor, sources: &BTreeSet<&str>) -> BTre
 /// another comparison.
 ///
 /// # Errors
-/// The reason for [`Masks::obstacle`].
+/// The reason for [`Masks::unsupported_reason`].
 pub(super) fn check_comparisons(editor: &GraphEditor, mask: &str) -> Result<(), String> {
     let producers = editor.producers();
     let (mut seen, mut stack, mut compared) = (BTreeSet::new(), vec![mask], Vec::new());
@@ -189,7 +189,7 @@ pub(super) fn element_of(editor: &GraphEditor, name: &str) -> Option<Element> {
 }
 
 /// Replaces a mask of the graph by the tree's.
-pub(super) fn replace(editor: &mut GraphEditor, tree: &mut TreeInterface, site: &MaskSite) {
+pub(super) fn replace(editor: &mut GraphEditor, tree: &mut TreeInterface, site: &MaskInput) {
     let bias = tree.bias(editor, site.element);
     let node = &mut editor.graph.nodes[site.node];
     let scores = node.inputs[site.scores].clone();

@@ -7,12 +7,12 @@
 //! | `input_ids` | int64 `[batch, rows]` | tokens |
 //! | `attention_mask` | int64 `[batch, past + rows]` | 1 for rows that count |
 //! | `position_ids` | int64 `[batch, rows]` | absolute positions; absent if the graph counts them itself |
-//! | `past_key_values.L.key`, `.value` | `[batch, kv_heads, past, head]` | committed rows of layer `L` |
+//! | `past_key_values.L.key`, `.value` | `[batch, kv_heads, past, head_dim]` | committed rows of layer `L` |
 //!
 //! | output | type, shape | |
 //! |---|---|---|
 //! | `logits` | `[batch, rows, vocab]` | |
-//! | `present.L.key`, `.value` | `[batch, kv_heads, past + rows, head]` | all rows |
+//! | `present.L.key`, `.value` | `[batch, kv_heads, past + rows, head_dim]` | all rows |
 //!
 //! Their attention is causal in row order, so siblings in a tree would see each other. [`rewrite`] gives such a graph the
 //! interface of [`layout`](crate::layout): the tree's mask replaces the graph's own, and positions become an input. Weights stay
@@ -76,7 +76,7 @@ pub fn rewrite(mut model: Model, interface: &OptimumInterface) -> Result<(Model,
     let fused = fused_attention::find(&editor, interface)?;
     let masks = masks::find(&editor, interface, fused.len());
     let counts_positions = editor.graph.nodes.iter().any(|node| node.operator == "CumSum");
-    let support = match obstacle(&editor, interface, &fused, &masks) {
+    let support = match unsupported_reason(&editor, interface, &fused, &masks) {
         None => TreeSupport::Trees,
         // With its own masks in place, a graph must take an `attention_mask`, or a bias in each layer.
         Some(reason) if fused.len() != interface.layers && (!takes_mask || !fused.is_empty()) => {
@@ -106,7 +106,7 @@ pub fn rewrite(mut model: Model, interface: &OptimumInterface) -> Result<(Model,
 }
 
 /// Why the graph cannot score trees.
-fn obstacle(
+fn unsupported_reason(
     editor: &GraphEditor,
     interface: &OptimumInterface,
     fused: &[FusedAttention],
@@ -117,7 +117,7 @@ fn obstacle(
     if !interface.positions && (fused.len() != interface.layers || !fused.iter().all(takes_positions)) {
         return Some("the graph takes no `position_ids`: it counts positions by rows".to_owned());
     }
-    fused.iter().find_map(|site| site.obstacle(editor)).or_else(|| masks.obstacle.clone())
+    fused.iter().find_map(|site| site.unsupported_reason(editor)).or_else(|| masks.unsupported_reason.clone())
 }
 
 /// The name of the weights' type, for the metadata.

@@ -1,18 +1,18 @@
-use crate::layout::Part;
+use crate::layout::KvPart;
 use crate::schema::Element;
 
 /// The mask input that Optimum-style graphs have and tree-ready graphs lack.
 pub const ATTENTION_MASK: &str = "attention_mask";
 
-/// The input with the committed rows of a layer, `[batch, kv_heads, past, head]`.
+/// The input with the committed rows of a layer, `[batch, kv_heads, past, head_dim]`.
 #[must_use]
-pub fn past_name(part: Part, layer: usize) -> String {
+pub fn past_name(part: KvPart, layer: usize) -> String {
     format!("past_key_values.{layer}.{}", part.name())
 }
 
-/// The output with all rows of a layer, `[batch, kv_heads, past + rows, head]`.
+/// The output with all rows of a layer, `[batch, kv_heads, past + rows, head_dim]`.
 #[must_use]
-pub fn present_name(part: Part, layer: usize) -> String {
+pub fn present_name(part: KvPart, layer: usize) -> String {
     format!("present.{layer}.{}", part.name())
 }
 
@@ -24,7 +24,7 @@ pub struct OptimumInterface {
     /// Heads of keys and values.
     pub kv_heads: usize,
     /// Width of a head.
-    pub head: usize,
+    pub head_dim: usize,
     /// Tokens in the vocabulary.
     pub vocab: usize,
     /// The type of keys and values: `f32` or half precision.
@@ -38,6 +38,6 @@ pub struct OptimumInterface {
 impl OptimumInterface {
     /// Whether a value is the past of a layer.
     pub(super) fn is_past(&self, name: &str) -> bool {
-        (0..self.layers).any(|layer| Part::ALL.iter().any(|&part| past_name(part, layer) == name))
+        (0..self.layers).any(|layer| KvPart::ALL.iter().any(|&part| past_name(part, layer) == name))
     }
 }

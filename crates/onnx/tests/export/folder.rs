@@ -5,13 +5,13 @@ use std::path::Path;
 
 use upcycle_checkpoint::CheckpointError;
 use upcycle_checkpoint::gguf::Gguf;
-use upcycle_onnx::export::{ExportError, ExportOptions, Weights, export};
+use upcycle_onnx::export::{ExportError, ExportOptions, WeightType, export};
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Message, Model, Tensor};
 use upcycle_testkit::real_model;
 use upcycle_text::{ChatTemplate, Message as Turn, Specials, Tokenizer};
 
-fn options(weights: Weights, block: usize) -> ExportOptions {
+fn options(weights: WeightType, block: usize) -> ExportOptions {
     let mut options = ExportOptions::default();
     (options.weights, options.block) = (weights, block);
     options
@@ -31,8 +31,9 @@ fn an_export_is_complete_and_keeps_tokenizer_and_template() -> Result<(), Box<dy
     let parent = tempfile::tempdir()?;
     let to = parent.path().join("below/exported");
     let mut seen = Vec::new();
-    let result =
-        export(&real_model(), &to, options(Weights::Int4, 32), &mut |done, total| seen.push((done, total)))?;
+    let result = export(&real_model(), &to, options(WeightType::Int4, 32), &mut |done, total| {
+        seen.push((done, total))
+    })?;
     assert_eq!(result.architecture, "llama");
     assert!(seen.is_sorted() && seen.last().is_some_and(|(done, total)| done == total), "{seen:?}");
     assert_eq!(names(&parent.path().join("below")), ["exported"], "no temporary files are left");
@@ -81,12 +82,12 @@ fn a_failure_leaves_nothing_behind() {
     let parent = tempfile::tempdir().expect("a folder");
     let to = parent.path().join("exported");
     let mut quiet = |_, _| ();
-    for (block, weights) in [(0, Weights::Int4), (24, Weights::Int4), (512, Weights::Int8)] {
+    for (block, weights) in [(0, WeightType::Int4), (24, WeightType::Int4), (512, WeightType::Int8)] {
         let error = export(&real_model(), &to, options(weights, block), &mut quiet).unwrap_err();
         assert!(matches!(error, ExportError::Option { option: "block", .. }), "{error}");
     }
     // 576 is not a multiple of 128.
-    let error = export(&real_model(), &to, options(Weights::Int8, 128), &mut quiet).unwrap_err();
+    let error = export(&real_model(), &to, options(WeightType::Int8, 128), &mut quiet).unwrap_err();
     assert!(matches!(error, ExportError::Block { width: 576, block: 128, .. }), "{error}");
     assert!(names(parent.path()).is_empty(), "{:?}", names(parent.path()));
 

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 use tempfile::TempDir;
 use upcycle_checkpoint::{CheckpointError, HyperparameterError};
-use upcycle_onnx::export::{CONFIG_FILE, ExportError, ExportOptions, Weights, export};
+use upcycle_onnx::export::{CONFIG_FILE, ExportError, ExportOptions, WeightType, export};
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_testkit::tiny::{Stored, Tiny, random, write, write_safetensors};
 use upcycle_text::{ChatTemplate, Tokenizer};
@@ -20,7 +20,7 @@ fn folder(tiny: &Tiny) -> TempDir {
 }
 
 /// Exports into a temporary folder, and checks that a failure leaves no files.
-fn exported(model: &Path, weights: Weights) -> Result<TempDir, ExportError> {
+fn exported(model: &Path, weights: WeightType) -> Result<TempDir, ExportError> {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let to = parent.path().join("exported");
     let mut options = ExportOptions::default();
@@ -34,7 +34,7 @@ fn exported(model: &Path, weights: Weights) -> Result<TempDir, ExportError> {
 }
 
 fn refusal(model: &Path) -> ExportError {
-    exported(model, Weights::F32).expect_err("refused")
+    exported(model, WeightType::F32).expect_err("refused")
 }
 
 /// The error for a valid folder with a changed `config.json`.
@@ -77,7 +77,7 @@ fn with_vector(name: &str, values: &[f32]) -> TempDir {
 fn tokenizer_files_of_a_folder_are_copied() {
     let folder = folder(&Tiny::default());
     for path in [folder.path().to_owned(), folder.path().join("config.json")] {
-        let exported = exported(&path, Weights::F32).expect("a valid model");
+        let exported = exported(&path, WeightType::F32).expect("a valid model");
         let to = exported.path().join("exported");
         let mut names: Vec<_> =
             fs::read_dir(&to).expect("written").flatten().map(|entry| entry.file_name()).collect();
@@ -156,7 +156,7 @@ fn weights_that_are_not_finite_are_refused() {
             let mut values = vec![1.0; if part == "blk.0.ffn_up" { 64 * 128 } else { 64 }];
             values[7] = bad;
             let folder = with_vector(part, &values);
-            for weights in Weights::ALL {
+            for weights in WeightType::ALL {
                 let error = exported(folder.path(), weights).expect_err("refused");
                 assert!(
                     matches!(&error, ExportError::Checkpoint(CheckpointError::NotFinite { tensor }) if tensor == here),
@@ -171,12 +171,12 @@ fn weights_that_are_not_finite_are_refused() {
 fn a_weight_too_large_for_half_precision_is_refused_only_there() {
     let tiny = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..Tiny::default() };
     let file = write(&tiny.writer(None));
-    let error = exported(file.path(), Weights::F16).expect_err("refused");
+    let error = exported(file.path(), WeightType::F16).expect_err("refused");
     assert!(
         matches!(&error, ExportError::Half { tensor, .. } if tensor == "blk.0.ffn_up.weight"),
         "{error:?}"
     );
-    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
+    for weights in [WeightType::F32, WeightType::Int8, WeightType::Int4] {
         exported(file.path(), weights).expect("finite weights");
     }
 }

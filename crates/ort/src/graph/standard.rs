@@ -1,6 +1,6 @@
 //! The interface of standard exports, read from their inputs and outputs.
 
-use upcycle_onnx::layout::{INPUT_IDS, LOGITS, POSITION_IDS, Part};
+use upcycle_onnx::layout::{INPUT_IDS, KvPart, LOGITS, POSITION_IDS};
 use upcycle_onnx::rewrite::{ATTENTION_MASK, OptimumInterface, past_name, present_name};
 use upcycle_onnx::schema::{Element, Graph, ValueInfo};
 
@@ -19,7 +19,7 @@ pub(super) fn marker(graph: &Graph) -> Option<&str> {
 
 /// Reads the interface. The folder's settings fill in what the graph leaves out.
 pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<OptimumInterface, GraphError> {
-    let layers = (0..).take_while(|&layer| has(&graph.inputs, &past_name(Part::Key, layer))).count();
+    let layers = (0..).take_while(|&layer| has(&graph.inputs, &past_name(KvPart::Key, layer))).count();
     let presents = graph.outputs.iter().filter(|output| output.name.starts_with("present")).count();
     if layers == 0 && presents == 0 {
         return Err(GraphError::NoCache { found: names(&graph.outputs) });
@@ -35,23 +35,23 @@ pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<OptimumInterfa
     let logits = output(LOGITS)?;
     let vocab = size(logits, 3, 2)?;
     check(logits, float_type(logits)?, &[None, None, Some(vocab)])?;
-    let first = input(&past_name(Part::Key, 0))?;
+    let first = input(&past_name(KvPart::Key, 0))?;
     let kv_heads = size(first, 4, 1)?;
     let named = dims(first).get(3).is_some_and(Option::is_none);
-    let head = if named { folder.head()? } else { size(first, 4, 3)? };
-    if kv_heads.checked_mul(head).is_none_or(|row| row > MAX_WIDTH) {
+    let head_dim = if named { folder.head()? } else { size(first, 4, 3)? };
+    if kv_heads.checked_mul(head_dim).is_none_or(|row| row > MAX_WIDTH) {
         let (name, expected) = (first.name.clone(), format!("rows of at most {MAX_WIDTH} elements"));
         return Err(GraphError::Shape { name, expected, found: shown(&dims(first)) });
     }
     let cache = float_type(first)?;
-    for (layer, part) in (0..layers).flat_map(|layer| Part::ALL.map(|part| (layer, part))) {
-        let rows = [None, Some(kv_heads), None, (!named).then_some(head)];
+    for (layer, part) in (0..layers).flat_map(|layer| KvPart::ALL.map(|part| (layer, part))) {
+        let rows = [None, Some(kv_heads), None, (!named).then_some(head_dim)];
         check(input(&past_name(part, layer))?, cache, &rows)?;
         check(output(&present_name(part, layer))?, cache, &rows)?;
     }
     // An unknown input would have no value.
     let known = |name: &str| {
-        let cached = |layer| Part::ALL.iter().any(|&part| past_name(part, layer) == name);
+        let cached = |layer| KvPart::ALL.iter().any(|&part| past_name(part, layer) == name);
         [INPUT_IDS, ATTENTION_MASK, POSITION_IDS].contains(&name) || (0..layers).any(cached)
     };
     if let Some(other) = graph.inputs.iter().find(|input| !known(&input.name)) {
@@ -59,7 +59,7 @@ pub(super) fn interface(graph: &Graph, folder: &Folder) -> Result<OptimumInterfa
     }
     let positions = has(&graph.inputs, POSITION_IDS);
     let max_context = folder.max_context()?;
-    Ok(OptimumInterface { layers, kv_heads, head, vocab, cache, positions, max_context })
+    Ok(OptimumInterface { layers, kv_heads, head_dim, vocab, cache, positions, max_context })
 }
 
 /// The element type of a value, which must be `f32` or half precision.

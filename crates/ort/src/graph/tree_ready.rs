@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use upcycle_core::Support;
 use upcycle_onnx::layout::{
-    ATTN_BIAS, CHAIN_ONLY, INPUT_IDS, LOGITS, MAX_CONTEXT, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS, Part,
+    ATTN_BIAS, CHAIN_ONLY, INPUT_IDS, KvPart, LOGITS, MAX_CONTEXT, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS,
     WEIGHTS,
 };
 use upcycle_onnx::schema::{Element, Graph, Model};
@@ -27,7 +27,7 @@ pub(crate) struct TreeReady {
     pub(crate) layers: usize,
     pub(crate) kv_heads: usize,
     /// The width of a head.
-    pub(crate) head: usize,
+    pub(crate) head_dim: usize,
     pub(crate) rounding: Rounding,
     pub(crate) support: Support,
 }
@@ -48,7 +48,7 @@ pub(crate) enum Rounding {
 impl TreeReady {
     /// The length of a row of keys or values.
     pub(crate) fn row(&self) -> usize {
-        self.kv_heads * self.head
+        self.kv_heads * self.head_dim
     }
 
     /// Recognizes a tree-ready graph.
@@ -64,7 +64,7 @@ fn recognize(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {
     if !graph.outputs.iter().any(|output| output.name != LOGITS) {
         return Err(GraphError::NoCache { found: names(&graph.outputs) });
     }
-    let layers = (0..).take_while(|&layer| has(&graph.inputs, &Part::Key.past_name(layer))).count();
+    let layers = (0..).take_while(|&layer| has(&graph.inputs, &KvPart::Key.past_name(layer))).count();
     let vector = |name| check(find((LAYOUT, "input"), &graph.inputs, name)?, Element::Int64, &[None]);
     for name in [INPUT_IDS, POSITION_IDS, OUTPUT_ROWS] {
         vector(name)?;
@@ -74,15 +74,15 @@ fn recognize(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {
     let logits = find((LAYOUT, "output"), &graph.outputs, LOGITS)?;
     let vocab = size(logits, 2, 1)?;
     check(logits, Element::Float, &[None, Some(vocab)])?;
-    let first = find((LAYOUT, "input"), &graph.inputs, &Part::Key.past_name(0))?;
-    let (kv_heads, head) = (size(first, 3, 1)?, size(first, 3, 2)?);
-    if kv_heads * head > MAX_WIDTH {
+    let first = find((LAYOUT, "input"), &graph.inputs, &KvPart::Key.past_name(0))?;
+    let (kv_heads, head_dim) = (size(first, 3, 1)?, size(first, 3, 2)?);
+    if kv_heads * head_dim > MAX_WIDTH {
         let (name, expected) = (first.name.clone(), format!("rows of at most {MAX_WIDTH} elements"));
         return Err(GraphError::Shape { name, expected, found: shown(&dims(first)) });
     }
     for layer in 0..layers {
-        for part in Part::ALL {
-            let row = [None, Some(kv_heads), Some(head)];
+        for part in KvPart::ALL {
+            let row = [None, Some(kv_heads), Some(head_dim)];
             check(find((LAYOUT, "input"), &graph.inputs, &part.past_name(layer))?, Element::Float, &row)?;
             check(find((LAYOUT, "output"), &graph.outputs, &part.new_name(layer))?, Element::Float, &row)?;
         }
@@ -90,7 +90,7 @@ fn recognize(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {
     // An unknown input would have no value.
     let known = |name: &str| {
         let layer = |layer| {
-            Part::ALL.iter().any(|part| part.past_name(layer) == name || part.new_name(layer) == name)
+            KvPart::ALL.iter().any(|part| part.past_name(layer) == name || part.new_name(layer) == name)
         };
         [INPUT_IDS, POSITION_IDS, OUTPUT_ROWS, ATTN_BIAS, PAST_BIAS].contains(&name) || (0..layers).any(layer)
     };
@@ -119,7 +119,7 @@ fn recognize(model: &Model, graph: &Graph) -> Result<TreeReady, GraphError> {
         max_context: max_context.ok_or_else(|| wrong(MAX_CONTEXT, "a number of at least 1"))?,
         layers,
         kv_heads,
-        head,
+        head_dim,
         rounding,
         support: metadata(CHAIN_ONLY)
             .map_or(Support::Tree, |reason| Support::Chain { reason: reason.to_owned() }),

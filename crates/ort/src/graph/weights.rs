@@ -16,7 +16,7 @@ const MAX_CHECKED: usize = 1 << 16;
 /// such constants.
 pub(super) fn check(folder: &Path, graph: &Graph) -> Result<(), LoadError> {
     for tensor in &graph.initializers {
-        let external = ExternalData::of(folder, tensor);
+        let external = ExternalData::from_tensor(folder, tensor);
         if let Some(external) = &external {
             external.check(tensor)?;
         }
@@ -38,7 +38,7 @@ struct ExternalData {
 }
 
 impl ExternalData {
-    fn of(folder: &Path, tensor: &Tensor) -> Option<Self> {
+    fn from_tensor(folder: &Path, tensor: &Tensor) -> Option<Self> {
         if tensor.location != Tensor::EXTERNAL {
             return None;
         }

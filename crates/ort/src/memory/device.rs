@@ -116,9 +116,9 @@ impl DeviceCache {
         Ok(())
     }
 
-    /// Of each buffer `rows` rows, the first being `first_row`, `[rows, kv_heads, head]`.
+    /// Of each buffer `rows` rows, the first being `first_row`, `[rows, kv_heads, head_dim]`.
     fn views(&self, model: &Model, first_row: usize, rows: usize) -> ort::Result<Vec<View<'_>>> {
-        let (row, shape) = (model.graph.row(), [rows, model.graph.kv_heads, model.graph.head]);
+        let (row, shape) = (model.graph.row(), [rows, model.graph.kv_heads, model.graph.head_dim]);
         let block = self.block.as_ref().ok_or_else(|| no_block("keys and values"))?;
         let first = |buffer| (buffer * self.capacity + first_row) * row;
         (0..model.past.len()).map(|buffer| block.view(first(buffer), &shape)).collect()
@@ -137,7 +137,7 @@ impl DeviceCache {
         };
         // The runtime needs a past of at least one row. This one is in host memory, and masked.
         let masked = TensorRef::from_array_view(([1_usize], &[f32::NEG_INFINITY][..]))?;
-        let shape = [1, model.graph.kv_heads, model.graph.head];
+        let shape = [1, model.graph.kv_heads, model.graph.head_dim];
         let placeholder = TensorRef::from_array_view((shape, placeholder))?;
         let names = model.names();
         let mut run = Run::default();
@@ -214,7 +214,7 @@ impl KvStore for DeviceMemory {
         let doing = "rank logits";
         let vocab = self.model.vocab();
         let width = top.k().min(vocab);
-        // One more than asked for, to see a tie at the end.
+        // One more than requested, to see a tie at the end.
         let k = (width + 1).min(vocab);
         let rank = || {
             let logits = self.logits.as_ref().ok_or_else(|| no_block("logits"))?;
@@ -230,14 +230,14 @@ impl KvStore for DeviceMemory {
             }
             if top.wants_log_sum_exp() || !ranked.order(width, &mut pairs) {
                 let logits = self.read(index).map_err(failed("read logits"))?;
-                top.rank(row, logits)?;
+                top.set_from_logits(row, logits)?;
                 continue;
             }
             ids.clear();
             ids.extend(pairs.iter().map(|&(id, _)| id));
             best.clear();
             best.extend(pairs.iter().map(|&(_, logit)| logit));
-            top.ranked(row, &ids, &best)?;
+            top.set_candidates(row, &ids, &best)?;
         }
         Ok(())
     }

@@ -33,8 +33,8 @@ pub(crate) struct HostMemory {
 struct HostCache {
     seq: SeqId,
     committed: KvCache,
-    /// Keys and values as the runtime returned them, by buffer, `[rows, kv_heads, head]`: those of the last pass, and those
-    /// that wait for a commit.
+    /// Keys and values as the runtime returned them, by buffer, `[rows, kv_heads, head_dim]`: those of the last pass, and the
+    /// pending ones.
     new: Vec<DynValue>,
     pending: Vec<DynValue>,
 }
@@ -57,7 +57,7 @@ impl HostMemory {
         past: Option<(&KvCache, &[f32])>,
         placeholder: &[f32],
     ) -> ort::Result<(DynValue, Vec<DynValue>)> {
-        let (kv_heads, head) = (model.graph.kv_heads, model.graph.head);
+        let (kv_heads, head_dim) = (model.graph.kv_heads, model.graph.head_dim);
         let bias = past.map_or(&[f32::NEG_INFINITY][..], |(_, bias)| bias);
         let committed = bias.len();
         let [tokens, positions, output_rows] = inputs.integer_tensors()?;
@@ -70,7 +70,7 @@ impl HostMemory {
         ];
         for (buffer, name) in model.past.iter().enumerate() {
             let rows = past.map_or(placeholder, |(cache, _)| cache.prefix(buffer, committed));
-            let view = TensorRef::from_array_view(([committed, kv_heads, head], rows))?;
+            let view = TensorRef::from_array_view(([committed, kv_heads, head_dim], rows))?;
             values.push((name.into(), view.into()));
         }
         let mut session = model.session().lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +83,7 @@ impl HostMemory {
         let new = model.new.iter().map(|name| take(name)).collect::<ort::Result<Vec<_>>>()?;
         let logits = take(LOGITS)?;
         let expected = [(&logits, inputs.output_rows() * model.vocab())];
-        let rows = new.iter().map(|value| (value, inputs.rows() * kv_heads * head));
+        let rows = new.iter().map(|value| (value, inputs.rows() * kv_heads * head_dim));
         for (value, len) in expected.into_iter().chain(rows) {
             let found = value.try_extract_tensor::<f32>()?.1.len();
             if found != len {
@@ -148,7 +148,7 @@ impl KvStore for HostMemory {
         let mut rows = rows.iter();
         for (_, logits) in &self.logits {
             for (logits, row) in numbers(logits)?.chunks_exact(vocab).zip(rows.by_ref()) {
-                top.rank(row, logits)?;
+                top.set_from_logits(row, logits)?;
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The bytes that a step copies.
 
 use upcycle_core::{Commit, DraftTree, NodeId, RowSelection, TopK, TreeInput, Verifier, VerifyError};
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_ort::{Memory, OrtVerifier};
 
 use crate::support::{Export, Tiny, load, step, tree, verifier};
@@ -34,7 +34,7 @@ fn copied(mut verifier: OrtVerifier) -> Result<[u64; 3], VerifyError> {
 #[test]
 fn copied_bytes_do_not_grow_with_the_context() -> Result<(), VerifyError> {
     let tiny = Tiny { context: 2100, ..Tiny::default() };
-    let model = load(&tiny.export(Weights::F32).path);
+    let model = load(&tiny.export(WeightType::F32).path);
     let (pass, row) = (16 * 5 + 8 * 5 + 4 * 25, 8 * 2 * 2 * 16);
     assert_eq!(copied(verifier(&model, Memory::Host))?, [pass + 3 * row; 3]);
     let back = 5 * (12 * (4 + 1) + 4);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use upcycle_core::{DraftTree, RowSelection, TopK, TreeInput, Verifier, VerifyError};
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_ort::{LoadError, Memory, Model};
 
 use crate::support::{Export, Tiny, load, options, overwrite, verifier};
@@ -14,7 +14,7 @@ fn tiny() -> Tiny {
 
 #[test]
 fn a_vector_of_weights_that_is_not_finite_is_refused_with_its_name() {
-    for weights in Weights::ALL {
+    for weights in WeightType::ALL {
         for name in ["output_norm.weight", "blk.1.ffn_norm.weight"] {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let folder = tiny().export(weights);
@@ -40,10 +40,10 @@ fn score(model: &Arc<Model>, memory: Memory, text: &[u32]) -> Result<(), VerifyE
 /// Matrices are too large to be checked. Scoring a row reports its fault, and other rows are not affected.
 #[test]
 fn a_row_that_is_not_finite_is_an_error_of_the_pass() {
-    for weights in Weights::ALL {
+    for weights in WeightType::ALL {
         let folder = tiny().export(weights);
         let (name, bad) = match weights {
-            Weights::F16 => ("embedding.weight.half", 0x7e00_u16.to_le_bytes().to_vec()),
+            WeightType::F16 => ("embedding.weight.half", 0x7e00_u16.to_le_bytes().to_vec()),
             _ => ("embedding.weight", f32::NAN.to_le_bytes().to_vec()),
         };
         overwrite(&folder, name, 2 * 64 * bad.len(), &bad);
@@ -62,7 +62,7 @@ fn a_row_that_is_not_finite_is_an_error_of_the_pass() {
 /// The weights are finite, but their products overflow.
 #[test]
 fn products_that_overflow_are_an_error_of_the_pass() {
-    for weights in [Weights::F32, Weights::Int8, Weights::Int4] {
+    for weights in [WeightType::F32, WeightType::Int8, WeightType::Int4] {
         let folder = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny() }.export(weights);
         let found = score(&load(&folder.path), Memory::Host, &[5, 6, 7]);
         assert!(matches!(&found, Err(VerifyError::NotFinite { .. })), "{weights:?}: {found:?}");

@@ -6,7 +6,7 @@ mod memories;
 mod python;
 mod real;
 mod refusals;
+mod rewrite;
 mod safetensors;
-mod standard;
 mod support;
 mod tiny;

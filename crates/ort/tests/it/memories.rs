@@ -6,7 +6,7 @@ use fastrand::Rng;
 use upcycle_core::{
     Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TopK, TreeInput, TreeLimits, Verifier, VerifyError,
 };
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_ort::{Memory, Model, OrtVerifier, Provider};
 
 use crate::support::{Export, Folder, Tiny, load, overwrite, verifier};
@@ -19,7 +19,7 @@ const POISON: u32 = 2;
 /// A model with such tokens.
 fn exported() -> Folder {
     let tiny = Tiny { context: 900, untied: true, poisoned: Some("token_embd.weight"), ..Tiny::default() };
-    let folder = tiny.export(Weights::F32);
+    let folder = tiny.export(WeightType::F32);
     overwrite(&folder, "embedding.weight", 4 * tiny.width * POISON as usize, &f32::NAN.to_le_bytes());
     folder
 }
@@ -77,16 +77,16 @@ impl Pair {
     }
 
     /// Scores trees. Returns whether both succeeded.
-    fn forward(&mut self, steps: &[TreeInput<'_>], k: usize, sums: bool) -> bool {
+    fn forward(&mut self, inputs: &[TreeInput<'_>], k: usize, sums: bool) -> bool {
         let new = || if sums { TopK::new(k).with_log_sum_exp() } else { TopK::new(k) };
         let exact = self.both[0].model().provider() == Provider::Cpu;
         let tolerance = if exact { 0.0 } else { self.both[0].row_tolerance() };
         let scored = self.same(|verifier| {
             let mut top = new();
-            verifier.forward(steps, &mut top)?;
+            verifier.forward(inputs, &mut top)?;
             let mut rows = Vec::new();
-            for (number, step) in steps.iter().enumerate() {
-                for node in step.rows.nodes(step.tree.len()) {
+            for (number, input) in inputs.iter().enumerate() {
+                for node in input.rows.nodes(input.tree.len()) {
                     let row = Row { input: number, node };
                     let candidates = top.get(row).expect("it was asked for");
                     let logits = verifier.logits(row)?.to_vec();
@@ -117,7 +117,7 @@ fn grown(random: &mut Rng, vocab: u32, most: usize) -> DraftTree {
         return DraftTree::chain(&tokens[..nodes]);
     }
     let mut tree = DraftTree::new();
-    tree.restart(tokens[0], TreeLimits::UNBOUNDED);
+    tree.reset(tokens[0], TreeLimits::UNBOUNDED);
     for &token in &tokens[1..nodes] {
         let parent = NodeId::new(random.usize(..tree.len()));
         // An existing sibling is returned.
@@ -153,7 +153,7 @@ fn both_memories_agree_after_any_calls() {
             // Sometimes long ones, so that caches grow, also while rows are pending.
             let most = if random.usize(..6) == 0 { 90 } else { 12 };
             let trees: Vec<DraftTree> = open.iter().map(|_| grown(&mut random, vocab, most)).collect();
-            let steps: Vec<TreeInput<'_>> = open
+            let inputs: Vec<TreeInput<'_>> = open
                 .iter()
                 .zip(&trees)
                 .map(|(&seq, tree)| TreeInput {
@@ -164,18 +164,18 @@ fn both_memories_agree_after_any_calls() {
                 .collect();
             let k = 1 + random.usize(..9);
             let sums = random.usize(..4) == 0;
-            let scored = pair.forward(&steps, k, sums);
+            let scored = pair.forward(&inputs, k, sums);
             // Another pass while rows are pending: one that is not committed, and one that fails.
             let again = random.usize(..4);
             if scored && again == 0 {
                 let poisoned = DraftTree::chain(&[5, POISON, 6]);
-                let step = TreeInput { seq: open[0], tree: &poisoned, rows: RowSelection::All };
-                assert!(!pair.forward(&[step], k, false), "the poison was not seen");
+                let input = TreeInput { seq: open[0], tree: &poisoned, rows: RowSelection::All };
+                assert!(!pair.forward(&[input], k, false), "the poison was not seen");
                 failures += 1;
             }
             if scored && again == 1 {
-                assert!(pair.forward(&steps, k, false));
-                assert!(pair.forward(&steps, k, false));
+                assert!(pair.forward(&inputs, k, false));
+                assert!(pair.forward(&inputs, k, false));
             }
             let paths: Vec<Vec<NodeId>> = trees.iter().map(|tree| path(&mut random, tree)).collect();
             let commits: Vec<Commit<'_>> =
@@ -205,13 +205,13 @@ fn pending_rows_survive_a_pass_that_grows_the_cache_and_fails() {
     let mut pair = Pair::new(&load(&folder.path));
     let seq = pair.same(OrtVerifier::open).expect("room for one");
     let tree = DraftTree::chain(&[7, 8, 9, 10].repeat(50));
-    let step = |tree| TreeInput { seq, tree, rows: RowSelection::Last };
-    assert!(pair.forward(&[step(&tree)], 3, false));
+    let input = |tree| TreeInput { seq, tree, rows: RowSelection::Last };
+    assert!(pair.forward(&[input(&tree)], 3, false));
     let poisoned = DraftTree::chain(&[POISON; 100]);
-    assert!(!pair.forward(&[step(&poisoned)], 3, false));
+    assert!(!pair.forward(&[input(&poisoned)], 3, false));
     let path: Vec<NodeId> = tree.nodes().collect();
     pair.same(|verifier| verifier.commit(&[Commit { seq, path: &path }])).expect("rows wait");
-    assert!(pair.forward(&[step(&DraftTree::chain(&[11]))], 3, false));
+    assert!(pair.forward(&[input(&DraftTree::chain(&[11]))], 3, false));
     // A second commit finds no rows.
     pair.same(|verifier| verifier.truncate(seq, 3)).expect("more are committed");
     assert_eq!(pair.same(|verifier| verifier.commit(&[Commit { seq, path: &path }])), None);

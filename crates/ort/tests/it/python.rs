@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{DraftTree, Row, RowSelection, TopK, TreeInput, Verifier};
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_ort::{Model, OrtVerifier};
 use upcycle_testkit::real_model;
 use upcycle_testkit::tiny::Scaling;
@@ -20,8 +20,8 @@ fn last(model: &Arc<Model>, text: &[u32]) -> Vec<f32> {
     let mut verifier = OrtVerifier::new(Arc::clone(model));
     let seq = verifier.open().expect("room for one");
     let tree = DraftTree::chain(text);
-    let step = TreeInput { seq, tree: &tree, rows: RowSelection::Last };
-    verifier.forward(&[step], &mut TopK::new(1)).expect("a sound model");
+    let input = TreeInput { seq, tree: &tree, rows: RowSelection::Last };
+    verifier.forward(&[input], &mut TopK::new(1)).expect("a sound model");
     verifier.logits(Row { input: 0, node: text.len() - 1 }).expect("asked for").to_vec()
 }
 
@@ -65,9 +65,12 @@ fn texts(vocab: u32) -> Vec<Vec<u32>> {
 fn tiny_models_pass_the_checker_and_score_the_same_in_python() {
     for architecture in ["llama", "qwen2", "qwen3"] {
         let tiny = Tiny { architecture, ..Tiny::default() };
-        for (weights, tolerance) in
-            [(Weights::F32, 1e-3), (Weights::F16, 1e-3), (Weights::Int8, 0.5), (Weights::Int4, 0.5)]
-        {
+        for (weights, tolerance) in [
+            (WeightType::F32, 1e-3),
+            (WeightType::F16, 1e-3),
+            (WeightType::Int8, 0.5),
+            (WeightType::Int4, 0.5),
+        ] {
             compare(&tiny.export(weights), &texts(96), tolerance);
         }
     }
@@ -83,7 +86,7 @@ fn models_from_safetensors_pass_the_checker_and_score_the_same_in_python() {
         (Tiny { window: Some((6, 1)), ..tiny("qwen2") }, GgmlType::F32, true),
         (Tiny { scaling: Scaling::Linear, ..tiny("qwen3") }, GgmlType::F32, false),
     ] {
-        for (weights, tolerance) in [(Weights::F32, 1e-3), (Weights::Int4, 0.5)] {
+        for (weights, tolerance) in [(WeightType::F32, 1e-3), (WeightType::Int4, 0.5)] {
             compare(&tiny.export_folder(stored, shards, weights), &texts(96), tolerance);
         }
     }
@@ -91,5 +94,5 @@ fn models_from_safetensors_pass_the_checker_and_score_the_same_in_python() {
 
 #[test]
 fn the_real_model_passes_the_checker_and_scores_the_same_in_python() {
-    compare(&exported(&real_model(), Weights::F32), &texts(40_000), 1e-3);
+    compare(&exported(&real_model(), WeightType::F32), &texts(40_000), 1e-3);
 }

@@ -8,7 +8,7 @@ use upcycle_core::{
     AdjacencyMatrix, Commit, Decoder, DraftTree, Margin, NodeId, NullDrafter, Request, Row, RowSelection,
     Sampling, SamplingConfig, Session, TokenId, TokenRecycling, TopK, TreeInput, TreeTemplate, Verifier,
 };
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_ort::{Memory, Model, OrtVerifier};
 use upcycle_testkit::{Law, Subject, Tolerance, real_model};
 
@@ -23,15 +23,15 @@ type Shared = LazyLock<Loaded>;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn real(weights: Weights) -> Loaded {
+fn real(weights: WeightType) -> Loaded {
     let folder = exported(&real_model(), weights);
     let model = load(&folder.path);
     Loaded { _folder: folder, model }
 }
 
-static F32: Shared = LazyLock::new(|| real(Weights::F32));
-static INT8: Shared = LazyLock::new(|| real(Weights::Int8));
-static INT4: Shared = LazyLock::new(|| real(Weights::Int4));
+static F32: Shared = LazyLock::new(|| real(WeightType::F32));
+static INT8: Shared = LazyLock::new(|| real(WeightType::Int8));
+static INT4: Shared = LazyLock::new(|| real(WeightType::Int4));
 
 /// Common tokens, and sizes that suit a debug build, at the backend's stated tolerance.
 fn within(shared: &'static Shared, memory: Memory) -> Subject {
@@ -103,7 +103,7 @@ fn greedy_texts_in_f32_equal_those_of_another_engine() -> Fallible<()> {
 }
 
 /// Decodes with the paper's tree. If the text differs from the plain one, returns the row that the token was sampled from.
-fn parting(
+fn first_difference(
     model: &Arc<Model>,
     sampling: Sampling,
     (prompt, plain): (&[TokenId], &[TokenId]),
@@ -118,9 +118,8 @@ fn parting(
         decoder.step(&mut session)?;
         let output = session[0].output();
         if let Some(at) = (before..output.len()).find(|&at| plain.get(at) != Some(&output[at])) {
-            let walk = session[0].accepted_path();
-            let skipped = walk.nodes.len() - walk.sampled.len().min(walk.nodes.len());
-            let node = walk.nodes.get(skipped + at - before).map_or(0, |node| node.index());
+            let from = session[0].accepted_path().sampled_from(at - before);
+            let node = from.map_or(0, |node| node.index());
             return Ok(Some((at, decoder.verifier_mut().logits(Row { input: 0, node })?.to_vec())));
         }
     }
@@ -157,15 +156,17 @@ fn drafted_texts_equal_plain_ones_or_are_within_the_margin() -> Fallible<()> {
         for sampling in samplings {
             let (plain, _) = plainly(model, sampling, &reference.prompt, 40)?;
             texts += 1;
-            let Some((at, logits)) = parting(model, sampling, (&reference.prompt, &plain))? else { continue };
+            let Some((at, logits)) = first_difference(model, sampling, (&reference.prompt, &plain))? else {
+                continue;
+            };
             let (_, row) = plainly(model, sampling, &reference.prompt, at + 1)?;
             let before = [&reference.prompt[..], &plain[..at]].concat();
-            let margin = Margin::of(&row, &logits, sampling, &before);
+            let margin = Margin::new(&row, &logits, sampling, &before);
             assert!(margin.explains(cap), "token {at} of a text: {margin}, stated: {cap}");
             within += 1;
         }
     }
-    println!("{within} of {texts} texts part from the plain one, within the margin");
+    println!("{within} of {texts} texts differ from the plain one within the margin");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Dimension, Extent, Message, Model as Onnx};
 use upcycle_ort::{GraphError, LibraryError, LoadError, Model, Options, Provider};
@@ -11,7 +11,7 @@ use upcycle_ort::{GraphError, LibraryError, LoadError, Model, Options, Provider}
 use crate::support::{Export, Folder, Tiny, chain, load, options};
 
 fn exported() -> Folder {
-    Tiny::default().export(Weights::F32)
+    Tiny::default().export(WeightType::F32)
 }
 
 fn refusal(path: &Path) -> LoadError {

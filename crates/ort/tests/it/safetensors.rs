@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::Verifier;
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_ort::{Memory, Model, OrtVerifier};
 use upcycle_testkit::tiny::{self, Scaling, difference, transformers};
@@ -35,7 +35,7 @@ fn read(folder: &Folder, name: &str) -> Vec<u8> {
 /// changes only the order of sums. With activations of eight bits, that can change one.
 #[test]
 fn both_formats_give_the_same_graph_or_the_same_logits() {
-    for weights in Weights::ALL {
+    for weights in WeightType::ALL {
         for tiny in
             [tiny("llama"), tiny("qwen2"), wide(&tiny("qwen3")), Tiny { untied: true, ..tiny("llama") }]
         {
@@ -46,7 +46,7 @@ fn both_formats_give_the_same_graph_or_the_same_logits() {
                 }
                 continue;
             }
-            let tolerance = if matches!(weights, Weights::F32 | Weights::F16) { 1e-4 } else { 0.5 };
+            let tolerance = if matches!(weights, WeightType::F32 | WeightType::F16) { 1e-4 } else { 0.5 };
             let [one, other] = [one, other].map(|folder| logits(&load(&folder.path), &transformers::text()));
             let worst = one.iter().zip(&other).map(|(a, b)| difference(a, b)).fold(0.0, f32::max);
             println!("{weights:?}: within {worst:.1e}");
@@ -59,7 +59,7 @@ fn both_formats_give_the_same_graph_or_the_same_logits() {
 fn shards_are_one_model() {
     for stored in [GgmlType::F32, GgmlType::F16, GgmlType::Bf16] {
         let [one, two] =
-            [false, true].map(|shards| tiny("llama").export_folder(stored, shards, Weights::Int8));
+            [false, true].map(|shards| tiny("llama").export_folder(stored, shards, WeightType::Int8));
         for name in [MODEL_FILE, DATA_FILE] {
             assert!(read(&one, name) == read(&two, name), "{stored:?}: {name}");
         }
@@ -71,19 +71,21 @@ fn shards_are_one_model() {
 fn half_precision_weights_are_copied() {
     let tiny = tiny("qwen2");
     let [kept, widened] =
-        [Weights::F16, Weights::F32].map(|weights| tiny.export_folder(GgmlType::F16, false, weights));
+        [WeightType::F16, WeightType::F32].map(|weights| tiny.export_folder(GgmlType::F16, false, weights));
     let [kept, widened] = [kept, widened].map(|folder| logits(&load(&folder.path), &transformers::text()));
     let worst = kept.iter().zip(&widened).map(|(a, b)| difference(a, b)).fold(0.0, f32::max);
     assert!(worst < 1e-5, "{worst}");
     let exact =
-        logits(&load(&tiny.export_folder(GgmlType::F32, false, Weights::F32).path), &transformers::text());
+        logits(&load(&tiny.export_folder(GgmlType::F32, false, WeightType::F32).path), &transformers::text());
     assert!(difference(&exact[39], &widened[39]) > 1e-5, "rounding shows");
 }
 
 #[test]
 fn logits_are_those_of_transformers() {
     for (name, tiny) in transformers::cases() {
-        for folder in [tiny.export_folder(GgmlType::F32, false, Weights::F32), tiny.export(Weights::F32)] {
+        for folder in
+            [tiny.export_folder(GgmlType::F32, false, WeightType::F32), tiny.export(WeightType::F32)]
+        {
             let worst =
                 transformers::largest_difference(name, &logits(&load(&folder.path), &transformers::text()));
             println!("{name}: within {worst:.1e}");
@@ -98,7 +100,7 @@ type Shared = LazyLock<[(Folder, Arc<Model>); 2]>;
 fn shared(tiny: &Tiny) -> [(Folder, Arc<Model>); 2] {
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
     [tiny, &poisoned].map(|tiny| {
-        let folder = tiny.export_folder(GgmlType::F32, true, Weights::F32);
+        let folder = tiny.export_folder(GgmlType::F32, true, WeightType::F32);
         let model = load(&folder.path);
         (folder, model)
     })

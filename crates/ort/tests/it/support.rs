@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
-use upcycle_onnx::export::{Weights, export};
+use upcycle_onnx::export::{WeightType, export};
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Message, Model as Onnx};
 use upcycle_ort::{Memory, Model, Options, OrtVerifier, Provider};
@@ -32,7 +32,7 @@ pub(crate) struct Folder {
 }
 
 /// Exports a model.
-pub(crate) fn exported(model: &Path, weights: Weights) -> Folder {
+pub(crate) fn exported(model: &Path, weights: WeightType) -> Folder {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let path = parent.path().join("exported");
     let mut wanted = upcycle_onnx::export::ExportOptions::default();
@@ -75,17 +75,17 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 /// A tiny model that can be exported.
 pub(crate) trait Export {
     /// From a GGUF file.
-    fn export(&self, weights: Weights) -> Folder;
+    fn export(&self, weights: WeightType) -> Folder;
     /// From a folder of safetensors of this type, in one file or in two.
-    fn export_folder(&self, stored: GgmlType, shards: bool, weights: Weights) -> Folder;
+    fn export_folder(&self, stored: GgmlType, shards: bool, weights: WeightType) -> Folder;
 }
 
 impl Export for Tiny {
-    fn export(&self, weights: Weights) -> Folder {
+    fn export(&self, weights: WeightType) -> Folder {
         exported(write(&self.writer(None)).path(), weights)
     }
 
-    fn export_folder(&self, stored: GgmlType, shards: bool, weights: Weights) -> Folder {
+    fn export_folder(&self, stored: GgmlType, shards: bool, weights: WeightType) -> Folder {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let typed = Self { attention: stored, ffn: stored, embedding: stored, ..self.clone() };
         typed.write_folder(folder.path(), shards);
@@ -120,9 +120,9 @@ impl Verifier for Short {
     fn close(&mut self, seq: SeqId) {
         self.inner.close(seq);
     }
-    fn forward(&mut self, steps: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
-        self.limits.check_inputs(steps, |seq| self.inner.committed(seq))?;
-        self.inner.forward(steps, top)
+    fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
+        self.limits.check_inputs(inputs, |seq| self.inner.committed(seq))?;
+        self.inner.forward(inputs, top)
     }
     fn logits(&mut self, row: Row) -> Result<&[f32], VerifyError> {
         self.inner.logits(row)

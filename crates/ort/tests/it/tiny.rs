@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use half::f16;
 use upcycle_core::Verifier;
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_ort::{Memory, Model};
 use upcycle_testkit::{Subject, Tolerance};
 
@@ -19,14 +19,14 @@ struct Models {
 
 type Shared = LazyLock<Models>;
 
-fn pair(tiny: &Tiny, weights: Weights) -> Models {
+fn pair(tiny: &Tiny, weights: WeightType) -> Models {
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
     let folders = match weights {
         // The type cannot hold the value, and the exporter refuses to write an infinity.
-        Weights::F16 => [(); 2].map(|()| tiny.export(weights)),
+        WeightType::F16 => [(); 2].map(|()| tiny.export(weights)),
         _ => [tiny, &poisoned].map(|tiny| tiny.export(weights)),
     };
-    if weights == Weights::F16 {
+    if weights == WeightType::F16 {
         overwrite(&folders[1], "layer.0.gate_up.weight.half", 0, &f16::INFINITY.to_le_bytes());
     }
     let [sound, poisoned] = folders.each_ref().map(|folder| load(&folder.path));
@@ -43,7 +43,7 @@ fn within(models: &'static Shared, memory: Memory) -> Subject {
 
 macro_rules! laws {
     ($($name:ident, $models:ident: $tiny:expr, $weights:ident;)*) => {$(
-        static $models: Shared = LazyLock::new(|| pair(&$tiny, Weights::$weights));
+        static $models: Shared = LazyLock::new(|| pair(&$tiny, WeightType::$weights));
         upcycle_testkit::conformance! {
             mod $name;
             subject: || within(&$models, Memory::Host),

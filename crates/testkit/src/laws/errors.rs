@@ -1,7 +1,7 @@
 //! Law 8: refused calls.
 
 use upcycle_core::{
-    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, Shape, TokenId, TopK, TreeInput, TreeLimits,
+    Commit, DraftTree, NodeId, Row, RowSelection, SeqId, TokenId, TopK, TreeInput, TreeKind, TreeLimits,
     Verifier, VerifyError,
 };
 
@@ -79,7 +79,7 @@ fn refused(
     Ok(())
 }
 
-/// A pass over these trees, with every row asked for.
+/// A pass over these trees, with every row requested.
 fn pass(verifier: &mut dyn Verifier, trees: &[(SeqId, &DraftTree)]) -> Result<(), VerifyError> {
     let inputs: Vec<TreeInput<'_>> =
         trees.iter().map(|&(seq, tree)| TreeInput { seq, tree, rows: RowSelection::All }).collect();
@@ -101,7 +101,7 @@ fn forwards(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
     refused(probe, prepared, unknown, &|v, seq| pass(v, &[(seq, tree), (NEVER_GIVEN, tree)]))?;
 
     let small = DraftTree::chain(&[good]);
-    let twice = Refusal("a sequence twice in a pass", |e| matches!(e, VerifyError::TwiceInOnePass { .. }));
+    let twice = Refusal("a sequence twice in a pass", |e| matches!(e, VerifyError::DuplicateSequence { .. }));
     refused(probe, prepared, twice, &|v, seq| pass(v, &[(seq, &small), (seq, &small)]))?;
 
     let token =
@@ -118,9 +118,9 @@ fn forwards(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
         refused(probe, prepared, rows, &|v, seq| pass(v, &[(seq, &long)]))?;
     }
 
-    if limits.support.shape() != Shape::Tree {
+    if limits.support.kind() != TreeKind::Tree {
         let mut fork = DraftTree::new();
-        fork.restart(good, TreeLimits::UNBOUNDED);
+        fork.reset(good, TreeLimits::UNBOUNDED);
         fork_at_root(&mut fork, 2);
         let tree = Refusal("a tree that is not a chain", |e| {
             matches!(e, VerifyError::UnsupportedTree { .. } | VerifyError::TooManyLeaves { .. })
@@ -135,7 +135,7 @@ fn forwards(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
             ));
         }
         let mut star = DraftTree::new();
-        star.restart(good, TreeLimits::UNBOUNDED);
+        star.reset(good, TreeLimits::UNBOUNDED);
         fork_at_root(&mut star, limits.max_leaves + 1);
         let leaves = Refusal("more leaves than fit", |e| matches!(e, VerifyError::TooManyLeaves { .. }));
         refused(probe, prepared, leaves, &|v, seq| pass(v, &[(seq, &star)]))?;
@@ -158,7 +158,8 @@ fn commits(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
     refused(probe, prepared, unknown, &|v, seq| {
         v.commit(&[Commit { seq, path }, Commit { seq: NEVER_GIVEN, path }])
     })?;
-    let twice = Refusal("a sequence twice in a commit", |e| matches!(e, VerifyError::TwiceInOnePass { .. }));
+    let twice =
+        Refusal("a sequence twice in a commit", |e| matches!(e, VerifyError::DuplicateSequence { .. }));
     refused(probe, prepared, twice, &|v, seq| v.commit(&[Commit { seq, path }, Commit { seq, path }]))?;
 
     let nothing = Refusal("a commit without a pass", |e| matches!(e, VerifyError::NothingToCommit { .. }));
@@ -199,7 +200,7 @@ fn others(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
         Refusal("a truncation of an unknown sequence", |e| matches!(e, VerifyError::UnknownSequence { .. }));
     refused(probe, prepared, unknown, &|v, _| v.truncate(NEVER_GIVEN, 0))?;
 
-    let missing = Refusal("a row that was not asked for", |e| matches!(e, VerifyError::NoSuchRow { .. }));
+    let missing = Refusal("a row that was not requested", |e| matches!(e, VerifyError::NoSuchRow { .. }));
     let len = prepared.tree.len();
     let far = usize::MAX;
     for row in [(0, len), (1, 0), (0, far), (far, 0), (far, far)].map(|(input, node)| Row { input, node }) {

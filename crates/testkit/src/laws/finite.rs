@@ -6,7 +6,7 @@ use crate::law::{Broken, Law};
 use crate::probe::Probe;
 use crate::subject::Subject;
 
-/// Law 11: a row that is not finite is an error that names a row asked for, and nothing can be committed afterwards.
+/// Law 11: a row that is not finite is an error that names a requested row, and nothing can be committed afterwards.
 /// Needs [`Subject::not_finite`].
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub fn not_finite_is_an_error(subject: &Subject) -> Result<(), Broken> {
         Err(VerifyError::NotFinite { row }) if row.input == 0 && row.node < chain.len() => {}
         found => {
             return Err(
-                probe.differs("NotFinite with a row that was asked for", format!("{:?}", found.err()))
+                probe.differs("NotFinite with a row that was requested", format!("{:?}", found.err()))
             );
         }
     }

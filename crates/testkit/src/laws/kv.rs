@@ -1,6 +1,6 @@
 //! Laws 3, 4 and 5: the cache after commits, truncations and prefills.
 
-use upcycle_core::{Commit, DraftTree, Shape, VerifyError};
+use upcycle_core::{Commit, DraftTree, TreeKind, VerifyError};
 
 use crate::law::{Broken, Law};
 use crate::probe::{Probe, tokens_of, whole};
@@ -45,7 +45,7 @@ pub fn commit_equals_prefill(subject: &Subject) -> Result<(), Broken> {
 /// [`Broken`].
 pub fn truncate_forgets(subject: &Subject) -> Result<(), Broken> {
     let mut probe = Probe::new(subject, Law::TruncateForgets)?;
-    let plain = probe.verifier.limits().support.shape() == Shape::Plain;
+    let plain = probe.verifier.limits().support.kind() == TreeKind::Plain;
     for case in 0..subject.cases {
         let (prefix, tree, next) = (probe.prefix(), probe.tree(1), probe.tree(1));
         let path = probe.paths(&tree).pop().unwrap_or_default();

@@ -71,7 +71,7 @@ fn with_another_token(probe: &mut Probe<'_>, tree: &DraftTree, changed: NodeId) 
         return Err(probe.out_of_reach("give it more tokens (Subject::tokens)"));
     };
     let mut other = DraftTree::new();
-    other.restart(tree.tokens()[0], TreeLimits::UNBOUNDED);
+    other.reset(tree.tokens()[0], TreeLimits::UNBOUNDED);
     for node in tree.nodes().skip(1) {
         let token = if node == changed { token } else { tree.tokens()[node.index()] };
         let parent = tree.parent(node).unwrap_or(NodeId::ROOT);

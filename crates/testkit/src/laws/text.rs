@@ -239,7 +239,7 @@ fn judge(probe: &mut Probe<'_>, cases: &[Case], name: &str, difference: &Differe
     }
     let (_, plain_row) = decode_plain(probe, &cases[case], at + 1)?;
     let before = [&prompt[..], &plain[..at]].concat();
-    let margin = Margin::of(&plain_row, logits, *sampling, &before);
+    let margin = Margin::new(&plain_row, logits, *sampling, &before);
     if margin.explains(probe.subject.tolerance.most()) {
         return Ok(());
     }

@@ -344,7 +344,7 @@ pub fn difference(one: &[f32], other: &[f32]) -> f32 {
 #[must_use]
 pub fn tree() -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(5, TreeLimits::UNBOUNDED);
+    tree.reset(5, TreeLimits::UNBOUNDED);
     // A tree without limits refuses nothing.
     let mut push = |parent, token| tree.push(parent, token, None).unwrap_or(NodeId::ROOT);
     let child = push(NodeId::ROOT, 6);

@@ -45,7 +45,7 @@ pub(super) enum Position<'s> {
 }
 
 impl<'t, 's> Argument<'t, 's> {
-    pub(super) fn of(node: &Node<'t, 's>) -> Option<Self> {
+    pub(super) fn from_node(node: &Node<'t, 's>) -> Option<Self> {
         match node.part {
             Part::Argument(argument) => Some(argument),
             _ => None,

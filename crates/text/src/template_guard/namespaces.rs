@@ -35,7 +35,7 @@ pub(crate) fn check(source: &str, name: &str, syntax: SyntaxConfig) -> Result<()
     let mut arguments = Vec::new();
     walk(&template, &mut |node| {
         names.collect(&node);
-        arguments.extend(Argument::of(&node));
+        arguments.extend(Argument::from_node(&node));
         Ok(())
     })?;
     names.follow(&arguments);

@@ -108,11 +108,11 @@ impl ConfigBuilder {
         let mut layer = Layer::new();
         for (name, value) in variables {
             let Some(name) = name.to_str().filter(|name| name.starts_with("UPCYCLE_")) else { continue };
-            if OTHER_VARIABLES.contains(&name) || self.keys.is_left_out_variable(name) {
+            if OTHER_VARIABLES.contains(&name) || self.keys.is_not_compiled_variable(name) {
                 continue;
             }
             let origin = Origin::Variable(name.to_owned());
-            let Some(key) = self.keys.of_variable(name) else {
+            let Some(key) = self.keys.key_for_variable(name) else {
                 let all: Vec<String> = self.keys.keys.keys().map(|key| variable(key)).collect();
                 let hint = match nearest(name, all.iter().map(String::as_str)) {
                     Some(near) => format!("did you mean {near}?"),
@@ -181,7 +181,7 @@ impl ConfigBuilder {
     /// [`Config`].
     fn read(&self, mut table: Table) -> Result<Config, Problem> {
         let mut options: Vec<(&str, &str, AnyOptions)> = Vec::new();
-        for owned in &self.keys.owned {
+        for owned in &self.keys.component_tables {
             let Some(kind) = &owned.options else { continue };
             let prefix = owned.key();
             let parsed = (kind.parse)(take(&mut table, &prefix)).map_err(|(path, message)| {
@@ -278,7 +278,7 @@ impl ConfigFile<'_> {
             } else {
                 format!("{prefix}.{}", name.get_ref())
             };
-            if self.keys.is_left_out(&key) {
+            if self.keys.is_not_compiled(&key) {
                 continue;
             }
             let origin = self.origin(value.span().start);
@@ -315,7 +315,7 @@ enum Quoting {
 
 impl KeyTable {
     /// The key that a variable sets.
-    fn of_variable<'a>(&'a self, name: &str) -> Option<&'a str> {
+    fn key_for_variable<'a>(&'a self, name: &str) -> Option<&'a str> {
         self.keys.keys().map(String::as_str).find(|key| variable(key) == name)
     }
 
@@ -335,12 +335,12 @@ impl KeyTable {
         quoting: Quoting,
         origin: Origin,
     ) -> Result<(), ConfigError> {
-        if self.is_left_out(key) {
+        if self.is_not_compiled(key) {
             return Ok(());
         }
         let verbatim = || Value::String(text.to_owned());
         let parsed = |kind| match (kind, quoting) {
-            (Kind::Text, Quoting::None) => verbatim(),
+            (Kind::String, Quoting::None) => verbatim(),
             _ => text.parse().unwrap_or_else(|_| verbatim()),
         };
         if let Some((table, name)) = self.entry(key) {
@@ -361,7 +361,7 @@ impl KeyTable {
         let known = self.known(key, &origin)?;
         let value = match parsed(known.kind) {
             // A string needs no quotes here, even if it looks like a number.
-            value if known.kind == Kind::Text && !value.is_str() => verbatim(),
+            value if known.kind == Kind::String && !value.is_str() => verbatim(),
             value => fit(key, known, value, &origin)?,
         };
         layer.insert(key.to_owned(), Setting { value, origin });

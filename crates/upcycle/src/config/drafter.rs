@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use upcycle_core::mixed::{Corpus, WIDTH};
+use upcycle_core::mixed::{Corpus, RANKING_LEN};
 use upcycle_core::{AutoBudget, CostCurve, Decoder, Drafter, RowSelection, Verifier};
 
 use super::error::Problem;
@@ -28,21 +28,21 @@ pub struct DrafterConfig {
     pub(super) name: String,
     /// Draft nodes of a step: as many as save time on this machine (`auto`), or a number up to 512. 0 is plain decoding.
     pub(super) budget: Budget,
-    /// With `budget = "auto"`: choose sizes only by saved costs, never by a clock. Near-ties are then decided in the same way on
-    /// every run.
+    /// With `budget = "auto"`: choose sizes only by saved costs, never by a clock. Runs are then
+    /// repeatable.
     pub(super) deterministic: bool,
-    /// With `budget = "auto"`: the costs of passes, in a file written by `upcycle bench cost`. Without it, passes are timed once,
-    /// and the costs are kept in the user's cache.
+    /// With `budget = "auto"`: the costs of passes, in a file written by `upcycle bench cost`. Without it, passes are timed once
+    /// and cached for the user.
     #[schemars(extend("path" = "file"))]
     pub(super) cost_file: Option<PathBuf>,
-    /// The rows of a prompt that the drafter learns from. With a number n, every n-th row.
+    /// The rows of a prompt that the drafter learns from. A number `n` means every n-th row.
     pub(super) prompt_rows: PromptRows,
-    /// The file that keeps what the drafter learned: read at the start if it exists, written at the end.
+    /// The file with the adjacency matrix: loaded at the start if it exists, saved at the end.
     #[schemars(extend("path" = "new-file"))]
     pub(super) snapshot: Option<PathBuf>,
     /// Whether the prompts of a run share what the drafter learns.
     pub(super) share_across_prompts: bool,
-    /// A folder of your own texts to copy from. It adds the source `texts` to `mixed`.
+    /// A folder of texts that answers are likely to quote. It adds the source `corpus` to `mixed`.
     #[schemars(extend("path" = "corpus"))]
     pub(super) corpus_dir: Option<PathBuf>,
     #[serde(skip)]
@@ -105,7 +105,7 @@ impl Preset {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Budget {
-    /// As many as save time, by the costs of passes and the probabilities of the nodes; none if drafts do not save time.
+    /// As many as save time.
     #[default]
     Auto,
     /// At most this many.
@@ -152,7 +152,7 @@ pub enum PromptRows {
 impl PromptRows {
     /// The share of a prompt's time that ranking its rows may take.
     const SHARE: f64 = 0.1;
-    /// Rows further apart than this teach too little, so only the last row is ranked.
+    /// The drafter learns too little from rows farther apart than this, so only the last row is ranked.
     const MAX_STRIDE: usize = 16;
     /// The stride if the costs are not known, as with a fixed budget.
     const DEFAULT_STRIDE: usize = 4;
@@ -185,7 +185,7 @@ impl DrafterConfig {
 
     /// Whether this is plain decoding.
     #[must_use]
-    pub fn is_none(&self) -> bool {
+    pub fn is_plain_decoding(&self) -> bool {
         self.name == "none"
     }
 
@@ -198,7 +198,7 @@ impl DrafterConfig {
     /// Draft nodes of a step.
     #[must_use]
     pub fn budget(&self) -> Budget {
-        if self.is_none() { Budget::Nodes(0) } else { self.budget }
+        if self.is_plain_decoding() { Budget::Nodes(0) } else { self.budget }
     }
 
     /// Whether sizes come only from saved costs.
@@ -285,7 +285,7 @@ impl DrafterConfig {
     /// Checks what depends on more than one key.
     pub(super) fn check(&mut self) -> Result<(), Problem> {
         if !self.share_across_prompts && self.snapshot().is_some() {
-            let expected = "true with drafter.snapshot: if prompts share no tables, there is nothing to save";
+            let expected = "true with drafter.snapshot, since false clears the tables before each prompt";
             return Err(Problem::out_of_range("drafter.share_across_prompts", &false, expected));
         }
         self.check_mixed()?;
@@ -306,11 +306,11 @@ impl DrafterConfig {
             return Err(refused("each source once"));
         }
         let has = |name: &str| sources.iter().any(|source| source == name);
-        if has("texts") && self.corpus_dir.is_none() {
-            return Err(refused("drafter.corpus_dir with the source `texts`: the folder to copy from"));
+        if has("corpus") && self.corpus_dir.is_none() {
+            return Err(refused("drafter.corpus_dir with the source `corpus`"));
         }
-        if self.name == "mixed" && self.snapshot.is_some() && !has("recycling") {
-            return Err(refused("`recycling` among them, whose matrix drafter.snapshot keeps"));
+        if self.name == "mixed" && self.snapshot.is_some() && !has("unigram") {
+            return Err(refused("`unigram` among them: drafter.snapshot saves its matrix"));
         }
         Ok(())
     }
@@ -323,8 +323,8 @@ impl DrafterConfig {
                     format!("at most {}, the nodes of the tree {:?}", template.len(), template.name());
                 Err(Problem::out_of_range("drafter.budget", &self.budget, &expected))
             }
-            None if *k > WIDTH => {
-                let expected = format!("at most {WIDTH} where drafter.recycling.tree is `auto`");
+            None if *k > RANKING_LEN => {
+                let expected = format!("at most {RANKING_LEN} where drafter.recycling.tree is `auto`");
                 Err(Problem::out_of_range("drafter.recycling.k", k, &expected))
             }
             _ => Ok(()),

@@ -90,7 +90,7 @@ pub enum Problem {
         hint: String,
     },
     /// There is no such environment variable.
-    #[error("no key has this variable; {hint}")]
+    #[error("unknown variable; {hint}")]
     UnknownVariable {
         /// The nearest valid name, or how variables are named.
         hint: String,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::schema::{Key, KeyTable, Kind, OwnedTable, variable};
+use super::schema::{ComponentTable, Key, KeyTable, Kind, variable};
 use crate::registry::Registry;
 
 const HEAD: &str = "\
@@ -43,8 +43,8 @@ pub fn configuration_page(registry: &Registry) -> String {
     let mut tables = Vec::new();
     for section in ["model", "backend", "drafter", "decode", "log"] {
         tables.push(section.to_owned());
-        let of_section = |table: &&OwnedTable| table.section.split('.').next() == Some(section);
-        tables.extend(keys.owned.iter().filter(of_section).map(OwnedTable::key));
+        let of_section = |table: &&ComponentTable| table.section.split('.').next() == Some(section);
+        tables.extend(keys.component_tables.iter().filter(of_section).map(ComponentTable::key));
     }
     let mut page = HEAD.to_owned();
     for table in &tables {
@@ -73,11 +73,11 @@ fn row(name: &str, key: &Key) -> String {
         None => "-".to_owned(),
     };
     let kind = match (key.kind, key.range) {
-        (Kind::Whole | Kind::Number, (Some(_), Some(_))) => format!("number, {}", key.range_text()),
-        (Kind::Whole, _) => "whole number".to_owned(),
-        (Kind::Amount, _) => "whole number or name".to_owned(),
-        (Kind::Text, _) if key.path.is_some() => "path".to_owned(),
-        (Kind::Text, _) if !key.names.is_empty() => "name".to_owned(),
+        (Kind::Integer | Kind::Number, (Some(_), Some(_))) => format!("number, {}", key.range_text()),
+        (Kind::Integer, _) => "whole number".to_owned(),
+        (Kind::IntegerOrName, _) => "whole number or name".to_owned(),
+        (Kind::String, _) if key.path.is_some() => "path".to_owned(),
+        (Kind::String, _) if !key.names.is_empty() => "name".to_owned(),
         (Kind::Table, _) => "table".to_owned(),
         _ => key.to_string().trim_start_matches("a ").to_owned(),
     };

@@ -69,7 +69,7 @@ fn existing_file(key: &str, path: &Path) -> Result<(), Problem> {
     let hint = if path.is_dir() {
         "that is a folder: name a file in it".to_owned()
     } else if !folder_of(path).is_dir() {
-        format!("its folder {} does not exist either", folder_of(path).display())
+        format!("the folder {} does not exist", folder_of(path).display())
     } else {
         match near_file(path) {
             Some(near) => format!("did you mean {}?", near.display()),
@@ -81,7 +81,7 @@ fn existing_file(key: &str, path: &Path) -> Result<(), Problem> {
 
 fn existing_model(key: &str, path: &Path) -> Result<(), Problem> {
     if hub::is_on_hub(path) {
-        return match hub::problem(path) {
+        return match hub::hub_reference_error(path) {
             None => Ok(()),
             Some(hint) => Err(Problem::NoSuchFile { key: key.to_owned(), path: path.to_owned(), hint }),
         };
@@ -128,8 +128,8 @@ fn corpus_folder(key: &str, path: &Path) -> Result<(), Problem> {
         match Files::below(path).map(|mut files| files.next()) {
             Ok(Some(Ok(_))) => return Ok(()),
             Ok(None) => {
-                let found = "holds no file that is not hidden".to_owned();
-                (found, "texts in it or in folders below it; symbolic links are not followed")
+                let found = "has no files".to_owned();
+                (found, "texts in it or in its subfolders (hidden files and symbolic links are ignored)")
             }
             Ok(Some(Err(error))) | Err(error) => {
                 (format!("cannot be used ({error})"), "a folder that can be read")

@@ -16,13 +16,13 @@ use crate::suggest::{expected, listed, nearest};
 /// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Text,
-    Whole,
+    String,
+    Integer,
     Number,
-    Texts,
+    StringList,
     /// A whole number, or a name that stands for one.
-    Amount,
-    Flag,
+    IntegerOrName,
+    Boolean,
     /// A free-form table: the user chooses the names of its entries.
     Table,
     /// Any value that its type accepts.
@@ -44,7 +44,7 @@ pub(crate) struct Key {
 
 /// A table whose options belong to a backend, drafter or source.
 #[derive(Clone, Debug)]
-pub(crate) struct OwnedTable {
+pub(crate) struct ComponentTable {
     /// `backend`, `drafter` or `drafter.source`.
     pub(crate) section: &'static str,
     pub(crate) name: String,
@@ -52,7 +52,7 @@ pub(crate) struct OwnedTable {
     pub(crate) options: Option<OptionsType>,
 }
 
-impl OwnedTable {
+impl ComponentTable {
     /// The key of the table.
     pub(crate) fn key(&self) -> String {
         format!("{}.{}", self.section, self.name)
@@ -63,26 +63,30 @@ impl OwnedTable {
 #[derive(Clone, Debug)]
 pub(crate) struct KeyTable {
     pub(crate) keys: BTreeMap<String, Key>,
-    pub(crate) owned: Vec<OwnedTable>,
+    pub(crate) component_tables: Vec<ComponentTable>,
 }
 
 impl KeyTable {
     pub(crate) fn new(registry: &Registry) -> Self {
         let mut keys = BTreeMap::new();
         collect(schema::<Config>().as_value(), "", &mut keys);
-        let mut owned = Vec::new();
+        let mut component_tables = Vec::new();
         for (section, name, options) in registry.tables() {
             if let Some(options) = options {
                 collect(options.schema.as_value(), &format!("{section}.{name}"), &mut keys);
             }
-            owned.push(OwnedTable { section, name: name.to_owned(), options: options.cloned() });
+            component_tables.push(ComponentTable {
+                section,
+                name: name.to_owned(),
+                options: options.cloned(),
+            });
         }
         for (key, names) in registry.names_by_key() {
             if let Some(key) = keys.get_mut(key) {
                 key.names = names;
             }
         }
-        Self { keys, owned }
+        Self { keys, component_tables }
     }
 
     /// The key, if it is one.
@@ -91,8 +95,8 @@ impl KeyTable {
     }
 
     /// Whether this is a key of a backend, drafter or source that is not compiled in.
-    pub(crate) fn is_left_out(&self, key: &str) -> bool {
-        let mut left_out = self.owned.iter().filter(|table| table.options.is_none());
+    pub(crate) fn is_not_compiled(&self, key: &str) -> bool {
+        let mut left_out = self.component_tables.iter().filter(|table| table.options.is_none());
         left_out.any(|table| {
             let rest = key.strip_prefix(&table.key());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -100,8 +104,8 @@ impl KeyTable {
     }
 
     /// Whether this variable sets a key of a backend, drafter or source that is not compiled in.
-    pub(crate) fn is_left_out_variable(&self, name: &str) -> bool {
-        let mut left_out = self.owned.iter().filter(|table| table.options.is_none());
+    pub(crate) fn is_not_compiled_variable(&self, name: &str) -> bool {
+        let mut left_out = self.component_tables.iter().filter(|table| table.options.is_none());
         left_out.any(|table| name.starts_with(&format!("{}__", variable(&table.key()))))
     }
 
@@ -183,7 +187,7 @@ impl KeyTable {
         for text in texts {
             if !key.names.is_empty() && !key.names.iter().any(|(name, _)| name == text) {
                 let mut hint = match key.kind {
-                    Kind::Amount => key.range_text(),
+                    Kind::IntegerOrName => key.range_text(),
                     _ => expected(text, key.names.iter().map(|(name, _)| name.as_str())),
                 };
                 if let Some(register) = Registry::how_to_register(name) {
@@ -220,13 +224,13 @@ impl Key {
             names = Self::read(items).names;
         }
         let kind = match (type_of(schema), whole, names.is_empty()) {
-            (Some("integer"), ..) => Kind::Whole,
+            (Some("integer"), ..) => Kind::Integer,
             (Some("number"), ..) => Kind::Number,
-            (Some("boolean"), ..) => Kind::Flag,
-            (Some("array"), ..) => Kind::Texts,
+            (Some("boolean"), ..) => Kind::Boolean,
+            (Some("array"), ..) => Kind::StringList,
             (Some("object"), ..) => Kind::Table,
-            (_, Some(_), _) => Kind::Amount,
-            (Some("string"), ..) | (None, None, false) => Kind::Text,
+            (_, Some(_), _) => Kind::IntegerOrName,
+            (Some("string"), ..) | (None, None, false) => Kind::String,
             _ => Kind::Any,
         };
         let number =
@@ -250,7 +254,7 @@ impl Key {
             (None, None) => "a number".to_owned(),
         };
         match self.kind {
-            Kind::Amount => {
+            Kind::IntegerOrName => {
                 let names: Vec<String> = self.names.iter().map(|(name, _)| format!("`{name}`")).collect();
                 format!("{}, or {numbers}", names.join(", "))
             }
@@ -262,12 +266,12 @@ impl Key {
     pub(crate) fn fit(&self, value: Value) -> Result<Value, Value> {
         let fits = match (self.kind, &value) {
             (Kind::Number, &Value::Integer(number)) => return Ok(Value::Float(number as f64)),
-            (Kind::Whole | Kind::Amount, Value::Integer(number)) => *number >= 0,
-            (Kind::Texts, Value::Array(entries)) => entries.iter().all(Value::is_str),
+            (Kind::Integer | Kind::IntegerOrName, Value::Integer(number)) => *number >= 0,
+            (Kind::StringList, Value::Array(entries)) => entries.iter().all(Value::is_str),
             // `check` compares the names and ranges.
-            (Kind::Text | Kind::Amount, Value::String(_))
+            (Kind::String | Kind::IntegerOrName, Value::String(_))
             | (Kind::Number, Value::Float(_))
-            | (Kind::Flag, Value::Boolean(_))
+            | (Kind::Boolean, Value::Boolean(_))
             | (Kind::Table, Value::Table(_))
             | (Kind::Any, _) => true,
             _ => false,
@@ -280,13 +284,13 @@ impl fmt::Display for Key {
     /// The type, as messages and the reference page name it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            Kind::Text => f.write_str("a string"),
-            Kind::Whole => f.write_str("a whole number, 0 or more"),
+            Kind::String => f.write_str("a string"),
+            Kind::Integer => f.write_str("a whole number, 0 or more"),
             Kind::Number => f.write_str("a number"),
-            Kind::Texts => f.write_str("a list of strings"),
-            Kind::Flag => f.write_str("true or false"),
+            Kind::StringList => f.write_str("a list of strings"),
+            Kind::Boolean => f.write_str("true or false"),
             Kind::Table => f.write_str("a table, such as { enable_thinking = false }"),
-            Kind::Amount => {
+            Kind::IntegerOrName => {
                 let names: Vec<String> = self.names.iter().map(|(name, _)| format!("{name:?}")).collect();
                 write!(f, "a whole number, 0 or more, or {}", names.join(", "))
             }

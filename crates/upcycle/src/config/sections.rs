@@ -229,8 +229,7 @@ impl Decode {
             Problem::out_of_range(&format!("decode.{}", error.name), &error.found, error.expected)
         })?;
         if let Some(index) = self.stop.iter().position(String::is_empty) {
-            let expected =
-                format!("text in each string; number {} is empty and would stop at once", index + 1);
+            let expected = format!("text in each string; number {} is empty", index + 1);
             return Err(Problem::out_of_range("decode.stop", &format!("{:?}", self.stop), &expected));
         }
         Ok(())

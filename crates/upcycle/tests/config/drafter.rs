@@ -66,8 +66,8 @@ fn the_mixed_drafter_has_sources_each_once() {
     let config = load(&mixed("budget = 200")).unwrap();
     assert_eq!(config.drafter().budget(), Budget::Nodes(200), "the paper's tree does not limit it");
     assert_eq!(sources(config.drafter()), MixedOptions::default().sources);
-    let config = load(&mixed("mixed.sources = [\"suffix\", \"runners-up\"]")).unwrap();
-    assert_eq!(sources(config.drafter()), ["suffix", "runners-up"]);
+    let config = load(&mixed("mixed.sources = [\"suffix\", \"top-k-history\"]")).unwrap();
+    assert_eq!(sources(config.drafter()), ["suffix", "top-k-history"]);
     assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
     assert!(message(&mixed("mixed.sources = []")).contains("at least one source"));
     assert!(message(&mixed("mixed.sources = [\"suffix\", \"suffix\"]")).contains("each source once"));
@@ -130,7 +130,7 @@ fn tables_and_snapshots_of_the_mixed_drafter_are_checked() {
         assert!(message(&mixed(&format!("mixed.table_mib = {wrong}"))).contains("1 to 1024"));
     }
     let error = message(&mixed(&format!("{snapshot}mixed.sources = [\"suffix\"]")));
-    assert!(error.contains("`recycling` among them"), "{error}");
+    assert!(error.contains("`unigram` among them"), "{error}");
 }
 
 #[test]
@@ -147,12 +147,12 @@ fn a_folder_of_texts_adds_the_source_that_copies_from_it() {
         assert_eq!(config.drafter().corpus_dir(), Some(&*path));
         config.drafter().build(&Registry::builtin(), 10, None, Some(&corpus)).unwrap().sources()
     };
-    assert_eq!(sources(""), ["recycling", "bigram", "trigram", "suffix", "frequent", "texts"]);
-    assert_eq!(sources("mixed.sources = [\"suffix\"]"), ["suffix", "texts"]);
-    let written = sources("mixed.sources = [\"texts\", \"suffix\"]");
-    assert_eq!(written, ["texts", "suffix"], "where it is written");
+    assert_eq!(sources(""), ["unigram", "bigram", "trigram", "suffix", "frequent", "corpus"]);
+    assert_eq!(sources("mixed.sources = [\"suffix\"]"), ["suffix", "corpus"]);
+    let written = sources("mixed.sources = [\"corpus\", \"suffix\"]");
+    assert_eq!(written, ["corpus", "suffix"], "where it is written");
 
-    let error = message("[drafter]\nname = \"mixed\"\nmixed.sources = [\"texts\"]");
+    let error = message("[drafter]\nname = \"mixed\"\nmixed.sources = [\"corpus\"]");
     assert!(
         error.starts_with("test.toml:3:17: ") && error.contains("expected drafter.corpus_dir with"),
         "{error}"
@@ -173,7 +173,7 @@ fn a_folder_of_texts_is_a_folder_with_a_file_in_it() {
         for (path, found) in [
             ("gone", "is not there; expected a folder of texts"),
             ("file.txt", "is a file; expected a folder of texts: name the folder that holds it"),
-            ("empty", "holds no file that is not hidden; expected texts in it or in folders below it"),
+            ("empty", "has no files; expected texts in it or in its subfolders"),
         ] {
             let error = error(path);
             assert!(error.starts_with("test.toml:3:14: `drafter.corpus_dir`: "), "{error}");
@@ -246,7 +246,7 @@ fn a_preset_yields_to_another_drafter_on_a_flag_but_not_to_another_budget() {
     builder.text(Path::new("f.toml"), "[drafter]\npreset = \"paper\"\n").unwrap();
     let mut plain = builder.clone();
     plain.flag("--drafter", "drafter.name", "none").unwrap();
-    assert!(plain.build().unwrap().drafter().is_none());
+    assert!(plain.build().unwrap().drafter().is_plain_decoding());
     builder.assignment("--set", "drafter.budget=8").unwrap();
     assert!(builder.build().unwrap_err().to_string().starts_with("--set drafter.budget=8: "));
 }

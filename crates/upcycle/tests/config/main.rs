@@ -163,7 +163,7 @@ fn paths_in_a_file_are_relative_to_its_folder_and_must_exist() {
 
     builder.assignment("--set", "model.path=no/such/folder/x.gguf").unwrap();
     let error = builder.build().unwrap_err().to_string();
-    assert!(error.contains("its folder no/such/folder does not exist either"), "{error}");
+    assert!(error.contains("the folder no/such/folder does not exist"), "{error}");
     builder.assignment("--set", &format!("model.path={}", folder.path().display())).unwrap();
     assert!(builder.build().unwrap_err().to_string().contains("that is a folder"));
     for name in ["config.json", "model.onnx"] {
@@ -257,7 +257,7 @@ fn faults_outside_files_name_the_flag_or_the_variable() {
     );
     assert_eq!(
         error(variable("UPCYCLE_MODEL_PATH", "x")),
-        "environment variable UPCYCLE_MODEL_PATH: no key has this variable; did you mean UPCYCLE_MODEL__PATH?"
+        "environment variable UPCYCLE_MODEL_PATH: unknown variable; did you mean UPCYCLE_MODEL__PATH?"
     );
     assert!(error(variable("UPCYCLE_NONSENSE", "x")).contains("two underscores between levels"));
     for other in ["UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL", "PATH", "UPCYCLER"] {

@@ -66,7 +66,7 @@ pub(crate) fn margins(view: &View<'_>) -> Table {
     let mut columns = record_columns();
     columns.extend(["differs at token", "gap", "change", "cap"].map(Column::number));
     let mut table = Table::new("Answers within the rounding margin", columns).with_note(
-        "Gap: the distance of plain decoding's two best scores at that token. Change: the largest change of a logit \
+        "Gap: the distance of plain decoding's two best perturbed logits at that token. Change: the largest change of a logit \
          between the two passes there. Cap: the largest change that the backend states.",
     );
     for record in &view.results.records {

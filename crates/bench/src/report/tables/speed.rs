@@ -110,7 +110,7 @@ pub(crate) fn by_group(view: &View<'_>, groups: std::ops::Range<usize>) -> Table
 
 fn speedup(speedup: Option<Estimate>, form: fn(Estimate) -> String) -> Cell {
     let Some(speedup) = speedup else { return Cell::maybe(None) };
-    let tone = match SpeedupVerdict::of(speedup) {
+    let tone = match SpeedupVerdict::from_speedup(speedup) {
         SpeedupVerdict::Faster => Tone::Good,
         SpeedupVerdict::Slower => Tone::Bad,
         SpeedupVerdict::Unclear => Tone::Plain,

@@ -235,7 +235,7 @@ fn steps(nodes: Option<usize>, drafter: &str) -> Steps {
         (0..depth).map(|depth| (count as f64 * first * (0.8 * first).powi(depth as i32)) as u64).collect();
     let accepted = accepted_by_depth.iter().sum::<u64>() as usize;
     let shares = if drafter == "mixed" {
-        &[("recycling", 3, 5), ("bigram", 2, 3), ("trigram", 1, 1), ("suffix", 1, 1), ("frequent", 0, 0)][..]
+        &[("unigram", 3, 5), ("bigram", 2, 3), ("trigram", 1, 1), ("suffix", 1, 1), ("frequent", 0, 0)][..]
     } else {
         &[]
     };

@@ -58,7 +58,7 @@ pub(in crate::runner) fn arms(
                 };
                 corpus = setup.text.corpus(drafter, setup.limits.vocab).map_err(fault)?;
             }
-            let is_plain = drafter.is_none();
+            let is_plain = drafter.is_plain_decoding();
             let arm = Arm {
                 name: name.clone(),
                 kind: if is_plain { ArmKind::Plain } else { ArmKind::Draft },
@@ -83,7 +83,7 @@ pub(in crate::runner) fn arms(
 
 /// The name of an arm within its setup. Arms with equal configurations have equal names, however they were written.
 fn label(config: &DrafterConfig) -> String {
-    if config.is_none() {
+    if config.is_plain_decoding() {
         return "plain".to_owned();
     }
     if let Some(preset) = config.preset() {
@@ -100,7 +100,7 @@ fn label(config: &DrafterConfig) -> String {
 }
 
 fn has_snapshot(config: &DrafterConfig) -> bool {
-    config.is_none() || config.snapshot().is_some_and(Path::is_file)
+    config.is_plain_decoding() || config.snapshot().is_some_and(Path::is_file)
 }
 
 fn decoder(
@@ -155,7 +155,7 @@ impl BackendArm {
         Ok(Some(MeasuredAnswer {
             prompt_tokens: stats.prefilled,
             prefill_seconds: stats.time.prefill.as_secs_f64(),
-            decode_tokens: stats.emitted.iter().map(|&n| n as usize).sum(),
+            decode_tokens: stats.emitted_per_step.iter().map(|&n| n as usize).sum(),
             decode_seconds: stats.time.decode().as_secs_f64(),
             steps: Some(self.steps(stats)),
             peak_memory,
@@ -175,10 +175,10 @@ impl BackendArm {
             .map(|(name, (&drafted, &accepted))| SourceCount { name: name.to_owned(), drafted, accepted });
         Steps {
             count: stats.steps(),
-            emitted: stats.emitted.iter().map(|&n| n as usize).sum(),
+            emitted: stats.emitted_per_step.iter().map(|&n| n as usize).sum(),
             drafted: stats.drafted,
             accepted: stats.accepted,
-            nodes: stats.sizes(),
+            nodes: stats.nodes_histogram(),
             drafted_by_depth: stats.drafted_by_depth.clone(),
             accepted_by_depth: stats.accepted_by_depth.clone(),
             sources: sources.collect(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use upcycle_checkpoint::gguf::write::GgufWriter;
-use upcycle_checkpoint::gguf::{GgmlType, Gguf, GgufError, Parts};
+use upcycle_checkpoint::gguf::{GgmlType, Gguf, GgufError, SplitFiles};
 
 fn model() -> GgufWriter {
     let writer = GgufWriter::new().metadata("general.architecture", "llama");
@@ -31,7 +31,7 @@ fn parts_together_equal_the_whole_model() {
     for count in [1, 2, 3, 7, 9] {
         let (_folder, paths) = parts(count);
         let whole = Gguf::read(&mut std::io::Cursor::new(model().to_bytes().expect("valid"))).expect("valid");
-        let parts = Parts::open(&paths[0]).expect("all parts exist");
+        let parts = SplitFiles::open(&paths[0]).expect("all parts exist");
         let tensors = |tensors: &mut dyn Iterator<Item = &upcycle_checkpoint::gguf::TensorInfo>| {
             tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect::<Vec<_>>()
         };
@@ -52,7 +52,9 @@ fn a_part_is_refused_where_a_whole_model_is_expected() {
     let (_folder, paths) = parts(3);
     assert!(matches!(Gguf::open(&paths[0]), Err(GgufError::Split { count: 3 })));
     assert!(Gguf::open_first(&paths[0]).is_ok());
-    for open in [|path: &Path| Gguf::open_first(path).map(drop), |path: &Path| Parts::open(path).map(drop)] {
+    for open in
+        [|path: &Path| Gguf::open_first(path).map(drop), |path: &Path| SplitFiles::open(path).map(drop)]
+    {
         assert!(matches!(open(&paths[2]), Err(GgufError::NotFirstPart { number: 3, count: 3 })));
     }
 }
@@ -60,7 +62,7 @@ fn a_part_is_refused_where_a_whole_model_is_expected() {
 #[test]
 fn missing_corrupted_and_wrong_parts_are_refused() {
     let (folder, paths) = parts(3);
-    let refused = || Parts::open(&paths[0]).expect_err("an invalid part");
+    let refused = || SplitFiles::open(&paths[0]).expect_err("an invalid part");
     let third = fs::read(&paths[2]).expect("written");
     save(&model().split(4)[2], &paths[2]);
     assert!(matches!(refused(), GgufError::OtherPart { number: 3, count: 3, .. }));
@@ -77,5 +79,5 @@ fn missing_corrupted_and_wrong_parts_are_refused() {
     assert!(matches!(&error, GgufError::Part { source, .. } if matches!(**source, GgufError::Open { .. })));
     let renamed = folder.path().join("renamed.gguf");
     fs::rename(&paths[0], &renamed).expect("to rename");
-    assert!(matches!(Parts::open(&renamed), Err(GgufError::PartName { count: 3, .. })));
+    assert!(matches!(SplitFiles::open(&renamed), Err(GgufError::PartName { count: 3, .. })));
 }

@@ -1,4 +1,4 @@
-//! The laws on standard exports.
+//! The laws on rewritten graphs.
 
 use std::sync::{Arc, LazyLock};
 

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;
-use upcycle_core::{AdjacencyMatrix, Support, TokenId, VerifyError, vocabulary};
+use upcycle_core::{AdjacencyMatrix, Support, TokenId, VerifyError, warm_up};
 use upcycle_testkit::{Failure, NaiveVerifier};
 
 const VOCAB: usize = 40;
@@ -29,7 +29,7 @@ fn support() -> impl Strategy<Value = Support> {
 
 proptest! {
     #[test]
-    fn each_vacant_row_is_what_the_model_ranks_behind_the_context_and_its_token(
+    fn each_empty_row_is_what_the_model_ranks_behind_the_context_and_its_token(
         seed in 0_u64..100,
         context in prop::collection::vec(0..VOCAB as TokenId, 0..12),
         known in prop::collection::vec(0..VOCAB as TokenId, 0..10),
@@ -48,20 +48,20 @@ proptest! {
         for &token in &known {
             matrix.update(token, &[7]);
         }
-        let (mut told, vacant) = (0, VOCAB - matrix.rows());
-        vocabulary::fill_vacant_rows(&mut matrix, &mut model, &context, |done, of| {
-            assert!(of == vacant && told < done && done <= of);
+        let (mut told, empty) = (0, VOCAB - matrix.rows());
+        warm_up::fill_empty_rows(&mut matrix, &mut model, &context, |done, of| {
+            assert!(of == empty && told < done && done <= of);
             told = done;
             ControlFlow::Continue(())
         }).unwrap();
-        prop_assert_eq!(told, vacant);
+        prop_assert_eq!(told, empty);
         for token in 0..VOCAB as TokenId {
             let expected = if known.contains(&token) {
                 vec![7]
             } else {
                 ranked(&model, &[&context[..], &[token]].concat())
             };
-            prop_assert_eq!(matrix.row(token).collect::<Vec<_>>(), expected, "{}", token);
+            prop_assert_eq!(matrix.candidates(token).collect::<Vec<_>>(), expected, "{}", token);
         }
     }
 }
@@ -70,8 +70,7 @@ proptest! {
 fn branches_of_one_tree_take_few_passes() {
     let mut model = NaiveVerifier::new(VOCAB, 1).with_max_rows(21);
     let mut matrix = AdjacencyMatrix::new(VOCAB, K).unwrap();
-    vocabulary::fill_vacant_rows(&mut matrix, &mut model, &[1, 2, 3], |_, _| ControlFlow::Continue(()))
-        .unwrap();
+    warm_up::fill_empty_rows(&mut matrix, &mut model, &[1, 2, 3], |_, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(model.forwards(), 1 + 2, "the context, and twenty tokens twice");
 }
 
@@ -86,10 +85,10 @@ fn it_ends_when_it_is_told_to_and_keeps_what_it_has() {
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     };
-    vocabulary::fill_vacant_rows(&mut matrix, &mut model, &[5], stop_after(2)).unwrap();
+    warm_up::fill_empty_rows(&mut matrix, &mut model, &[5], stop_after(2)).unwrap();
     assert_eq!(matrix.tokens().collect::<Vec<_>>(), (0..20).collect::<Vec<_>>(), "by rising id");
     // A second call continues there.
-    vocabulary::fill_vacant_rows(&mut matrix, &mut model, &[5], stop_after(9)).unwrap();
+    warm_up::fill_empty_rows(&mut matrix, &mut model, &[5], stop_after(9)).unwrap();
     assert_eq!(matrix.rows(), VOCAB);
     assert_eq!(model.forwards(), 4);
 }
@@ -101,7 +100,7 @@ fn after_an_error_rows_stay_and_the_sequence_is_closed() {
         NaiveVerifier::new(VOCAB, 1).with_max_rows(11).with_max_seqs(1).failing(Failure::Forward, 2);
     let mut matrix = AdjacencyMatrix::new(VOCAB, K).unwrap();
     let mut fill = |matrix: &mut AdjacencyMatrix| {
-        vocabulary::fill_vacant_rows(matrix, &mut model, &[4, 5], |_, _| ControlFlow::Continue(()))
+        warm_up::fill_empty_rows(matrix, &mut model, &[4, 5], |_, _| ControlFlow::Continue(()))
     };
     assert!(matches!(fill(&mut matrix), Err(VerifyError::Backend { .. })));
     assert_eq!(matrix.rows(), 10);

@@ -71,7 +71,7 @@ fn logits_are_those_of_the_original_graph() -> Result<(), VerifyError> {
 /// A tree of siblings with children, repeated tokens and a long branch.
 fn bushy() -> DraftTree {
     let mut tree = DraftTree::new();
-    tree.restart(11, TreeLimits::UNBOUNDED);
+    tree.reset(11, TreeLimits::UNBOUNDED);
     let mut nodes = vec![NodeId::ROOT];
     for (parent, token) in
         [(0, 12), (0, 13), (0, 14), (1, 12), (1, 15), (2, 12), (5, 40), (6, 11), (8, 30), (4, 41)]

@@ -1,6 +1,6 @@
 //! Fills a matrix before any text was decoded, by scoring each token of the vocabulary on its own.
 //!
-//! A vacant row drafts nothing, and most rows are vacant during a first answer. The model's ranking after a single token is a
+//! An empty row drafts nothing, and most rows are empty during a first answer. The model's ranking after a single token is a
 //! worse guess than a ranking within a text, but better than none (measured in docs/drafting.md).
 
 use std::ops::ControlFlow;
@@ -17,7 +17,7 @@ use crate::verifier::{Commit, Verifier, VerifyError};
 /// of 49k.
 const MAX_TOKENS: usize = 128;
 
-/// Fills every vacant row of `matrix` with the tokens that the model ranks highest after `context` and the token of the row.
+/// Fills every empty row of `matrix` with the tokens that the model ranks highest after `context` and the token of the row.
 /// Other rows do not change. `context` is the beginning of a text, such as the chat template around an empty message. It may
 /// be empty.
 ///
@@ -28,12 +28,12 @@ const MAX_TOKENS: usize = 128;
 /// ```
 /// use std::ops::ControlFlow;
 ///
-/// use upcycle_core::{AdjacencyMatrix, vocabulary};
+/// use upcycle_core::{AdjacencyMatrix, warm_up};
 /// use upcycle_testkit::NaiveVerifier;
 ///
 /// let mut model = NaiveVerifier::new(64, 1);
 /// let mut matrix = AdjacencyMatrix::new(64, 8)?;
-/// vocabulary::fill_vacant_rows(&mut matrix, &mut model, &[1, 2], |_, _| ControlFlow::Continue(()))?;
+/// warm_up::fill_empty_rows(&mut matrix, &mut model, &[1, 2], |_, _| ControlFlow::Continue(()))?;
 /// assert_eq!(matrix.rows(), 64);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -41,7 +41,7 @@ const MAX_TOKENS: usize = 128;
 /// # Errors
 /// Those of [`open`](Verifier::open), [`forward`](Verifier::forward) and [`commit`](Verifier::commit) of the verifier. The
 /// sequence is closed in any case, and rows that were filled before stay filled.
-pub fn fill_vacant_rows(
+pub fn fill_empty_rows(
     matrix: &mut AdjacencyMatrix,
     verifier: &mut (impl Verifier + ?Sized),
     context: &[TokenId],
@@ -77,12 +77,12 @@ fn fill(
         verifier.commit(&[Commit { seq, path: &path }])?;
     }
 
-    let vacant: Vec<TokenId> =
+    let empty: Vec<TokenId> =
         (0..known as TokenId).filter(|&token| matrix.candidate(token, 0).is_none()).collect();
     let mut tree = DraftTree::new();
     let mut done = 0;
-    for tokens in vacant.chunks(if root.is_some() { per_pass } else { 1 }) {
-        tree.restart(root.unwrap_or(tokens[0]), TreeLimits::UNBOUNDED);
+    for tokens in empty.chunks(if root.is_some() { per_pass } else { 1 }) {
+        tree.reset(root.unwrap_or(tokens[0]), TreeLimits::UNBOUNDED);
         if root.is_some() {
             for &token in tokens {
                 // A tree without limits refuses nothing.
@@ -94,11 +94,11 @@ fn fill(
         let first = usize::from(root.is_some());
         for (node, &token) in tree.tokens().iter().enumerate().skip(first) {
             if let Some(candidates) = top.get(Row { input: 0, node }) {
-                matrix.update_scored(token, &candidates);
+                matrix.update_with_probabilities(token, &candidates);
             }
         }
         done += tokens.len();
-        if on_pass(done, vacant.len()).is_break() {
+        if on_pass(done, empty.len()).is_break() {
             break;
         }
     }

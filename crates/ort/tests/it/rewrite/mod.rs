@@ -1,4 +1,4 @@
-//! Graphs as Optimum and onnxruntime-genai write them, from `tests/fixtures/standard` and the script there.
+//! Graphs as Optimum and onnxruntime-genai write them, from `tests/fixtures/rewrite` and the script there.
 
 mod kept;
 mod laws;
@@ -44,7 +44,7 @@ const BITS: f32 = 5e-2;
 const WINDOW: &str = "optimum-mistral-window";
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/standard").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rewrite").join(name)
 }
 
 /// A copy of a fixture, so that the rewritten graph is saved beside the copy.

@@ -12,12 +12,12 @@ use crate::gguf::tensor::TensorInfo;
 /// Each part has `split.no` (from 0), `split.count` and a name like `NAME-00002-of-00003.gguf`. The first part contains the model's
 /// metadata. Tensors are spread over all parts.
 #[derive(Debug)]
-pub struct Parts {
+pub struct SplitFiles {
     /// At least one.
     files: Vec<(PathBuf, Gguf)>,
 }
 
-impl Parts {
+impl SplitFiles {
     /// Reads the headers of a whole model, or of all parts of a split one by its first part. The parts must be in one folder.
     ///
     /// # Errors
