@@ -13,8 +13,17 @@
 //!
 //! Four-bit weights share bytes: group g has the low halves, group g + 4 the high halves. So the bytes are those of the GGUF block,
 //! interleaved. The fifth bits of Q5 follow as a mask of 64 bits for each group; the fifth and sixth bits of Q6_K follow as 2-bit fields,
-//! four groups to a byte. All quants of a tile come first, then the scales of its rows, interleaved too. A tile is a whole number of
-//! cache lines and is read front to back.
+//! four groups to a byte.
+//!
+//! The scales of a block of 32 columns stand right behind its quants, interleaved by rows too. Formats with further scales for 256 columns
+//! have them as a head before every eight blocks:
+//!
+//! ```text
+//! Q4_0   quants scales | quants scales | …
+//! Q4_K   head | quants scales | … (8 blocks) | head | …
+//! ```
+//!
+//! A tile is a whole number of cache lines and is read front to back as one stream.
 
 use crate::format::Format;
 
@@ -24,42 +33,78 @@ pub const TILE: usize = 16;
 /// Columns of a block of quants.
 pub const BLOCK: usize = 32;
 
-/// Sizes of the parts of a tile of one format.
+/// Blocks behind a head.
+pub(crate) const HEAD_BLOCKS: usize = 8;
+
+/// Sizes of the parts of a tile of one format, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Bytes of quants for 32 columns, or of weights for one column if weights are floats.
+    /// Quants of 32 columns, or weights of one column if weights are floats.
     pub(crate) quants: usize,
-    /// Columns of one record of scales; 0 without scales.
-    pub(crate) unit: usize,
-    /// Bytes of a record of scales.
+    /// Scales right behind the quants of 32 columns; 0 if weights are floats.
     pub(crate) scales: usize,
+    /// Scales of 256 columns, before every eight blocks; 0 without.
+    pub(crate) head: usize,
 }
 
 impl Layout {
     pub(crate) const fn new(format: Format) -> Self {
-        let (quants, unit, scales) = match format {
-            Format::Q4_0 => (256, 32, 32),
-            Format::Q4_1 => (256, 32, 64),
-            Format::Q5_0 => (256 + 64, 32, 32),
-            Format::Q5_1 => (256 + 64, 32, 64),
-            Format::Q8_0 => (512, 32, 32),
-            // d and dmin of each row, then for each 32 columns a scale and a minimum byte of each row.
-            Format::Q4K => (256, 256, 64 + 8 * 32),
-            // d of each row, then for each 32 columns two scale bytes of each row.
-            Format::Q6K => (256 + 128, 256, 32 + 8 * 32),
+        let (quants, scales, head) = match format {
+            Format::Q4_0 => (256, 32, 0),
+            Format::Q4_1 => (256, 64, 0),
+            Format::Q5_0 => (256 + 64, 32, 0),
+            Format::Q5_1 => (256 + 64, 64, 0),
+            Format::Q8_0 => (512, 32, 0),
+            // The head is d and dmin of each row. A block has a scale and a minimum byte of each row.
+            Format::Q4K => (256, 32, 64),
+            // The head is d of each row. A block has two scale bytes of each row.
+            Format::Q6K => (256 + 128, 32, 32),
             Format::F16 | Format::BF16 => (32, 0, 0),
             Format::F32 => (64, 0, 0),
         };
-        Self { quants, unit, scales }
+        Self { quants, scales, head }
     }
 
-    /// Bytes of a tile of `cols` columns: of its quants alone, and with its scales, each a whole number of cache lines.
-    pub(crate) fn tile_bytes(self, cols: usize) -> (usize, usize) {
-        let per = if self.unit > 0 { BLOCK } else { 1 };
-        let quants = (cols / per * self.quants).next_multiple_of(64);
-        let scales = cols.checked_div(self.unit).unwrap_or(0) * self.scales;
-        (quants, (quants + scales).next_multiple_of(64))
+    /// The quants and scales of 32 columns.
+    pub(crate) const fn block(self) -> usize {
+        self.quants + self.scales
     }
+
+    /// What a block of the GGUF file becomes: a block, or a head and eight blocks.
+    pub(crate) const fn record(self) -> usize {
+        if self.head > 0 { self.head + HEAD_BLOCKS * self.block() } else { self.block() }
+    }
+
+    /// A tile of `cols` columns, in whole cache lines.
+    pub(crate) fn tile_bytes(self, cols: usize) -> usize {
+        let per = match self {
+            Self { head: 1.., .. } => HEAD_BLOCKS * BLOCK,
+            Self { scales: 1.., .. } => BLOCK,
+            _ => 1,
+        };
+        (cols / per * self.record()).next_multiple_of(64)
+    }
+
+    /// Block `index` of `tile`.
+    pub(crate) fn block_of(self, tile: &[u8], index: usize) -> Block<'_> {
+        let (head, at) = if self.head > 0 {
+            let head = index / HEAD_BLOCKS * self.record();
+            (&tile[head..][..self.head], head + self.head + index % HEAD_BLOCKS * self.block())
+        } else {
+            (&tile[..0], index * self.block())
+        };
+        let (quants, scales) = tile[at..][..self.block()].split_at(self.quants);
+        Block { head, quants, scales }
+    }
+}
+
+/// 32 columns of a tile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    /// The scales of its 256 columns; empty without.
+    pub(crate) head: &'a [u8],
+    pub(crate) quants: &'a [u8],
+    pub(crate) scales: &'a [u8],
 }
 
 /// The results of one tile: 16 outputs for each activation row.

@@ -13,8 +13,7 @@ pub struct Matrix {
     rows: usize,
     cols: usize,
     layout: Layout,
-    /// Bytes of the quants of a tile. The scales follow.
-    quants: usize,
+    /// Bytes of a tile.
     stride: usize,
     data: Buffer,
 }
@@ -33,8 +32,8 @@ impl Matrix {
         threads: usize,
     ) -> Result<Self, PackError> {
         let row_bytes = check(name, format, (rows, cols), bytes)?;
-        Self::build(name, format, (rows, cols), threads, |row, lane, quants, scales| {
-            pack::row(format, &bytes[row * row_bytes..][..row_bytes], lane, quants, scales)
+        Self::build(name, format, (rows, cols), threads, |row, lane, tile| {
+            pack::row(format, &bytes[row * row_bytes..][..row_bytes], lane, tile)
         })
     }
 
@@ -50,14 +49,13 @@ impl Matrix {
         threads: usize,
     ) -> Result<Self, PackError> {
         let row_bytes = check(name, format, (rows, cols), bytes)?;
-        let (quant_bytes, stride) = Layout::new(format).tile_bytes(cols);
-        Self::build(name, Format::F32, (rows, cols), threads, |row, lane, out, _| {
+        let stride = Layout::new(format).tile_bytes(cols);
+        Self::build(name, Format::F32, (rows, cols), threads, |row, lane, out| {
             // The first row of a tile in the file's format, and from there to `f32`.
             let mut tile = vec![0; stride];
-            let (quants, scales) = tile.split_at_mut(quant_bytes);
-            let finite = pack::row(format, &bytes[row * row_bytes..][..row_bytes], 0, quants, scales);
+            let finite = pack::row(format, &bytes[row * row_bytes..][..row_bytes], 0, &mut tile);
             let mut values = vec![0.0; cols];
-            pack::unpack(format, quants, scales, 0, &mut values);
+            pack::unpack(format, &tile, 0, &mut values);
             for (value, out) in values.iter().zip(out.chunks_exact_mut(4 * TILE)) {
                 out[4 * lane..][..4].copy_from_slice(&value.to_le_bytes());
             }
@@ -65,17 +63,17 @@ impl Matrix {
         })
     }
 
-    /// A matrix whose rows `pack_row` writes, given the row, its lane in its tile, and the tile's quants and scales. It returns
-    /// false for a row that is not finite.
+    /// A matrix whose rows `pack_row` writes, given the row, its lane in its tile, and the tile. It returns false for a row that is not
+    /// finite.
     fn build(
         name: &str,
         format: Format,
         (rows, cols): (usize, usize),
         threads: usize,
-        pack_row: impl Fn(usize, usize, &mut [u8], &mut [u8]) -> bool + Sync,
+        pack_row: impl Fn(usize, usize, &mut [u8]) -> bool + Sync,
     ) -> Result<Self, PackError> {
         let layout = Layout::new(format);
-        let (quants, stride) = layout.tile_bytes(cols);
+        let stride = layout.tile_bytes(cols);
         let tiles = rows.div_ceil(TILE);
         let memory = |_| PackError::Memory { tensor: name.to_owned(), bytes: tiles * stride };
         let mut data = Buffer::zeroed(tiles * stride).map_err(memory)?;
@@ -85,9 +83,8 @@ impl Matrix {
         let pack = |first: usize, part: &mut [u8]| {
             for (index, tile) in part.chunks_mut(stride).enumerate() {
                 let top = (first + index) * TILE;
-                let (quants, scales) = tile.split_at_mut(quants);
                 for lane in 0..TILE.min(rows - top) {
-                    if !pack_row(top + lane, lane, quants, scales) {
+                    if !pack_row(top + lane, lane, tile) {
                         return Err(PackError::NotFinite { tensor: name.to_owned(), row: top + lane });
                     }
                 }
@@ -102,7 +99,7 @@ impl Matrix {
                 Err(panic) => std::panic::resume_unwind(panic),
             })
         })?;
-        Ok(Self { format, rows, cols, layout, quants, stride, data })
+        Ok(Self { format, rows, cols, layout, stride, data })
     }
 
     /// The format.
@@ -135,9 +132,9 @@ impl Matrix {
         self.rows.div_ceil(TILE)
     }
 
-    /// The quants and the scales of a tile.
-    pub(crate) fn tile(&self, tile: usize) -> (&[u8], &[u8]) {
-        self.data.bytes()[tile * self.stride..][..self.stride].split_at(self.quants)
+    /// A tile, as [`Layout`] says.
+    pub(crate) fn tile(&self, tile: usize) -> &[u8] {
+        &self.data.bytes()[tile * self.stride..][..self.stride]
     }
 
     /// Dequantizes row `row` into `out`, `[cols]`: the embedding of a token.
@@ -147,8 +144,7 @@ impl Matrix {
     pub fn gather(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.cols, "a row has {} columns", self.cols);
-        let (quants, scales) = self.tile(row / TILE);
-        pack::unpack(self.format, quants, scales, row % TILE, out);
+        pack::unpack(self.format, self.tile(row / TILE), row % TILE, out);
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -3,31 +3,25 @@
 use half::{bf16, f16};
 
 use crate::format::Format;
-use crate::layout::{BLOCK, Layout, TILE};
+use crate::layout::{BLOCK, Block, Layout, TILE};
 
 /// Bytes of the low four bits of 32 columns of a tile; more bits of the quants follow.
 const NIBBLES: usize = 256;
 
 /// Writes row `lane` of a tile from its GGUF blocks. Returns false if a scale or a weight is not finite.
-pub(crate) fn row(format: Format, blocks: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool {
+pub(crate) fn row(format: Format, blocks: &[u8], lane: usize, tile: &mut [u8]) -> bool {
     let layout = Layout::new(format);
+    let mut records = blocks.chunks_exact(format.block_bytes()).zip(tile.chunks_exact_mut(layout.record()));
     match format {
-        Format::F16 => floats::<2>(blocks, lane, quants, |bytes| f16::from_le_bytes(bytes).is_finite()),
-        Format::BF16 => floats::<2>(blocks, lane, quants, |bytes| bf16::from_le_bytes(bytes).is_finite()),
-        Format::F32 => floats::<4>(blocks, lane, quants, |bytes| f32::from_le_bytes(bytes).is_finite()),
-        Format::Q4K | Format::Q6K => blocks
-            .chunks_exact(format.block_bytes())
-            .zip(quants.chunks_exact_mut(8 * layout.quants))
-            .zip(scales.chunks_exact_mut(layout.scales))
-            .all(|((block, quants), scales)| match format {
-                Format::Q4K => q4_k(block, lane, quants, scales),
-                _ => q6_k(block, lane, quants, scales),
-            }),
-        _ => blocks
-            .chunks_exact(format.block_bytes())
-            .zip(quants.chunks_exact_mut(layout.quants))
-            .zip(scales.chunks_exact_mut(layout.scales))
-            .all(|((block, quants), scales)| simple(format, block, lane, quants, scales)),
+        Format::F16 => floats::<2>(blocks, lane, tile, |bytes| f16::from_le_bytes(bytes).is_finite()),
+        Format::BF16 => floats::<2>(blocks, lane, tile, |bytes| bf16::from_le_bytes(bytes).is_finite()),
+        Format::F32 => floats::<4>(blocks, lane, tile, |bytes| f32::from_le_bytes(bytes).is_finite()),
+        Format::Q4K => records.all(|(block, record)| q4_k(block, lane, record)),
+        Format::Q6K => records.all(|(block, record)| q6_k(block, lane, record)),
+        _ => records.all(|(block, record)| {
+            let (quants, scales) = record.split_at_mut(layout.quants);
+            simple(format, block, lane, quants, scales)
+        }),
     }
 }
 
@@ -95,26 +89,28 @@ fn scale_min_k4(packed: &[u8], index: usize) -> (u8, u8) {
     }
 }
 
-fn q4_k(block: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool {
-    let finite = put_half(&block[..2], lane, scales) & put_half(&block[2..4], lane, &mut scales[32..]);
-    for sub in 0..8 {
-        let (scale, min) = scale_min_k4(&block[4..16], sub);
-        scales[64 + sub * 32 + lane] = scale;
-        scales[64 + sub * 32 + 16 + lane] = min;
+fn q4_k(block: &[u8], lane: usize, record: &mut [u8]) -> bool {
+    let layout = const { Layout::new(Format::Q4K) };
+    let (head, blocks) = record.split_at_mut(layout.head);
+    let finite = put_half(&block[..2], lane, head) & put_half(&block[2..4], lane, &mut head[32..]);
+    for (sub, out) in blocks.chunks_exact_mut(layout.block()).enumerate() {
+        let (quants, scales) = out.split_at_mut(layout.quants);
+        (scales[lane], scales[16 + lane]) = scale_min_k4(&block[4..16], sub);
         // 64 columns share 32 bytes: the first 32 columns have the low halves, the others the high halves.
         let bytes = &block[16 + sub / 2 * 32..][..32];
         let nibble = |column: usize| bytes[column] >> (sub % 2 * 4) & 15;
         for column in 0..16 {
-            quants[sub * NIBBLES + column / 4 * 64 + place(lane, column % 4)] =
-                nibble(column) | nibble(column + 16) << 4;
+            quants[column / 4 * 64 + place(lane, column % 4)] = nibble(column) | nibble(column + 16) << 4;
         }
     }
     finite
 }
 
-fn q6_k(block: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool {
+fn q6_k(block: &[u8], lane: usize, record: &mut [u8]) -> bool {
+    let layout = const { Layout::new(Format::Q6K) };
     let (low, high, sub_scales, d) = (&block[..128], &block[128..192], &block[192..208], &block[208..]);
-    let finite = put_half(d, lane, scales);
+    let (head, blocks) = record.split_at_mut(layout.head);
+    let finite = put_half(d, lane, head);
     // 128 columns share 64 bytes of low halves and 32 bytes of high pairs.
     let quant = |column: usize| {
         let (half, within) = (column / 128, column % 128);
@@ -122,18 +118,16 @@ fn q6_k(block: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool
         let nibble = low[half * 64 + quarter % 2 * 32 + at] >> (quarter / 2 * 4) & 15;
         nibble | (high[half * 32 + at] >> (quarter * 2) & 3) << 4
     };
-    for sub in 0..8 {
-        for half in 0..2 {
-            scales[32 + sub * 32 + half * 16 + lane] = sub_scales[sub * 2 + half];
-        }
-        let out = &mut quants[sub * (NIBBLES + 128)..][..NIBBLES + 128];
+    for (sub, out) in blocks.chunks_exact_mut(layout.block()).enumerate() {
+        let (quants, scales) = out.split_at_mut(layout.quants);
+        (scales[lane], scales[16 + lane]) = (sub_scales[sub * 2], sub_scales[sub * 2 + 1]);
         for column in 0..16 {
             let (a, b) = (quant(sub * 32 + column), quant(sub * 32 + column + 16));
-            out[column / 4 * 64 + place(lane, column % 4)] = a & 15 | b << 4;
+            quants[column / 4 * 64 + place(lane, column % 4)] = a & 15 | b << 4;
         }
         for column in 0..BLOCK {
             let group = column / 4;
-            out[NIBBLES + group / 4 * 64 + place(lane, column % 4)] |=
+            quants[NIBBLES + group / 4 * 64 + place(lane, column % 4)] |=
                 quant(sub * 32 + column) >> 4 << (group % 4 * 2);
         }
     }
@@ -141,7 +135,12 @@ fn q6_k(block: &[u8], lane: usize, quants: &mut [u8], scales: &mut [u8]) -> bool
 }
 
 /// The unsigned quant of column `column` of a block of 32 columns.
-pub(crate) fn quant(format: Format, block: &[u8], lane: usize, column: usize) -> i32 {
+pub(crate) fn quant(
+    format: Format,
+    Block { quants: block, .. }: Block<'_>,
+    lane: usize,
+    column: usize,
+) -> i32 {
     let (group, bit) = (column / 4, place(lane, column % 4));
     let value = match format {
         Format::Q8_0 => block[group * 64 + bit],
@@ -173,58 +172,51 @@ pub(crate) fn half(bytes: &[u8], lane: usize) -> f32 {
     f16::from_le_bytes([bytes[lane * 2], bytes[lane * 2 + 1]]).to_f32()
 }
 
-/// Scale and minimum of block `block` of row `lane`. Q6_K has further scales for [halves](half_scales).
-pub(crate) fn scale_min(format: Format, scales: &[u8], block: usize, lane: usize) -> (f32, f32) {
-    let size = Layout::new(format).scales;
+/// Scale and minimum of a block of row `lane`. Q6_K has further scales for [halves](half_scales).
+pub(crate) fn scale_min(format: Format, Block { head, scales, .. }: Block<'_>, lane: usize) -> (f32, f32) {
     match format {
-        Format::Q4_1 | Format::Q5_1 => {
-            let record = &scales[block * size..];
-            (half(record, lane), half(&record[32..], lane))
-        }
+        Format::Q4_1 | Format::Q5_1 => (half(scales, lane), half(&scales[32..], lane)),
         Format::Q4K => {
-            let record = &scales[block / 8 * size..];
-            let bytes = &record[64 + block % 8 * 32..];
-            let (scale, min) = (f32::from(bytes[lane]), f32::from(bytes[16 + lane]));
+            let (scale, min) = (f32::from(scales[lane]), f32::from(scales[16 + lane]));
             // Not a negation: the vector kernels subtract from 0 too, and the sign of a zero must be the same.
-            (half(record, lane) * scale, 0.0 - half(&record[32..], lane) * min)
+            (half(head, lane) * scale, 0.0 - half(&head[32..], lane) * min)
         }
-        Format::Q6K => (half(&scales[block / 8 * size..], lane), 0.0),
-        _ => (half(&scales[block * size..], lane), 0.0),
+        Format::Q6K => (half(head, lane), 0.0),
+        _ => (half(scales, lane), 0.0),
     }
 }
 
-/// The two scale bytes of Q6_K for the halves of block `block` of row `lane`.
-pub(crate) fn half_scales(scales: &[u8], block: usize, lane: usize) -> [i32; 2] {
-    let record = &scales[block / 8 * Layout::new(Format::Q6K).scales + 32 + block % 8 * 32..];
-    [record[lane], record[16 + lane]].map(|byte| i32::from(byte as i8))
+/// The two scale bytes of Q6_K for the halves of a block of row `lane`.
+pub(crate) fn half_scales(Block { scales, .. }: Block<'_>, lane: usize) -> [i32; 2] {
+    [scales[lane], scales[16 + lane]].map(|byte| i32::from(byte as i8))
 }
 
 /// The weight in column `column` of row `lane`, for formats whose weights are floats.
-pub(crate) fn float(format: Format, quants: &[u8], lane: usize, column: usize) -> f32 {
+pub(crate) fn float(format: Format, tile: &[u8], lane: usize, column: usize) -> f32 {
     let at = column * TILE + lane;
     match format {
-        Format::F16 => half(quants, at),
-        Format::BF16 => bf16::from_le_bytes([quants[at * 2], quants[at * 2 + 1]]).to_f32(),
+        Format::F16 => half(tile, at),
+        Format::BF16 => bf16::from_le_bytes([tile[at * 2], tile[at * 2 + 1]]).to_f32(),
         _ => {
-            let bytes = &quants[at * 4..];
+            let bytes = &tile[at * 4..];
             f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
         }
     }
 }
 
 /// Dequantizes row `lane` of a tile.
-pub(crate) fn unpack(format: Format, quants: &[u8], scales: &[u8], lane: usize, out: &mut [f32]) {
+pub(crate) fn unpack(format: Format, tile: &[u8], lane: usize, out: &mut [f32]) {
     if !format.is_quantized() {
         for (column, value) in out.iter_mut().enumerate() {
-            *value = float(format, quants, lane, column);
+            *value = float(format, tile, lane, column);
         }
         return;
     }
     let layout = Layout::new(format);
     for (index, out) in out.chunks_exact_mut(BLOCK).enumerate() {
-        let block = &quants[index * layout.quants..][..layout.quants];
-        let (d, min) = scale_min(format, scales, index, lane);
-        let halves = if format == Format::Q6K { half_scales(scales, index, lane) } else { [1, 1] };
+        let block = layout.block_of(tile, index);
+        let (d, min) = scale_min(format, block, lane);
+        let halves = if format == Format::Q6K { half_scales(block, lane) } else { [1, 1] };
         for (column, value) in out.iter_mut().enumerate() {
             let quant = (quant(format, block, lane, column) - offset(format)) * halves[column / 16];
             *value = quant as f32 * d + min;

@@ -2,7 +2,8 @@
 //! the machine's own limits beside it.
 //!
 //! `cargo bench -p upcycle-kernels -- [135m|1b]... [FORMAT]... [PATH]... [ROWS]... [busy]` (default: 135m 1b Q4_1, the best
-//! path, 1 to 81 rows; `busy`: also what passes cost beside as many busy threads as the kernels have)
+//! path, 1 to 81 rows; `busy`: also what passes cost beside as many busy threads as the kernels have). Times are medians; `best` is the
+//! fastest pass, for machines with other work. Memory is timed before and after, because it may change within seconds.
 
 mod limits;
 
@@ -198,6 +199,7 @@ impl Work {
     }
 }
 
+/// Sorts the times.
 fn median(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
     times[times.len() / 2].as_secs_f64()
@@ -205,7 +207,7 @@ fn median(times: &mut [Duration]) -> f64 {
 
 fn table(stack: &Stack, format: Format, kernels: &Kernels, rows: &[usize]) {
     let mut work = Work::default();
-    let rounds = if stack.size.name == "1b" { 5 } else { 15 };
+    let rounds = if stack.size.name == "1b" { 9 } else { 25 };
     let mut times = vec![Vec::new(); rows.len()];
     let mut parts = vec![[const { Vec::new() }; PARTS.len()]; rows.len()];
     stack.pass(kernels, 81, &mut work);
@@ -230,10 +232,16 @@ fn table(stack: &Stack, format: Format, kernels: &Kernels, rows: &[usize]) {
     );
     for (index, &n) in rows.iter().enumerate() {
         let t = median(&mut times[index]);
+        let best = times[index][0].as_secs_f64();
         let shares = PARTS.iter().zip(&mut parts[index]);
         let shares = shares.map(|(name, times)| format!("{name} {:.2}", median(times) * 1e3));
         let shares = shares.collect::<Vec<_>>().join(", ");
-        println!("  t({n:2})/t({first}) {:5.2}   ms: {shares}", t / one);
+        println!(
+            "  t({n:2})/t({first}) {:5.2}   ms: {:.2}, best {:.2}; {shares}",
+            t / one,
+            t * 1e3,
+            best * 1e3
+        );
     }
 }
 
@@ -298,6 +306,7 @@ fn main() {
             for &format in &formats {
                 let stack = Stack::new(size, format);
                 table(&stack, format, &kernels, &rows);
+                println!("  memory afterwards: {:.1} GB/s", limits::bandwidth(&kernels) / 1e9);
                 if named("busy") {
                     beside_busy_threads(&stack, &kernels);
                 }

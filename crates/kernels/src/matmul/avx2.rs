@@ -6,7 +6,7 @@ use crate::activations::{Activations, BlockMeta};
 use crate::format::Format;
 use crate::layout::{BLOCK, TileOut};
 use crate::matmul::by_format::tile_by_format;
-use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, prefetch_block};
+use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, has_head};
 use crate::matrix::Matrix;
 use crate::prefetch;
 
@@ -94,36 +94,53 @@ unsafe fn bytes(at: *const u8) -> __m256 {
     unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.cast()))) }
 }
 
-/// Scales, minima and (Q6_K) the scales of both halves of the columns, of half `half` of the rows, for block `index`.
+/// The scales and minima of half of the rows for 256 columns.
+#[derive(Clone, Copy)]
+struct Head {
+    d: __m256,
+    min: __m256,
+}
+
+/// Half `half` of the head at `at`.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn head_of<F: Quantized>(at: *const u8, half: usize) -> Head {
+    // SAFETY: the caller gives `F::HEAD` bytes at `at`: 16 half-precision numbers, or twice as many if the format has minima.
+    unsafe {
+        let at = at.add(half * 16);
+        let min = if F::HAS_MIN { halves(at.add(32)) } else { _mm256_setzero_ps() };
+        Head { d: halves(at), min }
+    }
+}
+
+/// Scales, minima and (Q6_K) the scales of both halves of the columns, of half `half` of the rows, from the scales of a block and its
+/// head.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn scales_of<F: Quantized>(
     scales: *const u8,
-    index: usize,
+    head: Head,
     half: usize,
 ) -> (__m256, __m256, (__m256i, __m256i)) {
     let none = (_mm256_setzero_si256(), _mm256_setzero_si256());
-    let (words, lanes) = (half * 16, half * 8);
-    // SAFETY: the caller's tile has a record of `F::SCALES` bytes for this block (for 8 blocks: Q4_K, Q6_K).
+    // SAFETY: the caller's block has its scales there.
     unsafe {
         match F::FORMAT {
             Format::Q4K => {
-                let record = scales.add(index / 8 * F::SCALES);
-                let sub = record.add(64 + index % 8 * 32 + lanes);
-                let scale = _mm256_mul_ps(halves(record.add(words)), bytes(sub));
-                let min = _mm256_mul_ps(halves(record.add(32 + words)), bytes(sub.add(16)));
+                let scales = scales.add(half * 8);
+                let scale = _mm256_mul_ps(head.d, bytes(scales));
+                let min = _mm256_mul_ps(head.min, bytes(scales.add(16)));
                 (scale, _mm256_sub_ps(_mm256_setzero_ps(), min), none)
             }
             Format::Q6K => {
-                let record = scales.add(index / 8 * F::SCALES);
-                let sub = record.add(32 + index % 8 * 32 + lanes);
+                let scales = scales.add(half * 8);
                 let signed = |at: *const u8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
-                (halves(record.add(words)), _mm256_setzero_ps(), (signed(sub), signed(sub.add(16))))
+                (head.d, _mm256_setzero_ps(), (signed(scales), signed(scales.add(16))))
             }
             _ => {
-                let record = scales.add(index * F::SCALES + words);
-                let min = if F::HAS_MIN { halves(record.add(32)) } else { _mm256_setzero_ps() };
-                (halves(record), min, none)
+                let scales = scales.add(half * 16);
+                let min = if F::HAS_MIN { halves(scales.add(32)) } else { _mm256_setzero_ps() };
+                (halves(scales), min, none)
             }
         }
     }
@@ -167,28 +184,35 @@ macro_rules! quantized_kernel {
         /// The features; the tile is of format F and `x.cols()` columns; rows `start..start + N` exist.
         #[target_feature(enable = $features)]
         unsafe fn $name<F: Quantized, const N: usize>(
-            quants: &[u8],
-            scales: &[u8],
+            tile: &[u8],
             x: &Activations,
             start: usize,
             out: &mut TileOut,
         ) {
             let blocks = x.cols() / BLOCK;
-            debug_assert!(quants.len() >= blocks * F::QUANTS, "the tile holds every block");
+            debug_assert!(tile.len() >= blocks * F::BLOCK, "the tile holds every block");
             let rows: [(*const i8, *const BlockMeta); N] =
                 std::array::from_fn(|r| (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr()));
             for half in 0..2 {
                 let mut sums = [_mm256_setzero_ps(); N];
+                let mut block = tile.as_ptr();
+                let mut head = Head { d: _mm256_setzero_ps(), min: _mm256_setzero_ps() };
                 for index in 0..blocks {
-                    // SAFETY: block `index` lies within the tile, its scales within the records, and each row has its
+                    // SAFETY: `block` is at block `index` of the tile, or at the head before it, and each row has its
                     // quants and its meta at `index`.
                     unsafe {
-                        let block = quants.as_ptr().add(index * F::QUANTS);
+                        if has_head::<F>(index) {
+                            if half == 0 {
+                                prefetch::ahead(block, F::HEAD);
+                            }
+                            head = head_of::<F>(block, half);
+                            block = block.add(F::HEAD);
+                        }
                         if half == 0 {
-                            prefetch_block::<F>(quants.as_ptr(), scales.as_ptr(), index);
+                            prefetch::ahead(block, F::BLOCK);
                         }
                         let dots: [(__m256i, __m256i); N] = $block::<F, N>(block, half, index, &rows);
-                        let (scale, min, halves) = scales_of::<F>(scales.as_ptr(), index, half);
+                        let (scale, min, halves) = scales_of::<F>(block.add(F::QUANTS), head, half);
                         for r in 0..N {
                             let meta = &*rows[r].1.add(index);
                             let (low, high) = dots[r];
@@ -206,6 +230,7 @@ macro_rules! quantized_kernel {
                                 sums[r] = _mm256_fmadd_ps(min, _mm256_set1_ps(meta.scaled_sum), sums[r]);
                             }
                         }
+                        block = block.add(F::BLOCK);
                     }
                 }
                 for (out, sum) in out.iter_mut().zip(sums) {
@@ -340,25 +365,19 @@ impl Floats for F32 {
 }
 
 /// # Safety
-/// The features; `quants` holds a tile of format F of `x.cols()` columns; rows `start..start + N` exist.
+/// The features; `tile` is of format F and `x.cols()` columns; rows `start..start + N` exist.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn floats<F: Floats, const N: usize>(
-    quants: &[u8],
-    _: &[u8],
-    x: &Activations,
-    start: usize,
-    out: &mut TileOut,
-) {
+unsafe fn floats<F: Floats, const N: usize>(tile: &[u8], x: &Activations, start: usize, out: &mut TileOut) {
     let cols = x.cols();
     let column_bytes = F::BYTES * 2 * HALF;
-    debug_assert!(quants.len() >= cols * column_bytes, "the tile holds every column");
+    debug_assert!(tile.len() >= cols * column_bytes, "the tile holds every column");
     let rows: [*const f32; N] = std::array::from_fn(|r| x.floats(start + r).as_ptr());
     for half in 0..2 {
         let mut even = [_mm256_setzero_ps(); N];
         let mut odd = [_mm256_setzero_ps(); N];
         // SAFETY: columns 0..cols exist in the tile and in each row.
         unsafe {
-            let base = quants.as_ptr().add(half * HALF * F::BYTES);
+            let base = tile.as_ptr().add(half * HALF * F::BYTES);
             for column in (0..cols).step_by(2) {
                 if half == 0 {
                     prefetch::ahead(base.add(column * column_bytes), 2 * column_bytes);

@@ -6,7 +6,7 @@ use crate::activations::{Activations, BlockMeta};
 use crate::format::Format;
 use crate::layout::{BLOCK, TILE, TileOut};
 use crate::matmul::by_format::tile_by_format;
-use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, prefetch_block};
+use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, has_head};
 use crate::matrix::Matrix;
 use crate::prefetch;
 
@@ -73,28 +73,33 @@ unsafe fn bytes(at: *const u8) -> __m512 {
 }
 
 /// # Safety
-/// The features; `quants` and `scales` hold a tile of format F of `x.cols()` columns; rows `start..start + N` exist.
+/// The features; `tile` is of format F and `x.cols()` columns; rows `start..start + N` exist.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")]
 unsafe fn quantized<F: Quantized, const N: usize>(
-    quants: &[u8],
-    scales: &[u8],
+    tile: &[u8],
     x: &Activations,
     start: usize,
     out: &mut TileOut,
 ) {
     let blocks = x.cols() / BLOCK;
-    debug_assert!(quants.len() >= blocks * F::QUANTS, "the tile holds every block");
+    debug_assert!(tile.len() >= blocks * F::BLOCK, "the tile holds every block");
     let mut rows = [(std::ptr::null::<i8>(), std::ptr::null::<BlockMeta>()); N];
     for (r, row) in rows.iter_mut().enumerate() {
         *row = (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr());
     }
     let mut sums = [_mm512_setzero_ps(); N];
+    let mut block = tile.as_ptr();
+    let mut head = Head { d: _mm512_setzero_ps(), min: _mm512_setzero_ps() };
     for index in 0..blocks {
-        // SAFETY: block `index` lies within the tile, its scales within the records, and each row has its quants and
-        // its meta at `index`.
+        // SAFETY: `block` is at block `index` of the tile, or at the head before it, and each row has its quants and its meta
+        // at `index`.
         unsafe {
-            let block = quants.as_ptr().add(index * F::QUANTS);
-            prefetch_block::<F>(quants.as_ptr(), scales.as_ptr(), index);
+            if has_head::<F>(index) {
+                prefetch::ahead(block, F::HEAD);
+                head = head_of::<F>(block);
+                block = block.add(F::HEAD);
+            }
+            prefetch::ahead(block, F::BLOCK);
             let split = matches!(F::FORMAT, Format::Q6K);
             let mut low = [_mm512_setzero_si512(); N];
             let mut high = [_mm512_setzero_si512(); N];
@@ -117,7 +122,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                     high[r] = _mm512_dpbusd_epi32(high[r], b, last);
                 }
             }
-            let (scale, min, halves) = scales_of::<F>(scales.as_ptr(), index);
+            let (scale, min, halves) = scales_of::<F>(block.add(F::QUANTS), head);
             for r in 0..N {
                 let meta = &*rows[r].1.add(index);
                 let dot = if split {
@@ -134,6 +139,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                     sums[r] = _mm512_fmadd_ps(min, _mm512_set1_ps(meta.scaled_sum), sums[r]);
                 }
             }
+            block = block.add(F::BLOCK);
         }
     }
     for (out, sum) in out.iter_mut().zip(sums) {
@@ -142,31 +148,44 @@ unsafe fn quantized<F: Quantized, const N: usize>(
     }
 }
 
-/// Scales, minima and (Q6_K) the scales of both halves, of 16 rows, for block `index`.
+/// The scales and minima of 16 rows for 256 columns.
+#[derive(Clone, Copy)]
+struct Head {
+    d: __m512,
+    min: __m512,
+}
+
+/// The head at `at`.
+#[inline]
+#[target_feature(enable = "avx512f,f16c")]
+unsafe fn head_of<F: Quantized>(at: *const u8) -> Head {
+    // SAFETY: the caller gives `F::HEAD` bytes at `at`: 16 half-precision numbers, or twice as many if the format has minima.
+    unsafe {
+        let min = if F::HAS_MIN { halves(at.add(32)) } else { _mm512_setzero_ps() };
+        Head { d: halves(at), min }
+    }
+}
+
+/// Scales, minima and (Q6_K) the scales of both halves, of 16 rows, from the scales of a block and its head.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
-unsafe fn scales_of<F: Quantized>(scales: *const u8, index: usize) -> (__m512, __m512, (__m512i, __m512i)) {
+unsafe fn scales_of<F: Quantized>(scales: *const u8, head: Head) -> (__m512, __m512, (__m512i, __m512i)) {
     let none = (_mm512_setzero_si512(), _mm512_setzero_si512());
-    // SAFETY: the caller's tile has a record of `F::SCALES` bytes for this block (for 8 blocks: Q4_K, Q6_K).
+    // SAFETY: the caller's block has its scales there.
     unsafe {
         match F::FORMAT {
             Format::Q4K => {
-                let record = scales.add(index / 8 * F::SCALES);
-                let sub = record.add(64 + index % 8 * 32);
-                let scale = _mm512_mul_ps(halves(record), bytes(sub));
-                let min = _mm512_mul_ps(halves(record.add(32)), bytes(sub.add(16)));
+                let scale = _mm512_mul_ps(head.d, bytes(scales));
+                let min = _mm512_mul_ps(head.min, bytes(scales.add(16)));
                 (scale, _mm512_sub_ps(_mm512_setzero_ps(), min), none)
             }
             Format::Q6K => {
-                let record = scales.add(index / 8 * F::SCALES);
-                let sub = record.add(32 + index % 8 * 32);
                 let signed = |at: *const u8| _mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()));
-                (halves(record), _mm512_setzero_ps(), (signed(sub), signed(sub.add(16))))
+                (head.d, _mm512_setzero_ps(), (signed(scales), signed(scales.add(16))))
             }
             _ => {
-                let record = scales.add(index * F::SCALES);
-                let min = if F::HAS_MIN { halves(record.add(32)) } else { _mm512_setzero_ps() };
-                (halves(record), min, none)
+                let min = if F::HAS_MIN { halves(scales.add(32)) } else { _mm512_setzero_ps() };
+                (halves(scales), min, none)
             }
         }
     }
@@ -202,18 +221,12 @@ impl Floats for F32 {
 }
 
 /// # Safety
-/// The features; `quants` holds a tile of format F of `x.cols()` columns; rows `start..start + N` exist.
+/// The features; `tile` is of format F and `x.cols()` columns; rows `start..start + N` exist.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c,fma")]
-unsafe fn floats<F: Floats, const N: usize>(
-    quants: &[u8],
-    _: &[u8],
-    x: &Activations,
-    start: usize,
-    out: &mut TileOut,
-) {
+unsafe fn floats<F: Floats, const N: usize>(tile: &[u8], x: &Activations, start: usize, out: &mut TileOut) {
     let cols = x.cols();
     let column_bytes = F::BYTES * TILE;
-    debug_assert!(quants.len() >= cols * column_bytes, "the tile holds every column");
+    debug_assert!(tile.len() >= cols * column_bytes, "the tile holds every column");
     let mut rows = [std::ptr::null::<f32>(); N];
     for (r, row) in rows.iter_mut().enumerate() {
         *row = x.floats(start + r).as_ptr();
@@ -223,13 +236,13 @@ unsafe fn floats<F: Floats, const N: usize>(
     // SAFETY: columns 0..cols exist in the tile and in each row.
     unsafe {
         for column in (0..cols).step_by(2) {
-            prefetch::ahead(quants.as_ptr().add(column * column_bytes), 2 * column_bytes);
-            let a = F::load(quants.as_ptr().add(column * column_bytes));
+            prefetch::ahead(tile.as_ptr().add(column * column_bytes), 2 * column_bytes);
+            let a = F::load(tile.as_ptr().add(column * column_bytes));
             for r in 0..N {
                 even[r] = _mm512_fmadd_ps(a, _mm512_set1_ps(*rows[r].add(column)), even[r]);
             }
             if column + 1 < cols {
-                let b = F::load(quants.as_ptr().add((column + 1) * column_bytes));
+                let b = F::load(tile.as_ptr().add((column + 1) * column_bytes));
                 for r in 0..N {
                     odd[r] = _mm512_fmadd_ps(b, _mm512_set1_ps(*rows[r].add(column + 1)), odd[r]);
                 }

@@ -16,13 +16,13 @@ macro_rules! tile_by_format {
         ($matrix:ident, $x:ident, $tile:ident, $first:ident, $out:ident),
         $quantized:ident, $floats:ident, [$($count:literal),*], $most:literal
     ) => {{
-        let (quants, scales) = $matrix.tile($tile);
+        let bytes = $matrix.tile($tile);
         for (start, end) in $crate::matmul::by_format::parts($out.len(), $most) {
             let (rows, from) = (&mut $out[start..end], $first + start);
             // SAFETY: the features are the caller's promise; the tile is the matrix's own, whose packing laid out `cols / 32`
             // blocks (or `cols` columns) of this format, and `x` has as many columns.
             unsafe {
-                tile_by_format!(@formats $matrix, (quants, scales, $x, from, rows), end - start, [$($count),*], $most,
+                tile_by_format!(@formats $matrix, (bytes, $x, from, rows), end - start, [$($count),*], $most,
                     $quantized: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q6K, $floats: F16 BF16 F32)
             }
         }

@@ -1,15 +1,17 @@
 //! The weight formats as types, so that each path has one kernel that is generic over them.
 
 use crate::format::Format;
-use crate::layout::{BLOCK, Layout};
-use crate::{pack, prefetch};
+use crate::layout::{HEAD_BLOCKS, Layout};
+use crate::pack;
 
 /// A quantized format: the constants that its decoder needs.
 pub(crate) trait Quantized {
     const FORMAT: Format;
     const QUANTS: usize = Layout::new(Self::FORMAT).quants;
-    const SCALES: usize = Layout::new(Self::FORMAT).scales;
-    const UNIT: usize = Layout::new(Self::FORMAT).unit;
+    /// Bytes of a block.
+    const BLOCK: usize = Layout::new(Self::FORMAT).block();
+    /// Bytes of the head of eight blocks.
+    const HEAD: usize = Layout::new(Self::FORMAT).head;
     const OFFSET: i32 = pack::offset(Self::FORMAT);
     const HAS_MIN: bool = matches!(Self::FORMAT, Format::Q4_1 | Format::Q5_1 | Format::Q4K);
     const HAS_FIFTH: bool = matches!(Self::FORMAT, Format::Q5_0 | Format::Q5_1);
@@ -56,12 +58,8 @@ mod float {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use float::{BF16, F16, F32};
 
-/// Prefetches what comes [`AHEAD`](prefetch::AHEAD) bytes after block `index` of a tile, and after the block's scales. Tiles follow each
-/// other with quants before scales, so every byte is prefetched once.
+/// Whether a head stands before block `index`.
 #[inline(always)]
-pub(crate) fn prefetch_block<F: Quantized>(quants: *const u8, scales: *const u8, index: usize) {
-    prefetch::ahead(quants.wrapping_add(index * F::QUANTS), F::QUANTS);
-    if (index * BLOCK).is_multiple_of(F::UNIT) {
-        prefetch::ahead(scales.wrapping_add(index * BLOCK / F::UNIT * F::SCALES), F::SCALES);
-    }
+pub(crate) fn has_head<F: Quantized>(index: usize) -> bool {
+    F::HEAD > 0 && index.is_multiple_of(HEAD_BLOCKS)
 }

@@ -7,7 +7,7 @@ use crate::activations::{Activations, BlockMeta};
 use crate::format::Format;
 use crate::layout::{BLOCK, TILE, TileOut};
 use crate::matmul::by_format::tile_by_format;
-use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, prefetch_block};
+use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, has_head};
 use crate::matrix::Matrix;
 use crate::prefetch;
 
@@ -118,34 +118,54 @@ unsafe fn bytes<const SIGNED: bool>(at: *const u8) -> int32x4_t {
     }
 }
 
-/// Scales and minima of the rows for block `index`.
+/// Sixteen half-precision numbers at `at`.
+///
+/// # Safety
+/// They exist.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn scales_of<F: Quantized>(scales: *const u8, index: usize) -> (Singles, Singles) {
-    let each = |at: *const u8| -> Singles {
-        // SAFETY: 16 half-precision numbers at `at`: the caller's promise for the records below.
-        std::array::from_fn(|quarter| unsafe { halves(at.add(quarter * 8)) })
-    };
-    // SAFETY: the caller's tile has a record of `F::SCALES` bytes for this block (for 8 blocks: Q4_K, Q6_K).
+unsafe fn sixteen(at: *const u8) -> Singles {
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|quarter| unsafe { halves(at.add(quarter * 8)) })
+}
+
+/// The scales and minima of the rows for 256 columns.
+#[derive(Clone, Copy)]
+struct Head {
+    d: Singles,
+    min: Singles,
+}
+
+/// The head at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn head_of<F: Quantized>(at: *const u8) -> Head {
+    // SAFETY: the caller gives `F::HEAD` bytes at `at`: 16 half-precision numbers, or twice as many if the format has minima.
+    unsafe {
+        let min = if F::HAS_MIN { sixteen(at.add(32)) } else { [vdupq_n_f32(0.0); QUARTERS] };
+        Head { d: sixteen(at), min }
+    }
+}
+
+/// Scales and minima of the rows, from the scales of a block and its head.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn scales_of<F: Quantized>(scales: *const u8, head: Head) -> (Singles, Singles) {
+    let none = [vdupq_n_f32(0.0); QUARTERS];
+    // SAFETY: the caller's block has its scales there.
     unsafe {
         match F::FORMAT {
             Format::Q4K => {
-                let record = scales.add(index / 8 * F::SCALES);
-                let sub = record.add(64 + index % 8 * 32);
                 let times = |halves: Singles, at: *const u8| -> Singles {
                     std::array::from_fn(|quarter| {
                         vmulq_f32(halves[quarter], vcvtq_f32_s32(bytes::<false>(at.add(quarter * 4))))
                     })
                 };
-                let min = times(each(record.add(32)), sub.add(16));
-                (times(each(record), sub), min.map(|min| vsubq_f32(vdupq_n_f32(0.0), min)))
+                let min = times(head.min, scales.add(16));
+                (times(head.d, scales), min.map(|min| vsubq_f32(vdupq_n_f32(0.0), min)))
             }
-            Format::Q6K => (each(scales.add(index / 8 * F::SCALES)), [vdupq_n_f32(0.0); QUARTERS]),
-            _ => {
-                let record = scales.add(index * F::SCALES);
-                let min = if F::HAS_MIN { each(record.add(32)) } else { [vdupq_n_f32(0.0); QUARTERS] };
-                (each(record), min)
-            }
+            Format::Q6K => (head.d, none),
+            _ => (sixteen(scales), if F::HAS_MIN { sixteen(scales.add(32)) } else { none }),
         }
     }
 }
@@ -183,24 +203,30 @@ unsafe fn half_dots<F: Quantized, const UPPER: bool, const N: usize>(
 /// The features; the tile is of format F and `x.cols()` columns; rows `start..start + N` exist.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn quantized<F: Quantized, const N: usize>(
-    quants: &[u8],
-    scales: &[u8],
+    tile: &[u8],
     x: &Activations,
     start: usize,
     out: &mut TileOut,
 ) {
     let blocks = x.cols() / BLOCK;
-    debug_assert!(quants.len() >= blocks * F::QUANTS, "the tile holds every block");
+    debug_assert!(tile.len() >= blocks * F::BLOCK, "the tile holds every block");
     let rows: [(*const i8, *const BlockMeta); N] =
         std::array::from_fn(|r| (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr()));
     let halved = matches!(F::FORMAT, Format::Q6K);
     let mut sums = [[vdupq_n_f32(0.0); QUARTERS]; N];
+    let mut block = tile.as_ptr();
+    let mut head = Head { d: [vdupq_n_f32(0.0); QUARTERS], min: [vdupq_n_f32(0.0); QUARTERS] };
     for index in 0..blocks {
-        // SAFETY: block `index` lies within the tile, its scales within the records, and each row has its quants and its
-        // meta at `index`.
+        // SAFETY: `block` is at block `index` of the tile, or at the head before it, and each row has its quants and its meta
+        // at `index`.
         unsafe {
-            let block = quants.as_ptr().add(index * F::QUANTS);
-            prefetch_block::<F>(quants.as_ptr(), scales.as_ptr(), index);
+            if has_head::<F>(index) {
+                prefetch::ahead(block, F::HEAD);
+                head = head_of::<F>(block);
+                block = block.add(F::HEAD);
+            }
+            prefetch::ahead(block, F::BLOCK);
+            let scales = block.add(F::QUANTS);
             // Minus the offset of the quants times the sum of the activations. Signed bytes have no offset.
             let offset = if F::IS_BYTES { 0 } else { F::OFFSET };
             let started = |half: usize| -> [Integers; N] {
@@ -223,10 +249,9 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                 // Each half of the columns has its own scale.
                 let mut more = started(1);
                 half_dots::<F, true, N>(block, upper, &mut more);
-                let record = scales.as_ptr().add(index / 8 * F::SCALES + 32 + index % 8 * 32);
                 for quarter in 0..QUARTERS {
-                    let low = bytes::<true>(record.add(quarter * 4));
-                    let high = bytes::<true>(record.add(16 + quarter * 4));
+                    let low = bytes::<true>(scales.add(quarter * 4));
+                    let high = bytes::<true>(scales.add(16 + quarter * 4));
                     for (dots, more) in dots.iter_mut().zip(&more) {
                         dots[quarter] = vmlaq_s32(vmulq_s32(dots[quarter], low), more[quarter], high);
                     }
@@ -234,7 +259,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
             } else {
                 half_dots::<F, true, N>(block, upper, &mut dots);
             }
-            let (scale, min) = scales_of::<F>(scales.as_ptr(), index);
+            let (scale, min) = scales_of::<F>(scales, head);
             for r in 0..N {
                 let meta = &*rows[r].1.add(index);
                 for quarter in 0..QUARTERS {
@@ -244,6 +269,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                         if F::HAS_MIN { vfmaq_n_f32(sum, min[quarter], meta.scaled_sum) } else { sum };
                 }
             }
+            block = block.add(F::BLOCK);
         }
     }
     store(out, &sums);
@@ -288,25 +314,19 @@ impl Floats for F32 {
 }
 
 /// # Safety
-/// `quants` holds a tile of format F of `x.cols()` columns; rows `start..start + N` exist.
+/// `tile` is of format F and `x.cols()` columns; rows `start..start + N` exist.
 #[target_feature(enable = "neon")]
-unsafe fn floats<F: Floats, const N: usize>(
-    quants: &[u8],
-    _: &[u8],
-    x: &Activations,
-    start: usize,
-    out: &mut TileOut,
-) {
+unsafe fn floats<F: Floats, const N: usize>(tile: &[u8], x: &Activations, start: usize, out: &mut TileOut) {
     let cols = x.cols();
     let column_bytes = F::BYTES * TILE;
-    debug_assert!(quants.len() >= cols * column_bytes, "the tile holds every column");
+    debug_assert!(tile.len() >= cols * column_bytes, "the tile holds every column");
     let rows: [*const f32; N] = std::array::from_fn(|r| x.floats(start + r).as_ptr());
     let mut even = [[vdupq_n_f32(0.0); QUARTERS]; N];
     let mut odd = even;
     // SAFETY: columns 0..cols exist in the tile and in each row.
     unsafe {
         for column in (0..cols).step_by(2) {
-            let at = quants.as_ptr().add(column * column_bytes);
+            let at = tile.as_ptr().add(column * column_bytes);
             prefetch::ahead(at, 2 * column_bytes);
             for quarter in 0..QUARTERS {
                 let place = at.add(quarter * 4 * F::BYTES);

@@ -7,29 +7,22 @@ use crate::matrix::Matrix;
 use crate::pack;
 
 pub(super) fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
-    let (quants, scales) = matrix.tile(tile);
+    let tile = matrix.tile(tile);
     let format = matrix.format();
     for (row, out) in (first..).zip(out) {
         if format.is_quantized() {
-            quantized(matrix, quants, scales, x, row, out);
+            quantized(matrix, tile, x, row, out);
         } else {
-            floats(format, quants, x.floats(row), out);
+            floats(format, tile, x.floats(row), out);
         }
     }
 }
 
-fn quantized(
-    matrix: &Matrix,
-    quants: &[u8],
-    scales: &[u8],
-    x: &Activations,
-    row: usize,
-    out: &mut [f32; TILE],
-) {
+fn quantized(matrix: &Matrix, tile: &[u8], x: &Activations, row: usize, out: &mut [f32; TILE]) {
     let (format, layout) = (matrix.format(), matrix.layout());
     *out = [0.0; TILE];
     for (index, meta) in x.blocks(row).iter().enumerate() {
-        let block = &quants[index * layout.quants..][..layout.quants];
+        let block = layout.block_of(tile, index);
         let activations = &x.quants(row)[index * BLOCK..][..BLOCK];
         for (lane, out) in out.iter_mut().enumerate() {
             let mut dots = [0_i32; 2];
@@ -39,9 +32,9 @@ fn quantized(
             for (dot, sum) in dots.iter_mut().zip(meta.sums) {
                 *dot -= pack::offset(format) * sum;
             }
-            let (scale, min) = pack::scale_min(format, scales, index, lane);
+            let (scale, min) = pack::scale_min(format, block, lane);
             let dot = if format == Format::Q6K {
-                let halves = pack::half_scales(scales, index, lane);
+                let halves = pack::half_scales(block, lane);
                 dots[0] * halves[0] + dots[1] * halves[1]
             } else {
                 dots[0] + dots[1]
@@ -55,12 +48,12 @@ fn quantized(
 }
 
 /// Even and odd columns have separate sums, which are added at the end.
-fn floats(format: Format, quants: &[u8], x: &[f32], out: &mut [f32; TILE]) {
+fn floats(format: Format, tile: &[u8], x: &[f32], out: &mut [f32; TILE]) {
     for (lane, out) in out.iter_mut().enumerate() {
         let mut sums = [0.0_f32; 2];
         for (column, &x) in x.iter().enumerate() {
             let sum = &mut sums[column % 2];
-            *sum = pack::float(format, quants, lane, column).mul_add(x, *sum);
+            *sum = pack::float(format, tile, lane, column).mul_add(x, *sum);
         }
         *out = sums[0] + sums[1];
     }
