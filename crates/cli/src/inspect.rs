@@ -26,8 +26,10 @@ struct Model {
     /// Tensors by type.
     types: BTreeMap<&'static str, Tensors>,
     tokenizer: Option<Tokenizer>,
-    /// Why the tokenizer or the chat template cannot be used.
+    /// Why the tokenizer or the chat template cannot be read.
     text_error: Option<String>,
+    /// Why the chat template does not compile.
+    template_error: Option<String>,
     /// The source of the chat template.
     template: Option<String>,
     backends: Vec<Backend>,
@@ -122,6 +124,11 @@ impl Model {
                 fingerprint: hex(&text.tokenizer.fingerprint()),
             }),
             text_error: text.as_ref().err().map(|error| chain(error)),
+            template_error: text
+                .as_ref()
+                .ok()
+                .and_then(|text| text.template_error.as_deref())
+                .map(|error| chain(error)),
             backends: backends(ModelSource { path, gguf: Some(gguf) }, config, registry),
             architecture,
         }
@@ -147,12 +154,17 @@ impl Model {
             let end = &tokenizer.end_of_sequence;
             ("tokenizer", format!("{kind}, {} tokens, end of sequence {end:?}", tokenizer.tokens))
         }));
-        match (&self.text_error, &self.template) {
-            (Some(reason), _) => lines.push(("text", format!("cannot be used: {reason}"))),
-            (None, Some(source)) => {
+        match (&self.text_error, &self.template_error, &self.template) {
+            (Some(reason), ..) => lines.push(("text", format!("cannot be used: {reason}"))),
+            (None, Some(reason), _) => {
+                lines.push(("template", format!("{reason}; use --raw or set model.template")));
+            }
+            (None, None, Some(source)) => {
                 lines.push(("template", format!("{} characters", source.chars().count())));
             }
-            (None, None) => lines.push(("template", "none; use --raw or set model.template".to_owned())),
+            (None, None, None) => {
+                lines.push(("template", "none; use --raw or set model.template".to_owned()))
+            }
         }
         for backend in &self.backends {
             let state = match (&backend.reason, backend.verifies, backend.context) {

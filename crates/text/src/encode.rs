@@ -2,12 +2,13 @@
 
 use tokenizers::{Model, OffsetType, PreTokenizer};
 
-use crate::byte_level;
 use crate::error::TextError;
 use crate::escape::{Escapes, escape_special_tokens};
 use crate::specials::Specials;
 use crate::template::{ChatTemplate, Message};
 use crate::tokenizer::{Bpe, Encoder, Tokenizer};
+use crate::vocabulary::PieceFormat;
+use crate::{byte_level, sentencepiece};
 
 /// The longest run of whitespace that [`Tokenizer::encode`] accepts, in characters.
 ///
@@ -55,7 +56,7 @@ impl Tokenizer {
         specials: Specials,
         escapes: &Escapes,
     ) -> Result<Vec<u32>, TextError> {
-        let Bpe { encoder, plain, drops_unknown, .. } = match self.encoder() {
+        let Bpe { encoder, format, plain, drops_unknown, .. } = match self.encoder() {
             Encoder::Bpe(bpe) => &**bpe,
             Encoder::External { encoder, .. } => return encoder.encode(text, specials),
         };
@@ -81,9 +82,9 @@ impl Tokenizer {
             .tokenize(|word| {
                 let word = word.get();
                 let tokens = model.tokenize(word)?;
-                if *drops_unknown && tokens.iter().map(|token| token.value.len()).sum::<usize>() != word.len()
-                {
-                    return Err(Box::new(unencodable(encoder, word)));
+                let encoded = tokens.last().map_or(0, |token| token.offsets.1);
+                if *drops_unknown && encoded != word.len() {
+                    return Err(Box::new(unencodable(encoder, *format, word)));
                 }
                 Ok(tokens)
             })
@@ -94,11 +95,17 @@ impl Tokenizer {
 }
 
 /// The error for a word with a byte that has no token.
-fn unencodable(encoder: &tokenizers::Tokenizer, word: &str) -> TextError {
-    let missing =
-        word.chars().find(|character| encoder.token_to_id(character.encode_utf8(&mut [0; 4])).is_none());
-    let byte = missing.and_then(byte_level::byte_of).unwrap_or_default();
-    let piece = String::from_utf8_lossy(&byte_level::bytes_of(word)).into_owned();
+fn unencodable(encoder: &tokenizers::Tokenizer, format: PieceFormat, word: &str) -> TextError {
+    let known = |character: &char| encoder.token_to_id(character.encode_utf8(&mut [0; 4])).is_some();
+    let byte_of = |missing: char| match format {
+        PieceFormat::ByteLevel => byte_level::byte_of(missing),
+        PieceFormat::SentencePiece { .. } => missing
+            .to_string()
+            .bytes()
+            .find(|byte| encoder.token_to_id(&sentencepiece::byte_piece(*byte)).is_none()),
+    };
+    let byte = word.chars().filter(|character| !known(character)).find_map(byte_of).unwrap_or_default();
+    let piece = String::from_utf8_lossy(&format.bytes_of(word)).into_owned();
     TextError::Unencodable { byte, piece }
 }
 

@@ -53,8 +53,8 @@ pub enum TextError {
         /// The known names.
         known: String,
     },
-    /// Two arrays of the vocabulary differ in length.
-    #[error("metadata key `{key}` has {found} entries; expected {expected}, one for each token")]
+    /// An array of the vocabulary is too short.
+    #[error("metadata key `{key}` has {found} entries; expected at least {expected}, one for each token")]
     LengthMismatch {
         /// The metadata key.
         key: &'static str,
@@ -81,14 +81,6 @@ pub enum TextError {
         /// The higher id.
         second: u32,
     },
-    /// A token has a type number that GGUF does not define.
-    #[error("token {id} has type {found} (metadata key `tokenizer.ggml.token_type`); expected 1 to 6")]
-    UnknownTokenType {
-        /// The token's id.
-        id: u32,
-        /// The number in the file.
-        found: i32,
-    },
     /// A BPE merge is not a pair of tokens whose concatenation is a token.
     #[error("merge {index} is `{merge}`; expected two tokens of the vocabulary that join to a third")]
     InvalidMerge {
@@ -96,16 +88,6 @@ pub enum TextError {
         index: usize,
         /// The merge.
         merge: String,
-    },
-    /// The id of a special token is outside the vocabulary.
-    #[error("metadata key `{key}` names token {found}; expected an id below {vocab_size}")]
-    SpecialOutOfVocabulary {
-        /// The metadata key.
-        key: &'static str,
-        /// The id in the file.
-        found: u64,
-        /// The size of the vocabulary.
-        vocab_size: usize,
     },
     /// The tokenizers library rejected the vocabulary or the text.
     #[error("the tokenizer failed: {reason}")]
@@ -145,10 +127,39 @@ pub enum TextError {
         /// Its position in the list, from 0.
         index: usize,
     },
+    /// A stop string holds the replacement character.
+    #[error(
+        "stop string {index} ({stop:?}) holds U+FFFD, which stands for bytes that are not text: remove that character"
+    )]
+    StopWithReplacement {
+        /// Its position in the list, from 0.
+        index: usize,
+        /// The string.
+        stop: String,
+    },
+    /// A stop string holds the name of a special token among other text.
+    #[error(
+        "stop string {index} ({stop:?}) holds the name of the special token `{token}` among other text, which the model's output \
+         never spells: make `{token}` a stop string of its own"
+    )]
+    StopAroundToken {
+        /// Its position in the list, from 0.
+        index: usize,
+        /// The string.
+        stop: String,
+        /// The token.
+        token: String,
+    },
     /// The chat template is not valid Jinja.
     #[error("the chat template cannot be compiled: {reason}")]
     TemplateSyntax {
         /// The problem, with the line.
+        reason: String,
+    },
+    /// Several chat templates, none of which is the default.
+    #[error("{reason}; name one with `model.template`")]
+    TemplateChoice {
+        /// The problem, with the names found.
         reason: String,
     },
     /// The chat template refused the messages with `raise_exception`.

@@ -2,16 +2,23 @@
 
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use upcycle_checkpoint::gguf::{Gguf, StringArray};
+use upcycle_checkpoint::gguf::{Gguf, GgufError, StringArray, Value};
 
 use crate::error::TextError;
 use crate::parts::{TokenizerParts, is_merge};
 use crate::pre_tokenizer::PreTokenizerRule;
 use crate::sentencepiece;
-use crate::vocabulary::{PieceFormat, TokenKind, Vocabulary, is_end_name};
+use crate::vocabulary::{PieceFormat, TokenKind, Vocabulary, is_control_name};
 
 const TYPES_KEY: &str = "tokenizer.ggml.token_type";
 const SCORES_KEY: &str = "tokenizer.ggml.scores";
+
+/// The keys of end tokens, besides the end of the text.
+const END_KEYS: [&str; 2] = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
+
+/// The keys of tokens that end code to fill in.
+const FILL_IN_END_KEYS: [&str; 3] =
+    ["tokenizer.ggml.fim_pad_token_id", "tokenizer.ggml.fim_rep_token_id", "tokenizer.ggml.fim_sep_token_id"];
 
 /// The supported kinds, for messages.
 pub(crate) const KNOWN: &str = "`gpt2` (byte-level BPE) and `llama` (SentencePiece's BPE)";
@@ -26,7 +33,14 @@ pub(crate) fn read(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
 }
 
 fn byte_level(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
-    let rule = PreTokenizerRule::named(gguf.string("tokenizer.ggml.pre")?)?;
+    let rule = gguf.get_string("tokenizer.ggml.pre")?.filter(|rule| !rule.is_empty()).unwrap_or_else(|| {
+        tracing::warn!(
+            "the file does not name its pre-tokenizer (`tokenizer.ggml.pre`): using `default`, which may split text in ways \
+             that the model never saw"
+        );
+        "default"
+    });
+    let rule = PreTokenizerRule::named(rule)?;
     let tokens = tokens(gguf, PieceFormat::ByteLevel)?;
     let vocab = vocab(&tokens)?;
     let merges = merges(gguf.strings("tokenizer.ggml.merges")?, &vocab)?;
@@ -37,26 +51,36 @@ fn byte_level(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
         .map_err(TextError::library)?;
     let mut encoder = tokenizers::Tokenizer::new(model);
     encoder.with_pre_tokenizer(Some(rule.splitter));
-    finish(gguf, encoder, PieceFormat::ByteLevel, tokens, rule.add_bos)
+    // llama.cpp's default for both is 11, Falcon's `<|endoftext|>`, which is `,` in most vocabularies.
+    finish(
+        gguf,
+        encoder,
+        PieceFormat::ByteLevel,
+        tokens,
+        Defaults { bos: None, eos: None, add_bos: rule.add_bos },
+    )
 }
 
-/// The defaults are Llama 2's: a space in front, and a BOS token.
+/// What holds where a file does not say.
+struct Defaults {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    add_bos: bool,
+}
+
+/// The defaults are Llama 2's: a space in front, a BOS token, and its ids of special tokens.
 fn sentence_piece(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
     let add_space_prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     let format = PieceFormat::SentencePiece { add_space_prefix };
     let tokens = tokens(gguf, format)?;
-    let scores = gguf.f32s(SCORES_KEY)?;
-    if scores.len() != tokens.len() {
-        let (expected, found) = (tokens.len(), scores.len());
-        return Err(TextError::LengthMismatch { key: SCORES_KEY, expected, found });
-    }
+    let scores = scores(gguf, tokens.len())?;
     let pieces: Vec<(&str, f32)> = tokens
         .iter()
         .zip(scores)
-        .filter(|((_, kind), _)| *kind == TokenKind::Normal)
-        .map(|((token, _), &score)| (token.as_str(), score))
+        .filter(|((_, kind), _)| matches!(kind, TokenKind::Normal | TokenKind::UserDefined))
+        .map(|((token, _), score)| (token.as_str(), score))
         .collect();
-    let unknown = special(gguf, "tokenizer.ggml.unknown_token_id", tokens.len())?;
+    let unknown = special(gguf, "tokenizer.ggml.unknown_token_id", tokens.len(), Some(0))?;
     let unknown = unknown.and_then(|id| tokens.get(id as usize)).map(|(token, _)| token.as_str());
     let encoder = sentencepiece::encoder(
         vocab(&tokens)?,
@@ -64,7 +88,29 @@ fn sentence_piece(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
         unknown.filter(|token| !token.is_empty()),
         add_space_prefix,
     )?;
-    finish(gguf, encoder, format, tokens, true)
+    finish(gguf, encoder, format, tokens, Defaults { bos: Some(1), eos: Some(2), add_bos: true })
+}
+
+/// The score of each token; zero for all if the file has none.
+fn scores(gguf: &Gguf, tokens: usize) -> Result<Vec<f32>, TextError> {
+    let scores = match gguf.get(SCORES_KEY) {
+        None => {
+            tracing::warn!("the file has no `{SCORES_KEY}`: joining pieces from left to right");
+            return Ok(vec![0.0; tokens]);
+        }
+        // llama.cpp takes whole numbers as well.
+        Some(Value::Array(array)) if array.to_integers().is_some() => {
+            gguf.i32s(SCORES_KEY)?.into_iter().map(|score| score as f32).collect()
+        }
+        Some(_) => gguf.f32s(SCORES_KEY)?.to_vec(),
+    };
+    check_length(SCORES_KEY, scores.len(), tokens)?;
+    Ok(scores)
+}
+
+/// Checks that an array has an entry for each token. As in llama.cpp, it may have more.
+fn check_length(key: &'static str, found: usize, tokens: usize) -> Result<(), TextError> {
+    if found < tokens { Err(TextError::LengthMismatch { key, expected: tokens, found }) } else { Ok(()) }
 }
 
 /// Ids by token. Tokens without text are left out: no text encodes to them.
@@ -85,7 +131,7 @@ fn finish(
     mut encoder: tokenizers::Tokenizer,
     format: PieceFormat,
     tokens: Vec<(String, TokenKind)>,
-    add_bos: bool,
+    defaults: Defaults,
 ) -> Result<TokenizerParts, TextError> {
     let added = tokens.iter().filter_map(|(token, kind)| match kind {
         TokenKind::Control => Some(AddedToken::from(token.as_str(), true)),
@@ -94,42 +140,61 @@ fn finish(
     });
     encoder.add_tokens(added).map_err(TextError::library)?;
 
-    let special = |key: &'static str| special(gguf, key, tokens.len());
-    let bos = special("tokenizer.ggml.bos_token_id")?;
-    let mut ends = Vec::new();
-    for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
-        ends.extend(special(key)?);
+    let special = |key: &'static str, default| special(gguf, key, tokens.len(), default);
+    let bos = special("tokenizer.ggml.bos_token_id", defaults.bos)?;
+    let eos = special("tokenizer.ggml.eos_token_id", defaults.eos)?;
+    let mut ends: Vec<u32> = eos.into_iter().collect();
+    for key in END_KEYS {
+        ends.extend(special(key, None)?);
     }
-    let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos) && bos.is_some();
-    Ok(TokenizerParts { encoder, format, tokens, bos, add_bos, ends })
+    let eos = ends.first().copied();
+    for key in FILL_IN_END_KEYS {
+        ends.extend(special(key, None)?);
+    }
+    let add_bos = gguf.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(defaults.add_bos) && bos.is_some();
+    Ok(TokenizerParts { encoder, format, tokens, bos, add_bos, eos, ends })
 }
 
 /// The tokens and their kinds, in id order.
 fn tokens(gguf: &Gguf, format: PieceFormat) -> Result<Vec<(String, TokenKind)>, TextError> {
     let texts = gguf.strings("tokenizer.ggml.tokens")?;
     Vocabulary::check_size(texts.len() as u64)?;
-    let types = gguf.i32s(TYPES_KEY)?;
-    if types.len() != texts.len() {
-        let (expected, found) = (texts.len(), types.len());
-        return Err(TextError::LengthMismatch { key: TYPES_KEY, expected, found });
+    let types = gguf.get_i32s(TYPES_KEY)?;
+    if let Some(types) = &types {
+        check_length(TYPES_KEY, types.len(), texts.len())?;
+    } else {
+        tracing::warn!("the file has no `{TYPES_KEY}`: telling control tokens by their names");
     }
+    let (mut renamed, mut unknown) = (Vec::new(), 0);
     let mut tokens = Vec::with_capacity(texts.len());
-    for ((id, text), found) in (0_u32..).zip(texts.iter()).zip(types) {
-        let kind = match found {
-            1 => TokenKind::Normal,
+    for (id, text) in texts.iter().enumerate() {
+        let byte =
+            sentencepiece::byte_of(text).filter(|_| format != PieceFormat::ByteLevel).map(TokenKind::Byte);
+        let kind = match types.as_ref().map(|types| types[id]) {
             // 2 is the unknown token, which contributes no text either.
-            2 | 3 => TokenKind::Control,
-            // Some converters mark end tokens as user-defined.
-            4 if is_end_name(text) => TokenKind::Control,
-            4 => TokenKind::UserDefined,
-            // Byte-level BPE has no byte tokens: its alphabet covers them.
-            6 if format != PieceFormat::ByteLevel => {
-                sentencepiece::byte_of(text).map_or(TokenKind::Unused, TokenKind::Byte)
+            Some(2 | 3) => TokenKind::Control,
+            _ if is_control_name(text) => {
+                renamed.push(text);
+                TokenKind::Control
             }
-            5 | 6 => TokenKind::Unused,
-            _ => return Err(TextError::UnknownTokenType { id, found }),
+            None => byte.unwrap_or(TokenKind::Normal),
+            Some(1) => TokenKind::Normal,
+            Some(4) => TokenKind::UserDefined,
+            // Byte-level BPE has no byte tokens: its alphabet covers them.
+            Some(6) => byte.unwrap_or(TokenKind::Unused),
+            Some(5) => TokenKind::Unused,
+            Some(_) => {
+                unknown += 1;
+                TokenKind::Unused
+            }
         };
         tokens.push((text.to_owned(), kind));
+    }
+    if !renamed.is_empty() {
+        tracing::warn!(tokens = renamed.join(" "), "tokens that look like control tokens are taken as such");
+    }
+    if unknown > 0 {
+        tracing::warn!(tokens = unknown, "tokens of unknown types (`{TYPES_KEY}`) are taken as unused");
     }
     Ok(tokens)
 }
@@ -149,11 +214,26 @@ fn merges(merges: &StringArray, vocab: &Vocab) -> Result<Merges, TextError> {
     Ok(pairs)
 }
 
-/// The id of a special token, if the file names it.
-fn special(gguf: &Gguf, key: &'static str, vocab_size: usize) -> Result<Option<u32>, TextError> {
-    let Some(found) = gguf.get_u64(key)? else { return Ok(None) };
-    match u32::try_from(found) {
+/// The id of a special token, or its default. Where the file names one outside of the vocabulary, the default holds.
+fn special(
+    gguf: &Gguf,
+    key: &'static str,
+    vocab_size: usize,
+    default: Option<u32>,
+) -> Result<Option<u32>, TextError> {
+    let default = default.filter(|&id| (id as usize) < vocab_size);
+    let found = match gguf.get_i64(key) {
+        Ok(None) => return Ok(default),
+        Ok(Some(found)) => found.to_string(),
+        Err(GgufError::OutOfRange { found, .. }) => found,
+        Err(error) => return Err(error.into()),
+    };
+    match found.parse::<u32>() {
         Ok(id) if (id as usize) < vocab_size => Ok(Some(id)),
-        _ => Err(TextError::SpecialOutOfVocabulary { key, found, vocab_size }),
+        _ => {
+            let instead = default.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            tracing::warn!("`{key}` is {found}, which is not among the {vocab_size} tokens: using {instead}");
+            Ok(default)
+        }
     }
 }

@@ -1,8 +1,15 @@
-//! Differences between Hugging Face's Jinja and minijinja.
+//! Differences between the syntax of Hugging Face's Jinja and minijinja's.
 
 use std::borrow::Cow;
 
-use minijinja::value::{Value, ValueKind};
+/// Turns line ends of any kind into `\n`, as Jinja does. O(bytes).
+pub(crate) fn replace_line_ends(source: &str) -> Cow<'_, str> {
+    if source.contains('\r') {
+        Cow::Owned(source.replace("\r\n", "\n").replace('\r', "\n"))
+    } else {
+        Cow::Borrowed(source)
+    }
+}
 
 /// Turns `{% generation %}` blocks, which mark training targets, into `{% with %}` blocks, which minijinja knows. Both open a
 /// scope. Line numbers stay the same. O(bytes).
@@ -28,11 +35,6 @@ pub(crate) fn replace_generation_blocks(source: &str) -> Cow<'_, str> {
     }
     plain.push_str(&source[kept..]);
     Cow::Owned(plain)
-}
-
-/// The test `iterable`. As in Python, `none` is not iterable: templates ask `tools is iterable` to see if there are tools.
-pub(crate) fn is_iterable(value: &Value) -> bool {
-    value.kind() != ValueKind::None && value.try_iter().is_ok()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@
 //! # file.write_to(&mut std::fs::File::create(&path).unwrap())?;
 //! let gguf = Gguf::open(path)?;
 //! let tokenizer = Tokenizer::from_gguf(&gguf)?;
-//! let template = ChatTemplate::from_gguf(&gguf)?.expect("this model has a chat template");
+//! let template = ChatTemplate::from_gguf(&gguf, tokenizer.template_tokens())?.expect("this model has a chat template");
 //!
 //! let prompt = template.render(&[Message::user("Oh?")], true)?;
 //! let tokens = tokenizer.encode(&prompt, Specials::Parse)?;
@@ -34,6 +34,7 @@
 //! # Ok::<(), upcycle_text::TextError>(())
 //! ```
 
+mod arguments;
 mod byte_level;
 mod detokenizer;
 mod encode;
@@ -42,10 +43,13 @@ mod escape;
 mod external;
 mod gguf_tokenizer;
 mod hf_compat;
+mod jinja_filters;
 mod json_file;
+mod namespaces;
 mod parts;
 mod pre_tokenizer;
 mod python_json;
+mod python_methods;
 mod sentencepiece;
 mod sidecars;
 mod specials;
@@ -53,7 +57,8 @@ mod stop;
 mod stop_filter;
 mod strftime;
 mod template;
-mod template_guard;
+mod template_depth;
+mod template_source;
 mod tokenizer;
 mod tokenizer_json;
 mod vocabulary;

@@ -8,7 +8,9 @@ pub(crate) struct TokenizerParts {
     pub(crate) tokens: Vec<(String, TokenKind)>,
     pub(crate) bos: Option<u32>,
     pub(crate) add_bos: bool,
-    /// The end tokens that the file names; the first is the template's `eos_token`.
+    /// The template's `eos_token`.
+    pub(crate) eos: Option<u32>,
+    /// All end tokens that the file names.
     pub(crate) ends: Vec<u32>,
 }
 

@@ -20,6 +20,11 @@ pub(crate) fn byte_of(piece: &str) -> Option<u8> {
     }
 }
 
+/// The piece that stands for a byte.
+pub(crate) fn byte_piece(byte: u8) -> String {
+    format!("<0x{byte:02X}>")
+}
+
 /// The bytes that a piece of text stands for.
 pub(crate) fn bytes_of(piece: &str) -> Vec<u8> {
     piece.replace(SPACE, " ").into_bytes()

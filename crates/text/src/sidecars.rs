@@ -60,14 +60,23 @@ impl GenerationConfig {
                     Value::Array(values) => values,
                     one => slice::from_ref(one),
                 };
-                let id = |value: &Value| {
-                    let known = value.as_u64().filter(|&id| id < vocab as u64);
-                    known.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+                let id = |value: &Value| match value.as_i64() {
+                    Some(found) => match u32::try_from(found) {
+                        Ok(id) if u64::from(id) < vocab as u64 => Ok(Some(id)),
+                        _ => {
+                            let path = path.display();
+                            tracing::warn!(
+                                "{path}: ignoring `{key}` {found}, which is not among the {vocab} tokens"
+                            );
+                            Ok(None)
+                        }
+                    },
+                    None => {
                         let reason = format!("`{key}` is {value}; expected a token id below {vocab}");
-                        json_file::invalid(&path, reason)
-                    })
+                        Err(json_file::invalid(&path, reason))
+                    }
                 };
-                values.iter().map(id).collect::<Result<Vec<_>, _>>()
+                values.iter().filter_map(|value| id(value).transpose()).collect::<Result<Vec<_>, _>>()
             };
             all.bos = all.bos.or(ids("bos_token_id")?.first().copied());
             all.ends.extend(ids("eos_token_id")?);

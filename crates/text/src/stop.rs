@@ -10,27 +10,44 @@ use crate::vocabulary::Vocabulary;
 /// [`ends_with_stop`](Self::ends_with_stop) decides after each token whether generation is over. It keeps no state, so it works on
 /// speculated tokens too. A [`StopFilter`] decides how much of the text may be shown.
 ///
-/// Both compare bytes. A stop string with U+FFFD in it does not match invalid bytes that decode to U+FFFD.
+/// A stop string that is the name of a special token stops at that token, which contributes no text, and at the spelled name.
 #[derive(Debug, Clone)]
 pub struct StopStrings {
     vocabulary: Arc<Vocabulary>,
     stops: Arc<[String]>,
+    /// The special tokens among the stop strings.
+    tokens: Arc<[u32]>,
 }
 
 impl StopStrings {
     /// Stop strings for the tokens of this tokenizer. With none, nothing ever stops.
     ///
     /// # Errors
-    /// [`TextError::EmptyStopString`] if one is empty.
+    /// [`TextError::EmptyStopString`]; [`TextError::StopWithReplacement`] for U+FFFD, since invalid bytes that decode to it cannot be
+    /// told from it; [`TextError::StopAroundToken`] for the name of a special token among other text, which the output never
+    /// spells.
     pub fn new<S: Into<String>>(
         tokenizer: &Tokenizer,
         stops: impl IntoIterator<Item = S>,
     ) -> Result<Self, TextError> {
         let stops: Arc<[String]> = stops.into_iter().map(Into::into).collect();
-        if let Some(index) = stops.iter().position(String::is_empty) {
-            return Err(TextError::EmptyStopString { index });
+        let mut tokens = Vec::new();
+        for (index, stop) in stops.iter().enumerate() {
+            if stop.is_empty() {
+                return Err(TextError::EmptyStopString { index });
+            }
+            if stop.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(TextError::StopWithReplacement { index, stop: stop.clone() });
+            }
+            match tokenizer.special_in(stop) {
+                None => (),
+                Some((_, Some(id))) => tokens.push(id),
+                Some((token, None)) => {
+                    return Err(TextError::StopAroundToken { index, stop: stop.clone(), token });
+                }
+            }
         }
-        Ok(Self { vocabulary: Arc::clone(tokenizer.vocabulary()), stops })
+        Ok(Self { vocabulary: Arc::clone(tokenizer.vocabulary()), stops, tokens: tokens.into() })
     }
 
     /// The stop strings, in the order given.
@@ -45,13 +62,17 @@ impl StopStrings {
         self.stops.is_empty()
     }
 
-    /// Whether the last token of `output` completes a stop string: whether an occurrence of one ends within that token's bytes.
-    /// Tokens without text (special tokens, ids outside the vocabulary) complete nothing and interrupt nothing.
+    /// Whether the last token of `output` completes a stop string: whether it is one of the special tokens among them, or an
+    /// occurrence of one ends within that token's bytes.
+    /// Other tokens without text (special tokens, ids outside the vocabulary) complete nothing and interrupt nothing.
     ///
     /// Looks back only while a match continues, and does not allocate. O(bytes of the last token x bytes of all stop strings).
     #[must_use]
     pub fn ends_with_stop(&self, output: &[u32]) -> bool {
         let Some((&last, before)) = output.split_last() else { return false };
+        if self.tokens.contains(&last) {
+            return true;
+        }
         let last = self.bytes(last);
         (1..=last.len())
             .any(|end| self.stops.iter().any(|stop| self.matches_back(stop.as_bytes(), &last[..end], before)))
@@ -67,7 +88,12 @@ impl StopStrings {
                 return false;
             }
             if rest.is_empty() {
-                return true;
+                // A text loses the space that SentencePiece puts in front.
+                let stripped = self.vocabulary.strip_space_prefix
+                    && tail.starts_with(b" ")
+                    && piece.len() == common
+                    && before.all(|&token| self.bytes(token).is_empty());
+                return !stripped;
             }
             stop = rest;
             let Some(&token) = before.next() else { return false };

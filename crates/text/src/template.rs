@@ -12,7 +12,8 @@ use upcycle_checkpoint::gguf::Gguf;
 
 use crate::error::TextError;
 use crate::strftime::strftime;
-use crate::{hf_compat, json_file, python_json, template_guard};
+use crate::template_source::TemplateSource;
+use crate::{hf_compat, jinja_filters, namespaces, python_json, template_depth};
 
 /// The work that one rendering may do: about this many instructions, or 64 times as many bytes.
 ///
@@ -79,11 +80,11 @@ pub struct TemplateTokens {
 /// The environment is that of Hugging Face's `apply_chat_template`:
 /// - variables: `messages`, `add_generation_prompt`, `bos_token`, `eos_token`, and `tools` and `documents`, which are none unless
 ///   [given](Self::with_variables);
-/// - functions and filters: `raise_exception`, `strftime_now` (in UTC), `tojson`, and Python's methods of strings, lists and dicts;
-/// - syntax: `break`, `continue`, `generation` blocks, `trim_blocks` and `lstrip_blocks`.
+/// - functions and filters: `raise_exception`, `strftime_now` (in UTC), `tojson`, Jinja's own, and Python's methods of strings,
+///   lists and dicts;
+/// - syntax: `break`, `continue`, `generation` blocks, `trim_blocks` and `lstrip_blocks`. Line ends of any kind become `\n`.
 ///
-/// Templates come with the model and are not trusted. They see nothing else, [`FUEL`] bounds their time and memory, and a template
-/// that could build a value containing itself is refused: a namespace may only be used for its attributes or passed to a macro.
+/// Templates come with the model and are not trusted. They see nothing else, and [`FUEL`] bounds their time and memory.
 ///
 /// ```
 /// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
@@ -97,7 +98,7 @@ pub struct TemplateTokens {
 #[derive(Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    source: String,
+    source: TemplateSource,
     tokens: TemplateTokens,
     variables: BTreeMap<String, Value>,
 }
@@ -108,34 +109,17 @@ impl ChatTemplate {
     /// # Errors
     /// [`TextError::TemplateSyntax`].
     pub fn new(source: impl Into<String>, tokens: &TemplateTokens) -> Result<Self, TextError> {
-        let source = source.into();
-        let mut environment = Environment::new();
-        let syntax = |error: Error| TextError::TemplateSyntax { reason: describe(&error) };
-        let blocks = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(syntax)?;
-        environment.set_syntax(blocks.clone());
-        environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", python_json::tojson);
-        // These indent nested values, which takes time quadratic in the depth that fuel does not count.
-        environment.remove_filter("pprint");
-        environment.remove_global("debug");
-        environment.add_test("iterable", hf_compat::is_iterable);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))
-        });
-        let plain = hf_compat::replace_generation_blocks(&source);
-        template_guard::check_depth(&plain, blocks.clone()).map_err(syntax)?;
-        on_a_large_stack(|| {
-            template_guard::check_namespaces(&plain, NAME, blocks)?;
-            environment.add_template_owned(NAME, plain.clone().into_owned())
-        })?
-        .map_err(syntax)?;
+        Self::compile(TemplateSource::from(source.into()), tokens)
+    }
+
+    fn compile(source: TemplateSource, tokens: &TemplateTokens) -> Result<Self, TextError> {
+        let environment = environment(&source.default)?;
         Ok(Self { environment, source, tokens: tokens.clone(), variables: BTreeMap::new() })
     }
 
     /// The same template with these variables, which replace earlier ones. They correspond to the extra arguments of
     /// `apply_chat_template`, such as `enable_thinking` of Qwen 3. The operator is trusted: names of special tokens in variables
-    /// are parsed as those tokens.
+    /// are parsed as those tokens. With `tools`, a model's template named `tool_use` replaces its default one, as there.
     ///
     /// ```
     /// use upcycle_text::{ChatTemplate, Message, TemplateTokens};
@@ -149,7 +133,7 @@ impl ChatTemplate {
     /// ```
     ///
     /// # Errors
-    /// [`TextError::ReservedVariable`] for a name of [`RESERVED`].
+    /// [`TextError::ReservedVariable`] for a name of [`RESERVED`]; [`TextError::TemplateSyntax`] for the template `tool_use`.
     pub fn with_variables(
         mut self,
         variables: impl IntoIterator<Item = (String, serde_json::Value)>,
@@ -161,61 +145,48 @@ impl ChatTemplate {
                 false => Ok((name, Value::from(Serde(value)))),
             })
             .collect::<Result<_, _>>()?;
+        let has_tools = self.variables.get("tools").is_some_and(|tools| !tools.is_none());
+        let source = self.source.tool_use.as_ref().filter(|_| has_tools).unwrap_or(&self.source.default);
+        if self.source.tool_use.is_some() {
+            self.environment = environment(source)?;
+        }
         Ok(self)
     }
 
-    /// Compiles the template in a GGUF file (`tokenizer.chat_template`), with the file's special tokens. `None` if the file has none.
+    /// Compiles the template in a GGUF file (`tokenizer.chat_template`). `None` if the file has none.
     ///
     /// # Errors
     /// [`TextError::TemplateSyntax`], or a key has the wrong type.
-    pub fn from_gguf(gguf: &Gguf) -> Result<Option<Self>, TextError> {
-        let Some(source) = gguf.get_string("tokenizer.chat_template")? else { return Ok(None) };
-        let texts = gguf.get_strings("tokenizer.ggml.tokens")?;
-        let text = |key| -> Result<Option<String>, TextError> {
-            let Some(id) = gguf.get_u32(key)? else { return Ok(None) };
-            Ok(texts.and_then(|texts| texts.get(id as usize)).map(str::to_owned))
-        };
-        let tokens = TemplateTokens {
-            bos: text("tokenizer.ggml.bos_token_id")?,
-            eos: text("tokenizer.ggml.eos_token_id")?,
-        };
-        Self::new(source, &tokens).map(Some)
+    pub fn from_gguf(gguf: &Gguf, tokens: &TemplateTokens) -> Result<Option<Self>, TextError> {
+        let source = TemplateSource::from_gguf(gguf)?;
+        source.map(|source| Self::compile(source, tokens)).transpose()
     }
 
-    /// Compiles the template in a file: Jinja, or a `tokenizer_config.json` with a `chat_template`.
+    /// The source of the template in a GGUF file, which need not compile. `None` if the file has none.
+    ///
+    /// # Errors
+    /// A key has the wrong type.
+    pub fn source_in_gguf(gguf: &Gguf) -> Result<Option<String>, TextError> {
+        Ok(TemplateSource::from_gguf(gguf)?.map(|source| source.default))
+    }
+
+    /// Compiles the template in a file: Jinja, or JSON with a `chat_template`, such as `tokenizer_config.json`. Where that is a
+    /// list of named templates, the one named `default`.
     ///
     /// # Errors
     /// The file cannot be read, is JSON without a template, or [`TextError::TemplateSyntax`].
     pub fn from_file(path: impl AsRef<Path>, tokens: &TemplateTokens) -> Result<Self, TextError> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| TextError::Read { path: path.to_owned(), source })?;
-        if path.extension().is_none_or(|extension| extension != "json") {
-            return Self::new(text, tokens);
-        }
-        let json = json_file::parse(path, text.as_bytes())?;
-        let source = json["chat_template"].as_str().ok_or_else(|| {
-            json_file::invalid(path, "expected the template as a string under `chat_template`, found none")
-        })?;
-        Self::new(source, tokens)
+        Self::compile(TemplateSource::from_file(path.as_ref())?, tokens)
     }
 
-    /// Compiles the template in a Hugging Face folder: `chat_template.jinja`, or else the one in `tokenizer_config.json`. `None` if
-    /// the folder has neither.
+    /// Compiles the template in a Hugging Face folder: `chat_template.jinja`, or else the one in `tokenizer_config.json` or
+    /// `chat_template.json`. `None` if the folder has none.
     ///
     /// # Errors
     /// As [`from_file`](Self::from_file).
     pub fn from_folder(folder: impl AsRef<Path>, tokens: &TemplateTokens) -> Result<Option<Self>, TextError> {
-        let [jinja, config] =
-            ["chat_template.jinja", "tokenizer_config.json"].map(|name| folder.as_ref().join(name));
-        if jinja.exists() {
-            return Self::from_file(jinja, tokens).map(Some);
-        }
-        let json = json_file::read_if_exists(&config)?.unwrap_or_default();
-        if json["chat_template"].is_null() {
-            return Ok(None);
-        }
-        Self::from_file(config, tokens).map(Some)
+        let source = TemplateSource::from_folder(folder.as_ref())?;
+        source.map(|source| Self::compile(source, tokens)).transpose()
     }
 
     /// Renders a conversation. With `add_generation_prompt` the text ends with the beginning of the assistant's answer.
@@ -268,21 +239,42 @@ impl ChatTemplate {
         template.render(variables).map_err(failed)
     }
 
-    /// The template's source.
+    /// The source of the (default) template.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        &self.source.default
     }
 }
 
 impl fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChatTemplate")
-            .field("source", &self.source)
+            .field("source", &self.source.default)
             .field("tokens", &self.tokens)
             .field("variables", &self.variables)
             .finish_non_exhaustive()
     }
+}
+
+/// An environment with this template, compiled.
+fn environment(source: &str) -> Result<Environment<'static>, TextError> {
+    let syntax = |error: Error| TextError::TemplateSyntax { reason: describe(&error) };
+    let mut environment = Environment::new();
+    let blocks = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(syntax)?;
+    environment.set_syntax(blocks.clone());
+    environment.set_fuel(Some(FUEL));
+    jinja_filters::add_to(&mut environment);
+    namespaces::add_to(&mut environment);
+    environment.add_filter("tojson", python_json::tojson);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Refusal(message)))
+    });
+    let plain = hf_compat::replace_line_ends(source);
+    let plain = hf_compat::replace_generation_blocks(&plain);
+    template_depth::check(&plain, blocks.clone()).map_err(syntax)?;
+    let plain = namespaces::rewrite(&plain, blocks).map_err(syntax)?;
+    on_a_large_stack(|| environment.add_template_owned(NAME, plain))?.map_err(syntax)?;
+    Ok(environment)
 }
 
 /// Runs `work` on a thread with a stack of [`STACK_BYTES`], for the recursion in minijinja.

@@ -12,7 +12,7 @@ use crate::detokenizer::Detokenizer;
 use crate::error::TextError;
 use crate::external::{Encode, ExternalToken, ExternalVocabulary};
 use crate::parts::TokenizerParts;
-use crate::template::{ChatTemplate, TemplateTokens};
+use crate::template::TemplateTokens;
 use crate::vocabulary::{END_IS_SEPARATOR, PieceFormat, TokenKind, Vocabulary, is_end_name};
 use crate::{gguf_tokenizer, sentencepiece, tokenizer_json};
 
@@ -62,7 +62,7 @@ pub(crate) enum Encoder {
 
 pub(crate) struct Bpe {
     pub(crate) encoder: tokenizers::Tokenizer,
-    format: PieceFormat,
+    pub(crate) format: PieceFormat,
     /// The encoder's added tokens, without the special ones.
     pub(crate) plain: AddedVocabulary,
     /// Finds the names of special tokens, the longest first.
@@ -74,8 +74,10 @@ pub(crate) struct Bpe {
 impl Tokenizer {
     /// Builds the tokenizer that a GGUF file describes under `tokenizer.ggml.*`.
     ///
-    /// Control tokens (type 3) become special tokens, and user-defined ones (type 4) added tokens. As in llama.cpp, text is not
-    /// normalized, except for the spaces of SentencePiece: GGUF files name no normalizer.
+    /// Control tokens (type 3) become special tokens, and user-defined ones (type 4) added tokens. Tokens with the names of known
+    /// control tokens are special whatever their type. As in llama.cpp, text is not normalized, except for the spaces of
+    /// SentencePiece: GGUF files name no normalizer. A file without `pre`, token types, scores or valid special ids loads with
+    /// llama.cpp's defaults and a warning, except that byte-level vocabularies have no default special tokens.
     ///
     /// # Errors
     /// A key is missing or has the wrong type; the tokenizer is neither byte-level BPE (`gpt2`) nor SentencePiece BPE (`llama`);
@@ -96,7 +98,7 @@ impl Tokenizer {
     }
 
     fn new(parts: TokenizerParts) -> Result<Self, TextError> {
-        let TokenizerParts { encoder, format, tokens, bos, add_bos, ends } = parts;
+        let TokenizerParts { encoder, format, tokens, bos, add_bos, eos, ends } = parts;
         let end_is_separator = END_IS_SEPARATOR
             .iter()
             .any(|pair| [pair.0, pair.1].iter().all(|name| encoder.token_to_id(name).is_some()));
@@ -117,8 +119,7 @@ impl Tokenizer {
             matches!(encoder.get_model(), ModelWrapper::BPE(bpe) if bpe.get_unk_token().is_none());
         let vocabulary = Vocabulary::new(format, tokens.iter().map(|(text, kind)| (text.as_str(), *kind)));
         let name = |id: u32| tokens.get(id as usize).map(|(name, _)| name.clone());
-        let template_tokens =
-            TemplateTokens { bos: bos.and_then(name), eos: ends.first().copied().and_then(name) };
+        let template_tokens = TemplateTokens { bos: bos.and_then(name), eos: eos.and_then(name) };
         let encoder = Encoder::Bpe(Box::new(Bpe { encoder, format, plain, specials, drops_unknown }));
         Ok(Self::assemble(encoder, vocabulary, (bos, add_bos), eos_ids, template_tokens))
     }
@@ -242,14 +243,14 @@ impl Tokenizer {
         Detokenizer::new(Arc::clone(&self.inner.vocabulary))
     }
 
-    /// The contents of a `tokenizer.json`, and of a `tokenizer_config.json` with the special tokens and `template`.
+    /// The contents of a `tokenizer.json`, and of a `tokenizer_config.json` with the special tokens and the source of a template.
     /// [`from_file`](Self::from_file) reads the same tokenizer back.
     ///
     /// An unused id of a GGUF file (types 5 and 6) comes back as an ordinary token.
     ///
     /// # Errors
     /// [`TextError::Tokenizer`]; [`TextError::UnsupportedKind`] for an external tokenizer.
-    pub fn to_json(&self, template: Option<&ChatTemplate>) -> Result<(String, String), TextError> {
+    pub fn to_json(&self, template: Option<&str>) -> Result<(String, String), TextError> {
         let (mut encoder, format) = match &self.inner.encoder {
             Encoder::Bpe(bpe) => (bpe.encoder.clone(), bpe.format),
             Encoder::External { kind, .. } => {
@@ -272,11 +273,33 @@ impl Tokenizer {
         };
         put("bos_token", bos.as_deref());
         put("eos_token", eos.as_deref());
-        put("chat_template", template.map(ChatTemplate::source));
+        put("chat_template", template);
         config.insert("add_bos_token".to_owned(), self.add_bos().into());
         let config = serde_json::to_string_pretty(&config)
             .map_err(|error| TextError::Tokenizer { reason: error.to_string() })?;
         Ok((tokens, config))
+    }
+
+    /// The first special token whose name is in `text`: its name, and the token if that is the whole text. O(bytes), or O(vocabulary)
+    /// for an external tokenizer.
+    pub(crate) fn special_in(&self, text: &str) -> Option<(String, Option<u32>)> {
+        let found = match &self.inner.encoder {
+            Encoder::Bpe(bpe) => {
+                let name = &text[bpe.specials.find(text)?.range()];
+                (name, bpe.encoder.token_to_id(name))
+            }
+            Encoder::External { names, .. } => {
+                // One or two characters name no control token that a text would not hold by chance.
+                let special = |(id, name): &(u32, &String)| {
+                    name.len() > 2
+                        && text.contains(name.as_str())
+                        && self.inner.vocabulary.get(*id).is_some_and(<[u8]>::is_empty)
+                };
+                let (id, name) = (0..).zip(names).filter(special).max_by_key(|(_, name)| name.len())?;
+                (name.as_str(), Some(id))
+            }
+        };
+        Some((found.0.to_owned(), found.1.filter(|_| found.0 == text)))
     }
 
     pub(crate) fn encoder(&self) -> &Encoder {

@@ -9,7 +9,7 @@ use tokenizers::{AddedToken, DecoderWrapper};
 use crate::error::TextError;
 use crate::parts::{TokenizerParts, is_merge};
 use crate::sidecars::{GenerationConfig, TokenizerConfig};
-use crate::vocabulary::{PieceFormat, TokenKind, Vocabulary, is_end_name};
+use crate::vocabulary::{PieceFormat, TokenKind, Vocabulary, is_control_name};
 use crate::{json_file, sentencepiece};
 
 /// The supported kinds, for messages.
@@ -44,8 +44,9 @@ pub(crate) fn read(path: &Path) -> Result<TokenizerParts, TextError> {
     })?;
     let space_prefix = adds_space_prefix(&json);
     drop(json);
-    let encoder =
+    let mut encoder =
         tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| json_file::invalid(path, error))?;
+    mark_control_tokens(&mut encoder)?;
     let byte_level = match encoder.get_decoder() {
         Some(DecoderWrapper::ByteLevel(_)) => true,
         Some(DecoderWrapper::Sequence(steps)) => {
@@ -71,8 +72,25 @@ pub(crate) fn read(path: &Path) -> Result<TokenizerParts, TextError> {
     let generation = GenerationConfig::beside(path, tokens.len())?;
     let bos = id(config.bos.as_ref()).or(first).or(generation.bos);
     let add_bos = bos.is_some() && config.add_bos.unwrap_or(first == bos);
-    let ends = id(config.eos.as_ref()).into_iter().chain(generation.ends).collect();
-    Ok(TokenizerParts { encoder, format, tokens, bos, add_bos, ends })
+    let ends: Vec<u32> = id(config.eos.as_ref()).into_iter().chain(generation.ends).collect();
+    let eos = ends.first().copied();
+    Ok(TokenizerParts { encoder, format, tokens, bos, add_bos, eos, ends })
+}
+
+/// Makes tokens with the names of control tokens special, whatever the file says of them.
+fn mark_control_tokens(encoder: &mut tokenizers::Tokenizer) -> Result<(), TextError> {
+    let mut names: Vec<String> =
+        encoder.get_vocab(true).into_keys().filter(|name| is_control_name(name)).collect();
+    let added = encoder.get_added_vocabulary();
+    names.retain(|name| !added.is_special_token(name));
+    if names.is_empty() {
+        return Ok(());
+    }
+    names.sort_unstable();
+    tracing::warn!(tokens = names.join(" "), "tokens that look like control tokens are taken as such");
+    let special = names.into_iter().map(|name| AddedToken::from(name, true));
+    encoder.add_tokens(special).map_err(TextError::library)?;
+    Ok(())
 }
 
 /// Why a `tokenizer.json` is refused.
@@ -211,7 +229,6 @@ fn tokens(
     for (text, id) in vocab {
         let kind = match added.get(&id) {
             Some(AddedToken { special: true, .. }) => TokenKind::Control,
-            Some(_) if is_end_name(&text) => TokenKind::Control,
             Some(_) => TokenKind::UserDefined,
             None if format == PieceFormat::ByteLevel => TokenKind::Normal,
             None => sentencepiece::byte_of(&text).map_or(TokenKind::Normal, TokenKind::Byte),

@@ -35,7 +35,8 @@ pub(crate) enum PieceFormat {
 }
 
 impl PieceFormat {
-    fn bytes_of(self, token: &str) -> Vec<u8> {
+    /// The bytes that a piece stands for.
+    pub(crate) fn bytes_of(self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => byte_level::bytes_of(token),
             Self::SentencePiece { .. } => sentencepiece::bytes_of(token),
@@ -77,7 +78,9 @@ impl Vocabulary {
             match kind {
                 TokenKind::Normal => bytes.extend(format.bytes_of(token)),
                 TokenKind::Byte(byte) => bytes.push(byte),
-                TokenKind::UserDefined => bytes.extend(token.as_bytes()),
+                // In byte-level vocabularies these are not in the byte alphabet.
+                TokenKind::UserDefined if format == PieceFormat::ByteLevel => bytes.extend(token.as_bytes()),
+                TokenKind::UserDefined => bytes.extend(format.bytes_of(token)),
                 TokenKind::Control | TokenKind::Unused => {}
             }
             ends.push(bytes.len());
@@ -133,7 +136,8 @@ impl fmt::Debug for Vocabulary {
 }
 
 /// Names of tokens that end a turn or a text. Model files declare only one or two end tokens, so the others are found by name.
-/// The list follows `special_eog_ids` in llama.cpp's `llama-vocab.cpp`.
+/// The list follows `special_eog_ids` in llama.cpp's `llama-vocab.cpp`, the last lines its tokens for padding, repositories and
+/// files of code.
 const END_NAMES: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -153,12 +157,59 @@ const END_NAMES: &[&str] = &[
     "<|end_of_text|>",
     "<end_of_utterance>",
     "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "[e~[",
     "<｜end▁of▁sentence｜>",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
 ];
 
-/// Whether an added token with this name ends generation.
+/// Names of tokens around the parts of code to fill in. They end nothing.
+const FILL_IN_NAMES: &[&str] = &[
+    "<|fim_prefix|>",
+    "<fim-prefix>",
+    "<fim_prefix>",
+    "<｜fim▁begin｜>",
+    "<PRE>",
+    "▁<PRE>",
+    "<|code_prefix|>",
+    "<|prefix|>",
+    "<|fim_suffix|>",
+    "<fim-suffix>",
+    "<fim_suffix>",
+    "<｜fim▁hole｜>",
+    "<SUF>",
+    "▁<SUF>",
+    "<|code_suffix|>",
+    "<|suffix|>",
+    "<|fim_middle|>",
+    "<fim-middle>",
+    "<fim_middle>",
+    "<｜fim▁end｜>",
+    "<MID>",
+    "▁<MID>",
+    "<|code_middle|>",
+    "<|middle|>",
+];
+
+/// Whether a token with this name ends generation.
 pub(crate) fn is_end_name(name: &str) -> bool {
     END_NAMES.contains(&name)
+}
+
+/// Whether a token with this name is a control token, whatever type its file gives it.
+pub(crate) fn is_control_name(name: &str) -> bool {
+    is_end_name(name) || FILL_IN_NAMES.contains(&name)
 }
 
 /// `<|end|>` does not end generation in a vocabulary that has both tokens of one of these pairs. There it separates parts of

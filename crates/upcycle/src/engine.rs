@@ -40,8 +40,10 @@ pub struct Engine {
 pub struct Text {
     /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// The chat template, if the model has one or the configuration names one.
+    /// The chat template, if the model has one or the configuration names one, and it compiles.
     pub template: Option<ChatTemplate>,
+    /// Why the chat template does not compile.
+    pub template_error: Option<Arc<TextError>>,
 }
 
 /// How a prompt becomes tokens.
@@ -98,6 +100,11 @@ pub enum PromptError {
         "the model has no chat template; set `model.template`, or give --raw to prompt it with plain text"
     )]
     NoTemplate,
+    /// The chat template does not compile.
+    #[error(
+        "{0}; set `model.template` to another template, or give --raw to prompt the model with plain text"
+    )]
+    Template(Arc<TextError>),
     /// The template or the tokenizer refused the prompt.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -267,30 +274,49 @@ impl Text {
                 }
             },
         };
-        let template = match &files.template {
-            Some(file) => Some(
-                ChatTemplate::from_file(file, tokenizer.template_tokens())
-                    .map_err(from("chat template", file))?,
-            ),
-            None => match gguf {
-                Some(gguf) => ChatTemplate::from_gguf(gguf).map_err(from("chat template", path))?,
-                None => ChatTemplate::from_folder(folder, tokenizer.template_tokens())
-                    .map_err(from("chat template", folder))?,
-            },
+        let tokens = tokenizer.template_tokens();
+        let (compiled, place) = match (&files.template, gguf) {
+            (Some(file), _) => (ChatTemplate::from_file(file, tokens).map(Some), &**file),
+            (None, Some(gguf)) => (ChatTemplate::from_gguf(gguf, tokens), path),
+            (None, None) => (ChatTemplate::from_folder(folder, tokens), folder),
         };
-        let mut text = Self { tokenizer, template };
+        // Plain prompts need no template, so one that does not compile is an error only where it is used.
+        let (template, template_error) = match compiled {
+            Ok(template) => (template, None),
+            Err(error @ (TextError::TemplateSyntax { .. } | TextError::TemplateChoice { .. })) => {
+                (None, Some(Arc::new(error)))
+            }
+            Err(error) => return Err(from("chat template", place)(error)),
+        };
+        let mut text = Self { tokenizer, template, template_error };
         text.set_template_variables(config).map_err(from("chat template", path))?;
         Ok(text)
+    }
+
+    /// The chat template.
+    ///
+    /// # Errors
+    /// [`PromptError::NoTemplate`], [`PromptError::Template`].
+    pub fn template(&self) -> Result<&ChatTemplate, PromptError> {
+        self.template.as_ref().ok_or_else(|| match &self.template_error {
+            Some(error) => PromptError::Template(Arc::clone(error)),
+            None => PromptError::NoTemplate,
+        })
     }
 
     /// Replaces the template's variables by those of a configuration.
     ///
     /// # Errors
-    /// [`TextError::ReservedVariable`]. It cannot occur with a checked configuration. The text layer then has no template.
+    /// [`TextError::ReservedVariable`]. It cannot occur with a checked configuration.
     pub fn set_template_variables(&mut self, config: &Config) -> Result<(), TextError> {
-        let variables = &config.model().template_variables;
-        let template = self.template.take().map(|template| template.with_variables(variables.clone()));
-        self.template = template.transpose()?;
+        let Some(template) = self.template.clone() else { return Ok(()) };
+        match template.with_variables(config.model().template_variables.clone()) {
+            Ok(template) => self.template = Some(template),
+            Err(error @ TextError::TemplateSyntax { .. }) => {
+                (self.template, self.template_error) = (None, Some(Arc::new(error)));
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -320,8 +346,7 @@ impl Text {
     /// # Errors
     /// [`PromptError`].
     pub fn encode_conversation(&self, messages: &[Message]) -> Result<Vec<TokenId>, PromptError> {
-        let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
-        Ok(self.with_bos(self.tokenizer.encode_conversation(template, messages)?))
+        Ok(self.with_bos(self.tokenizer.encode_conversation(self.template()?, messages)?))
     }
 
     /// Adds the beginning-of-text token if the model wants one and it is missing.

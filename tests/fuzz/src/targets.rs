@@ -65,7 +65,7 @@ fn gguf(bytes: &[u8]) -> bool {
     if let Ok(tokenizer) = Tokenizer::from_gguf(&gguf) {
         use_tokenizer(&tokenizer);
     }
-    if let Ok(Some(template)) = ChatTemplate::from_gguf(&gguf) {
+    if let Ok(Some(template)) = ChatTemplate::from_gguf(&gguf, &TemplateTokens::default()) {
         use_template(&template);
     }
     true

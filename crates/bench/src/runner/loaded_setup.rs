@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use upcycle::{Config, ConfigBuilder, Engine, Progress, PromptStyle, Registry, Text};
+use upcycle::{Config, ConfigBuilder, Engine, Progress, PromptError, PromptStyle, Registry, Text};
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{CostCurve, Limits, TokenId, Verifier};
 
@@ -85,7 +85,9 @@ pub(super) fn peer_prompts(model: &Path, prompts: &[Prompt]) -> Result<Vec<Vec<T
 }
 
 fn encode(text: &Text, prompts: &[Prompt]) -> Result<Vec<Vec<TokenId>>, BenchError> {
-    let style = if text.template.is_some() { PromptStyle::Chat } else { PromptStyle::Raw };
+    // A template that does not compile is an error.
+    let raw = matches!(text.template(), Err(PromptError::NoTemplate));
+    let style = if raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let encode = |prompt: &Prompt| {
         text.encode(prompt.first_turn(), style)
             .map_err(|source| BenchError::Prompt { question: prompt.question(), source })

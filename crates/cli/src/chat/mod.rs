@@ -5,7 +5,7 @@ mod conversation;
 mod input;
 mod screen;
 
-use upcycle::{AnyDecoder, Config, ConfigBuilder, CostCache, PromptError, Registry, Text};
+use upcycle::{AnyDecoder, Config, ConfigBuilder, CostCache, Registry, Text};
 use upcycle_core::{DecodeError, FinishReason, Session};
 
 use crate::answer::{Answer, Responder};
@@ -36,9 +36,7 @@ pub(crate) fn chat(arguments: Chat, registry: &Registry, output: &mut Output) ->
     let engine = load(&config, registry)?;
     let (decoder, text) =
         engine.into_decoder(config.drafter(), registry, &CostCache::user_cache()).map_err(Failure::failed)?;
-    if text.template.is_none() {
-        return Err(Failure::usage(PromptError::NoTemplate));
-    }
+    text.template().map_err(Failure::usage)?;
     let mut input = Input::new()?;
     interrupt::listen_to_all()?;
     let mut chat = ChatSession {

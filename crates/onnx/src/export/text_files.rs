@@ -13,8 +13,13 @@ const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
 
 /// The files besides the tokenizer that are copied from a source folder.
-const COPIED: [&str; 4] =
-    [CONFIG, "special_tokens_map.json", "generation_config.json", "chat_template.jinja"];
+const COPIED: [&str; 5] = [
+    CONFIG,
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
 
 /// A file to write.
 #[derive(Debug)]
@@ -27,8 +32,9 @@ pub(crate) struct TextFile {
 pub(crate) fn from_gguf(gguf: &Gguf, vocab: usize) -> Result<Vec<TextFile>, ExportError> {
     let tokenizer = Tokenizer::from_gguf(gguf)?;
     check(&tokenizer, vocab)?;
-    let template = ChatTemplate::from_gguf(gguf)?;
-    let (tokens, config) = tokenizer.to_json(template.as_ref())?;
+    // A template that does not compile here is exported as well: another program may render it.
+    let template = ChatTemplate::source_in_gguf(gguf)?;
+    let (tokens, config) = tokenizer.to_json(template.as_deref())?;
     let file = |name, text: String| TextFile { name, bytes: text.into_bytes() };
     Ok(vec![file(TOKENIZER, tokens), file(CONFIG, config)])
 }
@@ -37,7 +43,6 @@ pub(crate) fn from_gguf(gguf: &Gguf, vocab: usize) -> Result<Vec<TextFile>, Expo
 pub(crate) fn from_folder(folder: &Path, vocab: usize) -> Result<Vec<TextFile>, ExportError> {
     let tokenizer = Tokenizer::from_file(folder.join(TOKENIZER))?;
     check(&tokenizer, vocab)?;
-    ChatTemplate::from_folder(folder, tokenizer.template_tokens())?;
     let mut files = Vec::new();
     for name in [TOKENIZER].into_iter().chain(COPIED) {
         let path = folder.join(name);

@@ -63,7 +63,7 @@ fn an_export_is_complete_and_keeps_tokenizer_and_template() -> Result<(), Box<dy
         (source.bos(), source.add_bos(), source.eos_ids()),
         (exported.bos(), exported.add_bos(), exported.eos_ids())
     );
-    let template = ChatTemplate::from_gguf(&gguf)?.ok_or("no template")?;
+    let template = ChatTemplate::from_gguf(&gguf, source.template_tokens())?.ok_or("no template")?;
     let again = ChatTemplate::from_folder(&to, exported.template_tokens())?.ok_or("no template")?;
     for text in ["Hello", "  naïve café\n\n1234 <|im_end|> x", "def f(x):\n\treturn x\u{1f980}"] {
         let turns = [Turn::user(text)];

@@ -2,9 +2,11 @@
 
 mod chat_template;
 mod detokenizer;
+mod expressions;
 mod model;
 mod sentencepiece;
 mod stop;
 mod templates;
 mod tokenizer;
 mod tokenizer_json;
+mod vocabularies;

@@ -41,6 +41,37 @@ fn empty_stop_strings_are_refused() {
 }
 
 #[test]
+fn the_name_of_a_special_token_stops_at_that_token() {
+    let tokenizer = Tiny::default().build().unwrap();
+    let end = tokenizer.encode("<|im_end|>", Specials::Parse).unwrap()[0];
+    let letter = tokenizer.encode("a", Specials::Plain).unwrap()[0];
+    let stop = stops(&tokenizer, &["<|im_end|>", "zz"]);
+    assert!(stop.ends_with_stop(&[letter, end]));
+    assert!(!stop.ends_with_stop(&[end, letter]));
+    // The model may also spell the name.
+    let spelled = tokenizer.encode("<|im_end|>", Specials::Plain).unwrap();
+    assert!(stop.ends_with_stop(&spelled) && !spelled.contains(&end));
+    // A user-defined token contributes its name.
+    let think = tokenizer.encode("<think>", Specials::Plain).unwrap();
+    assert!(stops(&tokenizer, &["<think>"]).ends_with_stop(&think));
+}
+
+#[test]
+fn stop_strings_that_can_never_match_are_refused() {
+    for (stop, token) in
+        [("a<|im_end|>", true), ("<|im_end|>\n", true), ("\u{fffd}", false), ("a\u{fffd}b", false)]
+    {
+        let error = StopStrings::new(&Tiny::default().build().unwrap(), ["ok", stop]).unwrap_err();
+        let expected = match &error {
+            TextError::StopAroundToken { index: 1, token: name, .. } => token && name == "<|im_end|>",
+            TextError::StopWithReplacement { index: 1, .. } => !token,
+            _ => false,
+        };
+        assert!(expected, "{stop:?}: {error}");
+    }
+}
+
+#[test]
 fn the_filter_holds_back_and_cuts() {
     let mut filter = stops(&TOKENIZER, &["\nUser:", "END"]).filter();
     assert_eq!(filter.push("Hi\nUs"), "Hi");

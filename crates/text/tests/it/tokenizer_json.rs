@@ -56,7 +56,7 @@ fn file_and_gguf_are_the_same_tokenizer() {
     let (folder, tokenizer) = load(&real());
     let tokenizer = tokenizer.unwrap();
     assert_eq!(tokenizer.fingerprint(), TOKENIZER.fingerprint());
-    assert_eq!(tokenizer.eos_ids(), [0, 2]);
+    assert_eq!(tokenizer.eos_ids(), [0, 2, 4]);
     assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (None, false));
     let text = "It's 2024:  \t\n\nna\u{ef}ve Café's DON'T 1234567 中文 e\u{301} {\"a\": [1, -2.5]} 🦀\r\n  end \n\n\n x   ";
     for (text, specials) in [(text, Specials::Plain), ("<|im_start|>user\n  Hi<|im_end|> ", Specials::Parse)]
@@ -71,34 +71,36 @@ fn file_and_gguf_are_the_same_tokenizer() {
     fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
     let tokenizer = Tokenizer::from_file(folder.path().join("tokenizer.json")).unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (Some(1), true));
-    assert_eq!(tokenizer.eos_ids(), [0, 2, 5]);
+    assert_eq!(tokenizer.eos_ids(), [0, 2, 4, 5]);
     assert_eq!(tokenizer.template_tokens().eos.as_deref(), Some("<file_sep>"));
 }
 
 #[test]
 fn generation_configs_add_end_tokens_and_the_bos_token() {
     let (folder, tokenizer) = load(&real());
-    assert_eq!(tokenizer.unwrap().eos_ids(), [0, 2]);
+    assert_eq!(tokenizer.unwrap().eos_ids(), [0, 2, 4]);
     let reload = |name: &str, text: &str| {
         fs::write(folder.path().join(name), text).unwrap();
         Tokenizer::from_file(folder.path().join("tokenizer.json"))
     };
     let tokenizer = reload("generation_config.json", r#"{"bos_token_id": 1, "eos_token_id": 5}"#).unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.add_bos()), (Some(1), false));
-    assert_eq!(tokenizer.eos_ids(), [0, 2, 5]);
+    assert_eq!(tokenizer.eos_ids(), [0, 2, 4, 5]);
     let model = r#"{"model": {"bos_token_id": 4, "eos_token_id": [7, 2, 6]}}"#;
     let tokenizer = reload("genai_config.json", model).unwrap();
-    assert_eq!((tokenizer.bos(), tokenizer.eos_ids()), (Some(1), &[0, 2, 5, 6, 7][..]));
+    assert_eq!((tokenizer.bos(), tokenizer.eos_ids()), (Some(1), &[0, 2, 4, 5, 6, 7][..]));
     // `tokenizer_config.json` comes first: it names the template's tokens.
     let tokenizer = reload("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#).unwrap();
     assert_eq!(tokenizer.template_tokens().eos.as_deref(), Some("<|im_end|>"));
-    assert_eq!(tokenizer.eos_ids(), [0, 2, 5, 6, 7]);
+    assert_eq!(tokenizer.eos_ids(), [0, 2, 4, 5, 6, 7]);
     reload("genai_config.json", r#"{"model": {"eos_token_id": null}}"#).unwrap();
     reload("genai_config.json", "[]").unwrap();
 
-    for unsound in
-        ["{", r#"{"eos_token_id": 49152}"#, r#"{"eos_token_id": [-1]}"#, r#"{"eos_token_id": "a"}"#]
-    {
+    for beyond in [r#"{"eos_token_id": 49152}"#, r#"{"eos_token_id": [-1, 7], "bos_token_id": 4294967296}"#] {
+        let tokenizer = reload("generation_config.json", beyond).unwrap();
+        assert!(tokenizer.eos_ids().starts_with(&[0, 2, 4]), "{beyond}");
+    }
+    for unsound in ["{", r#"{"eos_token_id": [1.5]}"#, r#"{"eos_token_id": "a"}"#] {
         let error = reload("generation_config.json", unsound).unwrap_err();
         assert!(
             matches!(&error, TextError::Json { path, .. } if path.ends_with("generation_config.json")),
