@@ -1,11 +1,11 @@
 //! The files of a run: `results.json` and `report.html`.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use upcycle_core::file;
 
 use crate::error::BenchError;
 use crate::report;
@@ -33,21 +33,7 @@ pub fn write(folder: &Path, results: &Results) -> Result<Vec<PathBuf>, BenchErro
 /// # Errors
 /// [`BenchError::Io`].
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), BenchError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        // Temporary files are private; this one gets the usual permissions.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        }
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|source| BenchError::io("write", path, source))
+    file::replace(path, bytes).map_err(|source| BenchError::io("write", path, source))
 }
 
 /// Reads the results of a run, from its folder or its `results.json`.

@@ -36,6 +36,7 @@ pub mod clock;
 pub mod cost;
 pub mod decoder;
 pub mod drafter;
+pub mod file;
 pub mod gumbel;
 pub mod input;
 pub mod margin;

@@ -11,9 +11,10 @@
 //! | 4 | the CRC-32 of all bytes before it |
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::file;
 use crate::matrix::{AdjacencyMatrix, MatrixError};
 
 /// Identifies the tokenizer that a snapshot belongs to: a hash of its vocabulary. In another vocabulary, the same ids stand
@@ -97,26 +98,17 @@ pub enum SnapshotError {
 impl AdjacencyMatrix {
     /// Writes the matrix to `path`.
     ///
-    /// It writes a temporary file in the same folder, syncs it and renames it. So a reader always finds the complete old file
-    /// or the complete new one, even if several processes save there or one is killed. A killed process may leave its
-    /// temporary file, named `.snapshot` and six more characters.
+    /// A reader always finds the complete old file or the complete new one, even if several processes save there or one is
+    /// killed: see [`file::replace`]. A killed process may leave its temporary file, named `.upcycle` and six more characters.
     ///
     /// # Errors
     /// [`SnapshotError::Io`]. An existing file is then unchanged.
     pub fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<(), SnapshotError> {
-        let io = |action| move |source| SnapshotError::Io { action, path: path.to_owned(), source };
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::Builder::new()
-            .prefix(".snapshot")
-            .tempfile_in(folder)
-            .map_err(io("create a temporary file for"))?;
-        file.write_all(&self.encode(fingerprint)).map_err(io("write"))?;
-        file.as_file().sync_all().map_err(io("write"))?;
-        file.persist(path).map_err(|error| io("rename the finished")(error.error))?;
-        Ok(())
+        file::replace(path, &self.encode(fingerprint)).map_err(|source| SnapshotError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Reads a matrix of `vocab` x `k` for the tokenizer with `fingerprint` from `path`.
