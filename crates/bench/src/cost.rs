@@ -59,6 +59,7 @@ pub fn curve(key: String, costs: &[Cost]) -> Result<CostCurve, CostError> {
         context: cost.context,
         rows: cost.rows.clone(),
         seconds: cost.seconds.clone(),
+        spread: Vec::new(),
     };
     CostCurve::from_timings(key, &costs.iter().map(timed).collect::<Vec<_>>())
 }

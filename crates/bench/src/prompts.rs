@@ -5,7 +5,7 @@
 //! - `question_id` is a number (64 bits) or a string. It is returned unchanged.
 //! - `group` is optional; the default is [`UNGROUPED`].
 //! - `turns` are the messages of the user. The first must not be empty.
-//! - Other fields and blank lines are ignored.
+//! - Other fields, blank lines and byte order marks are ignored. UTF-16 with a mark is converted.
 //!
 //! Only the first turn is used. A second turn follows an answer, so arms with different answers would get different prompts.
 
@@ -30,6 +30,9 @@ const BUILT_IN_NAME: &str = "built-in";
 
 /// The built-in set: 7 groups of 8 prompts, written for this project.
 const BUILT_IN: &[u8] = include_bytes!("../prompts/own.jsonl");
+
+/// Some editors and shells begin files with it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// One prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,7 +166,11 @@ pub fn read(path: &Path) -> Result<Vec<Prompt>, PromptsError> {
 /// # Errors
 /// [`PromptsError`].
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Vec<Prompt>, PromptsError> {
-    let lines = bytes.split(|&byte| byte == b'\n').zip(1..).filter(|(text, _)| !text.trim_ascii().is_empty());
+    let bytes = upcycle::utf8(bytes.to_vec());
+    // Joined files have a byte order mark inside.
+    let lines =
+        bytes.split(|&byte| byte == b'\n').map(|line| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
+    let lines = lines.zip(1..).filter(|(text, _)| !text.trim_ascii().is_empty());
     let prompts: Vec<Prompt> =
         lines.map(|(text, line)| prompt(name, line, text)).collect::<Result<_, _>>()?;
     if prompts.is_empty() {

@@ -34,6 +34,20 @@ impl Model {
         Self::load_with_progress(path, options, &mut |_, _| ())
     }
 
+    /// Checks by the headers of its files that a model can be loaded, without reading weights. Returns its longest context.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load) that the headers show.
+    pub fn check(path: impl AsRef<Path>, options: &Options) -> Result<usize, LoadError> {
+        options.device.open()?;
+        let checkpoint = Checkpoint::open(path.as_ref())?;
+        checkpoint.check_tensors()?;
+        let mut matrices =
+            checkpoint.tensors.iter().map(|(_, tensor)| tensor).filter(|tensor| tensor.shape.len() > 1);
+        matrices.try_for_each(|tensor| linear::ggml_dtype(tensor).map(drop))?;
+        Ok(checkpoint.hyperparameters.context)
+    }
+
     /// As [`load`](Self::load). Calls `progress` with the bytes of tensors read and the bytes of all tensors: first with 0, then
     /// after every tensor.
     ///

@@ -132,6 +132,43 @@ impl Checkpoint {
         reader.check_all_read()?;
         Ok(weights)
     }
+
+    /// Checks that every tensor of the architecture is there with the right shape, and no other, without reading weights.
+    ///
+    /// # Errors
+    /// Those of [`read_weights`](Self::read_weights) that the headers show.
+    pub fn check_tensors(&self) -> Result<(), CheckpointError> {
+        let (mut loader, mut progress) = (NoWeights, |_, _| ());
+        let mut reader = Reader { headers_only: true, ..Reader::new(self, &mut loader, &mut progress) };
+        reader.weights()?;
+        reader.check_all_read()
+    }
+}
+
+/// Accepts every tensor and keeps nothing.
+struct NoWeights;
+
+impl WeightConverter for NoWeights {
+    type Matrix = ();
+    type Embedding = ();
+    type Vector = ();
+    type Error = CheckpointError;
+
+    fn matrix(&mut self, _: StoredMatrix<'_>) -> Result<(), CheckpointError> {
+        Ok(())
+    }
+
+    fn embedding(&mut self, _: StoredMatrix<'_>) -> Result<(), CheckpointError> {
+        Ok(())
+    }
+
+    fn tied_lm_head(&mut self, _: StoredMatrix<'_>, (): &()) -> Result<(), CheckpointError> {
+        Ok(())
+    }
+
+    fn vector(&mut self, _: Vec<f32>) -> Result<(), CheckpointError> {
+        Ok(())
+    }
 }
 
 struct Reader<'a, L> {
@@ -143,6 +180,8 @@ struct Reader<'a, L> {
     progress: &'a mut dyn FnMut(u64, u64),
     done: u64,
     total: u64,
+    /// Whether matrices are empty and vectors are ones.
+    headers_only: bool,
 }
 
 impl<'a, L: WeightConverter> Reader<'a, L> {
@@ -151,7 +190,7 @@ impl<'a, L: WeightConverter> Reader<'a, L> {
         let total = tensors().map(|(_, tensor)| tensor.bytes).sum();
         progress(0, total);
         let unread = tensors().map(|(name, _)| name).collect();
-        Self { checkpoint, loader, unread, buffer: Vec::new(), progress, done: 0, total }
+        Self { checkpoint, loader, unread, buffer: Vec::new(), progress, done: 0, total, headers_only: false }
     }
 
     fn weights(&mut self) -> Result<LoadedWeights<L>, L::Error> {
@@ -237,7 +276,7 @@ impl<'a, L: WeightConverter> Reader<'a, L> {
         convert: impl FnOnce(&mut L, StoredMatrix<'_>) -> Result<T, L::Error>,
     ) -> Result<T, L::Error> {
         let info = self.read(name, &[inputs, outputs])?;
-        let bytes = &self.buffer[..info.bytes as usize];
+        let bytes = if self.headers_only { &[] } else { &self.buffer[..info.bytes as usize] };
         let converted = convert(self.loader, StoredMatrix { info, inputs, outputs, bytes })?;
         self.finish(name, info);
         Ok(converted)
@@ -250,7 +289,7 @@ impl<'a, L: WeightConverter> Reader<'a, L> {
 
     fn values(&mut self, name: &str, len: usize) -> Result<Vec<f32>, CheckpointError> {
         let info = self.read(name, &[len])?;
-        let bytes = &self.buffer[..info.bytes as usize];
+        let bytes = if self.headers_only { &[] } else { &self.buffer[..info.bytes as usize] };
         let halves =
             |decode: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|&half| decode(half)).collect();
         let values: Vec<f32> = match info.dtype {
@@ -259,6 +298,7 @@ impl<'a, L: WeightConverter> Reader<'a, L> {
             GgmlType::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
             found => return Err(CheckpointError::VectorType { tensor: info.name.clone(), found }),
         };
+        let values = if self.headers_only { vec![1.0; len] } else { values };
         if values.iter().any(|value| !value.is_finite()) {
             return Err(CheckpointError::NotFinite { tensor: info.name.clone() });
         }
@@ -271,6 +311,9 @@ impl<'a, L: WeightConverter> Reader<'a, L> {
         let tensors = &self.checkpoint.tensors;
         let entry = tensors.find(name, shape)?;
         let info = entry.info();
+        if self.headers_only {
+            return Ok(info);
+        }
         let memory = || CheckpointError::Memory { tensor: info.name.clone(), bytes: info.bytes };
         let len = usize::try_from(info.bytes).map_err(|_| memory())?;
         if self.buffer.len() < len {

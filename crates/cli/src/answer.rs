@@ -4,7 +4,7 @@ use upcycle::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
 use upcycle_core::{
     DecodeError, Drafter, FinishReason, Footprint, Reliability, Request, Session, Stats, TokenId,
 };
-use upcycle_text::StopStrings;
+use upcycle_text::{Message, StopStrings};
 
 use crate::draft_spans::{DraftSpans, TextPiece};
 use crate::failure::Failure;
@@ -42,7 +42,7 @@ pub(crate) struct BudgetStats {
 }
 
 impl Answer {
-    /// An error if Ctrl-C ended the answer.
+    /// An error if a signal ended the answer.
     pub(crate) fn check_interrupt(&self) -> Result<(), Failure> {
         if self.finish == FinishReason::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
     }
@@ -54,17 +54,28 @@ pub(crate) struct Responder<'a> {
     config: &'a Config,
     text: &'a Text,
     stop: StopStrings,
+    system: Option<&'a str>,
 }
 
 impl<'a> Responder<'a> {
     pub(crate) fn new(config: &'a Config, text: &'a Text) -> Result<Self, Failure> {
         let stop = text.stop_strings(config.decode()).map_err(Failure::usage)?;
-        Ok(Self { config, text, stop })
+        Ok(Self { config, text, stop, system: None })
+    }
+
+    /// Puts a system prompt before each prompt that goes through the chat template.
+    pub(crate) fn with_system(self, system: Option<&'a str>) -> Self {
+        Self { system, ..self }
     }
 
     /// Encodes a prompt.
     pub(crate) fn encode(&self, prompt: &str, style: PromptStyle) -> Result<Vec<TokenId>, PromptError> {
-        self.text.encode(prompt, style)
+        match (self.system, style) {
+            (Some(system), PromptStyle::Chat) => {
+                self.text.encode_conversation(&[Message::system(system), Message::user(prompt)])
+            }
+            _ => self.text.encode(prompt, style),
+        }
     }
 
     /// Answers `prompt` and passes text to `show` as it arrives. Ctrl-C ends the answer after the current step with

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use upcycle::{BuildError, ConfigError, LoadError};
 
+use crate::interrupt;
+
 type AnyError = Box<dyn Error + Send + Sync>;
 
 /// Why a command failed.
@@ -17,7 +19,7 @@ pub(crate) enum Failure {
     Failed(AnyError),
     /// The output already reports the failure, for example that texts differ: exit code 1.
     Reported,
-    /// Ctrl-C: exit code 130, the shells' code for SIGINT.
+    /// A signal: exit code 128 and its number, as in shells: 130 for Ctrl-C.
     Interrupted,
     /// The reader of standard output closed it: exit code 0, without a message.
     PipeClosed,
@@ -54,7 +56,7 @@ impl Failure {
         match self {
             Self::PipeClosed => ExitCode::SUCCESS,
             Self::Reported => ExitCode::from(1),
-            Self::Interrupted => ExitCode::from(130),
+            Self::Interrupted => ExitCode::from(interrupt::exit_code()),
             Self::Failed(error) => print(&*error, 1),
             Self::Usage(error) => print(&*error, 2),
         }

@@ -1,24 +1,32 @@
 //! `upcycle inspect`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use upcycle::{Config, ConfigBuilder, ModelSource, Registry, Text, local_model};
-use upcycle_checkpoint::gguf::Gguf;
-use upcycle_core::{TreeKind, Verifier};
+use serde_json::Value;
+use upcycle::{BackendInfo, Config, ConfigBuilder, ModelSource, Registry, Text, local_model, model_folder};
+use upcycle_checkpoint::Checkpoint;
+use upcycle_checkpoint::gguf::{Gguf, SplitFiles, TensorInfo};
+use upcycle_core::TreeKind;
 
 use crate::failure::Failure;
+use crate::input::is_stdio;
 use crate::output::Output;
 use crate::progress::Bar;
 
-/// The content of a model file.
-#[derive(Debug, Serialize)]
+/// What the headers of a model's files say.
+#[derive(Debug, Default, Serialize)]
 struct Model {
     path: String,
     architecture: Option<String>,
     name: Option<String>,
-    gguf_version: u32,
+    /// None for a folder.
+    gguf_version: Option<u32>,
+    /// Files of weights.
+    files: usize,
+    /// Their bytes.
     file_bytes: u64,
     parameters: u64,
     /// Sizes by their GGUF names, such as `block_count`.
@@ -55,22 +63,25 @@ struct Tokenizer {
 struct Backend {
     name: String,
     loads: bool,
-    /// Why it does not.
+    /// Why it does not, or why that is not known.
     reason: Option<String>,
     /// `tree`, `chain` or `plain`.
     verifies: Option<&'static str>,
     context: Option<usize>,
 }
 
-/// The metadata keys to show, without the architecture's name.
-const SIZES: [&str; 6] = [
-    "block_count",
-    "embedding_length",
-    "feed_forward_length",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "context_length",
+/// The metadata keys to show, without the architecture's name, and the fields of a `config.json` with the same meaning.
+const SIZES: [(&str, &str); 6] = [
+    ("block_count", "num_hidden_layers"),
+    ("embedding_length", "hidden_size"),
+    ("feed_forward_length", "intermediate_size"),
+    ("attention.head_count", "num_attention_heads"),
+    ("attention.head_count_kv", "num_key_value_heads"),
+    ("context_length", "max_position_embeddings"),
 ];
+
+/// Files of which one is in every folder with a model.
+const FOLDER_FILES: [&str; 3] = ["config.json", "genai_config.json", "model.onnx"];
 
 pub(crate) fn inspect(
     path: &Path,
@@ -78,79 +89,135 @@ pub(crate) fn inspect(
     registry: &Registry,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    if is_stdio(path) {
+        return Err(Failure::usage("a model cannot be read from standard input; name its file or folder"));
+    }
     let bar = Bar::new("fetching the model");
     let path = &*local_model(path, &mut |progress| bar.set(progress))?;
     drop(bar);
-    if !path.is_file() {
-        let what = if path.is_dir() { "is a folder; name a GGUF file" } else { "does not exist" };
-        return Err(Failure::usage(format!("{} {what}", path.display())));
+    if !path.exists() {
+        return Err(Failure::usage(format!("{} does not exist", path.display())));
     }
-    let gguf = Gguf::open(path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
     let config = ConfigBuilder::new(registry).build()?;
-    let model = Model::read(path, &gguf, registry, &config);
+    let model = match model_folder(path) {
+        Some(folder) => Model::of_folder(path, folder, registry, &config)?,
+        None => Model::of_gguf(path, registry, &config)?,
+    };
     if json { output.json(&model) } else { output.text(&model.to_text()) }
 }
 
 impl Model {
-    fn read(path: &Path, gguf: &Gguf, registry: &Registry, config: &Config) -> Self {
+    /// A GGUF file, or the first of a split model.
+    fn of_gguf(path: &Path, registry: &Registry, config: &Config) -> Result<Self, Failure> {
+        let failed = |error| Failure::failed(format!("{}: {error}", path.display()));
+        // Without one of its parts, the first still says which model it is.
+        let parts = SplitFiles::open(path).ok();
+        let opened = match &parts {
+            Some(_) => None,
+            None => Some(Gguf::open_first(path).map_err(failed)?),
+        };
+        let Some(gguf) = parts.as_ref().map(SplitFiles::first).or(opened.as_ref()) else {
+            return Err(Failure::failed(format!("{} has no header", path.display())));
+        };
+        let files: Vec<&Gguf> = match &parts {
+            Some(parts) => parts.files().map(|(_, gguf)| gguf).collect(),
+            None => vec![gguf],
+        };
         let string = |key| gguf.get_string(key).ok().flatten().map(str::to_owned);
         let architecture = string("general.architecture");
-        let mut types: BTreeMap<&'static str, Tensors> = BTreeMap::new();
-        for tensor in gguf.tensors() {
-            let sum = types.entry(tensor.dtype.name()).or_default();
-            sum.tensors += 1;
-            sum.bytes += tensor.bytes;
-        }
-        let size = |name: &'static str| {
+        let size = |(name, _): (&'static str, _)| {
             let key = format!("{}.{name}", architecture.as_deref()?);
             Some((name, gguf.get_u64(&key).ok().flatten()?))
         };
-        let text = Text::load(config, path, Some(gguf));
-        let template = text.as_ref().ok().and_then(|text| text.template.as_ref());
-        Self {
+        let mut model = Self {
             path: path.display().to_string(),
             name: string("general.name"),
-            gguf_version: gguf.version(),
-            file_bytes: gguf.file_len(),
-            parameters: gguf.tensors().iter().map(upcycle_checkpoint::gguf::TensorInfo::elements).sum(),
+            gguf_version: Some(gguf.version()),
+            files: files.len(),
+            file_bytes: files.iter().map(|gguf| gguf.file_len()).sum(),
             sizes: SIZES.into_iter().filter_map(size).collect(),
-            types,
-            template: template.map(|template| template.source().to_owned()),
-            tokenizer: text.as_ref().ok().map(|text| Tokenizer {
-                model: string("tokenizer.ggml.model"),
-                pre: string("tokenizer.ggml.pre"),
-                tokens: text.tokenizer.vocab_size(),
-                end_of_sequence: text.tokenizer.eos_ids().to_vec(),
-                fingerprint: hex(&text.tokenizer.fingerprint()),
-            }),
-            text_error: text.as_ref().err().map(|error| chain(error)),
-            template_error: text
-                .as_ref()
-                .ok()
-                .and_then(|text| text.template_error.as_deref())
-                .map(|error| chain(error)),
-            backends: backends(ModelSource { path, gguf: Some(gguf) }, config, registry),
             architecture,
+            ..Self::default()
+        };
+        model.count(files.iter().flat_map(|gguf| gguf.tensors()));
+        model.read_text(path, Some(gguf), config);
+        model.backends = backends(ModelSource { path, gguf: Some(gguf) }, config, registry);
+        Ok(model)
+    }
+
+    /// A folder with a `config.json` and safetensors, or with a graph.
+    fn of_folder(path: &Path, folder: &Path, registry: &Registry, config: &Config) -> Result<Self, Failure> {
+        if !FOLDER_FILES.iter().any(|name| folder.join(name).is_file()) {
+            return Err(Failure::usage(not_a_model(folder)));
+        }
+        let text = fs::read_to_string(folder.join(FOLDER_FILES[0])).unwrap_or_default();
+        let settings: Value = serde_json::from_str(&text).unwrap_or_default();
+        let size = |(name, field): (&'static str, &str)| Some((name, settings.get(field)?.as_u64()?));
+        let weights = files_ending(folder, &["safetensors", "onnx", "data"]);
+        let mut model = Self {
+            path: path.display().to_string(),
+            architecture: settings.get("model_type").and_then(Value::as_str).map(str::to_owned),
+            files: weights.len(),
+            file_bytes: weights.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum(),
+            sizes: SIZES.into_iter().filter_map(size).collect(),
+            ..Self::default()
+        };
+        // Its error is that of the backends, below.
+        if let Ok(checkpoint) = Checkpoint::open(path) {
+            model.count(checkpoint.tensors.iter().map(|(_, tensor)| tensor));
+        }
+        model.read_text(path, None, config);
+        model.backends = backends(ModelSource { path, gguf: None }, config, registry);
+        Ok(model)
+    }
+
+    fn count<'a>(&mut self, tensors: impl Iterator<Item = &'a TensorInfo>) {
+        for tensor in tensors {
+            let sum = self.types.entry(tensor.dtype.name()).or_default();
+            sum.tensors += 1;
+            sum.bytes += tensor.bytes;
+            self.parameters += tensor.elements();
+        }
+    }
+
+    fn read_text(&mut self, path: &Path, gguf: Option<&Gguf>, config: &Config) {
+        let string = |key| gguf?.get_string(key).ok().flatten().map(str::to_owned);
+        match Text::load(config, path, gguf) {
+            Ok(text) => {
+                self.tokenizer = Some(Tokenizer {
+                    model: string("tokenizer.ggml.model"),
+                    pre: string("tokenizer.ggml.pre"),
+                    tokens: text.tokenizer.vocab_size(),
+                    end_of_sequence: text.tokenizer.eos_ids().to_vec(),
+                    fingerprint: hex(&text.tokenizer.fingerprint()),
+                });
+                self.template_error = text.template_error.as_deref().map(|error| chain(error));
+                self.template = text.template.map(|template| template.source().to_owned());
+            }
+            Err(error) => self.text_error = Some(chain(&error)),
         }
     }
 
     fn to_text(&self) -> String {
         let text = |text: &Option<String>| text.as_deref().unwrap_or("?").to_owned();
+        let version =
+            self.gguf_version.map(|version| format!(", GGUF version {version}")).unwrap_or_default();
+        let parts = if self.files > 1 { format!(" in {} files", self.files) } else { String::new() };
         let mut lines = vec![
-            (
-                "file",
-                format!("{}, GGUF version {}, {}", self.path, self.gguf_version, megabytes(self.file_bytes)),
-            ),
+            ("file", format!("{}{version}, {}{parts}", self.path, megabytes(self.file_bytes))),
             ("model", text(&self.name)),
             ("architecture", text(&self.architecture)),
             ("parameters", format!("{:.1} million", self.parameters as f64 / 1e6)),
         ];
-        lines.extend(SIZES.iter().filter_map(|&size| Some((size, self.sizes.get(size)?.to_string()))));
+        lines.extend(SIZES.iter().filter_map(|&(size, _)| Some((size, self.sizes.get(size)?.to_string()))));
         for (name, sum) in &self.types {
             lines.push((name, format!("{} tensors, {}", sum.tensors, megabytes(sum.bytes))));
         }
         lines.extend(self.tokenizer.as_ref().map(|tokenizer| {
-            let kind = format!("{} ({})", text(&tokenizer.model), text(&tokenizer.pre));
+            let kind = match &tokenizer.model {
+                Some(model) => format!("{model} ({})", text(&tokenizer.pre)),
+                None => "tokenizer.json".to_owned(),
+            };
             let end = &tokenizer.end_of_sequence;
             ("tokenizer", format!("{kind}, {} tokens, end of sequence {end:?}", tokenizer.tokens))
         }));
@@ -179,30 +246,50 @@ impl Model {
     }
 }
 
-/// Loads the model with every backend. Nothing else shows for certain that it loads.
+/// Asks every backend, by the headers alone.
 fn backends(model: ModelSource<'_>, config: &Config, registry: &Registry) -> Vec<Backend> {
-    let mut backends = Vec::new();
-    for info in registry.backends() {
-        let bar = Bar::new("loading the model");
-        let mut backend =
-            Backend { name: info.name.clone(), loads: false, reason: None, verifies: None, context: None };
+    let ask = |info: BackendInfo| {
         let options = config.backend().options(&info.name);
-        match registry.build_backend(&info.name, options, model, &mut |progress| bar.set(progress)) {
-            Ok(verifier) => {
-                let limits = verifier.limits();
-                backend.loads = true;
-                backend.context = Some(limits.max_context);
-                backend.verifies = Some(match limits.support.kind() {
-                    TreeKind::Tree => "tree",
-                    TreeKind::Chain => "chain",
-                    TreeKind::Plain => "plain",
-                });
-            }
-            Err(error) => backend.reason = Some(chain(&error)),
+        let (fit, reason) = match registry.check_model(&info.name, options, model) {
+            Ok(Some(fit)) => (Some(fit), None),
+            Ok(None) => (None, Some("not known: it has no check without loading the weights".to_owned())),
+            Err(error) => (None, Some(chain(&error))),
+        };
+        Backend {
+            name: info.name,
+            loads: fit.is_some(),
+            reason,
+            verifies: fit.map(|fit| match fit.kind {
+                TreeKind::Tree => "tree",
+                TreeKind::Chain => "chain",
+                TreeKind::Plain => "plain",
+            }),
+            context: fit.map(|fit| fit.max_context),
         }
-        backends.push(backend);
-    }
-    backends
+    };
+    registry.backends().map(ask).collect()
+}
+
+/// The files of a folder whose names end so, in order.
+fn files_ending(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let ends =
+        |path: &PathBuf| path.extension().is_some_and(|end| endings.iter().any(|ending| end == *ending));
+    let mut files: Vec<PathBuf> = entries.filter(ends).collect();
+    files.sort();
+    files
+}
+
+/// What to say of a folder without a model.
+fn not_a_model(folder: &Path) -> String {
+    let found = files_ending(folder, &["gguf"]);
+    let found: Vec<_> =
+        found.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
+    let hint = match found.as_slice() {
+        [] => "name a GGUF file, or a folder with a config.json or a graph".to_owned(),
+        names => format!("name a GGUF file in it: {}", names.join(", ")),
+    };
+    format!("{} is a folder without {}; {hint}", folder.display(), FOLDER_FILES.join(", "))
 }
 
 /// An error and its causes on one line.

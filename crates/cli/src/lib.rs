@@ -1,11 +1,14 @@
 //! The command line of Upcycle as a library: `upcycle run`, `chat`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`,
 //! `config check` and `completions`.
 //!
-//! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 130 after Ctrl-C.
+//! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 128 and the number of a signal: 130 after Ctrl-C, 143 after
+//! SIGTERM.
 #![forbid(unsafe_code)]
 
 mod answer;
 mod args;
+#[cfg(all(test, feature = "bench", feature = "ort"))]
+mod args_page;
 mod backends;
 #[cfg(feature = "bench")]
 mod bench;
@@ -16,6 +19,7 @@ mod draft_spans;
 #[cfg(feature = "ort")]
 mod export;
 mod failure;
+mod input;
 mod inspect;
 mod interrupt;
 mod output;
@@ -29,7 +33,7 @@ mod warm;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 use upcycle::Registry;
 
 use args::{Arguments, Command, ConfigCommand};
@@ -49,7 +53,9 @@ use output::Output;
 /// ```
 #[must_use]
 pub fn main_with(registry: &Registry) -> ExitCode {
-    match dispatch(Arguments::parse(), registry) {
+    let matches = args::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match interrupt::start().and_then(|()| dispatch(arguments, registry)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -78,7 +84,7 @@ fn dispatch(arguments: Arguments, registry: &Registry) -> Result<(), Failure> {
         Command::Completions { shell } => {
             // Into memory first: the generator panics on a failed write.
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "upcycle", &mut script);
+            clap_complete::generate(shell, &mut args::command(), "upcycle", &mut script);
             output.bytes(&script)
         }
     }

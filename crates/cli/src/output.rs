@@ -2,7 +2,7 @@
 //!
 //! Every write to standard output is checked and flushed, so text streams and no error is lost.
 
-use std::io::{self, Stdout, Write};
+use std::io::{self, IsTerminal, Stdout, Write};
 
 use serde::Serialize;
 
@@ -35,6 +35,18 @@ impl Output {
         line.push(b'\n');
         self.bytes(&line)
     }
+}
+
+/// Whether escape codes may be written to a stream: a terminal that understands them, unless `NO_COLOR` is set.
+pub(crate) fn colors(stream: &impl IsTerminal) -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_smart(stream) && !set("NO_COLOR")
+}
+
+/// Whether a stream is a terminal that can move the cursor.
+pub(crate) fn is_smart(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal()
+        && std::env::var_os("TERM").map_or(cfg!(windows), |term| term != "dumb" && !term.is_empty())
 }
 
 /// Writes a line to standard error. Errors are ignored: a closed standard error must not end a command.

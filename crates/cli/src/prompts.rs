@@ -1,7 +1,5 @@
 //! Reads prompts from a flag, a text file, standard input or a JSONL file.
 
-use std::fs;
-use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -9,7 +7,7 @@ use upcycle_bench::prompts::{self, Prompt};
 
 use crate::args::PromptSource;
 use crate::failure::Failure;
-use crate::output::print_status;
+use crate::input;
 
 /// The prompts of one command.
 #[derive(Debug)]
@@ -32,14 +30,14 @@ pub(crate) struct FilePrompt {
 /// A line of a file, for messages.
 #[derive(Clone, Debug)]
 pub(crate) struct LineLocation {
-    path: PathBuf,
+    file: String,
     line: usize,
 }
 
 impl LineLocation {
     /// A usage error at this line.
     pub(crate) fn usage_error(&self, reason: impl std::fmt::Display) -> Failure {
-        Failure::usage(format!("{}:{}: {reason}", self.path.display(), self.line))
+        Failure::usage(format!("{}:{}: {reason}", self.file, self.line))
     }
 }
 
@@ -57,8 +55,8 @@ impl Prompts {
 pub(crate) fn one(prompt: Option<String>, file: Option<PathBuf>) -> Result<String, Failure> {
     let prompt = match (prompt, file) {
         (Some(prompt), _) => prompt,
-        (None, Some(path)) => text(&path.display().to_string(), read(&path)?)?,
-        (None, None) => text("standard input", standard_input()?)?,
+        (None, Some(path)) => without_line_end(input::text("--prompt-file", &path)?),
+        (None, None) => without_line_end(input::text("the prompt", Path::new("-"))?),
     };
     if prompt.is_empty() {
         return Err(Failure::usage(
@@ -68,45 +66,33 @@ pub(crate) fn one(prompt: Option<String>, file: Option<PathBuf>) -> Result<Strin
     Ok(prompt)
 }
 
-fn standard_input() -> Result<Vec<u8>, Failure> {
-    let mut input = io::stdin();
-    if input.is_terminal() {
-        print_status("reading the prompt from the terminal; press Ctrl-D to end it");
-    }
-    let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|error| Failure::failed(format!("standard input: {error}")))?;
-    Ok(bytes)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
-}
-
-/// Decodes UTF-8 and drops one line break at the end, which editors and `echo` add.
-fn text(from: &str, bytes: Vec<u8>) -> Result<String, Failure> {
-    let mut text = String::from_utf8(bytes).map_err(|error| Failure::usage(format!("{from}: {error}")))?;
+/// Drops one line break at the end, which editors and `echo` add.
+fn without_line_end(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
             text.pop();
         }
     }
-    Ok(text)
+    text
 }
 
 /// Takes the first turn of each line. Ids may repeat.
 fn questions(path: &Path) -> Result<Vec<FilePrompt>, Failure> {
-    let prompts = prompts::read(path).map_err(Failure::usage)?;
+    let (name, bytes) = (input::name(path), input::bytes("--prompts", path)?);
+    let prompts = prompts::parse(&name, &bytes).map_err(Failure::usage)?;
     let question = |prompt: Prompt| FilePrompt {
         prompt: prompt.first_turn().to_owned(),
         id: prompt.id,
-        location: LineLocation { path: path.to_owned(), line: prompt.line },
+        location: LineLocation { file: name.clone(), line: prompt.line },
     };
     Ok(prompts.into_iter().map(question).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Reads a prompts file with this text.
@@ -145,8 +131,22 @@ mod tests {
 
     #[test]
     fn one_line_break_at_the_end_is_dropped() {
-        let cut = |bytes: &[u8]| text("x", bytes.to_vec()).unwrap();
-        assert_eq!([cut(b"a\n"), cut(b"a\r\n"), cut(b"a\n\n"), cut(b"a")], ["a", "a", "a\n", "a"]);
-        assert!(text("x", vec![0xff]).is_err());
+        let cut = |text: &str| without_line_end(text.to_owned());
+        assert_eq!([cut("a\n"), cut("a\r\n"), cut("a\n\n"), cut("a")], ["a", "a", "a\n", "a"]);
+    }
+
+    #[test]
+    fn a_prompt_file_may_begin_with_a_byte_order_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.txt");
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            one(None, Some(path.clone()))
+        };
+        assert_eq!(read(b"\xef\xbb\xbfHi\r\n").unwrap(), "Hi");
+        assert_eq!(read(b"\xff\xfeH\0i\0\r\0\n\0").unwrap(), "Hi");
+        for refused in [&b"\xef\xbb\xbf"[..], b"\xef\xbb\xbf\n", b"\xff\xfeH", b"caf\xe9"] {
+            assert!(matches!(read(refused), Err(Failure::Usage(_))), "{refused:?}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! `upcycle run`.
 
-use upcycle::{AnyDecoder, Config, CostCache, Engine, PromptStyle, Registry, Text};
+use std::error::Error;
+
+use upcycle::{AnyDecoder, Config, CostCache, DrafterConfig, Engine, LoadMeter, PromptStyle, Registry, Text};
 use upcycle_core::{Drafter, TokenId, Verifier};
 
 use crate::answer::Responder;
@@ -14,8 +16,7 @@ use crate::{compare, config, interrupt};
 
 pub(crate) fn run(arguments: Run, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
     let config = config::load(&arguments.settings, registry)?;
-    config::start_log(config.log_level());
-    if arguments.empty_tables && config.drafter().snapshot().is_some() {
+    if arguments.empty_tables && config.drafter().written_snapshot().is_some() {
         return Err(Failure::usage(
             "--empty-tables clears the tables before each prompt, so drafter.snapshot would save only the last one; use one of \
              the two",
@@ -30,12 +31,12 @@ pub(crate) fn run(arguments: Run, registry: &Registry, output: &mut Output) -> R
     let prompts = Prompts::read(arguments.prompt)?;
 
     let engine = load(&config, registry)?;
-    let (mut decoder, text) =
-        engine.into_decoder(config.drafter(), registry, &CostCache::user_cache()).map_err(Failure::failed)?;
-    let responder = Responder::new(&config, &text)?;
+    interrupt::listen();
+    let (mut decoder, text) = decoder(engine, &config, registry)?;
+    let ending = Ending::before_answers(&config, &decoder);
+    let responder = Responder::new(&config, &text)?.with_system(arguments.system.as_deref());
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let names = (config.backend().name.as_str(), config.drafter().name());
-    interrupt::listen()?;
     match prompts {
         Prompts::One(prompt) => {
             let prompt = responder.encode(&prompt, style).map_err(Failure::usage)?;
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: Run, registry: &Registry, output: &mut Output) -> R
             if arguments.stats {
                 print_status(stats::to_text(&answer, names).trim_end());
             }
-            save_snapshot(&decoder, &config, &text)?;
+            ending.after_answers(&decoder, &text)?;
             answer.check_interrupt()
         }
         Prompts::Many(questions) => {
@@ -67,11 +68,11 @@ pub(crate) fn run(arguments: Run, registry: &Registry, output: &mut Output) -> R
                     print_status(stats::to_text(&answer, names).trim_end());
                 }
                 if answer.check_interrupt().is_err() {
-                    save_snapshot(&decoder, &config, &text)?;
+                    ending.after_answers(&decoder, &text)?;
                     return Err(Failure::Interrupted);
                 }
             }
-            save_snapshot(&decoder, &config, &text)
+            ending.after_answers(&decoder, &text)
         }
     }
 }
@@ -105,8 +106,58 @@ pub(crate) fn encode_all(
         .collect()
 }
 
+/// The decoder of a loaded model. If passes have to be timed, a line says so meanwhile.
+pub(crate) fn decoder(
+    engine: Engine,
+    config: &Config,
+    registry: &Registry,
+) -> Result<(AnyDecoder, Text), Failure> {
+    let costs = CostCache::user_cache();
+    let times = engine.times_passes(config.drafter(), &costs);
+    let bar = times.then(|| Bar::without_length("timing passes, once for this model and backend"));
+    let decoder = engine.into_decoder(config.drafter(), registry, &costs).map_err(Failure::failed);
+    drop(bar);
+    decoder
+}
+
+/// What is done once all answers are there.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    drafter: DrafterConfig,
+    /// Whether the snapshot can be written.
+    saves: bool,
+    load: LoadMeter,
+}
+
+impl Ending {
+    /// Warns if what the drafter learns cannot be kept.
+    pub(crate) fn before_answers(config: &Config, decoder: &AnyDecoder) -> Self {
+        let checked = upcycle::check_snapshot(config.drafter());
+        if let Err(error) = &checked {
+            let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            tracing::warn!(
+                "{error}{reason}; it is only read (drafter.snapshot_mode = \"read-only\" says so)"
+            );
+        }
+        let threads = decoder.verifier().threads().unwrap_or(1);
+        Self { drafter: config.drafter().clone(), saves: checked.is_ok(), load: LoadMeter::start(threads) }
+    }
+
+    /// Saves the drafter's tables, if they can be, and forgets costs of passes that did not hold.
+    pub(crate) fn after_answers(&self, decoder: &AnyDecoder, text: &Text) -> Result<(), Failure> {
+        if let Some(budget) = decoder.auto_budget() {
+            CostCache::user_cache().review(budget, self.load.load());
+        }
+        if self.saves { save_snapshot(decoder, &self.drafter, text) } else { Ok(()) }
+    }
+}
+
 /// Saves the drafter's tables to `drafter.snapshot`, if it is set.
-pub(crate) fn save_snapshot(decoder: &AnyDecoder, config: &Config, text: &Text) -> Result<(), Failure> {
+pub(crate) fn save_snapshot(
+    decoder: &AnyDecoder,
+    config: &DrafterConfig,
+    text: &Text,
+) -> Result<(), Failure> {
     let fingerprint = text.tokenizer.fingerprint();
-    upcycle::save_snapshot(&**decoder.drafter(), config.drafter(), &fingerprint).map_err(Failure::failed)
+    upcycle::save_snapshot(&**decoder.drafter(), config, &fingerprint).map_err(Failure::failed)
 }

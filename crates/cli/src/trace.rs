@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use upcycle::{CostCache, Progress, PromptStyle, Registry};
+use upcycle::{Progress, PromptStyle, Registry};
 use upcycle_bench::trace::{About, RecordingDrafter, TraceError, collect, page};
 use upcycle_core::{FinishReason, Session};
 
@@ -15,20 +15,18 @@ use crate::{answer, config, interrupt, prompts, run};
 
 pub(crate) fn trace(arguments: Trace, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
     let config = config::load(&arguments.settings, registry)?;
-    config::start_log(config.log_level());
     let target = OutputFile::new("--out", arguments.out).map_err(Failure::usage)?;
     let prompt = prompts::one(arguments.prompt, arguments.prompt_file)?;
 
     let engine = run::load(&config, registry)?;
-    let (decoder, text) =
-        engine.into_decoder(config.drafter(), registry, &CostCache::user_cache()).map_err(Failure::failed)?;
+    interrupt::listen();
+    let (decoder, text) = run::decoder(engine, &config, registry)?;
     let mut decoder = decoder.map_drafter(RecordingDrafter::new);
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let prompt = text.encode(&prompt, style).map_err(Failure::usage)?;
     let stop = text.stop_strings(config.decode()).map_err(Failure::usage)?;
     let request = text.request(config.decode(), &stop);
 
-    interrupt::listen()?;
     let bar = Bar::new("decoding");
     let total = prompt.len().saturating_add(request.max_tokens);
     let mut watch = |session: &Session| {
@@ -44,7 +42,10 @@ pub(crate) fn trace(arguments: Trace, registry: &Registry, output: &mut Output) 
             })?;
     drop(bar);
 
-    target.write(page(&trace).as_bytes()).map_err(Failure::failed)?;
-    output.line(&target.path().display().to_string())?;
+    target.write(page(&trace).as_bytes(), output)?;
+    // A pipe may be standard output.
+    if let Some(path) = target.path().filter(|path| path.is_file()) {
+        output.line(&path.display().to_string())?;
+    }
     if trace.finish == FinishReason::Cancelled.name() { Err(Failure::Interrupted) } else { Ok(()) }
 }

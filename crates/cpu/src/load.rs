@@ -27,6 +27,16 @@ impl Model {
         Self::load_with_progress(path, options, &mut |_, _| ())
     }
 
+    /// Checks by the headers of its files that a model can be loaded, without reading weights. Returns its longest context.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load) that the headers show.
+    pub fn check(path: impl AsRef<Path>) -> Result<usize, LoadError> {
+        let checkpoint = open(path.as_ref())?;
+        checkpoint.check_tensors()?;
+        Ok(checkpoint.hyperparameters.context)
+    }
+
     /// As [`load`](Self::load). Calls `progress` with the bytes of tensors read and the bytes of all tensors: first with 0, then
     /// after every tensor.
     ///
@@ -39,15 +49,8 @@ impl Model {
     ) -> Result<Arc<Self>, LoadError> {
         let path = path.as_ref();
         let _span = info_span!("load", path = %path.display(), weights = ?options.weights).entered();
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = open(path)?;
         debug!(model = ?checkpoint.hyperparameters, "read the metadata");
-        if !checkpoint.hyperparameters.head_dim.is_multiple_of(HEAD_MULTIPLE) {
-            return Err(LoadError::HeadWidth { found: checkpoint.hyperparameters.head_dim });
-        }
-        let mut matrices =
-            checkpoint.tensors.iter().map(|(_, tensor)| tensor).filter(|tensor| tensor.shape.len() > 1);
-        matrices.try_for_each(|tensor| format(tensor).map(drop))?;
-
         let kernels = Kernels::new(options.threads.map_or(0, Into::into))?;
         let mut packer = Packer { threads: kernels.pool().threads(), weights: options.weights };
         let weights = checkpoint.read_weights(&mut packer, progress)?;
@@ -59,6 +62,18 @@ impl Model {
             .with_magnitude(checkpoint.hyperparameters.rope_scaling.magnitude());
         Ok(Arc::new(Self { hyperparameters: checkpoint.hyperparameters, kernels, rope, weights }))
     }
+}
+
+/// Opens a model that the kernels can run.
+fn open(path: &Path) -> Result<Checkpoint, LoadError> {
+    let checkpoint = Checkpoint::open(path)?;
+    if !checkpoint.hyperparameters.head_dim.is_multiple_of(HEAD_MULTIPLE) {
+        return Err(LoadError::HeadWidth { found: checkpoint.hyperparameters.head_dim });
+    }
+    for (_, tensor) in checkpoint.tensors.iter().filter(|(_, tensor)| tensor.shape.len() > 1) {
+        format(tensor)?;
+    }
+    Ok(checkpoint)
 }
 
 /// The kernels' format of a tensor.

@@ -47,6 +47,24 @@ pub struct Model {
     engine: String,
 }
 
+/// The kind of a model, which llama.cpp knows better than its file.
+fn kind_of_loaded(llama: &LlamaModel, kind: ModelKind) -> ModelKind {
+    if llama.is_recurrent() {
+        ModelKind::Recurrent
+    } else if llama.is_hybrid() {
+        ModelKind::Hybrid
+    } else {
+        kind
+    }
+}
+
+fn context_length(llama: &LlamaModel, options: &Options) -> u32 {
+    match options.n_ctx {
+        Some(n_ctx) => n_ctx.get(),
+        None => llama.n_ctx_train().clamp(1, DEFAULT_CONTEXT),
+    }
+}
+
 impl Model {
     /// Loads a GGUF file. For a model in several files, `path` is the first part, and the others are in the same folder.
     ///
@@ -73,22 +91,13 @@ impl Model {
             params.as_mut().add_cpu_buft_override(c".*");
         }
         let mut llama = file::load(library, path, &params)?;
-        let kind = if llama.is_recurrent() {
-            ModelKind::Recurrent
-        } else if llama.is_hybrid() {
-            ModelKind::Hybrid
-        } else {
-            kind
-        };
+        let kind = kind_of_loaded(&llama, kind);
         let vocab = usize::try_from(llama.n_vocab()).unwrap_or(0);
         if vocab == 0 {
             let reason = "its vocabulary is empty".to_owned();
             return Err(LoadError::Model { path: path.to_owned(), reason });
         }
-        let n_ctx = match options.n_ctx {
-            Some(n_ctx) => n_ctx.get(),
-            None => llama.n_ctx_train().clamp(1, DEFAULT_CONTEXT),
-        };
+        let n_ctx = context_length(&llama, options);
         let adapter = options.lora.as_ref().map(|lora| adapter(&mut llama, lora)).transpose()?;
         let cores = || available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = options.threads.map_or_else(cores, NonZeroUsize::get);
@@ -108,6 +117,23 @@ impl Model {
         };
         debug!(?model, "loaded");
         Ok(Arc::new(model))
+    }
+
+    /// Checks by the headers of its files that llama.cpp can load a model: it makes the model without memory for weights. Returns
+    /// which trees can be verified, and the length of the context.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load) that the headers show.
+    pub fn check(path: &Path, options: &Options) -> Result<(Support, usize), LoadError> {
+        let parts = file::open(path)?;
+        check_options(options)?;
+        let kind = kind_of(parts.first());
+        let header = Header::read(path, parts.first())?;
+        if let ModelKind::NotGenerative { what } = kind {
+            return Err(LoadError::NotGenerative { architecture: header.architecture, what });
+        }
+        let llama = file::load(library()?, path, &LlamaModelParams::default().with_no_alloc(true))?;
+        Ok((kind_of_loaded(&llama, kind).support(), context_length(&llama, options) as usize))
     }
 
     /// The size of the vocabulary.

@@ -10,11 +10,12 @@ use std::thread::available_parallelism;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use tracing::{info_span, warn};
+use upcycle_core::Support;
 use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, KvPart, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
 
 use crate::device::Device;
 use crate::error::LoadError;
-use crate::graph::{self, GraphSource, Rounding, TreeReady};
+use crate::graph::{self, GraphSource, Rounding, Saving, TreeReady};
 use crate::library::Runtime;
 use crate::options::{Memory, Options, Provider};
 use crate::providers;
@@ -80,7 +81,7 @@ impl Model {
     /// [`LoadError`]. The graph is checked before the runtime is loaded.
     pub fn load(path: &Path, options: &Options) -> Result<Arc<Self>, LoadError> {
         let _span = info_span!("load", path = %path.display()).entered();
-        let (graph, source) = graph::read(path)?;
+        let (graph, source) = graph::read(path, Saving::Save)?;
         if let Some(reason) = graph.support.reason() {
             warn!("{} scores only chains: {reason}", graph.path.display());
         }
@@ -123,6 +124,17 @@ impl Model {
             model.device()?;
         }
         Ok(Arc::new(model))
+    }
+
+    /// Checks by its graph that a model can be loaded, without a session of the runtime and without saving anything. Returns what
+    /// the graph can score, and its longest context.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load) that the graph shows, and those of the runtime's library.
+    pub fn check(path: &Path, options: &Options) -> Result<(Support, usize), LoadError> {
+        let (graph, _) = graph::read(path, Saving::Leave)?;
+        Runtime::get(options)?;
+        Ok((graph.support, graph.max_context))
     }
 
     /// The memory for this provider.

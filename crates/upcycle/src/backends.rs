@@ -9,7 +9,11 @@ pub(crate) mod llama_cpp;
 use crate::parts::Progress;
 #[cfg(any(feature = "cpu", feature = "candle", feature = "ort", feature = "llama-cpp"))]
 use crate::registry::Devices;
+#[cfg(any(feature = "cpu", feature = "candle", feature = "ort"))]
+use crate::registry::ModelFit;
 use crate::registry::Registry;
+#[cfg(any(feature = "cpu", feature = "candle"))]
+use upcycle_core::TreeKind;
 
 #[cfg(any(feature = "cpu", feature = "candle"))]
 use graph_given::refuse_graph;
@@ -38,6 +42,11 @@ pub(crate) fn register(registry: &mut Registry) {
             Ok(Box::new(upcycle_cpu::CpuVerifier::new(model)))
         },
     );
+    #[cfg(feature = "cpu")]
+    registry.add_check("cpu", |_: &upcycle_cpu::Options, model| {
+        refuse_graph(model)?;
+        Ok(ModelFit { kind: TreeKind::Tree, max_context: upcycle_cpu::Model::check(model.path)? })
+    });
     #[cfg(feature = "candle")]
     registry.add_backend(
         "candle",
@@ -53,6 +62,12 @@ pub(crate) fn register(registry: &mut Registry) {
             Ok(Box::new(upcycle_candle::CandleVerifier::new(model)))
         },
     );
+    #[cfg(feature = "candle")]
+    registry.add_check("candle", |options: &upcycle_candle::Options, model| {
+        refuse_graph(model)?;
+        let max_context = upcycle_candle::Model::check(model.path, options)?;
+        Ok(ModelFit { kind: TreeKind::Tree, max_context })
+    });
     #[cfg(feature = "ort")]
     registry.add_backend(
         "ort",
@@ -67,6 +82,11 @@ pub(crate) fn register(registry: &mut Registry) {
             Ok(Box::new(upcycle_ort::OrtVerifier::new(model)))
         },
     );
+    #[cfg(feature = "ort")]
+    registry.add_check("ort", |options: &upcycle_ort::Options, model| {
+        let (support, max_context) = upcycle_ort::Model::check(model.path, options)?;
+        Ok(ModelFit { kind: support.kind(), max_context })
+    });
     #[cfg(feature = "llama-cpp")]
     registry.add_backend(
         "llama-cpp",
@@ -75,6 +95,8 @@ pub(crate) fn register(registry: &mut Registry) {
         Devices::Probed(llama_cpp::devices),
         llama_cpp::load,
     );
+    #[cfg(feature = "llama-cpp")]
+    registry.add_check("llama-cpp", llama_cpp::check);
 }
 
 #[cfg(any(feature = "cpu", feature = "candle"))]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::mixed::Corpus;
 use upcycle_core::snapshot::Fingerprint;
-use upcycle_core::{CostCurve, Decoder, Drafter, Request, SnapshotError, TokenId, Verifier};
+use upcycle_core::{CostCurve, Decoder, Drafter, Request, SnapshotError, TokenId, Verifier, file};
 use upcycle_text::{ChatTemplate, Message, Specials, StopStrings, TextError, Tokenizer};
 
 use crate::config::{Budget, Config, Decode, DrafterConfig};
@@ -161,6 +161,12 @@ impl Engine {
         Ok((decoder, self.text))
     }
 
+    /// Whether [`into_decoder`](Self::into_decoder) times passes, which takes about a second.
+    #[must_use]
+    pub fn times_passes(&self, config: &DrafterConfig, cache: &CostCache) -> bool {
+        config.budget() == Budget::Auto && config.cost_file().is_none() && !cache.has(&self.cost_key)
+    }
+
     /// The costs of passes; `None` if the budget does not need them.
     ///
     /// # Errors
@@ -186,6 +192,12 @@ impl Engine {
     }
 }
 
+/// Whether there is a snapshot to read. An empty file is none: a mount of a single file needs one to begin with.
+#[must_use]
+pub fn snapshot_exists(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file() || found.len() > 0)
+}
+
 /// Reads the configured snapshot into a drafter, if the file exists.
 ///
 /// # Errors
@@ -196,8 +208,15 @@ pub fn load_snapshot(
     fingerprint: &Fingerprint,
 ) -> Result<(), DecoderError> {
     let Some(path) = config.snapshot() else { return Ok(()) };
-    if !path.exists() {
-        tracing::info!(path = %path.display(), "no snapshot yet: starting with empty tables");
+    if !snapshot_exists(path) {
+        match config.written_snapshot() {
+            Some(_) => {
+                tracing::info!(path = %path.display(), "no snapshot yet: starting with empty tables")
+            }
+            None => {
+                tracing::warn!(path = %path.display(), "there is no snapshot to read: starting with empty tables")
+            }
+        }
         return Ok(());
     }
     let failed = |source| DecoderError::Snapshot { path: path.to_owned(), source };
@@ -208,7 +227,20 @@ pub fn load_snapshot(
     Ok(())
 }
 
-/// Writes what a drafter learned to the configured snapshot, if there is one.
+/// Checks, before an answer, that [`save_snapshot`] will be able to write the configured snapshot.
+///
+/// # Errors
+/// [`SnapshotError::Io`] if it is to be written, and its place does not allow it.
+pub fn check_snapshot(config: &DrafterConfig) -> Result<(), SnapshotError> {
+    let Some(path) = config.written_snapshot() else { return Ok(()) };
+    file::check_replaceable(path).map_err(|source| SnapshotError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes what a drafter learned to the configured snapshot, if there is one and `drafter.snapshot_mode` is `read-write`.
 ///
 /// # Errors
 /// [`SnapshotError`]; an older snapshot is then unchanged.
@@ -217,7 +249,7 @@ pub fn save_snapshot(
     config: &DrafterConfig,
     fingerprint: &Fingerprint,
 ) -> Result<(), SnapshotError> {
-    let Some(path) = config.snapshot() else { return Ok(()) };
+    let Some(path) = config.written_snapshot() else { return Ok(()) };
     if drafter.save(path, fingerprint)? {
         let rows = drafter.footprint().rows;
         tracing::info!(path = %path.display(), rows, "matrix written to its snapshot");

@@ -35,27 +35,33 @@ mod drafters;
 mod engine;
 mod hub;
 mod load_error;
+mod load_meter;
 mod model_files;
 mod options;
 mod parts;
 mod registry;
 mod suggest;
+mod text_file;
 
 pub use config::{
-    BackendConfig, Budget, Config, ConfigBuilder, ConfigError, Decode, DrafterConfig, LogLevel, ModelConfig,
-    Origin, Preset, Problem, PromptRows, TreeFileError, configuration_page,
+    BackendConfig, Budget, Config, ConfigBuilder, ConfigError, ConfigWarning, Decode, DrafterConfig,
+    LogLevel, ModelConfig, Origin, Preset, Problem, PromptRows, SnapshotMode, TreeFileError,
+    configuration_page,
 };
 pub use corpus::CorpusError;
 pub use costs::{CostCache, CostFileError};
 pub use drafters::{DEFAULT_K, MixedOptions, RecyclingOptions, Tree};
 pub use engine::{
-    AnyDecoder, DecoderError, Engine, PromptError, PromptStyle, Text, load_snapshot, save_snapshot,
+    AnyDecoder, DecoderError, Engine, PromptError, PromptStyle, Text, check_snapshot, load_snapshot,
+    save_snapshot, snapshot_exists,
 };
 pub use hub::{is_on_hub, local_model};
 pub use load_error::LoadError;
+pub use load_meter::LoadMeter;
 pub use model_files::model_folder;
 pub use options::{AnyOptions, NoOptions, Options};
 pub use parts::{BoxError, BuildError, DrafterSetup, ModelSource, OnProgress, Progress, Role, SourceSetup};
-pub use registry::{BackendInfo, Registry};
+pub use registry::{BackendInfo, ModelFit, Registry};
 /// The crate whose [`JsonSchema`](schemars::JsonSchema) [`Options`] derive.
 pub use schemars;
+pub use text_file::utf8;

@@ -1,10 +1,11 @@
 //! Backends, drafters and sources by name, each with its own options.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use upcycle_core::mixed::CandidateSource;
-use upcycle_core::{Drafter, Verifier};
+use upcycle_core::{Drafter, TreeKind, Verifier};
 
 use crate::options::{AnyOptions, Options, OptionsType};
 use crate::parts::{BoxError, BuildError, DrafterSetup, ModelSource, OnProgress, Role, SourceSetup};
@@ -19,6 +20,17 @@ type BuildDrafter =
     Arc<dyn Fn(&AnyOptions, &DrafterSetup<'_>) -> Result<Box<dyn Drafter>, BuildError> + Send + Sync>;
 type BuildSource =
     Arc<dyn Fn(&AnyOptions, SourceSetup<'_>) -> Result<Box<dyn CandidateSource>, BuildError> + Send + Sync>;
+
+type CheckModel = Arc<dyn Fn(&AnyOptions, ModelSource<'_>) -> Result<ModelFit, BuildError> + Send + Sync>;
+
+/// What a backend can do with a model, by the headers of its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelFit {
+    /// The kind of drafts that it verifies.
+    pub kind: TreeKind,
+    /// The longest context.
+    pub max_context: usize,
+}
 
 /// A backend's name, devices and cargo feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +116,8 @@ struct Entry<B> {
 #[derive(Clone)]
 pub struct Registry {
     backends: Vec<Entry<(BuildBackend, Devices)>>,
+    /// By the backend's name.
+    checks: BTreeMap<String, CheckModel>,
     drafters: Vec<Entry<BuildDrafter>>,
     sources: Vec<Entry<BuildSource>>,
 }
@@ -112,7 +126,7 @@ impl Registry {
     /// A registry without any names.
     #[must_use]
     pub fn empty() -> Self {
-        Self { backends: Vec::new(), drafters: Vec::new(), sources: Vec::new() }
+        Self { backends: Vec::new(), checks: BTreeMap::new(), drafters: Vec::new(), sources: Vec::new() }
     }
 
     /// Adds a backend, or replaces the one of that name.
@@ -142,12 +156,32 @@ impl Registry {
         + Sync
         + 'static,
     ) {
+        // A check belongs to the backend that is replaced.
+        self.checks.remove(name);
         let owned = name.to_owned();
         let build: BuildBackend = Arc::new(move |options, model, progress| {
             let options = downcast_options(Role::Backend, &owned, options)?;
             load(options, model, progress).map_err(|source| BuildError::Load { name: owned.clone(), source })
         });
         insert(&mut self.backends, name, about, feature, Some((OptionsType::new::<O>(), (build, devices))));
+    }
+
+    /// Adds the check of a backend, which reads no weights.
+    #[cfg_attr(
+        not(any(feature = "cpu", feature = "candle", feature = "ort", feature = "llama-cpp")),
+        expect(dead_code, reason = "only backends of this workspace have a check")
+    )]
+    pub(crate) fn add_check<O: Options>(
+        &mut self,
+        name: &str,
+        check: impl Fn(&O, ModelSource<'_>) -> Result<ModelFit, BoxError> + Send + Sync + 'static,
+    ) {
+        let owned = name.to_owned();
+        let check: CheckModel = Arc::new(move |options, model| {
+            let options = downcast_options(Role::Backend, &owned, options)?;
+            check(options, model).map_err(|source| BuildError::Load { name: owned.clone(), source })
+        });
+        self.checks.insert(name.to_owned(), check);
     }
 
     /// Registers only the name of a backend of this workspace that is not compiled in.
@@ -221,6 +255,22 @@ impl Registry {
     /// [`BuildError::Unknown`], [`BuildError::NotCompiled`].
     pub fn check_backend(&self, name: &str) -> Result<(), BuildError> {
         find(&self.backends, Role::Backend, name).map(drop)
+    }
+
+    /// Checks by the headers of a model's files that a backend can load it. No weights are read. `None` for a backend that a
+    /// program registered: only loading shows it.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn check_model(
+        &self,
+        name: &str,
+        options: Option<&AnyOptions>,
+        model: ModelSource<'_>,
+    ) -> Result<Option<ModelFit>, BuildError> {
+        find(&self.backends, Role::Backend, name)?;
+        let Some(check) = self.checks.get(name) else { return Ok(None) };
+        check(required_options(Role::Backend, name, options)?, model).map(Some)
     }
 
     /// Loads a model into a backend.

@@ -7,7 +7,7 @@ pub(crate) mod bench;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 const PROMISES: &str = "\
@@ -24,6 +24,20 @@ With drafter.budget = \"auto\", drafting stops where it does not save time.";
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The command line. Of a flag that is given twice, the last one counts. An option takes the next argument as its value, whatever it
+/// begins with: a prompt may be a list with dashes.
+pub(crate) fn command() -> clap::Command {
+    with_any_values(Arguments::command().args_override_self(true))
+}
+
+fn with_any_values(command: clap::Command) -> clap::Command {
+    let any = |arg: clap::Arg| {
+        let takes = !arg.is_positional() && arg.get_action().takes_values();
+        if takes { arg.allow_hyphen_values(true) } else { arg }
+    };
+    command.mut_args(any).mut_subcommands(with_any_values)
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,9 +62,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show the content of a model file, and which backends can load it
+    /// Show what the headers of a model's files say, and which backends can load it
     Inspect {
-        /// A GGUF file, or hf:owner/repo[/file][@revision]
+        /// A GGUF file (of a split model, the first), a folder, or hf:owner/repo[/file][@revision]
         #[arg(value_hint = ValueHint::FilePath)]
         model: PathBuf,
         /// Print a JSON object
@@ -79,7 +93,7 @@ pub(crate) enum Command {
 pub(crate) enum ConfigCommand {
     /// Check a file and print it with all defaults written out
     Check {
-        /// The TOML file
+        /// The TOML file, or - for standard input
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
@@ -115,8 +129,11 @@ Settings: flags override UPCYCLE_* environment variables (two underscores betwee
 UPCYCLE_BACKEND__CPU__WEIGHTS=f32), which override the configuration file, which overrides defaults. Decoding is greedy \
 unless a temperature is set. The seed is 0 unless set, so the same command always gives the same text.
 
+Where a flag takes a text file, - stands for standard input or output. Of a flag that is given twice, the last one counts.
+
 Exit codes: 0 for success; 1 for a failure, and with --compare if the texts differ; 2 for wrong usage or configuration; 130 \
-after Ctrl-C, which ends the text after the current step.";
+after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP. These end the text after the current step; a second one ends the program at \
+once.";
 
 #[derive(Args, Debug)]
 #[command(after_help = PRECEDENCE)]
@@ -126,6 +143,15 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) prompt: PromptSource,
 
+    /// The system prompt
+    #[arg(
+        long,
+        visible_alias = "system-prompt",
+        value_name = "TEXT",
+        conflicts_with = "raw",
+        help_heading = "Prompt"
+    )]
+    pub(crate) system: Option<String>,
     /// Use the prompt as it is, without the model's chat template
     #[arg(long, help_heading = "Prompt")]
     pub(crate) raw: bool,
@@ -151,7 +177,8 @@ standard input is a message or a command, and the first error ends the conversat
 Commands: /system, /reset, /retry, /save FILE, /load FILE, /stats, /set KEY VALUE, /help, /quit.
 
 The KV cache is kept between turns, so only new text is read. The drafter keeps learning; drafter.snapshot is saved at the \
-end. Settings are those of `upcycle run`. Exit codes: 0 for success; 1 for a failure; 2 for wrong usage or configuration.";
+end, also after SIGTERM. Settings are those of `upcycle run`. Exit codes: 0 for success; 1 for a failure; 2 for wrong usage or \
+configuration; 143 after SIGTERM, 129 after SIGHUP.";
 
 #[derive(Args, Debug)]
 #[command(after_help = CHAT)]
@@ -160,7 +187,7 @@ pub(crate) struct Chat {
     pub(crate) settings: Settings,
 
     /// The system prompt
-    #[arg(long, value_name = "TEXT", help_heading = "Conversation")]
+    #[arg(long, visible_alias = "system-prompt", value_name = "TEXT", help_heading = "Conversation")]
     pub(crate) system: Option<String>,
     /// Continue a conversation that /save wrote
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Conversation")]
@@ -200,7 +227,7 @@ pub(crate) struct Warm {
     #[arg(long, help_heading = "Prompt")]
     pub(crate) raw: bool,
 
-    /// The snapshot to write [key: drafter.snapshot]
+    /// The snapshot to write, or - for standard output [key: drafter.snapshot]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
     pub(crate) out: String,
 }
@@ -228,7 +255,7 @@ pub(crate) struct Trace {
     #[arg(long, help_heading = "Prompt")]
     pub(crate) raw: bool,
 
-    /// The page to write; an existing file is replaced when the new one is complete
+    /// The page to write, or - for standard output; an existing file is replaced when the new one is complete
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "trace.html")]
     #[arg(help_heading = "Output")]
     pub(crate) out: PathBuf,
@@ -237,7 +264,7 @@ pub(crate) struct Trace {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Settings")]
 pub(crate) struct Settings {
-    /// The configuration file (TOML)
+    /// The configuration file (TOML), or - for standard input
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     /// The model: a GGUF file, a folder of safetensors, an exported folder, or hf:owner/repo[/file][@revision] [key:
@@ -251,8 +278,30 @@ pub(crate) struct Settings {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) drafter: Option<String>,
     /// The most tokens to answer with [key: decode.max_tokens]
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, visible_alias = "n-predict", value_name = "N")]
     pub(crate) max_tokens: Option<String>,
+    /// 0 for greedy decoding, or 0.001 to 100 [key: decode.temperature]
+    #[arg(long, visible_alias = "temp", value_name = "T")]
+    pub(crate) temperature: Option<String>,
+    /// Choose only among this many of the most probable tokens; 0 turns it off [key: decode.top_k]
+    #[arg(long, value_name = "N")]
+    pub(crate) top_k: Option<String>,
+    /// Choose among the most probable tokens whose probabilities sum to this; 1 turns it off [key: decode.top_p]
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<String>,
+    /// Choose among tokens with at least this share of the highest probability; 0 turns it off [key: decode.min_p]
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<String>,
+    /// The seed of sampling [key: decode.seed]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<String>,
+    /// A string that ends the text; may be repeated [key: decode.stop]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// The longest context of llama-cpp; other backends use the model's, and their caches grow with the text
+    /// [key: backend.llama-cpp.n_ctx]
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx_size: Option<String>,
     /// Set any key of the configuration, such as backend.cpu.weights="f32"; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -269,8 +318,8 @@ pub(crate) struct PromptSource {
     /// The prompt; read from standard input if none is given
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
-    /// A file with the prompt; one line break at its end is dropped, as with standard input
-    #[arg(short = 'f', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// A file with the prompt, or -; one line break at its end is dropped, as with standard input
+    #[arg(short = 'f', long, visible_alias = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) prompt_file: Option<PathBuf>,
     /// A JSONL file of prompts: {"question_id": 1, "turns": ["…"]} on each line. The first turn of each is answered, and
     /// a JSON object with its question_id is printed on one line

@@ -90,7 +90,7 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
             prompt_seconds: Vec::new(),
         });
     }
-    interrupt::listen()?;
+    interrupt::listen();
     time(&mut loaded, &contexts, &rows, arguments.rounds)?;
     loaded.retain(|loaded| !loaded.times.is_empty());
     if loaded.is_empty() && interrupt::requested() {

@@ -37,7 +37,7 @@ fn measure(arguments: &Measure, registry: &Registry, output: &mut Output) -> Res
     if !resume {
         runner::prepare_folder(folder)?;
     }
-    interrupt::listen()?;
+    interrupt::listen();
     let mut observer = TerminalObserver::new();
     let runner = Runner::prepare(plan, &prompts, folder, resume, registry, &mut observer)?;
     for skipped in runner.skipped() {

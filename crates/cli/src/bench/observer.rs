@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use upcycle::Progress;
 use upcycle_bench::runner::RunObserver;
 
 use crate::interrupt;
 use crate::output::print_status;
+use crate::progress::target;
 
 /// A progress bar with the remaining time.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ const PREPARING: &str = "{spinner} {wide_msg}";
 
 impl TerminalObserver {
     pub(super) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(None, target());
         bar.enable_steady_tick(Duration::from_secs(1));
         Self(bar)
     }

@@ -1,6 +1,5 @@
 //! Makes the plan of a run from the arguments.
 
-use std::fs;
 use std::path::PathBuf;
 
 use upcycle::{Config, LoadError, Registry, local_model};
@@ -11,6 +10,7 @@ use upcycle_bench::prompts::PromptSet;
 
 use crate::args::bench::{Measure, Setups};
 use crate::failure::Failure;
+use crate::input;
 use crate::progress::Bar;
 
 /// The temperature of `--sampling`.
@@ -79,9 +79,7 @@ pub(super) fn setups(arguments: &Setups) -> Result<Vec<SetupPlan>, Failure> {
     let mut setups = Vec::new();
     for file in files {
         let read = |path: &PathBuf| -> Result<(PathBuf, String), Failure> {
-            let text = fs::read_to_string(path)
-                .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-            Ok((path.clone(), text))
+            Ok((path.clone(), input::text("--config", path)?))
         };
         let name = setup_name(file.map(PathBuf::as_path), &names);
         names.push(name.clone());
@@ -112,6 +110,9 @@ pub(super) fn checked(setup: &SetupPlan, registry: &Registry) -> Result<Config, 
 pub(super) fn prompts(plan: &RunPlan) -> Result<PromptSet, Failure> {
     match &plan.prompts {
         None => Ok(PromptSet::built_in()),
+        Some(path) if input::is_stdio(path) => Err(Failure::usage(
+            "--prompts of `bench` must be a file, since --resume reads it again; `-` is standard input",
+        )),
         Some(path) => PromptSet::read(path).map_err(Failure::usage),
     }
 }

@@ -85,7 +85,12 @@ impl Conversation {
         if bytes.len() as u64 > LARGEST {
             return Err(LoadError::TooLarge { path: path.to_owned() });
         }
-        let SavedConversation { version, system, turns } = serde_json::from_slice(&bytes)
+        Self::parse(path, &upcycle::utf8(bytes))
+    }
+
+    /// As [`load`](Self::load), from the bytes of the file.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
+        let SavedConversation { version, system, turns } = serde_json::from_slice(bytes)
             .map_err(|source| LoadError::Form { path: path.to_owned(), source })?;
         if version != VERSION {
             return Err(LoadError::Version { path: path.to_owned(), found: version });

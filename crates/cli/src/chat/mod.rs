@@ -5,15 +5,18 @@ mod conversation;
 mod input;
 mod screen;
 
-use upcycle::{AnyDecoder, Config, ConfigBuilder, CostCache, Registry, Text};
+use std::path::Path;
+
+use upcycle::{AnyDecoder, Config, ConfigBuilder, Registry, Text};
 use upcycle_core::{DecodeError, FinishReason, Session};
 
 use crate::answer::{Answer, Responder};
 use crate::args::Chat;
 use crate::failure::{Failure, chain};
+use crate::input::{STANDARD_INPUT, is_stdio};
 use crate::output::{Output, print_status};
 use crate::output_file::OutputFile;
-use crate::run::{load, save_snapshot};
+use crate::run::{self, Ending, load};
 use crate::{config, interrupt, stats};
 
 use command::{Command, HELP, Line};
@@ -24,9 +27,9 @@ use screen::Screen;
 pub(crate) fn chat(arguments: Chat, registry: &Registry, output: &mut Output) -> Result<(), Failure> {
     let builder = config::builder(&arguments.settings, registry)?;
     let config = builder.build()?;
-    config::start_log(config.log_level());
+    config::start_log(&builder, &config, Some(&arguments.settings));
     let mut conversation = match &arguments.load {
-        Some(path) => Conversation::load(path).map_err(Failure::usage)?,
+        Some(path) => load_conversation("--load", path)?,
         None => Conversation::default(),
     };
     if let Some(system) = arguments.system {
@@ -34,11 +37,11 @@ pub(crate) fn chat(arguments: Chat, registry: &Registry, output: &mut Output) ->
     }
 
     let engine = load(&config, registry)?;
-    let (decoder, text) =
-        engine.into_decoder(config.drafter(), registry, &CostCache::user_cache()).map_err(Failure::failed)?;
+    interrupt::listen_to_all();
+    let (decoder, text) = run::decoder(engine, &config, registry)?;
     text.template().map_err(Failure::usage)?;
+    let ending = Ending::before_answers(&config, &decoder);
     let mut input = Input::new()?;
-    interrupt::listen_to_all()?;
     let mut chat = ChatSession {
         builder,
         config,
@@ -52,10 +55,18 @@ pub(crate) fn chat(arguments: Chat, registry: &Registry, output: &mut Output) ->
         screen: Screen::new(output, arguments.show_drafts),
     };
     let ended = chat.talk(&mut input);
-    input.save_history();
     // Also after an error: the drafter's tables are worth keeping.
-    let saved = save_snapshot(&chat.decoder, &chat.config, &chat.text);
+    let saved = ending.after_answers(&chat.decoder, &chat.text);
     ended.and(saved)
+}
+
+/// Loads a conversation from a file, or from standard input.
+fn load_conversation(reader: &str, path: &Path) -> Result<Conversation, Failure> {
+    if is_stdio(path) {
+        let bytes = crate::input::bytes(reader, path)?;
+        return Conversation::parse(Path::new(STANDARD_INPUT), &bytes).map_err(Failure::usage);
+    }
+    Conversation::load(path).map_err(Failure::usage)
 }
 
 /// A running conversation.
@@ -109,6 +120,7 @@ impl ChatSession<'_> {
             // A Ctrl-C between answers must not end the next one.
             interrupt::take();
             let typed = match input.next()? {
+                _ if interrupt::terminated() => return Err(Failure::Interrupted),
                 InputEvent::Message(text) => text,
                 InputEvent::Interrupt => {
                     print_status("Ctrl-C ends an answer; Ctrl-D or /quit quits");
@@ -152,10 +164,14 @@ impl ChatSession<'_> {
             Command::Save(path) => {
                 let target = OutputFile::new("/save", path).map_err(Failure::usage)?;
                 let json = self.conversation.to_json().map_err(Failure::failed)?;
-                target.write(&json).map_err(Failure::usage)?;
+                // A user can name another file.
+                target.write(&json, self.screen.output()).map_err(|failure| match failure {
+                    Failure::Failed(error) => Failure::Usage(error),
+                    other => other,
+                })?;
             }
             Command::Load(path) => {
-                self.conversation = Conversation::load(&path).map_err(Failure::usage)?;
+                self.conversation = load_conversation("/load", &path)?;
                 self.last = None;
             }
             Command::Stats => {
@@ -232,6 +248,7 @@ impl ChatSession<'_> {
         }
         let max_tokens = self.config.decode().max_tokens;
         match answer.finish {
+            FinishReason::Cancelled if interrupt::terminated() => print_status("(stopped by a signal)"),
             FinishReason::Cancelled => print_status("(stopped by Ctrl-C)"),
             FinishReason::MaxTokens => {
                 print_status(&format!("(stopped after {max_tokens} tokens; /set max_tokens N allows more)"));

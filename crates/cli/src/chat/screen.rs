@@ -7,7 +7,7 @@ use console::style;
 
 use crate::draft_spans::TextPiece;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, colors};
 
 /// Standard output.
 #[derive(Debug)]
@@ -24,9 +24,13 @@ pub(super) struct Screen<'a> {
 impl<'a> Screen<'a> {
     pub(super) fn new(output: &'a mut Output, show_drafts: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        // `console` respects NO_COLOR, CLICOLOR and TERM=dumb.
-        let colored = show_drafts && console::colors_enabled();
+        let colored = show_drafts && colors(&std::io::stdout());
         Self { output, terminal, colored, line_start: true }
+    }
+
+    /// The output below, for what is not shown but written.
+    pub(super) fn output(&mut self) -> &mut Output {
+        self.output
     }
 
     /// Prints a piece of an answer.
@@ -35,7 +39,7 @@ impl<'a> Screen<'a> {
         self.line_start = last == '\n';
         let text = if self.terminal { visible(text) } else { Cow::Borrowed(text) };
         if self.colored && drafted {
-            self.output.text(&style(text).green().to_string())
+            self.output.text(&style(text).green().force_styling(true).to_string())
         } else {
             self.output.text(&text)
         }

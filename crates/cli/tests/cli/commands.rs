@@ -1,5 +1,10 @@
 //! The commands beside `run`.
 
+use std::fs;
+use std::path::Path;
+
+use upcycle_testkit::tiny::Tiny;
+
 use crate::harness::{fail, json, model, stdout, upcycle};
 
 #[test]
@@ -20,6 +25,50 @@ fn a_model_is_described() {
     let text = stdout(upcycle().arg("inspect").arg(model()));
     assert!(text.contains("llama") && text.contains("verifies: tree"), "{text}");
     assert!(fail(upcycle().args(["inspect", "no-such.gguf"]), 2).contains("no-such.gguf"));
+}
+
+#[test]
+fn a_split_model_is_described_by_its_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = Tiny::default().writer(None);
+    let parts = [1, 2].map(|number| folder.path().join(format!("tiny-{number:05}-of-00002.gguf")));
+    let whole = folder.path().join("whole.gguf");
+    for (writer, path) in tiny.split(2).iter().zip(&parts) {
+        fs::write(path, writer.to_bytes().unwrap()).unwrap();
+    }
+    fs::write(&whole, tiny.to_bytes().unwrap()).unwrap();
+    let inspect = |path: &Path| json(upcycle().args(["inspect", "--json"]).arg(path));
+    let (one, two) = (inspect(&whole), inspect(&parts[0]));
+    for same in ["architecture", "parameters", "sizes", "types", "tokenizer"] {
+        assert_eq!(one[same], two[same], "{same}");
+    }
+    assert_eq!((&one["files"], &two["files"]), (&1.into(), &2.into()));
+    assert!(stdout(upcycle().arg("inspect").arg(&parts[0])).contains("in 2 files"));
+    let llama_cpp =
+        two["backends"].as_array().unwrap().iter().find(|backend| backend["name"] == "llama-cpp").unwrap();
+    assert_eq!(llama_cpp["loads"] == true, cfg!(feature = "llama-cpp"), "{llama_cpp}");
+    // Without the second part, the first still says what it is.
+    fs::remove_file(&parts[1]).unwrap();
+    let first = inspect(&parts[0]);
+    assert_eq!((&first["architecture"], &first["files"]), (&one["architecture"], &1.into()));
+    assert!(first["backends"].as_array().unwrap().iter().all(|backend| backend["loads"] == false), "{first}");
+}
+
+#[test]
+fn a_folder_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = fail(upcycle().arg("inspect").arg(folder.path()), 2);
+    assert!(error.contains("is a folder without config.json"), "{error}");
+    fs::write(folder.path().join("a.gguf"), "").unwrap();
+    assert!(fail(upcycle().arg("inspect").arg(folder.path()), 2).contains("name a GGUF file in it: a.gguf"));
+    fs::write(folder.path().join("config.json"), r#"{"model_type": "qwen9", "hidden_size": 64}"#).unwrap();
+    let object = json(upcycle().args(["inspect", "--json"]).arg(folder.path()));
+    assert_eq!(
+        (&object["architecture"], &object["sizes"]["embedding_length"]),
+        (&"qwen9".into(), &64.into())
+    );
+    assert!(object["text_error"].as_str().unwrap().contains("tokenizer"), "{object}");
+    assert!(fail(upcycle().args(["inspect", "-"]), 2).contains("standard input"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `upcycle run` with one prompt.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 use crate::harness::{SIZE, fail, json, model, number, numbers, run, stdout, succeed, upcycle};
@@ -149,6 +149,52 @@ fn a_prompt_may_come_from_a_file_or_from_standard_input() {
     assert_eq!(numbers(&json(&mut run(&arguments)), "/tokens"), expected);
     let input = fs::File::open(&file).unwrap();
     assert_eq!(numbers(&json(run(&["-n", "4", "--json"]).stdin(input)), "/tokens"), expected);
+}
+
+#[test]
+fn files_with_a_byte_order_mark_are_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = numbers(&json(run(&FRANCE).args(["-n", "4", "--json"])), "/tokens");
+    let utf_16: Vec<u8> =
+        format!("\u{feff}{}\r\n", FRANCE[1]).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for bytes in [format!("\u{feff}{}\r\n", FRANCE[1]).into_bytes(), utf_16] {
+        let file = folder.path().join("prompt.txt");
+        fs::write(&file, bytes).unwrap();
+        for name in [file.to_str().unwrap(), "-"] {
+            let input = fs::File::open(&file).unwrap();
+            let found = json(run(&["-n", "4", "--json", "--prompt-file", name]).stdin(input));
+            assert_eq!(numbers(&found, "/tokens"), expected, "{name}");
+        }
+    }
+    let line = "\u{feff}{\"question_id\": 1, \"turns\": [\"What is the capital of France?\"]}\r\n";
+    let file = folder.path().join("prompts.jsonl");
+    fs::write(&file, line.repeat(2)).unwrap();
+    for name in [file.to_str().unwrap(), "-"] {
+        let text = stdout(run(&["-n", "4", "--prompts", name]).stdin(fs::File::open(&file).unwrap()));
+        for line in text.lines() {
+            assert_eq!(numbers(&serde_json::from_str(line).unwrap(), "/tokens"), expected);
+        }
+        assert_eq!(text.lines().count(), 2);
+    }
+}
+
+#[test]
+fn a_value_may_begin_with_a_dash_and_the_last_flag_counts() {
+    let prompt = |arguments: &[&str]| {
+        number(&json(run(&["--raw", "--json", "-n", "1"]).args(arguments)), "/prompt_tokens")
+    };
+    let expected = prompt(&["--prompt=- buy milk"]);
+    for arguments in
+        [&["-p", "- buy milk"][..], &["--prompt", "- buy milk"], &["-p", "--json", "-p", "- buy milk"]]
+    {
+        assert_eq!(prompt(arguments), expected, "{arguments:?}");
+    }
+    assert_eq!(prompt(&["-p", "--help me"]), prompt(&["--prompt=--help me"]));
+    let chat = |arguments: &[&str]| {
+        number(&json(run(&["--json", "-n", "1", "-p", "Hi"]).args(arguments)), "/prompt_tokens")
+    };
+    assert_ne!(chat(&["--system", "- be brief, and always answer in rhymes"]), chat(&[]));
+    assert!(fail(&mut run(&["--raw", "--system", "x", "-p", "x"]), 2).contains("cannot be used with"));
 }
 
 #[test]
@@ -350,6 +396,128 @@ fn ctrl_c_ends_the_text_after_the_current_step() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(130), ""));
     assert!(String::from_utf8(text).unwrap().ends_with('\n'), "what was there is shown, whole");
+}
+
+/// A run that a signal ends, with a snapshot. Returns its output and whether it saved the snapshot.
+#[cfg(unix)]
+fn ended_by(signals: &[&str], arguments: &[&str]) -> (std::process::Output, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("s");
+    let set = format!("drafter.snapshot={}", snapshot.display());
+    let mut command =
+        run(&["--raw", "--prompt", "Once upon a time", "-n", "2000", "-s", &set, "--log", "info"]);
+    let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The log says when the answer begins.
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("no snapshot yet") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "no answer began");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for signal in signals {
+        let kill =
+            Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", child.id())).status().unwrap();
+        assert!(kill.success());
+    }
+    let rest = std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+    let output = child.wait_with_output().unwrap();
+    rest.join().unwrap().unwrap();
+    (output, snapshot.exists())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_the_answer_and_keeps_the_snapshot() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let (output, saved) = ended_by(&[signal], &["--json"]);
+        assert_eq!(output.status.code(), Some(code), "{signal}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["finish"], "cancelled", "{signal}");
+        assert!(saved, "{signal}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_the_program_at_once() {
+    // Both signals wait until the program continues.
+    let (output, saved) = ended_by(&["STOP", "TERM", "INT", "CONT"], &["--json"]);
+    assert!(matches!(output.status.code(), Some(130 | 143)), "{output:?}");
+    assert!(output.stdout.is_empty() && !saved, "{output:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_snapshot_is_readable_and_an_existing_one_keeps_its_mode() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link, usual) = (folder.path().join("m"), folder.path().join("l"), folder.path().join("u"));
+    fs::write(&usual, "").unwrap();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let answer = |path: &std::path::Path| {
+        let set = format!("drafter.snapshot={}", path.display());
+        stdout(&mut run(&["-n", "2", "--prompt", "Hi", "-s", &set]));
+    };
+    answer(&file);
+    assert_eq!(mode(&file), mode(&usual), "as any new file");
+    symlink("m", &link).unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+    let before = fs::metadata(&file).unwrap().len();
+    answer(&link);
+    assert_eq!(mode(&file), 0o640);
+    assert!(
+        fs::symlink_metadata(&link).unwrap().is_symlink() && fs::metadata(&file).unwrap().len() >= before
+    );
+}
+
+#[test]
+fn an_empty_file_is_a_snapshot_to_begin_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m");
+    fs::write(&file, "").unwrap();
+    let set = format!("drafter.snapshot={}", file.display());
+    stdout(&mut run(&["-n", "2", "--prompt", "Hi", "-s", &set]));
+    assert!(fs::metadata(&file).unwrap().len() > 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn closed_streams_and_a_missing_home_stop_nothing() {
+    let expected = stdout(&mut run(&["-n", "4", "--prompt", "Hi"]));
+    let script = format!(
+        "exec {} run -m {} -n 4 -p Hi --log info 2>&- <&-",
+        env!("CARGO_BIN_EXE_upcycle"),
+        model().display()
+    );
+    let mut closed = Command::new("sh");
+    closed.args(["-c", &script]).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    assert_eq!(stdout(&mut closed), expected);
+    let output = succeed(run(&["-n", "4", "--prompt", "Hi"]).env("XDG_CACHE_HOME", "/proc/none"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    assert!(String::from_utf8_lossy(&output.stderr).matches("WARN").count() <= 1, "{output:?}");
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_is_said_before_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m");
+    let set = format!("drafter.snapshot={}", file.display());
+    let answer = |more: &[&str]| succeed(run(&["-n", "4", "--prompt", "Hi", "-s", &set]).args(more));
+    answer(&[]);
+    let before = fs::read(&file).unwrap();
+    let only_read = answer(&["-s", "drafter.snapshot_mode=read-only", "--prompt", "Tell me a story."]);
+    assert_eq!((only_read.stderr.as_slice(), fs::read(&file).unwrap()), (&b""[..], before));
+    // No process may write there, root included.
+    #[cfg(target_os = "linux")]
+    {
+        let set = ["-n", "4", "--prompt", "Hi", "-s", "drafter.snapshot=/proc/m"];
+        let said = String::from_utf8(succeed(&mut run(&set)).stderr).unwrap();
+        assert!(said.contains("WARN") && said.contains("/proc/m") && said.contains("read-only"), "{said}");
+        let mut warm = upcycle();
+        warm.args(["warm", "--vocabulary", "--out", "/proc/m", "--model"]).arg(model());
+        assert!(fail(&mut warm, 2).contains("/proc/m"));
+    }
 }
 
 #[test]

@@ -101,10 +101,18 @@ fn where_no_page_can_be_written_nothing_is_loaded() {
         fail(command.args(["--out", out]), 2)
     };
     assert!(error("no-such-folder/page.html").contains("a folder that exists"));
-    for no_file in [".", "..", "no-such/..", folder.path().to_str().unwrap(), "/dev/null"] {
+    for no_file in [".", "..", "no-such/..", folder.path().to_str().unwrap()] {
         assert!(error(no_file).contains("is not a file name"), "{no_file}");
     }
     assert_eq!(names(folder.path()), ["model.gguf"], "and nothing is left behind");
+}
+
+#[test]
+fn a_page_goes_to_standard_output_and_into_a_pipe() {
+    for out in ["-", "/dev/stdout"].into_iter().take(if cfg!(unix) { 2 } else { 1 }) {
+        let page = stdout(trace(&STORY).args(["-n", "1", "--out", out]));
+        assert!(page.trim_start().starts_with("<!") && page.trim_end().ends_with("</html>"), "{out}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@
 mod online_cost;
 mod slowdown;
 
+pub use crate::budget::online_cost::Contradiction;
 use crate::budget::online_cost::{Estimate, OnlineCostModel};
 use crate::budget::slowdown::PostDraftSlowdown;
 use crate::cost::CostCurve;
@@ -152,6 +153,18 @@ impl AutoBudget {
     #[must_use]
     pub fn explore_share(&self) -> f64 {
         self.explored as f64 / self.passes.max(1) as f64
+    }
+
+    /// The saved costs that the estimates started from.
+    #[must_use]
+    pub fn saved(&self) -> Option<&CostCurve> {
+        self.cost.saved()
+    }
+
+    /// How the times of passes contradict the saved costs; `None` if they agree, or if too few passes were timed.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<Contradiction> {
+        self.cost.contradiction()
     }
 
     /// The most nodes worth drafting for each sequence of the next pass.

@@ -25,6 +25,14 @@ const AGE_BY_DISTANCE: f64 = 64.0;
 /// The largest factor by which each of the first two times of a row count changes its estimate. There is no median yet.
 const MAX_FIRST_CORRECTION: f64 = 1.3;
 
+/// A size contradicts a saved curve only after so many timings.
+const CONTRADICTION_TIMES: u32 = 16;
+/// The largest factor between measured and saved times that does not contradict the curve. Clocks and neighbours change times by
+/// less.
+const MAX_TIME_ERROR: f64 = 1.4;
+/// The same for the time of a size divided by that of one row, which depends less on the machine's speed.
+const MAX_SHAPE_ERROR: f64 = 1.25;
+
 /// The cost of one row count.
 #[derive(Clone, Copy, Debug)]
 struct RowBucket {
@@ -83,6 +91,17 @@ fn interpolate_unmeasured(buckets: &mut Buckets) {
     }
 }
 
+/// A size whose measured times contradict the saved curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contradiction {
+    /// Rows of the passes.
+    pub rows: usize,
+    /// Their seconds in the saved curve.
+    pub saved: f64,
+    /// Their measured seconds.
+    pub measured: f64,
+}
+
 /// A running estimate of the seconds of a pass, by rows and cached tokens.
 #[derive(Clone, Debug)]
 pub(super) struct OnlineCostModel {
@@ -115,6 +134,39 @@ impl OnlineCostModel {
             last_ratios: [1.0; 2],
             passes,
         }
+    }
+
+    /// The size that contradicts the saved curve the most; `None` if the curve holds, or too little was timed.
+    ///
+    /// Only contexts near the curve's count, since a long context rightly costs more. A size contradicts the curve by its time, or
+    /// by its time compared with that of one row.
+    pub(super) fn contradiction(&self) -> Option<Contradiction> {
+        self.saved.as_ref()?;
+        let near = CACHED_TOKEN_EDGES[1] - 1;
+        let buckets = self.by_cached_tokens[..=Self::range_index(near)].iter().flatten().next_back()?;
+        let ratio = |bucket: &RowBucket| {
+            (bucket.times >= CONTRADICTION_TIMES)
+                .then(|| bucket.factor.map(|factor| factor * self.time_scale))
+                .flatten()
+        };
+        let one_row = ratio(&buckets[0]);
+        let doubt = |ratio: f64, limit: f64| ratio.ln().abs() / limit.ln();
+        let mut worst = None;
+        for (rows, bucket) in BUCKET_ROWS.into_iter().zip(buckets) {
+            let Some(ratio) = ratio(bucket) else { continue };
+            let of_shape = one_row.map_or(0.0, |one_row| doubt(ratio / one_row, MAX_SHAPE_ERROR));
+            let doubt = doubt(ratio, MAX_TIME_ERROR).max(of_shape);
+            if doubt > worst.map_or(1.0, |(worst, _)| worst) {
+                let saved = self.saved_seconds(rows, near);
+                worst = Some((doubt, Contradiction { rows, saved, measured: ratio * saved }));
+            }
+        }
+        worst.map(|(_, contradiction)| contradiction)
+    }
+
+    /// The curve that the estimates started from.
+    pub(super) fn saved(&self) -> Option<&CostCurve> {
+        self.saved.as_ref()
     }
 
     fn range_index(cached_tokens: usize) -> usize {
@@ -262,6 +314,29 @@ mod tests {
             cost.learn(rows, 50, saved(rows) * if rows == 1 { plain } else { wider });
         }
         cost
+    }
+
+    #[test]
+    fn a_saved_curve_is_contradicted_by_other_times_and_by_another_shape() {
+        for (plain, wider, contradicted) in [
+            (1.0, 1.0, false),
+            (1.2, 1.2, false),
+            (0.85, 0.85, false),
+            (0.4, 0.4, true),
+            (2.5, 2.5, true),
+            (1.0, 1.5, true),
+            (1.3, 0.95, true),
+        ] {
+            let found = after(plain, wider).contradiction();
+            assert_eq!(found.is_some(), contradicted, "{plain}, {wider}: {found:?}");
+        }
+        let found = after(0.4, 0.4).contradiction().unwrap();
+        assert!(found.measured < 0.5 * found.saved, "{found:?}");
+        assert_eq!(OnlineCostModel::new(None).contradiction(), None, "nothing is saved");
+        let mut few = after(1.0, 1.0);
+        few.by_cached_tokens = [None; CACHED_TOKEN_EDGES.len() + 1];
+        (0..5).for_each(|_| few.learn(1, 50, 0.1));
+        assert_eq!(few.contradiction(), None, "too little was timed");
     }
 
     #[test]

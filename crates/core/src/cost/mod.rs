@@ -1,10 +1,12 @@
 //! The cost of a pass on this machine: seconds by rows and context.
 
+mod disturbance;
 mod prompt;
 mod timing;
 
 use serde::{Deserialize, Serialize};
 
+pub use disturbance::{Disturbance, MachineLoad, disturbance};
 pub use prompt::{time_prefill, time_prompt_ranking};
 pub use timing::{ContextTimes, TimingPlan};
 

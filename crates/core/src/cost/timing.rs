@@ -35,6 +35,8 @@ pub struct ContextTimes {
     pub rows: Vec<usize>,
     /// Median seconds of each, `[rows]`.
     pub seconds: Vec<f64>,
+    /// The median of each divided by its least seconds, `[rows]`: 1 where all times are equal.
+    pub spread: Vec<f64>,
 }
 
 impl TimingPlan<'_> {
@@ -101,10 +103,16 @@ impl TimingPlan<'_> {
                     times.push(clock.now().saturating_sub(start).as_secs_f64());
                 }
             }
-            let timed =
-                rows.iter().zip(times).filter_map(|(&rows, times)| Some((rows, median_after_first(times)?)));
-            let (rows, seconds) = timed.unzip();
-            all.push(ContextTimes { context, rows, seconds });
+            let mut timed =
+                ContextTimes { context, rows: Vec::new(), seconds: Vec::new(), spread: Vec::new() };
+            for (&rows, times) in rows.iter().zip(times) {
+                let least = times.iter().copied().fold(f64::INFINITY, f64::min);
+                let Some(median) = median_after_first(times) else { continue };
+                timed.rows.push(rows);
+                timed.seconds.push(median);
+                timed.spread.push(if least > 0.0 { median / least } else { 1.0 });
+            }
+            all.push(timed);
         }
         Ok(all)
     }

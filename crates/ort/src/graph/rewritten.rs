@@ -11,6 +11,7 @@ use tracing::info;
 use upcycle_onnx::rewrite::{OptimumInterface, rewrite};
 use upcycle_onnx::schema::{Message, Model};
 
+use super::Saving;
 use super::file::{GraphSource, PROTOBUF_LIMIT, graph_of};
 use super::folder::Folder;
 use super::standard;
@@ -21,8 +22,13 @@ use crate::error::{GraphError, LoadError};
 const VERSION: u8 = 1;
 
 /// The tree-ready form of the standard export at `path`, which contains `bytes`. Reads it from the saved file if that was made
-/// of the same bytes; else rewrites the export and saves the result.
-pub(super) fn open(path: &Path, bytes: Vec<u8>, model: Model) -> Result<(TreeReady, GraphSource), LoadError> {
+/// of the same bytes; else rewrites the export and saves the result, unless `saving` says otherwise.
+pub(super) fn open(
+    path: &Path,
+    bytes: Vec<u8>,
+    model: Model,
+    saving: Saving,
+) -> Result<(TreeReady, GraphSource), LoadError> {
     let refused = |source: GraphError| LoadError::Graph { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new(""));
     let settings = Folder::read(folder)?;
@@ -40,19 +46,14 @@ pub(super) fn open(path: &Path, bytes: Vec<u8>, model: Model) -> Result<(TreeRea
     if bytes.len() as u64 > PROTOBUF_LIMIT {
         return Err(LoadError::TooLarge { path: path.to_owned(), bytes: bytes.len() as u64 });
     }
-    match save(path, &saved, &bytes) {
-        Ok(()) => Ok((ready, GraphSource::File(saved))),
-        Err(error) => {
-            info!("{} is not saved for the next time: {error}", saved.display());
-            Ok((
-                ready,
-                GraphSource::Memory {
-                    bytes,
-                    folder: fs::canonicalize(folder_or_here(folder)).unwrap_or_default(),
-                },
-            ))
+    if saving == Saving::Save {
+        match save(path, &saved, &bytes) {
+            Ok(()) => return Ok((ready, GraphSource::File(saved))),
+            Err(error) => info!("{} is not saved for the next time: {error}", saved.display()),
         }
     }
+    let folder = fs::canonicalize(folder_or_here(folder)).unwrap_or_default();
+    Ok((ready, GraphSource::Memory { bytes, folder }))
 }
 
 fn folder_or_here(folder: &Path) -> &Path {

@@ -8,6 +8,7 @@ use upcycle_llama_cpp::{LlamaVerifier, Model, Options, Vocabulary};
 use upcycle_text::{Encode, ExternalToken, ExternalVocabulary, Specials, TextError, Tokenizer};
 
 use crate::parts::{BoxError, ModelSource, OnProgress, Progress};
+use crate::registry::ModelFit;
 
 use super::graph_given::refuse_graph;
 
@@ -22,6 +23,12 @@ pub(super) fn load(
     let verifier = LlamaVerifier::new(Model::load(model.path, options)?)?;
     progress(Progress { done: 1, total: 1 });
     Ok(Box::new(verifier))
+}
+
+pub(super) fn check(options: &Options, model: ModelSource<'_>) -> Result<ModelFit, BoxError> {
+    refuse_graph(model)?;
+    let (support, max_context) = Model::check(model.path, options)?;
+    Ok(ModelFit { kind: support.kind(), max_context })
 }
 
 /// llama.cpp's own tokenizer of a file, for kinds of vocabulary that the text layer does not build.

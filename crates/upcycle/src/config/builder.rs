@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,15 +12,21 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Table, Value};
 
 use super::drafter::Preset;
-use super::error::{ConfigError, Origin, Problem};
+use super::error::{ConfigError, ConfigWarning, Origin, Problem};
 use super::schema::{Key, KeyTable, Kind, variable};
 use super::sections::Config;
+use super::service;
 use crate::options::AnyOptions;
 use crate::registry::Registry;
 use crate::suggest::{listed, nearest};
+use crate::text_file;
 
-/// Environment variables with the prefix of keys that are not keys: scripts and tests read them.
-const OTHER_VARIABLES: [&str; 3] = ["UPCYCLE_KERNELS", "UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL"];
+/// The beginning of the names of variables.
+const PREFIX: &str = "UPCYCLE_";
+
+/// Beginnings of variables that are not keys: scripts and tests read them.
+const OTHER_VARIABLES: [&str; 5] =
+    ["UPCYCLE_KERNELS", "UPCYCLE_MODELS", "UPCYCLE_TEST_", "UPCYCLE_ORT", "UPCYCLE_FUZZ_TARGET"];
 
 /// Collects settings with their origins, then checks them once.
 ///
@@ -48,6 +55,7 @@ pub struct ConfigBuilder {
     file: Layer,
     variables: Layer,
     flags: Layer,
+    warnings: Vec<ConfigWarning>,
 }
 
 type Layer = BTreeMap<String, Setting>;
@@ -63,16 +71,20 @@ impl ConfigBuilder {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         let keys = Arc::new(KeyTable::new(registry));
-        Self { keys, file: Layer::new(), variables: Layer::new(), flags: Layer::new() }
+        Self { keys, file: Layer::new(), variables: Layer::new(), flags: Layer::new(), warnings: Vec::new() }
     }
 
-    /// Reads a file. Relative paths in it are relative to the file's folder.
+    /// Reads a file of UTF-8, or of UTF-16 with a byte order mark. Relative paths in it are relative to the file's folder.
     ///
     /// # Errors
     /// [`ConfigError`] with line and column: not readable, not TOML, an unknown key or a value of the wrong type. The
     /// builder is then unchanged.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = fs::read_to_string(path).map_err(|error| {
+        let read = fs::read(path).and_then(|bytes| {
+            String::from_utf8(text_file::utf8(bytes))
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        });
+        let text = read.map_err(|error| {
             ConfigError::new(Origin::WholeFile(path.to_owned()), Problem::Unreadable(error))
         })?;
         self.text(path, &text)
@@ -98,37 +110,48 @@ impl ConfigBuilder {
     /// `UPCYCLE_BACKEND__CPU__WEIGHTS`. A value is read as TOML, or as a string if it is not TOML. Relative paths are relative
     /// to the working directory.
     ///
+    /// An empty variable counts as unset. A variable that belongs to no key is ignored with a [warning](Self::warnings), since
+    /// other programs may have set it. `UPCYCLE_KERNELS`, `UPCYCLE_MODELS` and `UPCYCLE_TEST_*` are ignored without one, and so
+    /// are the variables that Kubernetes sets for a service whose name begins with `upcycle`.
+    ///
     /// # Errors
-    /// [`ConfigError`] for a variable that belongs to no key, except `UPCYCLE_KERNELS`, `UPCYCLE_MODELS` and
-    /// `UPCYCLE_TEST_MODEL`, or for a value of the wrong type.
+    /// [`ConfigError`] for a value of the wrong type.
     pub fn variables(
         &mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(), ConfigError> {
-        let mut layer = Layer::new();
+        let (mut layer, mut warnings) = (Layer::new(), Vec::new());
         for (name, value) in variables {
-            let Some(name) = name.to_str().filter(|name| name.starts_with("UPCYCLE_")) else { continue };
-            if OTHER_VARIABLES.contains(&name) || self.keys.is_not_compiled_variable(name) {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+            let text = value.to_str();
+            if text.is_some_and(|text| text.trim().is_empty())
+                || OTHER_VARIABLES.iter().any(|other| name.starts_with(other))
+                || self.keys.is_not_compiled_variable(name)
+            {
                 continue;
             }
-            let origin = Origin::Variable(name.to_owned());
             let Some(key) = self.keys.key_for_variable(name) else {
-                let all: Vec<String> = self.keys.keys.keys().map(|key| variable(key)).collect();
-                let hint = match nearest(name, all.iter().map(String::as_str)) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => "a variable is UPCYCLE_ and a key, with two underscores between levels, such as \
-                             UPCYCLE_BACKEND__CPU__WEIGHTS"
-                        .to_owned(),
-                };
-                return Err(ConfigError::new(origin, Problem::UnknownVariable { hint }));
+                if !service::is_variable(name, text.unwrap_or_default()) {
+                    warnings.push(self.keys.unknown_variable(name));
+                }
+                continue;
             };
-            let Some(text) = value.to_str() else {
+            let origin = Origin::Variable(name.to_owned());
+            let Some(text) = text else {
                 return Err(ConfigError::new(origin, Problem::NotUnicode { key: key.to_owned() }));
             };
             self.keys.insert(&mut layer, key, text, Quoting::Toml, origin)?;
         }
-        self.variables = layer;
+        // The order of an environment means nothing.
+        warnings.sort_by(|a, b| a.variable.cmp(&b.variable));
+        (self.variables, self.warnings) = (layer, warnings);
         Ok(())
+    }
+
+    /// What was ignored, for the log.
+    #[must_use]
+    pub fn warnings(&self) -> &[ConfigWarning] {
+        &self.warnings
     }
 
     /// Sets a key from the flag `flag`, which messages name. A string is used verbatim; other values are read as TOML. The last
@@ -138,6 +161,18 @@ impl ConfigBuilder {
     /// [`ConfigError`] for an unknown key or a value of the wrong type.
     pub fn flag(&mut self, flag: &str, key: &str, value: &str) -> Result<(), ConfigError> {
         self.keys.insert(&mut self.flags, key, value, Quoting::None, Origin::Flag(flag.to_owned()))
+    }
+
+    /// As [`flag`](Self::flag), for a key that takes a list of strings.
+    ///
+    /// # Errors
+    /// As [`flag`](Self::flag).
+    pub fn flag_texts(&mut self, flag: &str, key: &str, values: &[String]) -> Result<(), ConfigError> {
+        let origin = Origin::Flag(flag.to_owned());
+        let known = self.keys.known(key, &origin)?;
+        let value = fit(key, known, values.to_vec().into(), &origin)?;
+        self.flags.insert(key.to_owned(), Setting { value, origin });
+        Ok(())
     }
 
     /// As [`flag`](Self::flag), from `KEY=VALUE`. The value is read as TOML, or as a string if it is not TOML.
@@ -317,6 +352,18 @@ impl KeyTable {
     /// The key that a variable sets.
     fn key_for_variable<'a>(&'a self, name: &str) -> Option<&'a str> {
         self.keys.keys().map(String::as_str).find(|key| variable(key) == name)
+    }
+
+    /// The warning for a variable that belongs to no key.
+    fn unknown_variable(&self, name: &str) -> ConfigWarning {
+        let all: Vec<String> = self.keys.keys().map(|key| variable(key)).collect();
+        let hint = match nearest(name, all.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "a variable is UPCYCLE_ and a key, with two underscores between levels, such as \
+                     UPCYCLE_BACKEND__CPU__WEIGHTS"
+                .to_owned(),
+        };
+        ConfigWarning { variable: name.to_owned(), hint }
     }
 
     fn known(&self, key: &str, origin: &Origin) -> Result<&Key, ConfigError> {

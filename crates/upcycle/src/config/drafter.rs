@@ -40,6 +40,8 @@ pub struct DrafterConfig {
     /// The file with the adjacency matrix: loaded at the start if it exists, saved at the end.
     #[schemars(extend("path" = "new-file"))]
     pub(super) snapshot: Option<PathBuf>,
+    /// Whether `snapshot` is written at the end.
+    pub(super) snapshot_mode: SnapshotMode,
     /// Whether the prompts of a run share what the drafter learns.
     pub(super) share_across_prompts: bool,
     /// A folder of texts that answers are likely to quote. It adds the source `corpus` to `mixed`.
@@ -61,12 +63,24 @@ impl Default for DrafterConfig {
             cost_file: None,
             prompt_rows: PromptRows::Last,
             snapshot: None,
+            snapshot_mode: SnapshotMode::ReadWrite,
             share_across_prompts: true,
             corpus_dir: None,
             options: BTreeMap::new(),
             sources: BTreeMap::new(),
         }
     }
+}
+
+/// Whether a snapshot is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotMode {
+    /// It is read at the start and written at the end.
+    #[default]
+    ReadWrite,
+    /// It is only read, so that many processes can share it.
+    ReadOnly,
 }
 
 /// A named setting of several keys.
@@ -225,6 +239,12 @@ impl DrafterConfig {
         self.snapshot.as_deref().filter(|_| !["prompt-lookup", "none"].contains(&self.name()))
     }
 
+    /// The file that keeps what the drafter learned, if it is to be written.
+    #[must_use]
+    pub fn written_snapshot(&self) -> Option<&Path> {
+        self.snapshot().filter(|_| self.snapshot_mode == SnapshotMode::ReadWrite)
+    }
+
     /// Whether the prompts of a run share what the drafter learns; otherwise each begins with empty tables.
     #[must_use]
     pub fn share_across_prompts(&self) -> bool {
@@ -284,7 +304,7 @@ impl DrafterConfig {
 
     /// Checks what depends on more than one key.
     pub(super) fn check(&mut self) -> Result<(), Problem> {
-        if !self.share_across_prompts && self.snapshot().is_some() {
+        if !self.share_across_prompts && self.written_snapshot().is_some() {
             let expected = "true with drafter.snapshot, since false clears the tables before each prompt";
             return Err(Problem::out_of_range("drafter.share_across_prompts", &false, expected));
         }

@@ -68,6 +68,17 @@ impl Error for ConfigError {
     }
 }
 
+/// A variable that belongs to no key, and is ignored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("environment variable {variable} is ignored, since no key has it; {hint}")]
+#[non_exhaustive]
+pub struct ConfigWarning {
+    /// Its name.
+    pub variable: String,
+    /// The nearest valid name, or how variables are named.
+    pub hint: String,
+}
+
 /// What is wrong with a setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -87,12 +98,6 @@ pub enum Problem {
         /// The key, with its tables.
         key: String,
         /// The nearest valid name, or all valid names.
-        hint: String,
-    },
-    /// There is no such environment variable.
-    #[error("unknown variable; {hint}")]
-    UnknownVariable {
-        /// The nearest valid name, or how variables are named.
         hint: String,
     },
     /// A flag without its value.
@@ -224,7 +229,6 @@ impl Problem {
             Problem::Unreadable(_)
             | Problem::Syntax { .. }
             | Problem::UnknownKey { .. }
-            | Problem::UnknownVariable { .. }
             | Problem::NotAnAssignment => None,
         }
     }

@@ -7,9 +7,10 @@ mod page;
 mod path;
 mod schema;
 mod sections;
+mod service;
 
 pub use builder::ConfigBuilder;
-pub use drafter::{Budget, DrafterConfig, Preset, PromptRows};
-pub use error::{ConfigError, Origin, Problem, TreeFileError};
+pub use drafter::{Budget, DrafterConfig, Preset, PromptRows, SnapshotMode};
+pub use error::{ConfigError, ConfigWarning, Origin, Problem, TreeFileError};
 pub use page::configuration_page;
 pub use sections::{BackendConfig, Config, Decode, LogLevel, ModelConfig};

@@ -14,8 +14,9 @@ Each key can also be set by a flag (`--set decode.seed=7`) or by an environment 
 underscores between levels). Flags come first, then variables, then the file, then the defaults. A relative path in a file is
 relative to the file's folder, elsewhere to the working directory.
 
-An unknown key or a wrong value is an error that names the line, what was expected and the nearest name. `upcycle config check
-FILE` prints a file with every default written out.
+An unknown key or a wrong value is an error that names the line, what was expected and the nearest name. An empty variable counts
+as unset. An unknown variable is a warning, and variables that Kubernetes sets for a service are ignored. `upcycle config check
+FILE` prints a file with the variables of the environment and every default written out.
 
 A default of `-` means that the key is not set. Backends, drafters and sources of your own read their tables in the same way:
 [Adding a backend](adding-a-backend.md).

@@ -63,7 +63,8 @@ impl PathRule {
 }
 
 fn existing_file(key: &str, path: &Path) -> Result<(), Problem> {
-    if path.is_file() {
+    // A pipe is a file too: `<(command)` in shells.
+    if path.exists() && !path.is_dir() {
         return Ok(());
     }
     let hint = if path.is_dir() {
@@ -85,6 +86,10 @@ fn existing_model(key: &str, path: &Path) -> Result<(), Problem> {
             None => Ok(()),
             Some(hint) => Err(Problem::NoSuchFile { key: key.to_owned(), path: path.to_owned(), hint }),
         };
+    }
+    if path.as_os_str() == "-" {
+        let hint = "a model cannot be read from standard input: name a file".to_owned();
+        return Err(Problem::NoSuchFile { key: key.to_owned(), path: path.to_owned(), hint });
     }
     if [GRAPH_FILE, CONFIG_FILE].iter().any(|name| path.join(name).is_file()) {
         return Ok(());
@@ -112,6 +117,10 @@ fn tree_file(key: &str, path: &Path) -> Result<(), Problem> {
         }
         problem => problem,
     })?;
+    // A pipe can be read only once, for the tree itself.
+    if !path.is_file() {
+        return Ok(());
+    }
     let read = std::fs::read_to_string(path).map_err(TreeFileError::from);
     match read.and_then(|text| Ok(TreeTemplate::parse(&text)?)) {
         Ok(_) => Ok(()),

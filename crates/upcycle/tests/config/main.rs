@@ -255,11 +255,6 @@ fn faults_outside_files_name_the_flag_or_the_variable() {
         error(variable("UPCYCLE_DECODE__SEED", "x")),
         "environment variable UPCYCLE_DECODE__SEED: `decode.seed` must be a whole number, 0 or more, found \"x\""
     );
-    assert_eq!(
-        error(variable("UPCYCLE_MODEL_PATH", "x")),
-        "environment variable UPCYCLE_MODEL_PATH: unknown variable; did you mean UPCYCLE_MODEL__PATH?"
-    );
-    assert!(error(variable("UPCYCLE_NONSENSE", "x")).contains("two underscores between levels"));
     for other in ["UPCYCLE_MODELS", "UPCYCLE_TEST_MODEL", "PATH", "UPCYCLER"] {
         variable(other, "x").unwrap();
     }

@@ -41,6 +41,28 @@ fn entries_of_a_stronger_layer_replace_those_of_their_names() {
 }
 
 #[test]
+fn variables_of_other_programs_are_ignored() {
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    let variables = [
+        ("UPCYCLE_DECODE_SEED", "1"),
+        ("UPCYCLE_PORT", "tcp://10.0.0.1:80"),
+        ("UPCYCLE_API_SERVICE_HOST", "10.0.0.1"),
+        ("UPCYCLE_DECODE__SEED", ""),
+        ("UPCYCLE_DECODE__TOP_K", "\t"),
+        ("UPCYCLE_KERNELS", "portable"),
+        ("UPCYCLE_ZZZ", "1"),
+        ("UPCYCLE_MODEL__TEMPLATE", ""),
+    ];
+    builder.variables(variables.map(|(name, value)| (name.into(), value.into()))).unwrap();
+    assert_eq!(builder.build().unwrap(), load("").unwrap());
+    let warnings: Vec<&str> = builder.warnings().iter().map(|warning| warning.variable.as_str()).collect();
+    assert_eq!(warnings, ["UPCYCLE_DECODE_SEED", "UPCYCLE_ZZZ"]);
+    assert!(builder.warnings()[0].to_string().ends_with("did you mean UPCYCLE_DECODE__SEED?"));
+    builder.variables([]).unwrap();
+    assert!(builder.warnings().is_empty());
+}
+
+#[test]
 fn what_no_template_can_be_told_is_an_error() {
     assert_eq!(
         message("[model.template_variables]\nmessages = []"),

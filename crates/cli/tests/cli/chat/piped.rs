@@ -1,7 +1,7 @@
 //! Each line of standard input is a message or a command.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
 
 use super::{kept, turns};
@@ -165,6 +165,41 @@ fn errors_in_a_script_end_the_conversation() {
     let output = says(&mut chat(&["-n", "4"]), b"caf\xe9\n");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is not UTF-8"));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = format!("/save {}\n", kept(&folder).display());
+    texts(&mut chat(&["-n", "4"]), &format!("\u{feff}/system Be brief.\nHello.\n{save}"));
+    assert_eq!(turns(&kept(&folder))[0].0, "Hello.");
+    let text = fs::read_to_string(kept(&folder)).unwrap();
+    fs::write(kept(&folder), format!("\u{feff}{text}")).unwrap();
+    let load = kept(&folder).display().to_string();
+    let (said, _) = texts(&mut chat(&["-n", "4", "--load", &load]), "/system\n/save -\n");
+    assert_eq!(said, format!("Be brief.\n{text}"), "and `-` is standard output");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_conversation_that_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("matrix");
+    let set = format!("drafter.snapshot={}", snapshot.display());
+    let mut command = chat(&["-n", "4", "--stats", "-s", &set]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = child.stdin.take().unwrap();
+    lines.write_all(b"Hello.\n").unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let mut answer = String::new();
+    said.read_line(&mut answer).unwrap();
+    let kill = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", child.id())).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    assert!(fs::metadata(&snapshot).unwrap().len() > 0);
+    drop(lines);
 }
 
 #[test]
