@@ -38,7 +38,7 @@ pub enum CheckpointError {
         source: serde_json::Error,
     },
     /// A safetensors file is invalid.
-    #[error("{path} is not a valid safetensors file; fetch it again", path = path.display())]
+    #[error("{path} is not a valid safetensors file; fetch it again, itself and not a pointer of Git LFS", path = path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,

@@ -3,6 +3,19 @@ use std::path::PathBuf;
 use crate::gguf::tensor::GgmlType;
 use crate::gguf::value::ValueType;
 
+/// What to do about a file that begins like this.
+fn hint(start: &[u8]) -> &'static str {
+    match start {
+        b"vers" => "this seems to be a pointer of Git LFS: fetch the file itself with `git lfs pull`",
+        [b'<', ..] => {
+            "this seems to be a web page: on Hugging Face, download from `resolve`, not from `blob`"
+        }
+        [] => "the file is empty: fetch it again",
+        [0, 0, 0, 0] => "the file was not fetched to its end: fetch it again",
+        _ => "convert other formats (safetensors, GGML, PyTorch) to GGUF first",
+    }
+}
+
 /// Why a GGUF file cannot be read or written, or a key or tensor is unavailable.
 ///
 /// An `offset` counts bytes from the start of the file.
@@ -27,9 +40,9 @@ pub enum GgufError {
     },
     /// The first four bytes are not `GGUF`.
     #[error(
-        "expected a GGUF file, which starts with `GGUF`, found `{found}`; \
-         convert other formats (safetensors, GGML, PyTorch) to GGUF first",
-        found = found.escape_ascii()
+        "expected a GGUF file, which starts with `GGUF`, found `{found}`; {hint}",
+        found = found.escape_ascii(),
+        hint = hint(found)
     )]
     NotGguf {
         /// The first four bytes of the file, or fewer if it is shorter.

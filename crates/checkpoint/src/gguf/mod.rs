@@ -39,7 +39,7 @@ pub mod write;
 
 pub use error::GgufError;
 pub use header::Gguf;
-pub use read::HEADER_LIMIT;
+pub use read::{FAULT_LIMIT, HEADER_LIMIT};
 pub use split_files::SplitFiles;
 pub use tensor::{GgmlType, MAX_DIMENSIONS, TensorInfo};
 pub use value::{Array, StringArray, Value, ValueType};

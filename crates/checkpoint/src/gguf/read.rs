@@ -18,6 +18,9 @@ use crate::gguf::value::{Array, StringArray, Value, ValueType};
 /// long.
 pub const HEADER_LIMIT: u64 = 1 << 30;
 
+/// The most faults that [`Gguf::open_lenient`] lists.
+pub const FAULT_LIMIT: usize = 64;
+
 /// The deepest nesting of arrays allowed, so that no file exhausts the stack.
 const NESTING_LIMIT: usize = 8;
 
@@ -45,7 +48,7 @@ impl Gguf {
     /// # Errors
     /// The input cannot be read, or is not a valid GGUF file of version 2 or 3 with a whole model: see [`GgufError`].
     pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Self, GgufError> {
-        Self::read_any(reader)?.expect_whole()
+        Self::read_any(reader, &mut Faults::Refused)?.expect_whole()
     }
 
     /// Reads the header of a whole model, or of the first part of a split one, which contains the model's metadata and some of its
@@ -54,12 +57,34 @@ impl Gguf {
     /// # Errors
     /// [`GgufError::NotFirstPart`], or as for [`open`](Self::open).
     pub fn open_first(path: impl AsRef<Path>) -> Result<Self, GgufError> {
-        let gguf = open_any(path.as_ref())?;
-        match gguf.split_part() {
+        open_any(path.as_ref())?.expect_first()
+    }
+
+    /// As [`open_first`](Self::open_first), for an engine that reads the file itself and may accept more than this reader does.
+    /// Skips what it cannot represent, and returns the reasons beside the header.
+    ///
+    /// | in the file | in the header |
+    /// |---|---|
+    /// | a string that is not UTF-8 | the string with U+FFFD for invalid bytes |
+    /// | a boolean other than 0 and 1 | `true` |
+    /// | a key or a tensor name that is not UTF-8 | left out |
+    /// | a tensor of an unknown type, or with a dimension of zero | left out |
+    ///
+    /// The list holds at most [`FAULT_LIMIT`] reasons.
+    ///
+    /// # Errors
+    /// As for [`open_first`](Self::open_first), for all other faults.
+    pub fn open_lenient(path: impl AsRef<Path>) -> Result<(Self, Vec<GgufError>), GgufError> {
+        let (gguf, faults) = open_any_lenient(path.as_ref())?;
+        Ok((gguf.expect_first()?, faults))
+    }
+
+    pub(super) fn expect_first(self) -> Result<Self, GgufError> {
+        match self.split_part() {
             Some(part) if part.number > 0 => {
                 Err(GgufError::NotFirstPart { number: part.number.saturating_add(1), count: part.count })
             }
-            _ => Ok(gguf),
+            _ => Ok(self),
         }
     }
 
@@ -71,8 +96,8 @@ impl Gguf {
     }
 
     /// Reads the header of a whole model or of a part.
-    fn read_any<R: Read + Seek>(reader: &mut R) -> Result<Self, GgufError> {
-        let mut header = HeaderReader::new(reader)?;
+    fn read_any<R: Read + Seek>(reader: &mut R, faults: &mut Faults) -> Result<Self, GgufError> {
+        let mut header = HeaderReader::new(reader, faults)?;
         let version = header.preamble()?;
         let tensor_count = header.u64(&"the number of tensors")?;
         let entry_count = header.u64(&"the number of metadata entries")?;
@@ -80,8 +105,11 @@ impl Gguf {
         header.expect_remaining(&"the metadata", entry_count, MIN_ENTRY_BYTES)?;
         let mut metadata = BTreeMap::new();
         for index in 0..entry_count {
-            let key = header.string(&format_args!("metadata key {index}"))?;
+            let (key, valid) = header.string_or_fault(&format_args!("metadata key {index}"))?;
             let value = header.value(&key)?;
+            if !valid {
+                continue;
+            }
             if metadata.contains_key(&key) {
                 return Err(GgufError::DuplicateKey { key });
             }
@@ -93,7 +121,7 @@ impl Gguf {
         let mut tensors = Vec::with_capacity(tensor_count.min(PREALLOCATED) as usize);
         let mut tensor_index = HashMap::new();
         for index in 0..tensor_count {
-            let tensor = header.tensor(index, alignment)?;
+            let Some(tensor) = header.tensor(index, alignment)? else { continue };
             if tensor_index.insert(tensor.name.clone(), tensors.len()).is_some() {
                 return Err(GgufError::DuplicateTensor { tensor: tensor.name });
             }
@@ -106,8 +134,47 @@ impl Gguf {
 
 /// Reads the header of a file with a whole model or a part.
 pub(super) fn open_any(path: &Path) -> Result<Gguf, GgufError> {
-    let mut file = File::open(path).map_err(|source| GgufError::Open { path: path.to_owned(), source })?;
-    Gguf::read_any(&mut file)
+    Gguf::read_any(&mut open_file(path)?, &mut Faults::Refused)
+}
+
+/// As [`open_any`], and passes on the faults that [`Gguf::open_lenient`] names.
+pub(super) fn open_any_lenient(path: &Path) -> Result<(Gguf, Vec<GgufError>), GgufError> {
+    let mut faults = Faults::Listed(Vec::new());
+    let gguf = Gguf::read_any(&mut open_file(path)?, &mut faults)?;
+    Ok((gguf, faults.into_list()))
+}
+
+fn open_file(path: &Path) -> Result<File, GgufError> {
+    File::open(path).map_err(|source| GgufError::Open { path: path.to_owned(), source })
+}
+
+/// What to do about a fault after which the header can still be read.
+enum Faults {
+    /// The read fails.
+    Refused,
+    /// It is listed.
+    Listed(Vec<GgufError>),
+}
+
+impl Faults {
+    fn add(&mut self, fault: GgufError) -> Result<(), GgufError> {
+        match self {
+            Self::Refused => Err(fault),
+            Self::Listed(list) => {
+                if list.len() < FAULT_LIMIT {
+                    list.push(fault);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn into_list(self) -> Vec<GgufError> {
+        match self {
+            Self::Refused => Vec::new(),
+            Self::Listed(list) => list,
+        }
+    }
 }
 
 /// The alignment of tensor data according to the metadata.
@@ -127,6 +194,7 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, GgufError> {
 /// Reads values of a header, and checks each length against the remaining bytes.
 struct HeaderReader<'r, R> {
     reader: BufReader<&'r mut R>,
+    faults: &'r mut Faults,
     position: u64,
     /// The length of the file.
     len: u64,
@@ -135,12 +203,12 @@ struct HeaderReader<'r, R> {
 }
 
 impl<'r, R: Read + Seek> HeaderReader<'r, R> {
-    fn new(reader: &'r mut R) -> Result<Self, GgufError> {
+    fn new(reader: &'r mut R, faults: &'r mut Faults) -> Result<Self, GgufError> {
         let io = |source| GgufError::Io { what: "finding the length of the file".to_owned(), source };
         let len = reader.seek(SeekFrom::End(0)).map_err(io)?;
         reader.seek(SeekFrom::Start(0)).map_err(io)?;
         let reader = BufReader::with_capacity(1 << 16, reader);
-        Ok(Self { reader, position: 0, len, end: len.min(HEADER_LIMIT) })
+        Ok(Self { reader, faults, position: 0, len, end: len.min(HEADER_LIMIT) })
     }
 
     /// Reads magic and version.
@@ -207,10 +275,21 @@ impl<'r, R: Read + Seek> HeaderReader<'r, R> {
     }
 
     fn string(&mut self, what: &dyn Display) -> Result<String, GgufError> {
+        self.string_or_fault(what).map(|(string, _)| string)
+    }
+
+    /// Reads a string, and returns whether it is UTF-8.
+    fn string_or_fault(&mut self, what: &dyn Display) -> Result<(String, bool), GgufError> {
         let len = self.u64(what)?;
         let offset = self.position;
         let bytes = self.bytes(what, len)?;
-        String::from_utf8(bytes).map_err(|_| GgufError::InvalidUtf8 { what: what.to_string(), offset })
+        match String::from_utf8(bytes) {
+            Ok(string) => Ok((string, true)),
+            Err(error) => {
+                self.faults.add(GgufError::InvalidUtf8 { what: what.to_string(), offset })?;
+                Ok((String::from_utf8_lossy(error.as_bytes()).into_owned(), false))
+            }
+        }
     }
 
     fn value_type(&mut self, key: &str) -> Result<ValueType, GgufError> {
@@ -222,7 +301,10 @@ impl<'r, R: Read + Seek> HeaderReader<'r, R> {
         match self.array(&format_args!("the value of `{key}`"))? {
             [0] => Ok(false),
             [1] => Ok(true),
-            [found] => Err(GgufError::InvalidBool { key: key.to_owned(), found }),
+            [found] => {
+                self.faults.add(GgufError::InvalidBool { key: key.to_owned(), found })?;
+                Ok(true)
+            }
         }
     }
 
@@ -299,9 +381,10 @@ impl<'r, R: Read + Seek> HeaderReader<'r, R> {
         Ok(values)
     }
 
-    /// Reads an entry of the tensor table. Its offset still counts from the start of the data section.
-    fn tensor(&mut self, index: u64, alignment: u64) -> Result<TensorInfo, GgufError> {
-        let name = self.string(&format_args!("the name of tensor {index}"))?;
+    /// Reads an entry of the tensor table; none for one that is left out. Its offset still counts from the start of the data
+    /// section.
+    fn tensor(&mut self, index: u64, alignment: u64) -> Result<Option<TensorInfo>, GgufError> {
+        let (name, valid) = self.string_or_fault(&format_args!("the name of tensor {index}"))?;
         let what = format_args!("tensor `{name}`");
         let dimensions = self.u32(&what)?;
         if dimensions as usize > MAX_DIMENSIONS {
@@ -312,12 +395,19 @@ impl<'r, R: Read + Seek> HeaderReader<'r, R> {
         let id = self.u32(&what)?;
         let offset = self.u64(&what)?;
         let Some(dtype) = GgmlType::from_id(id) else {
-            return Err(GgufError::UnknownTensorType { tensor: name, found: id });
+            self.faults.add(GgufError::UnknownTensorType { tensor: name, found: id })?;
+            return Ok(None);
         };
         if !offset.is_multiple_of(alignment) {
             return Err(GgufError::MisalignedTensor { tensor: name, offset, alignment });
         }
-        let bytes = byte_size(&name, dtype, &shape)?;
-        Ok(TensorInfo { name, dtype, shape, offset, bytes })
+        let bytes = match byte_size(&name, dtype, &shape) {
+            Err(fault @ GgufError::EmptyTensor { .. }) => {
+                self.faults.add(fault)?;
+                return Ok(None);
+            }
+            bytes => bytes?,
+        };
+        Ok(valid.then_some(TensorInfo { name, dtype, shape, offset, bytes }))
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::gguf::error::GgufError;
 use crate::gguf::header::{Gguf, SplitPart};
-use crate::gguf::read::open_any;
+use crate::gguf::read::{open_any, open_any_lenient};
 use crate::gguf::tensor::TensorInfo;
 
 /// The headers of all files of a model.
@@ -23,8 +23,19 @@ impl SplitFiles {
     /// # Errors
     /// As for [`Gguf::open_first`], and [`GgufError::PartName`], [`GgufError::Part`] and [`GgufError::OtherPart`].
     pub fn open(first: impl AsRef<Path>) -> Result<Self, GgufError> {
-        let path = first.as_ref();
-        let gguf = Gguf::open_first(path)?;
+        Self::open_with(first.as_ref(), open_any)
+    }
+
+    /// As [`open`](Self::open), and passes on the faults that [`Gguf::open_lenient`] lists.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), for all other faults.
+    pub fn open_lenient(first: impl AsRef<Path>) -> Result<Self, GgufError> {
+        Self::open_with(first.as_ref(), |path| open_any_lenient(path).map(|(gguf, _)| gguf))
+    }
+
+    fn open_with(path: &Path, open: impl Fn(&Path) -> Result<Gguf, GgufError>) -> Result<Self, GgufError> {
+        let gguf = open(path)?.expect_first()?;
         let Some(SplitPart { count, .. }) = gguf.split_part() else {
             return Ok(Self { files: vec![(path.to_owned(), gguf)] });
         };
@@ -34,7 +45,7 @@ impl SplitFiles {
         for number in 1..count {
             let path = PathBuf::from(format!("{prefix}{}", suffix(number, count)));
             let part = |source| GgufError::Part { path: path.clone(), count, source: Box::new(source) };
-            let gguf = open_any(&path).map_err(part)?;
+            let gguf = open(&path).map_err(part)?;
             if gguf.split_part() != Some(SplitPart { number, count }) {
                 return Err(GgufError::OtherPart { path, number: number + 1, count });
             }

@@ -103,6 +103,9 @@ ggml_types! {
     Tq1_0 = 34, "TQ1_0", 256, 54;
     Tq2_0 = 35, "TQ2_0", 256, 66;
     Mxfp4 = 39, "MXFP4", 32, 17;
+    Nvfp4 = 40, "NVFP4", 64, 36;
+    Q1_0 = 41, "Q1_0", 128, 18;
+    Q2_0 = 42, "Q2_0", 64, 18;
 }
 
 impl fmt::Display for GgmlType {

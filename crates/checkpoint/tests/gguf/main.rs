@@ -186,6 +186,58 @@ fn corrupted_metadata_are_typed_errors() {
 }
 
 #[test]
+fn a_lenient_read_leaves_out_what_it_cannot_represent_and_says_so() {
+    let file = GgufWriter::new()
+        .metadata("general.architecture", "llama")
+        .metadata("text", "cafe!")
+        .metadata("flag", true)
+        .metadata("ke", 1_u8)
+        .tensor("odd", GgmlType::I8, &[32], [0; 32])
+        .tensor("even", GgmlType::I8, &[32], [0; 32])
+        .to_bytes()
+        .unwrap();
+    let patches: [(&[u8], &[u8]); 4] = [
+        (b"cafe!", b"caf\xe9!"),
+        (b"flag\x07\0\0\0\x01", b"flag\x07\0\0\0\x07"),
+        (b"ke\0\0\0\0\x01", b"\xffe\0\0\0\0\x01"),
+        (b"odd\x01\0\0\0 \0\0\0\0\0\0\0\x18", b"odd\x01\0\0\0 \0\0\0\0\0\0\0\x63"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let lenient = |bytes: &[u8]| {
+        let path = folder.path().join("model.gguf");
+        std::fs::write(&path, bytes).unwrap();
+        Gguf::open_lenient(path)
+    };
+    let (whole, faults) = lenient(&file).unwrap();
+    assert_eq!((&whole, faults.len()), (&read(&file).unwrap(), 0), "a sound file is read as ever");
+    let mut all = file.clone();
+    for (from, to) in patches {
+        let one = patched(&file, from, to);
+        let (_, faults) = lenient(&one).unwrap();
+        let strict = read(&one).unwrap_err().to_string();
+        assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), [strict]);
+        all = patched(&all, from, to);
+    }
+    let (gguf, faults) = lenient(&all).unwrap();
+    assert_eq!((faults.len(), gguf.metadata().len()), (4, 3));
+    assert_eq!((gguf.string("text").unwrap(), gguf.bool("flag").unwrap()), ("caf\u{fffd}!", true));
+    assert!(gguf.get_tensor("odd").is_none() && gguf.get_tensor("even").is_some());
+    // Anything else is refused as ever.
+    assert!(matches!(lenient(&all[..all.len() - 1]), Err(GgufError::TensorOutOfFile { .. })));
+    assert!(matches!(lenient(b"<!doctype html>"), Err(GgufError::NotGguf { .. })));
+}
+
+#[test]
+fn files_that_were_not_fetched_say_how_to_fetch_them() {
+    let message = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
+    assert!(message(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
+    assert!(message(b"<!doctype html>").contains("`resolve`"));
+    assert!(message(&[0; 4096]).contains("not fetched to its end"));
+    assert!(message(b"").contains("empty"));
+    assert!(message(b"PK\x03\x04").contains("convert"));
+}
+
+#[test]
 fn corrupted_tensor_tables_are_typed_errors() {
     let tensor = |name: &str, shape: &[u64], kind: u32, offset: u64| {
         let mut entry = [&string(name)[..], &(shape.len() as u32).to_le_bytes()].concat();
