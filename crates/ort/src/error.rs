@@ -96,10 +96,12 @@ pub enum LoadError {
         bytes: u64,
     },
     /// The file is not a protobuf of an ONNX model.
-    #[error("{path} is not an ONNX model; expected a protobuf with a graph", path = path.display())]
+    #[error("{path} is not an ONNX model; expected a protobuf with a graph{hint}", path = path.display())]
     NotOnnx {
         /// The file.
         path: PathBuf,
+        /// What it seems to be instead, and what to do; empty if that is not known.
+        hint: &'static str,
         /// The reader's error, if it is not a protobuf at all.
         #[source]
         source: Option<DecodeError>,
@@ -122,6 +124,29 @@ pub enum LoadError {
         length: u64,
         /// The length of the file, if it exists.
         found: Option<u64>,
+    },
+    /// The functions that the graph defines use themselves, or stand for too many nodes.
+    #[error(
+        "the functions of {path} stand for more than {limit} nodes; export the model again without functions, and use no graphs \
+         of unknown origin",
+        path = path.display()
+    )]
+    Functions {
+        /// The file.
+        path: PathBuf,
+        /// The most nodes.
+        limit: u64,
+    },
+    /// A weight is in a file outside of the graph's folder.
+    #[error(
+        "tensor `{tensor}` lies in {location:?}, outside of the graph's folder; expected a file in that folder: export the model \
+         again, and use no graphs of unknown origin"
+    )]
+    ExternalPath {
+        /// The tensor.
+        tensor: String,
+        /// The file that the graph names.
+        location: PathBuf,
     },
     /// The weights of a norm or a bias contain a NaN or an infinity.
     #[error(

@@ -87,6 +87,20 @@ pub struct Graph {
     pub sparse_initializers: Vec<Vec<u8>>,
 }
 
+/// `FunctionProto`: the parts that tell how large it is. Encoded, it is an entry of [`Model::functions`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Function {
+    /// Its name, which nodes give as their operator.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its nodes.
+    #[prost(message, repeated, tag = "7")]
+    pub nodes: Vec<Node>,
+    /// Its domain.
+    #[prost(string, tag = "10")]
+    pub domain: String,
+}
+
 /// `NodeProto`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Node {

@@ -26,7 +26,20 @@ pub(crate) enum GraphSource {
 /// [`LoadError::NotOnnx`] if it has none.
 pub(super) fn graph_of<'a>(path: &Path, model: &'a Model) -> Result<&'a Graph, LoadError> {
     let graph = model.graph.as_ref().filter(|graph| !graph.nodes.is_empty() && !graph.outputs.is_empty());
-    graph.ok_or_else(|| LoadError::NotOnnx { path: path.to_owned(), source: None })
+    graph.ok_or_else(|| LoadError::NotOnnx { path: path.to_owned(), hint: "", source: None })
+}
+
+/// What a file that is no graph seems to be.
+fn hint(start: &[u8]) -> &'static str {
+    match start {
+        [b'v', b'e', b'r', b's', b'i', b'o', b'n', b' ', ..] => {
+            "; this seems to be a pointer of Git LFS: fetch the file itself with `git lfs pull`"
+        }
+        [b'<', ..] => {
+            "; this seems to be a web page: on Hugging Face, download from `resolve`, not from `blob`"
+        }
+        _ => "",
+    }
 }
 
 /// Reads and decodes a file. Returns its bytes too.
@@ -43,7 +56,9 @@ pub(super) fn open(path: &Path) -> Result<(Vec<u8>, Model), LoadError> {
         return Err(LoadError::TooLarge { path: path.to_owned(), bytes });
     }
     file.read_to_end(&mut start).map_err(failed)?;
-    let model = Model::decode(&start[..])
-        .map_err(|error| LoadError::NotOnnx { path: path.to_owned(), source: Some(error) })?;
+    let model = Model::decode(&start[..]).map_err(|error| {
+        let (path, hint) = (path.to_owned(), hint(&start));
+        LoadError::NotOnnx { path, hint, source: Some(error) }
+    })?;
     Ok((start, model))
 }

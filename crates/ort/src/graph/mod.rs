@@ -2,6 +2,7 @@
 
 mod file;
 mod folder;
+mod functions;
 mod rewritten;
 mod standard;
 mod tree_ready;
@@ -27,6 +28,7 @@ pub(crate) fn read(path: &Path, saving: Saving) -> Result<(TreeReady, GraphSourc
     let path = if path.is_dir() { folder::graph_in(path) } else { path.to_owned() };
     let (bytes, model) = file::open(&path)?;
     let graph = file::graph_of(&path, &model)?;
+    functions::check(&path, &model)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     if standard::marker(graph).is_some() {
         weights::check(folder, graph)?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use upcycle_onnx::schema::{Element, Graph, Tensor};
 
@@ -15,8 +15,15 @@ const MAX_CHECKED: usize = 1 << 16;
 /// Checks that the bytes of all weights exist, and that small vectors are finite. A scalar may be infinite, because masks use
 /// such constants.
 pub(super) fn check(folder: &Path, graph: &Graph) -> Result<(), LoadError> {
+    let mut inner = Vec::new();
+    inner_tensors(graph, &mut inner);
+    for tensor in inner {
+        if let Some(external) = ExternalData::from_tensor(folder, tensor)? {
+            external.check(tensor)?;
+        }
+    }
     for tensor in &graph.initializers {
-        let external = ExternalData::from_tensor(folder, tensor);
+        let external = ExternalData::from_tensor(folder, tensor)?;
         if let Some(external) = &external {
             external.check(tensor)?;
         }
@@ -30,6 +37,18 @@ pub(super) fn check(folder: &Path, graph: &Graph) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// The tensors in the attributes of nodes, and the weights of the graphs in them.
+fn inner_tensors<'a>(graph: &'a Graph, found: &mut Vec<&'a Tensor>) {
+    for attribute in graph.nodes.iter().flat_map(|node| &node.attributes) {
+        found.extend(attribute.tensor.iter().chain(&attribute.tensors));
+        // As deep as the protobuf, whose depth its reader limits.
+        for graph in attribute.graph.iter().chain(&attribute.graphs) {
+            found.extend(&graph.initializers);
+            inner_tensors(graph, found);
+        }
+    }
+}
+
 /// Where a weight lies outside of the graph.
 struct ExternalData {
     path: PathBuf,
@@ -38,15 +57,25 @@ struct ExternalData {
 }
 
 impl ExternalData {
-    fn from_tensor(folder: &Path, tensor: &Tensor) -> Option<Self> {
+    /// None for a weight within the graph.
+    ///
+    /// # Errors
+    /// [`LoadError::ExternalPath`] for a file that the folder does not contain.
+    fn from_tensor(folder: &Path, tensor: &Tensor) -> Result<Option<Self>, LoadError> {
         if tensor.location != Tensor::EXTERNAL {
-            return None;
+            return Ok(None);
         }
         let value =
             |key: &str| tensor.external.iter().find(|entry| entry.key == key).map(|entry| &*entry.value);
         let number = |key: &str| value(key).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
-        let path = folder.join(value("location").unwrap_or_default());
-        Some(Self { path, offset: number("offset"), length: number("length") })
+        let location = Path::new(value("location").unwrap_or_default());
+        // Otherwise a graph could read any file of the machine.
+        if !location.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            let (tensor, location) = (tensor.name.clone(), location.to_owned());
+            return Err(LoadError::ExternalPath { tensor, location });
+        }
+        let path = folder.join(location);
+        Ok(Some(Self { path, offset: number("offset"), length: number("length") }))
     }
 
     fn check(&self, tensor: &Tensor) -> Result<(), LoadError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use upcycle_onnx::export::WeightType;
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
-use upcycle_onnx::schema::{Dimension, Extent, Message, Model as Onnx};
+use upcycle_onnx::schema::{Attribute, Dimension, Extent, Function, Message, Model as Onnx, Node};
 use upcycle_ort::{GraphError, LibraryError, LoadError, Model, Options, Provider};
 
 use crate::support::{Export, Folder, Tiny, chain, load, options};
@@ -103,6 +103,69 @@ fn weights_that_are_missing_or_cut_short_are_named_with_their_file() {
     ));
     fs::remove_file(&data).expect("to remove");
     assert!(matches!(refusal(&folder.path), LoadError::ExternalData { found: None, .. }));
+}
+
+/// Otherwise a graph could read any file of the machine.
+#[test]
+fn weights_in_other_folders_are_refused() {
+    for location in ["../secret", "/etc/hostname", "inner/../../secret"] {
+        let error = changed(|model| {
+            let weights = &mut model.graph.as_mut().expect("a graph").initializers;
+            let tensor = weights.iter_mut().find(|tensor| !tensor.external.is_empty()).expect("outside");
+            tensor.external[0].value = location.to_owned();
+        });
+        assert!(
+            matches!(&error, LoadError::ExternalPath { location: found, .. } if found == Path::new(location))
+        );
+        // The same in the attribute of a node.
+        let error = changed(|model| {
+            let graph = model.graph.as_mut().expect("a graph");
+            let outside = graph.initializers.iter().find(|tensor| !tensor.external.is_empty());
+            let mut tensor = outside.expect("outside").clone();
+            tensor.external[0].value = location.to_owned();
+            let attribute = Attribute {
+                name: "value".into(),
+                kind: Attribute::TENSOR,
+                tensor: Some(tensor),
+                ..Attribute::default()
+            };
+            graph.nodes[0].attributes.push(attribute);
+        });
+        assert!(matches!(error, LoadError::ExternalPath { .. }));
+    }
+}
+
+/// Thirty functions that each use the next one twice stand for a billion nodes, which would take all memory.
+#[test]
+fn functions_that_grow_without_bound_are_refused() {
+    let function = |name: usize, nodes: Vec<Node>| {
+        let (name, domain) = (format!("F{name}"), "local".to_owned());
+        Function { name, nodes, domain }.encode_to_vec()
+    };
+    let uses =
+        |name: usize| Node { operator: format!("F{name}"), domain: "local".to_owned(), ..Node::default() };
+    let refused = |functions: Vec<Vec<u8>>| {
+        let error = changed(|model| {
+            model.functions = functions;
+            model.graph.as_mut().expect("a graph").nodes.push(uses(0));
+        });
+        assert!(matches!(error, LoadError::Functions { .. }), "{error:?}");
+    };
+    refused((0..30).map(|at| function(at, vec![uses(at + 1), uses(at + 1)])).collect());
+    refused(vec![function(0, vec![uses(1)]), function(1, vec![uses(0)])]);
+    refused((0..100_000).map(|at| function(at, vec![uses(at + 1)])).collect());
+}
+
+#[test]
+fn files_that_were_not_fetched_say_how_to_fetch_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(MODEL_FILE);
+    for (bytes, hint) in
+        [(&b"version https://git-lfs.github.com/spec/v1\n"[..], "git lfs"), (b"<html>", "resolve")]
+    {
+        fs::write(&path, bytes).expect("to write");
+        assert!(refusal(&path).to_string().contains(hint));
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use upcycle_onnx::export::{WeightType, export};
 use upcycle_onnx::layout::{DATA_FILE, MODEL_FILE};
 use upcycle_onnx::schema::{Message, Model as Onnx};
 use upcycle_ort::{Memory, Model, Options, OrtVerifier, Provider};
+#[allow(unused_imports, reason = "each test binary uses a part of this")]
 pub(crate) use upcycle_testkit::tiny::{Tiny, step, tree, write};
 
 /// The CPU's provider, unless `UPCYCLE_TEST_ORT_PROVIDER` is `cuda`, as `scripts/check-cuda.sh` sets it.
