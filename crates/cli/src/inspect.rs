@@ -111,10 +111,11 @@ impl Model {
     fn of_gguf(path: &Path, registry: &Registry, config: &Config) -> Result<Self, Failure> {
         let failed = |error| Failure::failed(format!("{}: {error}", path.display()));
         // Without one of its parts, the first still says which model it is.
-        let parts = SplitFiles::open(path).ok();
+        // What the reader does not understand, the backends name below.
+        let parts = SplitFiles::open_lenient(path).ok();
         let opened = match &parts {
             Some(_) => None,
-            None => Some(Gguf::open_first(path).map_err(failed)?),
+            None => Some(Gguf::open_lenient(path).map_err(failed)?.0),
         };
         let Some(gguf) = parts.as_ref().map(SplitFiles::first).or(opened.as_ref()) else {
             return Err(Failure::failed(format!("{} has no header", path.display())));

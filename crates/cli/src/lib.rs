@@ -29,6 +29,7 @@ mod prompts;
 mod run;
 mod stats;
 mod trace;
+mod waiting;
 mod warm;
 
 use std::process::ExitCode;
@@ -51,8 +52,14 @@ use output::Output;
 ///     upcycle_cli::main_with(&registry)
 /// }
 /// ```
+///
+/// Call it first in `main`: it may start the program again, with other waiting in OpenMP's threads, or as a child that tries a
+/// model file ([`upcycle::try_loads_in_child`]).
 #[must_use]
 pub fn main_with(registry: &Registry) -> ExitCode {
+    if let Some(code) = upcycle::try_loads_in_child() {
+        return code;
+    }
     let matches = args::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match interrupt::start().and_then(|()| dispatch(arguments, registry)) {
@@ -62,6 +69,13 @@ pub fn main_with(registry: &Registry) -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments, registry: &Registry) -> Result<(), Failure> {
+    if matches!(
+        arguments.command,
+        Command::Run(_) | Command::Chat(_) | Command::Bench(_) | Command::Warm(_) | Command::Trace(_)
+    ) {
+        // Before anything reads standard input or a named pipe.
+        waiting::wait_without_spinning();
+    }
     let mut output = Output::stdout();
     match arguments.command {
         Command::Run(run) => run::run(*run, registry, &mut output),

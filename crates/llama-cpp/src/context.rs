@@ -6,7 +6,7 @@ use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
 use upcycle_core::TokenId;
 
@@ -42,14 +42,19 @@ impl Context {
     ) -> Result<Self, String> {
         let (made, reason) = listen(|| OwnedContext::new(model, backend, params));
         let inner = made.map_err(|_| reason)?;
-        let n_batch = inner.n_batch() as usize;
+        let n_batch = inner.n_batch();
         let batch = LlamaBatch::new(n_batch, i32::from(ids));
         let max_rows = n_batch.saturating_sub(padding_id.iter().len());
         Ok(Self { inner, batch, rows: 0, wanted: 0, max_rows, padding_id })
     }
 
-    pub(crate) fn inner(&mut self) -> &mut OwnedContext {
-        &mut self.inner
+    /// Applies an adapter.
+    ///
+    /// # Errors
+    /// The reason that llama.cpp logs.
+    pub(crate) fn set_adapter(&mut self, adapter: &mut LlamaLoraAdapter, scale: f32) -> Result<(), String> {
+        let (set, reason) = listen(|| self.inner.set_adapter(adapter, scale));
+        set.map_err(|_| reason)
     }
 
     /// The most rows of a pass.
@@ -59,7 +64,7 @@ impl Context {
 
     /// Cells of the cache.
     pub(crate) fn cells(&self) -> usize {
-        (self.inner.n_ctx() as usize).saturating_sub(self.padding_id.iter().len())
+        self.inner.n_ctx().saturating_sub(self.padding_id.iter().len())
     }
 
     /// Empties the batch.
@@ -130,15 +135,14 @@ impl Context {
 
     /// The logits, `[vocab]`, of a row of the last batch that wants them.
     pub(crate) fn logits(&self, row: usize) -> &[f32] {
-        self.inner.get_logits_ith(i32::try_from(row).unwrap_or(i32::MAX))
+        self.inner.logits(i32::try_from(row).unwrap_or(i32::MAX))
     }
 
     /// Adds id `to` to the cells of id `from` at positions `start..end`.
     pub(crate) fn share(&mut self, from: i32, to: i32, start: usize, end: usize) {
         if start < end {
-            let (start, end) = (position(start), position(end));
             // Fails only for positions that do not fit in 31 bits.
-            let _ = self.inner.kv_cache_seq_cp(from, to, start, end);
+            let _ = self.inner.share(from, to, position(start)..position(end));
         }
     }
 
@@ -147,7 +151,7 @@ impl Context {
     /// # Errors
     /// [`PassError::Decode`] for a model that cannot be rolled back in part. Nothing has changed then.
     pub(crate) fn drop_from(&mut self, id: i32, start: usize) -> Result<(), PassError> {
-        self.inner.kv_cache_seq_rm(id, position(start), None).map_err(|error| PassError::Decode {
+        self.inner.drop_from(id, position(start)).map_err(|error| PassError::Decode {
             code: 0,
             reason: format!("the cache cannot drop a part of a sequence: {error}"),
         })
@@ -155,6 +159,6 @@ impl Context {
 }
 
 /// A position as llama.cpp's type. Contexts are far shorter than 2^31.
-fn position(at: usize) -> Option<u32> {
-    Some(u32::try_from(at).unwrap_or(i32::MAX as u32))
+fn position(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(i32::MAX as u32)
 }

@@ -45,6 +45,56 @@ pub enum LoadError {
         /// llama.cpp's own message.
         reason: String,
     },
+    /// The vocabulary has a token twice. llama.cpp would end the process.
+    #[error(
+        "the vocabulary of {path} has the token {token:?} twice, as {first} and as {second}; expected each token once: convert \
+         the model again",
+        path = path.display()
+    )]
+    DuplicateToken {
+        /// The file.
+        path: PathBuf,
+        /// The token.
+        token: String,
+        /// Its first id.
+        first: usize,
+        /// Its second id.
+        second: usize,
+    },
+    /// An RWKV vocabulary lacks a byte that begins one of its tokens. llama.cpp would take all memory.
+    #[error(
+        "the vocabulary of {path} has tokens that begin with the byte {byte:#04x}, but no token of that byte alone; convert the \
+         model again",
+        path = path.display()
+    )]
+    MissingByte {
+        /// The file.
+        path: PathBuf,
+        /// The byte.
+        byte: u8,
+    },
+    /// llama.cpp ended the child process that loaded the file for a trial.
+    #[error(
+        "llama.cpp ended its process ({how}) while it loaded {path}; its last words were: {last}; the file is damaged or made for \
+         another version of llama.cpp: fetch or convert it again",
+        path = path.display()
+    )]
+    Ended {
+        /// The file.
+        path: PathBuf,
+        /// The signal or exit code.
+        how: String,
+        /// The last line that the child logged.
+        last: String,
+    },
+    /// The child process for a trial cannot be run.
+    #[error("cannot try the file in a child process first: {program} cannot be run", program = program.display())]
+    Trial {
+        /// The program.
+        program: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
     /// A C library cannot take the path.
     #[error(
         "llama.cpp cannot take the path {path:?}: it contains a zero byte or is not UTF-8; rename the file"

@@ -29,6 +29,10 @@
 //! open sequences, the others for the leaves of a pass. All sequences share the cells of the context (`n_ctx`). Models whose
 //! state cannot be rolled back in part are verified without drafts: see [`Model::support`].
 //!
+//! # Files that end the process
+//! llama.cpp ends the process for some damaged files. This crate refuses the known ones by their header. A program that names a
+//! child process with [`try_loads_in`] gets a typed error for the others too.
+//!
 //! # Exactness
 //! llama.cpp chooses its kernels by the number of rows, so a row rounds differently beside others.
 //! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most. With
@@ -50,6 +54,7 @@ mod rounding;
 mod row_invariance;
 mod seq_ids;
 mod support;
+mod trial;
 mod verifier;
 mod vocabulary;
 
@@ -58,5 +63,6 @@ pub use model::Model;
 pub use native::devices;
 pub use options::{CacheType, FlashAttention, Lora, Options, RopeScaling, SplitMode};
 pub use support::{ModelKind, kind_of};
+pub use trial::{answer_trial, try_loads_in};
 pub use verifier::LlamaVerifier;
-pub use vocabulary::{Piece, Vocabulary};
+pub use vocabulary::{Piece, TokenizeError, Vocabulary};

@@ -1,7 +1,7 @@
 //! A loaded model.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,7 @@ use crate::native::{devices, library, listen};
 use crate::options::{CacheType, DEFAULT_ROWS, FlashAttention, Lora, Options, RopeScaling, SplitMode};
 use crate::rounding::{Rounding, has_float_matrices};
 use crate::support::{ModelKind, kind_of};
+use crate::trial::{Extent, Trial};
 
 /// The longest context if the options state none.
 const DEFAULT_CONTEXT: u32 = 8192;
@@ -65,6 +66,13 @@ fn context_length(llama: &LlamaModel, options: &Options) -> u32 {
     }
 }
 
+/// What a model is loaded for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Use,
+    Rehearsal,
+}
+
 impl Model {
     /// Loads a GGUF file. For a model in several files, `path` is the first part, and the others are in the same folder.
     ///
@@ -72,6 +80,29 @@ impl Model {
     /// [`LoadError`]. The header is checked before llama.cpp sees the file.
     pub fn load(path: &Path, options: &Options) -> Result<Arc<Self>, LoadError> {
         let _span = info_span!("load", path = %path.display()).entered();
+        Self::load_with(path, options, Purpose::Use)
+    }
+
+    /// Loads the file into this process and scores one token: the child's part of a [trial](crate::trial). Uses the CPU and a short
+    /// context, and maps the weights into memory as they are. So it takes about as long as that token.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), and [`PassError`](crate::PassError).
+    pub(crate) fn rehearse(path: &Path, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+        let mut options = Options { n_gpu_layers: None, mlock: false, ..options.clone() };
+        if library()?.backend.supports_gpu_offload() {
+            options.n_gpu_layers = Some(0);
+        }
+        options.n_ctx = options
+            .n_ctx
+            .map_or(NonZeroU32::new(CELL_UNIT), |n_ctx| NonZeroU32::new(n_ctx.get().min(CELL_UNIT)));
+        let model = Self::load_with(path, &options, Purpose::Rehearsal)?;
+        let mut context = model.context(model.n_seq_max(), None)?;
+        context.push(0, 0, &[0], true)?;
+        Ok(context.decode()?)
+    }
+
+    fn load_with(path: &Path, options: &Options, purpose: Purpose) -> Result<Arc<Self>, LoadError> {
         let parts = file::open(path)?;
         check_options(options)?;
         let kind = kind_of(parts.first());
@@ -85,12 +116,15 @@ impl Model {
         {
             return Err(LoadError::NoGpu { layers, devices: devices()?.join(", ") });
         }
-        let mut params = pin!(model_params(options));
-        if options.row_invariant && !library.backend.supports_gpu_offload() {
-            // Repacked weights have different kernels for one row and for four.
+        let mapped = options.mmap && file::is_mappable(&parts);
+        let mut params = pin!(model_params(options).with_use_mmap(mapped));
+        let rehearsal = purpose == Purpose::Rehearsal;
+        if (options.row_invariant || rehearsal) && !library.backend.supports_gpu_offload() {
+            // Repacked weights have different kernels for one row and for four. Repacking also takes long.
             params.as_mut().add_cpu_buft_override(c".*");
         }
-        let mut llama = file::load(library, path, &params)?;
+        let trial = Trial::new(path, Some(options), Extent::Weights);
+        let mut llama = file::load(library, path, &params, (!rehearsal).then_some(&trial))?;
         let kind = kind_of_loaded(&llama, kind);
         let vocab = usize::try_from(llama.n_vocab()).unwrap_or(0);
         if vocab == 0 {
@@ -132,7 +166,9 @@ impl Model {
         if let ModelKind::NotGenerative { what } = kind {
             return Err(LoadError::NotGenerative { architecture: header.architecture, what });
         }
-        let llama = file::load(library()?, path, &LlamaModelParams::default().with_no_alloc(true))?;
+        let trial = Trial::new(path, Some(options), Extent::Headers);
+        let params = LlamaModelParams::default().with_no_alloc(true);
+        let llama = file::load(library()?, path, &params, Some(&trial))?;
         Ok((kind_of_loaded(&llama, kind).support(), context_length(&llama, options) as usize))
     }
 
@@ -259,8 +295,8 @@ impl Model {
                 .map_err(refused)?;
         if let Some((adapter, lora)) = &self.adapter {
             let mut adapter = adapter.lock().unwrap_or_else(PoisonError::into_inner);
-            let (set, reason) = listen(|| context.inner().lora_adapter_set(&mut adapter, lora.scale));
-            set.map_err(|_| LoadError::Lora { path: lora.path.clone(), reason })?;
+            let set = context.set_adapter(&mut adapter, lora.scale);
+            set.map_err(|reason| LoadError::Lora { path: lora.path.clone(), reason })?;
         }
         Ok(context)
     }
@@ -330,7 +366,6 @@ fn model_params(options: &Options) -> LlamaModelParams {
             SplitMode::Layer => LlamaSplitMode::Layer,
             SplitMode::Row => LlamaSplitMode::Row,
         })
-        .with_use_mmap(options.mmap)
         .with_use_mlock(options.mlock);
     match options.n_gpu_layers {
         Some(layers) => params.with_n_gpu_layers(layers),
@@ -343,7 +378,7 @@ fn adapter(llama: &mut LlamaModel, lora: &Lora) -> Result<(Mutex<LlamaLoraAdapte
     if !lora.path.is_file() {
         return Err(refused("there is no such file".to_owned()));
     }
-    Gguf::open(&lora.path).map_err(|error| refused(error.to_string()))?;
+    Gguf::open_lenient(&lora.path).map_err(|error| refused(error.to_string()))?;
     if !lora.scale.is_finite() {
         return Err(refused(format!("its scale is {}", lora.scale)));
     }

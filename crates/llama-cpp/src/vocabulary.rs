@@ -1,20 +1,81 @@
 //! llama.cpp's own tokenizer, which knows more kinds of vocabulary than ours.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
+use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::TokenId;
 
 use crate::error::LoadError;
 use crate::file;
 use crate::native::library;
+use crate::trial::{Extent, Trial};
 
 /// The vocabulary of a GGUF file, without its weights.
 pub struct Vocabulary {
     llama: LlamaModel,
+    /// For a SentencePiece vocabulary that lacks bytes.
+    incomplete: Option<Incomplete>,
+}
+
+/// Why a text cannot be split into tokens.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizeError {
+    /// The text is too long for llama.cpp.
+    #[error("a text of {bytes} bytes is too long; expected less than 2 GiB")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The vocabulary has neither the character nor all of its bytes.
+    #[error(
+        "the vocabulary has no token for {character:?}, nor for its bytes; remove that character from the text"
+    )]
+    NoToken {
+        /// The character.
+        character: char,
+    },
+}
+
+/// The characters and bytes of a SentencePiece vocabulary. For a text with others, llama.cpp ends the process.
+struct Incomplete {
+    characters: HashSet<char>,
+    bytes: HashSet<u8>,
+}
+
+impl Incomplete {
+    /// None for other vocabularies, and for one with all bytes.
+    fn of(gguf: &Gguf) -> Option<Self> {
+        let kind = gguf.get_string("tokenizer.ggml.model").ok().flatten();
+        let tokens = gguf.get_strings("tokenizer.ggml.tokens").ok().flatten()?;
+        let names: HashSet<&str> = tokens.iter().collect();
+        let has_byte = |byte: &u8| {
+            let plain = byte.is_ascii().then_some(char::from(*byte));
+            names.contains(&*format!("<0x{byte:02X}>"))
+                || plain.is_some_and(|byte| names.contains(&*byte.to_string()))
+        };
+        let bytes: HashSet<u8> = (0..=u8::MAX).filter(has_byte).collect();
+        let single = |name: &&str| name.chars().next().filter(|first| first.len_utf8() == name.len());
+        let characters = names.iter().filter_map(single).collect();
+        (kind == Some("llama") && bytes.len() < 256).then_some(Self { characters, bytes })
+    }
+
+    /// The first character that has no tokens.
+    fn missing(&self, text: &str) -> Option<char> {
+        // A space, and one in front of the text, becomes this.
+        let escaped = text.chars().map(|character| if character == ' ' { '\u{2581}' } else { character });
+        let mut all = escaped.chain(std::iter::once('\u{2581}').filter(|_| !text.is_empty()));
+        all.find(|&character| {
+            let mut buffer = [0; 4];
+            let mut bytes = character.encode_utf8(&mut buffer).bytes();
+            !self.characters.contains(&character) && !bytes.all(|byte| self.bytes.contains(&byte))
+        })
+    }
 }
 
 /// A token of a [`Vocabulary`].
@@ -40,16 +101,37 @@ impl Vocabulary {
         }
         let library = library()?;
         let params = LlamaModelParams::default().with_vocab_only(true);
-        Ok(Self { llama: file::load(library, path, &params)? })
+        let incomplete = Incomplete::of(parts.first());
+        Ok(Self {
+            incomplete,
+            llama: file::load(library, path, &params, Some(&Trial::new(path, None, Extent::Headers)))?,
+        })
     }
 
-    /// The tokens of a text, unchanged. `specials` is whether the name of a special token in the text becomes that token. None for
-    /// a text of 2 GiB or more.
-    #[must_use]
-    pub fn tokenize(&self, text: &str, specials: bool) -> Option<Vec<TokenId>> {
-        i32::try_from(text.len()).ok()?;
+    /// Does what a use of the vocabulary does: the child's part of a [trial](crate::trial).
+    pub(crate) fn rehearse(&self) {
+        let _ = self.pieces();
+        let _ = self.ends();
+        for text in ["Hello, world!\n", "\u{4f60}\u{597d} \u{1f600} \0\u{7f}"] {
+            for specials in [false, true] {
+                // A text that the vocabulary cannot hold is no fault of the file.
+                let _ = self.tokenize(text, specials);
+            }
+        }
+    }
+
+    /// The tokens of a text, unchanged. `specials` is whether the name of a special token in the text becomes that token.
+    ///
+    /// # Errors
+    /// [`TokenizeError`].
+    pub fn tokenize(&self, text: &str, specials: bool) -> Result<Vec<TokenId>, TokenizeError> {
+        i32::try_from(text.len()).map_err(|_| TokenizeError::TooLong { bytes: text.len() })?;
+        if let Some(character) = self.incomplete.as_ref().and_then(|incomplete| incomplete.missing(text)) {
+            return Err(TokenizeError::NoToken { character });
+        }
         let tokens = self.llama.vocab().tokenize(text.as_bytes(), false, specials);
-        tokens.into_iter().map(id).collect()
+        // Leaves out llama.cpp's -1, for what the vocabulary has no token for.
+        Ok(tokens.into_iter().filter_map(id).collect())
     }
 
     /// All tokens, in the order of their ids.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use upcycle_core::{DraftTree, RowSelection, TopK, TreeInput, Verifier};
-use upcycle_onnx::export::Weights;
+use upcycle_onnx::export::WeightType;
 use upcycle_onnx::layout::MODEL_FILE;
 use upcycle_onnx::schema::{Graph, Message, Model as Onnx};
 use upcycle_ort::{Model, OrtVerifier};
@@ -73,7 +73,7 @@ fn all() -> ExitCode {
 fn batch(range: &[String]) -> ExitCode {
     let [from, to] = range else { return ExitCode::FAILURE };
     let (from, to): (u64, u64) = (from.parse().expect("a number"), to.parse().expect("a number"));
-    let folders = [Weights::F32, Weights::Int8, Weights::Int4]
+    let folders = [WeightType::F32, WeightType::Int8, WeightType::Int4]
         .map(|weights| Tiny { layers: 1, ..Tiny::default() }.export(weights));
     let sound = folders.each_ref().map(|folder| fs::read(folder.path.join(MODEL_FILE)).expect("written"));
     for number in from..to {

@@ -18,6 +18,9 @@ use crate::model_files::model_folder;
 use crate::parts::{BuildError, ModelSource, OnProgress};
 use crate::registry::Registry;
 
+/// The backend that reads GGUF files by itself.
+const LLAMA_CPP: &str = "llama-cpp";
+
 /// The decoder that [`Engine::into_decoder`] returns.
 pub type AnyDecoder = Decoder<Box<dyn Verifier>, Box<dyn Drafter>>;
 
@@ -121,11 +124,7 @@ impl Engine {
         let path = &*local_model(named, progress)?;
         let gguf = match model_folder(path) {
             Some(_) => None,
-            None => {
-                // The backend decides whether it takes a model in several files.
-                let opened = Gguf::open_first(path);
-                Some(opened.map_err(|source| LoadError::Gguf { path: path.to_owned(), source })?)
-            }
+            None => Some(header(config, path)?),
         };
         let text = Text::load(config, path, gguf.as_ref())?;
         let model = ModelSource { path, gguf: gguf.as_ref() };
@@ -266,21 +265,44 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// The tokenizer of a GGUF file. If the text layer does not support its kind, the backend may have a tokenizer for it.
-fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, TextError> {
-    match Tokenizer::from_gguf(gguf) {
-        #[cfg(feature = "llama-cpp")]
-        Err(TextError::UnsupportedKind { .. } | TextError::UnknownPreTokenizer { .. })
-            if config.backend().name == "llama-cpp" =>
-        {
-            crate::backends::llama_cpp::tokenizer(path)
-        }
-        built => {
-            // Used only with a backend that has a tokenizer.
-            let _ = (config, path);
-            built
-        }
+/// The header of a GGUF file: of the first part if the model is in several files, because the backend decides whether it takes
+/// those. llama.cpp reads files by itself, so for it the reader passes on what it does not understand.
+fn header(config: &Config, path: &Path) -> Result<Gguf, LoadError> {
+    let failed = |source| LoadError::Gguf { path: path.to_owned(), source };
+    if config.backend().name != LLAMA_CPP {
+        return Gguf::open_first(path).map_err(failed);
     }
+    let (gguf, faults) = Gguf::open_lenient(path).map_err(failed)?;
+    for fault in faults {
+        tracing::warn!("{} is left to llama.cpp: {fault}", path.display());
+    }
+    Ok(gguf)
+}
+
+/// The tokenizer of a GGUF file. With the backend llama-cpp, llama.cpp's own tokenizer stands in for one that the text layer
+/// cannot build.
+fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, TextError> {
+    let built = Tokenizer::from_gguf(gguf);
+    #[cfg(feature = "llama-cpp")]
+    if config.backend().name == LLAMA_CPP
+        && let Err(own) = &built
+    {
+        let theirs = crate::backends::llama_cpp::tokenizer(path);
+        return match theirs {
+            Ok(tokenizer) => {
+                if !matches!(own, TextError::UnsupportedKind { .. } | TextError::UnknownPreTokenizer { .. }) {
+                    tracing::warn!("llama.cpp's own tokenizer is used, because {own}");
+                }
+                Ok(tokenizer)
+            }
+            Err(theirs) => {
+                Err(TextError::Tokenizer { reason: format!("{own}; and with llama.cpp: {theirs}") })
+            }
+        };
+    }
+    // Used only with a backend that has a tokenizer.
+    let _ = (config, path);
+    built
 }
 
 impl Text {

@@ -42,6 +42,7 @@ mod parts;
 mod registry;
 mod suggest;
 mod text_file;
+mod trials;
 
 pub use config::{
     BackendConfig, Budget, Config, ConfigBuilder, ConfigError, ConfigWarning, Decode, DrafterConfig,
@@ -65,3 +66,4 @@ pub use registry::{BackendInfo, ModelFit, Registry};
 /// The crate whose [`JsonSchema`](schemars::JsonSchema) [`Options`] derive.
 pub use schemars;
 pub use text_file::utf8;
+pub use trials::try_loads_in_child;

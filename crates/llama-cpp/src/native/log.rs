@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use llama_cpp_sys_2::{
     GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_DEBUG, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_INFO,
@@ -16,6 +17,9 @@ struct Lines {
     errors: Option<Vec<String>>,
 }
 
+/// Whether lines go to standard error too.
+static PRINTED: AtomicBool = AtomicBool::new(false);
+
 thread_local! {
     static LINES: RefCell<Lines> = RefCell::default();
 }
@@ -26,6 +30,11 @@ pub(crate) fn listen<T>(call: impl FnOnce() -> T) -> (T, String) {
     let result = call();
     let errors = LINES.with_borrow_mut(|lines| lines.errors.take().unwrap_or_default());
     (result, if errors.is_empty() { "it gives no reason".to_owned() } else { errors.join("; ") })
+}
+
+/// Prints every line to standard error too, in a process that may end at any moment.
+pub(crate) fn log_to_stderr() {
+    PRINTED.store(true, Ordering::Relaxed);
 }
 
 /// Makes llama.cpp and ggml log through `tracing`.
@@ -68,6 +77,9 @@ impl Lines {
         let line = line.trim();
         if line.is_empty() {
             return;
+        }
+        if PRINTED.load(Ordering::Relaxed) {
+            eprintln!("{line}");
         }
         match (self.level, &mut self.errors) {
             (GGML_LOG_LEVEL_ERROR, Some(errors)) => {

@@ -10,17 +10,19 @@ mod log;
 
 use std::ffi::CStr;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use llama_cpp_2::LlamaContextLoadError;
 use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::kv_cache::KvCacheConversionError;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
+use llama_cpp_2::{DecodeError, LlamaContextLoadError, LlamaLoraAdapterSetError};
 
 use crate::error::LoadError;
-pub(crate) use log::listen;
+pub(crate) use log::{listen, log_to_stderr};
 
 /// llama.cpp, initialized once and never shut down, because other parts of the program may use it too.
 pub(crate) struct Library {
@@ -45,8 +47,9 @@ fn start() -> Result<Library, String> {
         return Err(missing);
     }
     log::install();
-    // Fails only if the program has initialized llama.cpp by itself.
-    let backend = LlamaBackend::init().unwrap_or(LlamaBackend {});
+    // Fails only if the program has initialized llama.cpp by itself. Dropping a `LlamaBackend` shuts llama.cpp down, so none may be
+    // made in vain.
+    let backend = LlamaBackend::init().unwrap_or_else(|_| LlamaBackend {});
     let used = cpu::list(&features, |feature| feature.compiled);
     let unused = cpu::list(&features, |feature| feature.detected && !feature.compiled);
     let name = format!("llama.cpp {} ({used})", version());
@@ -82,7 +85,8 @@ pub fn devices() -> Result<Vec<String>, LoadError> {
 
 /// A context, and the model that it borrows.
 ///
-/// The context is the first field, so that it is dropped first.
+/// The context is the first field, so that it is dropped first. It is lent to nobody: it could be swapped for another one, and its
+/// public field has the model's invented lifetime.
 pub(crate) struct OwnedContext {
     context: LlamaContext<'static>,
     _model: Arc<LlamaModel>,
@@ -102,26 +106,55 @@ impl OwnedContext {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let borrowed: *const LlamaModel = Arc::as_ptr(&model);
         // SAFETY: the `Arc` does not move the model, lends it only shared, and lives in the same value as the context, which is
-        // dropped first. The lifetime does not leave this type: `Deref` lends the context for as long as `self` is borrowed,
-        // and no method of the context returns the model's lifetime.
+        // dropped first. The lifetime does not leave this type: no method returns the context, or anything with its lifetime.
         let borrowed: &'static LlamaModel = unsafe { &*borrowed };
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let context = borrowed.new_context(backend, params)?;
         Ok(Self { context, _model: model })
     }
-}
 
-impl Deref for OwnedContext {
-    type Target = LlamaContext<'static>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.context
+    /// The most rows of a batch.
+    pub(crate) fn n_batch(&self) -> usize {
+        self.context.n_batch() as usize
     }
-}
 
-impl DerefMut for OwnedContext {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.context
+    /// Cells of the cache.
+    pub(crate) fn n_ctx(&self) -> usize {
+        self.context.n_ctx() as usize
+    }
+
+    /// Scores a batch.
+    pub(crate) fn decode(&mut self, batch: &mut LlamaBatch<'_>) -> Result<(), DecodeError> {
+        self.context.decode(batch)
+    }
+
+    /// The logits of a row of the last batch.
+    pub(crate) fn logits(&self, row: i32) -> &[f32] {
+        self.context.get_logits_ith(row)
+    }
+
+    /// Applies an adapter.
+    pub(crate) fn set_adapter(
+        &mut self,
+        adapter: &mut LlamaLoraAdapter,
+        scale: f32,
+    ) -> Result<(), LlamaLoraAdapterSetError> {
+        self.context.lora_adapter_set(adapter, scale)
+    }
+
+    /// Adds id `to` to the cells of id `from` at these positions.
+    pub(crate) fn share(
+        &mut self,
+        from: i32,
+        to: i32,
+        positions: Range<u32>,
+    ) -> Result<(), KvCacheConversionError> {
+        self.context.kv_cache_seq_cp(from, to, Some(positions.start), Some(positions.end))
+    }
+
+    /// Removes an id from its cells at `start` and later.
+    pub(crate) fn drop_from(&mut self, id: i32, start: u32) -> Result<(), KvCacheConversionError> {
+        self.context.kv_cache_seq_rm(id, Some(start), None)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The llama.cpp backend: laws on real and tiny models, refusals, adapters, threads.
 
 mod convert;
+mod foreign;
 mod full;
 mod kinds;
 mod lora;

@@ -1,5 +1,6 @@
 //! llama.cpp: loading, its devices, and its own tokenizer.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +34,11 @@ pub(super) fn check(options: &Options, model: ModelSource<'_>) -> Result<ModelFi
 
 /// llama.cpp's own tokenizer of a file, for kinds of vocabulary that the text layer does not build.
 pub(crate) fn tokenizer(path: &Path) -> Result<Tokenizer, TextError> {
-    let failed = |error: upcycle_llama_cpp::LoadError| TextError::Tokenizer { reason: error.to_string() };
+    let failed = |error: upcycle_llama_cpp::LoadError| {
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let reason = causes.fold(error.to_string(), |reason, cause| format!("{reason}: {cause}"));
+        TextError::Tokenizer { reason }
+    };
     let vocabulary = Vocabulary::load(path).map_err(failed)?;
     let tokens = vocabulary.pieces();
     let (bos, add_bos) = vocabulary.bos();
@@ -55,9 +60,7 @@ struct LlamaCppEncoder(Vocabulary);
 impl Encode for LlamaCppEncoder {
     fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>, TextError> {
         let tokens = self.0.tokenize(text, specials == Specials::Parse);
-        tokens.ok_or_else(|| TextError::Tokenizer {
-            reason: format!("a text of {} bytes is too long", text.len()),
-        })
+        tokens.map_err(|error| TextError::Tokenizer { reason: error.to_string() })
     }
 }
 
