@@ -248,8 +248,9 @@ pub(crate) struct Trace {
     /// The prompt; read from standard input if none is given
     #[arg(short, long, value_name = "TEXT", conflicts_with = "prompt_file", help_heading = "Prompt")]
     pub(crate) prompt: Option<String>,
-    /// A file with the prompt; one line break at its end is dropped, as with standard input
-    #[arg(short = 'f', long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Prompt")]
+    /// A file with the prompt, or -; one line break at its end is dropped, as with standard input
+    #[arg(short = 'f', long, visible_alias = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = "Prompt")]
     pub(crate) prompt_file: Option<PathBuf>,
     /// Use the prompt as it is, without the model's chat template
     #[arg(long, help_heading = "Prompt")]
