@@ -236,6 +236,19 @@ impl Session {
         self.committed.min(self.prompt_len)
     }
 
+    /// The tokens that are in the KV cache, a prefix of [`tokens`](Self::tokens).
+    #[must_use]
+    pub fn cached(&self) -> &[TokenId] {
+        &self.tokens[..self.committed]
+    }
+
+    /// How many tokens of `prompt` a session that continues this one need not read. The last token of a prompt is always
+    /// scored: its row gives the first token of the answer.
+    pub(crate) fn cached_prefix(&self, prompt: &[TokenId]) -> usize {
+        let Some((_, before)) = prompt.split_last() else { return 0 };
+        self.cached().iter().zip(before).take_while(|(a, b)| a == b).count()
+    }
+
     /// Why generation ended; `None` while decoding continues.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {

@@ -168,4 +168,15 @@ impl Verifier for CpuVerifier {
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
         self.sequences.truncate(seq, len, |_| Ok(()))
     }
+
+    fn can_fork(&self) -> bool {
+        true
+    }
+
+    fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, VerifyError> {
+        self.sequences.fork(seq, len, |cache| {
+            let copied = cache.prefix(len);
+            copied.map_err(|source| VerifyError::backend("cpu", "copy keys and values", source))
+        })
+    }
 }

@@ -166,6 +166,21 @@ impl<E: KvElement> KvCache<E> {
         }
     }
 
+    /// A copy of the first `len` positions. O(bytes of their pages).
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn prefix(&self, len: usize) -> Result<Self, TryReserveError> {
+        let mut copied = Self::new(self.shape);
+        for page in &self.pages[..len.div_ceil(PAGE).min(self.pages.len())] {
+            let mut copy = Vec::new();
+            copy.try_reserve_exact(page.len())?;
+            copy.extend_from_slice(page);
+            copied.pages.push(copy.into_boxed_slice());
+        }
+        Ok(copied)
+    }
+
     /// Frees all pages behind the first `len` positions.
     pub fn shrink(&mut self, len: usize) {
         self.pages.truncate(len.div_ceil(PAGE));

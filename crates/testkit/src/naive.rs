@@ -314,6 +314,18 @@ impl Verifier for NaiveVerifier {
             Ok(())
         })
     }
+
+    fn can_fork(&self) -> bool {
+        true
+    }
+
+    fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, VerifyError> {
+        let mut committed = Vec::with_capacity(self.limits().max_context.min(1 << 16));
+        self.sequences.fork(seq, len, |tokens| {
+            committed.extend_from_slice(&tokens.committed[..len]);
+            Ok(Tokens { committed, pending: Vec::new() })
+        })
+    }
 }
 
 /// The error behind a [`Failure`].

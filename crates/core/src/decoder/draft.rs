@@ -11,6 +11,11 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Makes the tree of each session: the next chunk of its prompt, or a draft.
     pub(super) fn draft(&mut self, active: &mut [ActiveSession<'_>]) {
         let count = active.len();
+        let prefilling = active.iter().filter(|active| active.session.phase() == Phase::Prefill).count();
+        let mut chunk = self.prefill_chunk.min(self.verifier.limits().max_rows / count);
+        if prefilling > 0 && prefilling < count {
+            chunk = chunk.min(self.prefill_pace.rows() / prefilling);
+        }
         let limits = self.verifier.limits();
         let budget_limits = match &self.budget {
             Budget::Fixed(limits) => *limits,
@@ -18,10 +23,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         };
         for ActiveSession { session, .. } in active {
             if session.phase() == Phase::Prefill {
-                let rows = (limits.max_rows / count).min(self.prefill_chunk).max(1);
-                let end = session.prompt_len.min(session.committed + rows);
-                let chunk = &session.tokens[session.committed..end];
-                session.tree.reset_chain(chunk[0], &chunk[1..]);
+                let end = session.prompt_len.min(session.committed + chunk.max(1));
+                let tokens = &session.tokens[session.committed..end];
+                session.tree.reset_chain(tokens[0], &tokens[1..]);
                 continue;
             }
             let start = self.clock.now();

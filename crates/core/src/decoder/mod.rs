@@ -4,6 +4,7 @@ mod active;
 mod draft;
 mod error;
 mod generation;
+mod prefill;
 mod sample_path;
 mod step;
 
@@ -22,11 +23,12 @@ use crate::stats::Stats;
 use crate::token::{SeqId, TokenId};
 use crate::top::TopK;
 use crate::tree_limits::{TreeKind, TreeLimits};
-use crate::verifier::{Commit, Verifier};
+use crate::verifier::{Commit, Limits, Verifier};
 
 use active::ActiveSession;
 pub use error::{DecodeError, StepError, StepFailure};
 pub use generation::Generation;
+use prefill::PrefillPace;
 
 /// Decodes any number of sequences with one verifier and one drafter.
 ///
@@ -78,6 +80,7 @@ pub struct Decoder<V, D> {
     budget: Budget,
     calibration: Calibration,
     prefill_chunk: usize,
+    prefill_pace: PrefillPace,
     /// Passes so far; a session remembers its last one.
     passes: u64,
     /// Sequences whose sessions were dropped since the last step.
@@ -115,6 +118,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             budget: Budget::Fixed(TreeLimits::UNBOUNDED),
             calibration: Calibration::new(),
             prefill_chunk: PREFILL_CHUNK,
+            prefill_pace: PrefillPace::default(),
             passes: 0,
             dropped: DroppedSequences::default(),
             top,
@@ -167,6 +171,14 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         self
     }
 
+    /// While some sessions decode, prompts of others are read in chunks that take about `time` at most. So it bounds the time
+    /// between two tokens of a session. The decoder learns how long a row of a prompt takes.
+    #[must_use]
+    pub fn with_max_inter_token(mut self, time: Duration) -> Self {
+        self.prefill_pace.max_inter_token = Some(time);
+        self
+    }
+
     /// The verifier.
     pub fn verifier(&self) -> &V {
         &self.verifier
@@ -195,29 +207,27 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
 
     /// The same decoder with another drafter, which `make` returns. Budget, calibration and open sessions stay.
     pub fn map_drafter<E: Drafter>(self, make: impl FnOnce(D) -> E) -> Decoder<V, E> {
-        let Self { verifier, drafter, clock, budget, calibration, prefill_chunk, passes, dropped, .. } = self;
+        let Self {
+            verifier,
+            drafter,
+            clock,
+            budget,
+            calibration,
+            prefill_chunk,
+            prefill_pace,
+            passes,
+            dropped,
+            ..
+        } = self;
         Decoder {
             clock,
             budget,
             calibration,
             prefill_chunk,
+            prefill_pace,
             passes,
             dropped,
             ..Decoder::new(verifier, make(drafter))
-        }
-    }
-
-    fn check_prompt(&self, prompt: &[TokenId]) -> Result<(), DecodeError> {
-        let limits = self.verifier.limits();
-        if prompt.is_empty() {
-            return Err(DecodeError::EmptyPrompt);
-        }
-        if prompt.len() > limits.max_context {
-            return Err(DecodeError::PromptTooLong { len: prompt.len(), max: limits.max_context });
-        }
-        match prompt.iter().find(|&&token| token as usize >= limits.vocab) {
-            Some(&token) => Err(DecodeError::TokenOutOfRange { token, vocab: limits.vocab }),
-            None => Ok(()),
         }
     }
 
@@ -227,13 +237,41 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// [`DecodeError`] for a prompt that is empty, too long or of another vocabulary, or if no more sequences fit.
     pub fn open(&mut self, prompt: &[TokenId], request: Request) -> Result<Session, DecodeError> {
         self.close_dropped();
-        self.check_prompt(prompt)?;
-        let max_tokens = self.verifier.limits().max_context.min(1 << 20);
+        check_prompt(prompt, self.verifier.limits())?;
         let seq = self.verifier.open()?;
+        Ok(self.new_session(seq, prompt, request))
+    }
+
+    fn new_session(&self, seq: SeqId, prompt: &[TokenId], request: Request) -> Session {
+        let max_tokens = self.verifier.limits().max_context.min(1 << 20);
         let mut session = Session::new(seq, prompt, request, max_tokens, Arc::clone(&self.dropped));
         // A new session queues behind the sessions that are already waiting.
         session.last_pass = self.passes;
-        Ok(session)
+        session
+    }
+
+    /// Whether [`fork`](Self::fork) copies what `session` has cached, instead of reading it again.
+    pub fn can_fork(&self) -> bool {
+        self.verifier.can_fork()
+    }
+
+    /// Opens a session on `prompt` with a copy of the longest prefix of it that `session` has cached. `session` is unchanged.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`VerifyError::CannotFork`](crate::VerifyError::CannotFork).
+    pub fn fork(
+        &mut self,
+        session: &Session,
+        prompt: &[TokenId],
+        request: Request,
+    ) -> Result<Session, DecodeError> {
+        self.close_dropped();
+        check_prompt(prompt, self.verifier.limits())?;
+        let cached = session.cached_prefix(prompt);
+        let seq = self.verifier.fork(session.seq, cached)?;
+        let mut forked = self.new_session(seq, prompt, request);
+        forked.committed = cached;
+        Ok(forked)
     }
 
     /// Continues a session on a new prompt, as a chat does with its next turn. The KV of the longest common prefix of the
@@ -247,10 +285,8 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         prompt: &[TokenId],
         request: Request,
     ) -> Result<(), DecodeError> {
-        self.check_prompt(prompt)?;
-        let cached = &session.tokens[..session.committed];
-        // The last token of the prompt is always scored: its row gives the first token of the answer.
-        let common = cached.iter().zip(&prompt[..prompt.len() - 1]).take_while(|(a, b)| a == b).count();
+        check_prompt(prompt, self.verifier.limits())?;
+        let common = session.cached_prefix(prompt);
         let can_keep =
             common == session.committed || self.verifier.limits().support.kind() != TreeKind::Plain;
         // A model that cannot roll back in part reads the whole prompt again.
@@ -287,6 +323,23 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
 
     fn since(&self, start: Duration) -> Duration {
         self.clock.now().saturating_sub(start)
+    }
+}
+
+/// Whether a backend with these limits can read `prompt`: what [`Decoder::open`] checks.
+///
+/// # Errors
+/// [`DecodeError`] for a prompt that is empty, too long or of another vocabulary.
+pub fn check_prompt(prompt: &[TokenId], limits: &Limits) -> Result<(), DecodeError> {
+    if prompt.is_empty() {
+        return Err(DecodeError::EmptyPrompt);
+    }
+    if prompt.len() > limits.max_context {
+        return Err(DecodeError::PromptTooLong { len: prompt.len(), max: limits.max_context });
+    }
+    match prompt.iter().find(|&&token| token as usize >= limits.vocab) {
+        Some(&token) => Err(DecodeError::TokenOutOfRange { token, vocab: limits.vocab }),
+        None => Ok(()),
     }
 }
 

@@ -86,6 +86,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let tokens = sessions().map(|session| session.accepted_path.sampled.len()).sum();
         self.observe(active, forward_time, commit_time);
 
+        if has_prefill && failures.is_empty() {
+            self.prefill_pace.learn(rows, forward_time);
+        }
         // Most prompt rows skip the output head, so they cost less than draft rows. After a failure, `rows` does not
         // match the measured time.
         let comparable = !has_prefill && failures.is_empty();

@@ -10,6 +10,9 @@ use crate::tree::NodeId;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
+    /// The backend cannot copy a sequence.
+    #[error("this backend cannot copy a sequence; open one and read the tokens again")]
+    CannotFork,
     /// The sequence was closed, or no sequence ever had this id.
     #[error("{seq} is not open; open one and use the id that it returns")]
     UnknownSequence {

@@ -121,6 +121,22 @@ pub trait Verifier: Send {
     /// # Errors
     /// [`VerifyError::UnknownSequence`]; [`VerifyError::TruncateBeyond`] if fewer than `len` tokens are committed.
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError>;
+
+    /// Whether [`fork`](Self::fork) copies sequences. A backend that copies faster than it reads a prompt should.
+    fn can_fork(&self) -> bool {
+        false
+    }
+
+    /// Opens a sequence that holds the first `len` committed tokens of `seq`, which is unchanged. The new sequence gives the
+    /// same logits as one that has read these tokens.
+    ///
+    /// # Errors
+    /// [`VerifyError::CannotFork`] unless [`can_fork`](Self::can_fork); otherwise as [`open`](Self::open) and
+    /// [`truncate`](Self::truncate).
+    fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, VerifyError> {
+        let _ = (seq, len);
+        Err(VerifyError::CannotFork)
+    }
 }
 
 /// Boxes and mutable references of verifiers are verifiers.
@@ -156,6 +172,12 @@ macro_rules! delegate {
             }
             fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
                 (**self).truncate(seq, len)
+            }
+            fn can_fork(&self) -> bool {
+                (**self).can_fork()
+            }
+            fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, VerifyError> {
+                (**self).fork(seq, len)
             }
         }
     )+};

@@ -182,6 +182,28 @@ impl<S> SequenceTable<S> {
         Ok(id)
     }
 
+    /// Opens a sequence with the first `len` committed tokens of `seq`. `copy` makes its state from that of `seq`.
+    ///
+    /// # Errors
+    /// [`VerifyError::TooManySequences`], [`VerifyError::UnknownSequence`], [`VerifyError::TruncateBeyond`]; the error of
+    /// `copy`.
+    pub fn fork(
+        &mut self,
+        seq: SeqId,
+        len: usize,
+        copy: impl FnOnce(&S) -> Result<S, VerifyError>,
+    ) -> Result<SeqId, VerifyError> {
+        self.check_open()?;
+        let Sequence { committed, state, .. } = self.get(seq)?;
+        if len > *committed {
+            return Err(VerifyError::TruncateBeyond { seq, committed: *committed, len });
+        }
+        let state = copy(state)?;
+        let forked = self.open(state)?;
+        self.get_mut(forked)?.committed = len;
+        Ok(forked)
+    }
+
     /// Closes a sequence and returns its state; `None` if it is not open.
     pub fn close(&mut self, seq: SeqId) -> Option<S> {
         let index = self.index(seq).ok()?;
