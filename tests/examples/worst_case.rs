@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use upcycle::{ConfigBuilder, CostCache, DrafterConfig, Engine, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, CostCache, DrafterConfig, LoadedModel, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{CostCurve, Decoder, Drafter, NullDrafter, Request, TokenId, Verifier};
 use upcycle_testkit::AdversarialDrafter;
@@ -23,9 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut builder = ConfigBuilder::new(&registry);
         builder.file(Path::new(&file))?;
         let config = builder.build()?;
-        let mut engine = Engine::load(&config, &registry, &mut |_| {})?;
-        let costs = engine.costs(&DrafterConfig::default(), &CostCache::user_cache())?;
-        let Engine { text, mut verifier, .. } = engine;
+        let mut model = LoadedModel::load(&config, &registry, &mut |_| {})?;
+        let costs = model.costs(&DrafterConfig::default(), &CostCache::user_cache())?;
+        let LoadedModel { text, mut verifier, .. } = model;
         let asked: Vec<Vec<TokenId>> = PromptSet::built_in()
             .first_of_each_group(EACH)
             .into_iter()

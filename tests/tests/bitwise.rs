@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use upcycle::{Config, ConfigBuilder, Engine, PromptStyle, Registry};
+use upcycle::{Config, ConfigBuilder, LoadedModel, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{
     AdjacencyMatrix, Commit, Decoder, DraftTree, Limits, NodeId, Request, Row, RowSelection, SeqId, TokenId,
@@ -129,7 +129,7 @@ fn trees_of_80_nodes_give_the_bits_of_sequential_decoding() {
     let mut builder = ConfigBuilder::new(&registry);
     builder.flag("a test", "model.path", &upcycle_testkit::real_model().display().to_string()).unwrap();
     let config: Config = builder.build().unwrap();
-    let text = Engine::load(&config, &registry, &mut |_| {}).unwrap().text;
+    let text = LoadedModel::load(&config, &registry, &mut |_| {}).unwrap().text;
     let model = Model::load(upcycle_testkit::real_model(), &Options::default()).unwrap();
     let twice = Twice {
         inner: CpuVerifier::new(Arc::clone(&model)),

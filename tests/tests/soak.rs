@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, CostCache, LoadedModel, PromptStyle, Registry};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_core::{Request, TokenId};
 
@@ -28,9 +28,9 @@ fn ten_thousand_steps_take_no_more_memory() {
         builder.flag("a test", key, value).unwrap();
     }
     let config = builder.build().unwrap();
-    let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
+    let model = LoadedModel::load(&config, &registry, &mut |_| {}).unwrap();
     let (mut decoder, text) =
-        engine.into_decoder(config.drafter(), &registry, &CostCache::disabled()).unwrap();
+        model.into_decoder(config.drafter(), &registry, &CostCache::disabled()).unwrap();
     let own = PromptSet::built_in();
     let prompts: Vec<Vec<TokenId>> = (own.first_of_each_group(8).into_iter())
         .map(|prompt| text.encode(prompt.first_turn(), PromptStyle::Chat).unwrap())

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 
 #[test]
 fn both_are_configured_and_answer() {
-    use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle};
+    use upcycle::{ConfigBuilder, CostCache, LoadedModel, PromptStyle};
 
     let registry = registry();
     let mut builder = ConfigBuilder::new(&registry);
@@ -85,9 +85,9 @@ fn both_are_configured_and_answer() {
 
     let config = builder.build().unwrap();
     assert!(config.to_toml().unwrap().contains("[drafter.repeat]\ntimes = 2"));
-    let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
+    let model = LoadedModel::load(&config, &registry, &mut |_| {}).unwrap();
     let (mut decoder, text) =
-        engine.into_decoder(config.drafter(), &registry, &CostCache::disabled()).unwrap();
+        model.into_decoder(config.drafter(), &registry, &CostCache::disabled()).unwrap();
     let prompt = text.encode("Hi", PromptStyle::Raw).unwrap();
     let mut generation = decoder.generate(&prompt, upcycle_core::Request::greedy(8)).unwrap();
     assert_eq!(generation.by_ref().filter(|token| token.is_ok()).count(), 8);

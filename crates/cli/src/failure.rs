@@ -35,7 +35,7 @@ impl Failure {
     }
 
     /// A command whose cargo feature is not compiled in.
-    #[cfg(not(all(feature = "bench", feature = "ort")))]
+    #[cfg(not(all(feature = "bench", feature = "ort", feature = "serve")))]
     pub(crate) fn missing_feature(feature: &str) -> Self {
         Self::usage(format!(
             "this program was built without the feature `{feature}`; build it with `cargo build --release --package \

@@ -1,4 +1,4 @@
-//! The command line of Upcycle as a library: `upcycle run`, `chat`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`,
+//! The command line of Upcycle as a library: `upcycle run`, `chat`, `serve`, `warm`, `trace`, `bench`, `backends`, `inspect`, `export`,
 //! `config check` and `completions`.
 //!
 //! Exit codes: 0, 1 for a failure, 2 for wrong usage or configuration, 128 and the number of a signal: 130 after Ctrl-C, 143 after
@@ -27,6 +27,8 @@ mod output_file;
 mod progress;
 mod prompts;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod stats;
 mod trace;
 mod waiting;
@@ -84,6 +86,10 @@ fn dispatch(arguments: Arguments, registry: &Registry) -> Result<(), Failure> {
         Command::Bench(arguments) => bench::bench(*arguments, registry, &mut output),
         #[cfg(not(feature = "bench"))]
         Command::Bench(_) => Err(Failure::missing_feature("bench")),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::serve(*arguments, registry),
+        #[cfg(not(feature = "serve"))]
+        Command::Serve(_) => Err(Failure::missing_feature("serve")),
         Command::Warm(arguments) => warm::warm(*arguments, registry, &mut output),
         Command::Trace(trace) => trace::trace(*trace, registry, &mut output),
         Command::Backends { json } => backends::list(json, registry, &mut output),

@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use upcycle::{AnyDecoder, Config, CostCache, DrafterConfig, Engine, LoadMeter, PromptStyle, Registry, Text};
+use upcycle::{
+    AnyDecoder, Config, CostCache, DrafterConfig, LoadMeter, LoadedModel, PromptStyle, Registry, Text,
+};
 use upcycle_core::{Drafter, TokenId, Verifier};
 
 use crate::answer::Responder;
@@ -30,9 +32,9 @@ pub(crate) fn run(arguments: Run, registry: &Registry, output: &mut Output) -> R
     let empty_tables = arguments.empty_tables || !config.drafter().share_across_prompts();
     let prompts = Prompts::read(arguments.prompt)?;
 
-    let engine = load(&config, registry)?;
+    let model = load(&config, registry)?;
     interrupt::listen();
-    let (mut decoder, text) = decoder(engine, &config, registry)?;
+    let (mut decoder, text) = decoder(model, &config, registry)?;
     let ending = Ending::before_answers(&config, &decoder);
     let responder = Responder::new(&config, &text)?.with_system(arguments.system.as_deref());
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
@@ -78,9 +80,9 @@ pub(crate) fn run(arguments: Run, registry: &Registry, output: &mut Output) -> R
 }
 
 /// Loads the model and shows a progress bar.
-pub(crate) fn load(config: &Config, registry: &Registry) -> Result<Engine, Failure> {
+pub(crate) fn load(config: &Config, registry: &Registry) -> Result<LoadedModel, Failure> {
     let bar = Bar::new("loading the model");
-    Ok(Engine::load(config, registry, &mut |progress| bar.set(progress))?)
+    Ok(LoadedModel::load(config, registry, &mut |progress| bar.set(progress))?)
 }
 
 /// Encodes all prompts. Fails if one cannot be encoded or does not fit the context.
@@ -108,14 +110,14 @@ pub(crate) fn encode_all(
 
 /// The decoder of a loaded model. If passes have to be timed, a line says so meanwhile.
 pub(crate) fn decoder(
-    engine: Engine,
+    model: LoadedModel,
     config: &Config,
     registry: &Registry,
 ) -> Result<(AnyDecoder, Text), Failure> {
     let costs = CostCache::user_cache();
-    let times = engine.times_passes(config.drafter(), &costs);
+    let times = model.times_passes(config.drafter(), &costs);
     let bar = times.then(|| Bar::without_length("timing passes, once for this model and backend"));
-    let decoder = engine.into_decoder(config.drafter(), registry, &costs).map_err(Failure::failed);
+    let decoder = model.into_decoder(config.drafter(), registry, &costs).map_err(Failure::failed);
     drop(bar);
     decoder
 }

@@ -18,9 +18,9 @@ pub(crate) fn trace(arguments: Trace, registry: &Registry, output: &mut Output) 
     let target = OutputFile::new("--out", arguments.out).map_err(Failure::usage)?;
     let prompt = prompts::one(arguments.prompt, arguments.prompt_file)?;
 
-    let engine = run::load(&config, registry)?;
+    let model = run::load(&config, registry)?;
     interrupt::listen();
-    let (decoder, text) = run::decoder(engine, &config, registry)?;
+    let (decoder, text) = run::decoder(model, &config, registry)?;
     let mut decoder = decoder.map_drafter(RecordingDrafter::new);
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
     let prompt = text.encode(&prompt, style).map_err(Failure::usage)?;

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use upcycle::{
-    DEFAULT_K, DrafterConfig, Engine, Progress, PromptStyle, RecyclingOptions, Registry, snapshot_exists,
+    DEFAULT_K, DrafterConfig, LoadedModel, Progress, PromptStyle, RecyclingOptions, Registry, snapshot_exists,
 };
 use upcycle_core::{AdjacencyMatrix, Drafter, Verifier, warm_up};
 
@@ -63,21 +63,21 @@ pub(crate) fn warm(arguments: Warm, registry: &Registry, output: &mut Output) ->
         None => Vec::new(),
     };
 
-    let mut engine = load(&config, registry)?;
+    let mut model = load(&config, registry)?;
     let style = if arguments.raw { PromptStyle::Raw } else { PromptStyle::Chat };
-    let max_context = engine.verifier.limits().max_context;
-    let prompts = encode_all(&Responder::new(&config, &engine.text)?, &questions, style, max_context)?;
+    let max_context = model.verifier.limits().max_context;
+    let prompts = encode_all(&Responder::new(&config, &model.text)?, &questions, style, max_context)?;
     interrupt::listen();
     let mut learned = String::new();
     if arguments.vocabulary {
-        let (rows, filled) = fill_from_vocabulary(&mut engine, config.drafter(), file, style)?;
+        let (rows, filled) = fill_from_vocabulary(&mut model, config.drafter(), file, style)?;
         learned = format!(", {filled} of them from single tokens of the vocabulary");
         if prompts.is_empty() || interrupt::requested() {
             done(format!("{rows} rows{learned}"), output)?;
             return if interrupt::requested() { Err(Failure::Interrupted) } else { Ok(()) };
         }
     }
-    let (mut decoder, text) = decoder(engine, &config, registry)?;
+    let (mut decoder, text) = decoder(model, &config, registry)?;
     let responder = Responder::new(&config, &text)?;
     let (mut tokens, mut steps) = (0, 0);
     let mut interrupted = Ok(());
@@ -102,22 +102,22 @@ pub(crate) fn warm(arguments: Warm, registry: &Registry, output: &mut Output) ->
 /// empty message, and saves the snapshot. Returns the number of all rows and of new rows. A signal stops after the current
 /// pass.
 fn fill_from_vocabulary(
-    engine: &mut Engine,
+    model: &mut LoadedModel,
     config: &DrafterConfig,
     file: &Path,
     style: PromptStyle,
 ) -> Result<(usize, usize), Failure> {
-    let fingerprint = engine.text.tokenizer.fingerprint();
-    let vocab = engine.verifier.limits().vocab;
+    let fingerprint = model.text.tokenizer.fingerprint();
+    let vocab = model.verifier.limits().vocab;
     let k = config.options().map_or(DEFAULT_K, |recycling: &RecyclingOptions| recycling.k);
     let mut matrix = match snapshot_exists(file) {
         true => AdjacencyMatrix::load(file, vocab, k, &fingerprint).map_err(Failure::failed)?,
         false => AdjacencyMatrix::new(vocab, k).map_err(Failure::failed)?,
     };
-    let context = engine.text.encode("", style).map_err(Failure::usage)?;
+    let context = model.text.encode("", style).map_err(Failure::usage)?;
     let before = matrix.rows();
     let bar = Bar::new("asking the model");
-    warm_up::fill_empty_rows(&mut matrix, &mut *engine.verifier, &context, |done, total| {
+    warm_up::fill_empty_rows(&mut matrix, &mut *model.verifier, &context, |done, total| {
         bar.set(Progress { done: done as u64, total: total as u64 });
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })

@@ -4,43 +4,31 @@
 
 use std::error::Error;
 use std::io::Write;
-use std::path::Path;
 
-use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
+use upcycle::{Engine, EngineBuilder, Message, Request};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [config, prompt] = &arguments[..] else { return Err("expected a configuration and a prompt".into()) };
-    let registry = Registry::builtin();
-    let mut builder = ConfigBuilder::new(&registry);
-    builder.file(Path::new(config))?;
-    answer(&registry, &builder, prompt)
+    answer(Engine::builder().config_file(config), prompt)
 }
 
-fn answer(registry: &Registry, builder: &ConfigBuilder, prompt: &str) -> Result<(), Box<dyn Error>> {
-    let config = builder.build()?;
-    let engine = Engine::load(&config, registry, &mut |_| ())?;
-    let (mut decoder, text) = engine.into_decoder(config.drafter(), registry, &CostCache::user_cache())?;
-
-    let prompt = text.encode(prompt, PromptStyle::Chat)?;
-    let stop = text.stop_strings(config.decode())?;
-    let mut detokenizer = text.tokenizer.detokenizer();
-    let mut generation = decoder.generate(&prompt, text.request(config.decode(), &stop))?;
-    for token in &mut generation {
-        print!("{}", detokenizer.push(token?)?);
+fn answer(builder: EngineBuilder, prompt: &str) -> Result<(), Box<dyn Error>> {
+    let engine = builder.build()?;
+    let mut answer = engine.generate(Request::chat([Message::user(prompt)]))?;
+    for piece in &mut answer {
+        print!("{}", piece?.text);
         std::io::stdout().flush()?;
     }
-    println!("{}\n{:.2} tokens a step", detokenizer.finish(), generation.stats().tokens_per_step());
+    println!("\n{:.2} tokens a step", answer.stats().tokens_per_step());
     Ok(())
 }
 
 #[test]
 fn it_runs() {
-    let registry = Registry::builtin();
-    let mut builder = ConfigBuilder::new(&registry);
-    let model = upcycle_testkit::real_model().display().to_string();
-    for (key, value) in [("model.path", &*model), ("drafter.budget", "8"), ("decode.max_tokens", "8")] {
-        builder.flag("a test", key, value).unwrap();
+    let mut builder = Engine::builder().model(upcycle_testkit::real_model());
+    for (key, value) in [("drafter.budget", "8"), ("decode.max_tokens", "8")] {
+        builder = builder.set(key, value);
     }
-    answer(&registry, &builder, "Why is the sky blue?").unwrap();
+    answer(builder, "Why is the sky blue?").unwrap();
 }

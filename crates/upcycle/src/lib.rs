@@ -2,11 +2,11 @@
 //!
 //! 1. A [`Registry`] knows backends, drafters and sources by name. A program adds its own.
 //! 2. A [`ConfigBuilder`] collects settings from flags, environment and a file, and checks them once into a [`Config`].
-//! 3. An [`Engine`] holds a model: its text layer, and the backend that has loaded it.
+//! 3. An [`LoadedModel`] holds a model: its text layer, and the backend that has loaded it.
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
+//! use upcycle::{ConfigBuilder, CostCache, LoadedModel, PromptStyle, Registry};
 //!
 //! let registry = Registry::builtin();
 //! let mut builder = ConfigBuilder::new(&registry);
@@ -14,8 +14,8 @@
 //! builder.variables(std::env::vars_os())?;
 //! let config = builder.build()?;
 //!
-//! let engine = Engine::load(&config, &registry, &mut |_| {})?;
-//! let (mut decoder, text) = engine.into_decoder(config.drafter(), &registry, &CostCache::user_cache())?;
+//! let model = LoadedModel::load(&config, &registry, &mut |_| {})?;
+//! let (mut decoder, text) = model.into_decoder(config.drafter(), &registry, &CostCache::user_cache())?;
 //! let stop = text.stop_strings(config.decode())?;
 //! let prompt = text.encode("Why is the sky blue?", PromptStyle::Chat)?;
 //! let mut detokenizer = text.tokenizer.detokenizer();
@@ -36,6 +36,7 @@ mod engine;
 mod hub;
 mod load_error;
 mod load_meter;
+mod loaded_model;
 mod model_files;
 mod options;
 mod parts;
@@ -46,19 +47,23 @@ mod trials;
 
 pub use config::{
     BackendConfig, Budget, Config, ConfigBuilder, ConfigError, ConfigWarning, Decode, DrafterConfig,
-    LogLevel, ModelConfig, Origin, Preset, Problem, PromptRows, SnapshotMode, TreeFileError,
+    LogLevel, ModelConfig, Origin, Preset, Problem, PromptRows, ServerOptions, SnapshotMode, TreeFileError,
     configuration_page,
 };
 pub use corpus::CorpusError;
 pub use costs::{CostCache, CostFileError};
 pub use drafters::{DEFAULT_K, MixedOptions, RecyclingOptions, Tree};
 pub use engine::{
-    AnyDecoder, DecoderError, Engine, PromptError, PromptStyle, Text, check_snapshot, load_snapshot,
-    save_snapshot, snapshot_exists,
+    Answer, CacheGroup, Engine, EngineBuilder, EngineError, EngineOptions, EngineStatus, EngineTotals, Piece,
+    Request, RequestError,
 };
 pub use hub::{is_on_hub, local_model};
 pub use load_error::LoadError;
 pub use load_meter::LoadMeter;
+pub use loaded_model::{
+    AnyDecoder, DecoderError, LoadedModel, PromptError, PromptStyle, Text, check_snapshot, load_snapshot,
+    save_snapshot, snapshot_exists,
+};
 pub use model_files::model_folder;
 pub use options::{AnyOptions, NoOptions, Options};
 pub use parts::{BoxError, BuildError, DrafterSetup, ModelSource, OnProgress, Progress, Role, SourceSetup};
@@ -67,3 +72,4 @@ pub use registry::{BackendInfo, ModelFit, Registry};
 pub use schemars;
 pub use text_file::utf8;
 pub use trials::try_loads_in_child;
+pub use upcycle_text::Message;

@@ -1,7 +1,7 @@
 //! A vocabulary that the text layer does not build, in the backend that brings its own tokenizer.
 #![cfg(feature = "llama-cpp")]
 
-use upcycle::{ConfigBuilder, Engine, LoadError, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, LoadError, LoadedModel, PromptStyle, Registry};
 use upcycle_checkpoint::gguf::StringArray;
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_testkit::tiny::{Tiny, write};
@@ -43,7 +43,7 @@ fn a_unigram_vocabulary_is_read_by_llama_cpp_and_by_it_alone() {
         let mut builder = ConfigBuilder::new(&Registry::builtin());
         builder.flag("a test", "model.path", &file.path().display().to_string()).unwrap();
         builder.flag("a test", "backend.name", backend).unwrap();
-        Engine::load(&builder.build().unwrap(), &registry, &mut |_| {})
+        LoadedModel::load(&builder.build().unwrap(), &registry, &mut |_| {})
     };
     assert!(matches!(load("cpu"), Err(LoadError::Text { source: TextError::UnsupportedKind { .. }, .. })));
     let text = load("llama-cpp").unwrap().text;

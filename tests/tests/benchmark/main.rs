@@ -7,7 +7,7 @@ mod verifiers;
 use std::fs;
 use std::path::Path;
 
-use upcycle::{ConfigBuilder, DEFAULT_K, Engine, NoOptions, Progress, Registry};
+use upcycle::{ConfigBuilder, DEFAULT_K, LoadedModel, NoOptions, Progress, Registry};
 use upcycle_bench::plan::{RunPlan, SetupPlan};
 use upcycle_bench::prompts::PromptSet;
 use upcycle_bench::results::{ArmState, Equality, InitialTables, Results};
@@ -253,13 +253,13 @@ fn carried_tables_begin_with_the_configured_snapshot() {
         builder.flag(flag, key, value).unwrap();
     }
     let config = builder.build().unwrap();
-    let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
-    let vocab = engine.verifier.limits().vocab;
+    let model = LoadedModel::load(&config, &registry, &mut |_| {}).unwrap();
+    let vocab = model.verifier.limits().vocab;
     let mut matrix = AdjacencyMatrix::new(vocab, DEFAULT_K).unwrap();
     for token in 0..vocab as TokenId {
         matrix.update(token, &[(token + 1) % vocab as TokenId]);
     }
-    matrix.save(&snapshot, &engine.text.tokenizer.fingerprint()).unwrap();
+    matrix.save(&snapshot, &model.text.tokenizer.fingerprint()).unwrap();
     let bytes = fs::read(&snapshot).unwrap();
     started.setups[0].set.push(format!("drafter.snapshot={}", snapshot.display()));
 

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use upcycle::{ConfigBuilder, CostCache, Engine, PromptStyle, Registry};
+use upcycle::{ConfigBuilder, CostCache, LoadedModel, PromptStyle, Registry};
 use upcycle_bench::trace::{About, Learns, RecordingDrafter, Trace, collect};
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
@@ -30,8 +30,8 @@ pub(crate) static REAL: LazyLock<Trace> = LazyLock::new(|| {
         builder.flag("a test", key, value).unwrap();
     }
     let config = builder.build().unwrap();
-    let engine = Engine::load(&config, &registry, &mut |_| {}).unwrap();
-    let (decoder, text) = engine.into_decoder(config.drafter(), &registry, &CostCache::disabled()).unwrap();
+    let model = LoadedModel::load(&config, &registry, &mut |_| {}).unwrap();
+    let (decoder, text) = model.into_decoder(config.drafter(), &registry, &CostCache::disabled()).unwrap();
     let mut decoder = decoder.map_drafter(RecordingDrafter::new);
     let prompt = text.encode(PROMPT, PromptStyle::Raw).unwrap();
     let request = text.request(config.decode(), &text.stop_strings(config.decode()).unwrap());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use upcycle::{Config, ConfigBuilder, Engine, Progress, PromptError, PromptStyle, Registry, Text};
+use upcycle::{Config, ConfigBuilder, LoadedModel, Progress, PromptError, PromptStyle, Registry, Text};
 use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::{CostCurve, Limits, TokenId, Verifier};
 
@@ -47,7 +47,8 @@ impl LoadedSetup {
         let builder = plan.builder(registry)?;
         let config: Config = builder.build()?;
         let before = machine::resident_memory().unwrap_or(0);
-        let Engine { text, verifier, backend, path, .. } = Engine::load(&config, registry, progress)?;
+        let LoadedModel { text, verifier, backend, path, .. } =
+            LoadedModel::load(&config, registry, progress)?;
         let memory = machine::resident_memory().unwrap_or(0).saturating_sub(before);
         Ok(Self {
             name: plan.name.clone(),

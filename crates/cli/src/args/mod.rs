@@ -3,7 +3,7 @@
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
 
-#[cfg(not(all(feature = "bench", feature = "ort")))]
+#[cfg(not(all(feature = "bench", feature = "ort", feature = "serve")))]
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -46,6 +46,12 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Chat with a model
     Chat(Box<Chat>),
+    /// Serve the model over HTTP, as OpenAI's API
+    #[cfg(feature = "serve")]
+    Serve(Box<Serve>),
+    /// Serve the model over HTTP (not in this build: needs `--features serve`)
+    #[cfg(not(feature = "serve"))]
+    Serve(NotCompiled),
     /// Save what a drafter learns from prompts or from the model's vocabulary, for later runs to start with
     Warm(Box<Warm>),
     /// Measure drafters and backends against plain decoding and other programs
@@ -100,7 +106,7 @@ pub(crate) enum ConfigCommand {
 }
 
 /// A command that is not compiled in. It accepts any arguments, so that the message names the missing feature.
-#[cfg(not(all(feature = "bench", feature = "ort")))]
+#[cfg(not(all(feature = "bench", feature = "ort", feature = "serve")))]
 #[derive(Args, Debug)]
 pub(crate) struct NotCompiled {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -199,6 +205,39 @@ pub(crate) struct Chat {
     /// Print statistics of each answer to standard error
     #[arg(long, help_heading = "Output")]
     pub(crate) stats: bool,
+}
+
+#[cfg(feature = "serve")]
+const SERVE: &str = "\
+POST /v1/chat/completions, /v1/completions, /v1/responses, /tokenize and /detokenize; GET /v1/models, /health, /ready, \
+/metrics and /openapi.json; a page to chat at /. The answers are those of the same requests alone, whoever else is served.
+
+The server listens before the model is loaded; /health answers 503 until then. SIGTERM or Ctrl-C ends it after the running \
+requests, and a second one at once. [server] and [engine] of the configuration hold its settings; the others are those of \
+`upcycle run`, except that a request says how tokens are chosen.";
+
+#[cfg(feature = "serve")]
+#[derive(Args, Debug)]
+#[command(after_help = SERVE)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+
+    /// The address to listen on: 127.0.0.1 for this machine alone, 0.0.0.0 for all [key: server.host]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Server")]
+    pub(crate) host: Option<String>,
+    /// The port; 0 takes a free one [key: server.port]
+    #[arg(long, value_name = "PORT", help_heading = "Server")]
+    pub(crate) port: Option<String>,
+    /// The name of the model in requests and answers [key: server.model_name]
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    pub(crate) model_name: Option<String>,
+    /// A key that requests must send; may be repeated. Other users of this machine can see it: prefer a file
+    #[arg(long, value_name = "KEY", help_heading = "Server")]
+    pub(crate) api_key: Vec<String>,
+    /// A file of such keys, one a line [key: server.api_key_file]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Server")]
+    pub(crate) api_key_file: Option<String>,
 }
 
 const WARM: &str = "\

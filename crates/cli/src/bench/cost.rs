@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use upcycle::{Engine, Registry};
+use upcycle::{LoadedModel, Registry};
 use upcycle_bench::results;
 use upcycle_bench::statistics::median;
 use upcycle_bench::{BenchError, cost, files, machine, model_file, report};
@@ -78,13 +78,13 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
     let mut loaded = Vec::new();
     for (setup, config) in setups.iter().zip(&configs) {
         let bar = Bar::new("loading the model");
-        let engine = Engine::load(config, registry, &mut |progress| bar.set(progress))?;
+        let model = LoadedModel::load(config, registry, &mut |progress| bar.set(progress))?;
         drop(bar);
-        let path = engine.path.clone();
+        let path = model.path.clone();
         loaded.push(Loaded {
             name: &setup.name,
             path,
-            engine,
+            model,
             times: Vec::new(),
             prompt_tokens: 0,
             prompt_seconds: Vec::new(),
@@ -99,8 +99,8 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
 
     let mut curves = Vec::new();
     let mut first = None;
-    for Loaded { name, path, engine, times, prompt_tokens, prompt_seconds } in loaded {
-        let Engine { mut verifier, backend, cost_key: key, .. } = engine;
+    for Loaded { name, path, model, times, prompt_tokens, prompt_seconds } in loaded {
+        let LoadedModel { mut verifier, backend, cost_key: key, .. } = model;
         let prompt_ranking_overhead = time_prompt_ranking(&mut *verifier, &SystemClock::default());
         let prompt_ranking_overhead = prompt_ranking_overhead.map_err(|source| fault(name, source))?;
         let named = cost::merge(times);
@@ -157,7 +157,7 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
 struct Loaded<'a> {
     name: &'a str,
     path: PathBuf,
-    engine: Engine,
+    model: LoadedModel,
     times: Vec<results::Cost>,
     prompt_tokens: usize,
     /// Seconds of each prefill.
@@ -178,9 +178,9 @@ fn time(
 ) -> Result<(), BenchError> {
     let (passes, sweeps) = if loaded.len() > 1 { (rounds, 1) } else { (1, rounds) };
     for _ in 0..passes {
-        for Loaded { name, engine, times, prompt_tokens, prompt_seconds, .. } in &mut *loaded {
+        for Loaded { name, model, times, prompt_tokens, prompt_seconds, .. } in &mut *loaded {
             let timing = TimingPlan { contexts, rows, repetitions: sweeps };
-            let (verifier, clock) = (&mut *engine.verifier, SystemClock::default());
+            let (verifier, clock) = (&mut *model.verifier, SystemClock::default());
             let timed = timing.run(verifier, &clock, &mut interrupt::requested);
             let timed = timed.map_err(|source| fault(name, source))?;
             let timed = timed.into_iter().filter(|timed| !timed.rows.is_empty());

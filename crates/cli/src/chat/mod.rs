@@ -36,9 +36,9 @@ pub(crate) fn chat(arguments: Chat, registry: &Registry, output: &mut Output) ->
         conversation.system = Some(system);
     }
 
-    let engine = load(&config, registry)?;
+    let model = load(&config, registry)?;
     interrupt::listen_to_all();
-    let (decoder, text) = run::decoder(engine, &config, registry)?;
+    let (decoder, text) = run::decoder(model, &config, registry)?;
     text.template().map_err(Failure::usage)?;
     let ending = Ending::before_answers(&config, &decoder);
     let mut input = Input::new()?;

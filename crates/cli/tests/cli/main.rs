@@ -13,5 +13,7 @@ mod many;
 mod ort;
 mod readme;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod settings;
 mod trace;

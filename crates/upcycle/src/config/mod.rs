@@ -7,6 +7,7 @@ mod page;
 mod path;
 mod schema;
 mod sections;
+mod server;
 mod service;
 
 pub use builder::ConfigBuilder;
@@ -14,3 +15,4 @@ pub use drafter::{Budget, DrafterConfig, Preset, PromptRows, SnapshotMode};
 pub use error::{ConfigError, ConfigWarning, Origin, Problem, TreeFileError};
 pub use page::configuration_page;
 pub use sections::{BackendConfig, Config, Decode, LogLevel, ModelConfig};
+pub use server::ServerOptions;

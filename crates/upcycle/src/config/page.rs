@@ -42,7 +42,7 @@ const TAIL: &str = "
 pub fn configuration_page(registry: &Registry) -> String {
     let keys = KeyTable::new(registry);
     let mut tables = Vec::new();
-    for section in ["model", "backend", "drafter", "decode", "log"] {
+    for section in ["model", "backend", "drafter", "decode", "engine", "server", "log"] {
         tables.push(section.to_owned());
         let of_section = |table: &&ComponentTable| table.section.split('.').next() == Some(section);
         tables.extend(keys.component_tables.iter().filter(of_section).map(ComponentTable::key));

@@ -11,6 +11,8 @@ use upcycle_text::RESERVED;
 
 use super::drafter::DrafterConfig;
 use super::error::Problem;
+use super::server::ServerOptions;
+use crate::engine::EngineOptions;
 use crate::options::{AnyOptions, shortest};
 
 /// A checked configuration: every path has the expected kind of file, every name is known, and every number is in its range.
@@ -23,6 +25,8 @@ pub struct Config {
     pub(super) backend: BackendConfig,
     pub(super) drafter: DrafterConfig,
     pub(super) decode: Decode,
+    pub(super) engine: EngineOptions,
+    pub(super) server: ServerOptions,
     pub(super) log: Log,
 }
 
@@ -162,6 +166,18 @@ impl Config {
     #[must_use]
     pub fn decode(&self) -> &Decode {
         &self.decode
+    }
+
+    /// `[engine]`
+    #[must_use]
+    pub fn engine(&self) -> &EngineOptions {
+        &self.engine
+    }
+
+    /// `[server]`
+    #[must_use]
+    pub fn server(&self) -> &ServerOptions {
+        &self.server
     }
 
     /// `log.level`

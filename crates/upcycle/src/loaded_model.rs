@@ -21,11 +21,11 @@ use crate::registry::Registry;
 /// The backend that reads GGUF files by itself.
 const LLAMA_CPP: &str = "llama-cpp";
 
-/// The decoder that [`Engine::into_decoder`] returns.
+/// The decoder that [`LoadedModel::into_decoder`] returns.
 pub type AnyDecoder = Decoder<Box<dyn Verifier>, Box<dyn Drafter>>;
 
 /// A loaded model. [`text`](Self::text) turns prompts into tokens and back, the verifier scores them.
-pub struct Engine {
+pub struct LoadedModel {
     /// The text layer.
     pub text: Text,
     /// The backend that has loaded the model.
@@ -113,7 +113,7 @@ pub enum PromptError {
     Text(#[from] TextError),
 }
 
-impl Engine {
+impl LoadedModel {
     /// Loads the configured model into the configured backend.
     ///
     /// # Errors
@@ -256,9 +256,9 @@ pub fn save_snapshot(
     Ok(())
 }
 
-impl std::fmt::Debug for Engine {
+impl std::fmt::Debug for LoadedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine")
+        f.debug_struct("LoadedModel")
             .field("backend", &self.backend)
             .field("limits", self.verifier.limits())
             .finish_non_exhaustive()

@@ -1,0 +1,10 @@
+//! The endpoints.
+
+pub(crate) mod body;
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod fields;
+pub(crate) mod models;
+pub(crate) mod responses;
+pub(crate) mod stream;
+pub(crate) mod tokens;

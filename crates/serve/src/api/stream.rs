@@ -1,0 +1,201 @@
+//! An answer as a stream of parts, and as server-sent events.
+
+use std::convert::Infallible;
+use std::time::Instant;
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream, StreamExt};
+use serde::Serialize;
+use serde_json::{Value, json};
+use upcycle::{Answer, Piece, Request};
+use upcycle_core::FinishReason;
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// What comes of an answer.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Text(Piece),
+    End(Summary),
+    Failed(ApiError),
+}
+
+/// An answer's end.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) finish_reason: &'static str,
+    /// The stop string that ended the text.
+    pub(crate) stop_reason: Option<String>,
+    pub(crate) usage: Usage,
+}
+
+/// Counts of tokens, as OpenAI's API names them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) prompt: usize,
+    cached: usize,
+    pub(crate) completion: usize,
+    accepted: usize,
+    rejected: usize,
+}
+
+impl Usage {
+    /// Several answers to one prompt; the prompt counts once.
+    pub(crate) fn add_answer(&mut self, other: Usage) {
+        self.completion += other.completion;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.prompt = self.prompt.max(other.prompt);
+        self.cached = self.cached.max(other.cached);
+    }
+
+    /// Answers to different prompts.
+    pub(crate) fn add_prompt(&mut self, other: Usage) {
+        let Usage { prompt, cached, .. } = *self;
+        self.add_answer(other);
+        (self.prompt, self.cached) = (prompt + other.prompt, cached + other.cached);
+    }
+
+    pub(crate) fn to_json(self) -> Value {
+        json!({
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
+            "completion_tokens_details": {
+                "accepted_prediction_tokens": self.accepted,
+                "rejected_prediction_tokens": self.rejected,
+                "reasoning_tokens": 0,
+            },
+        })
+    }
+
+    pub(crate) fn to_responses_json(self) -> Value {
+        json!({
+            "input_tokens": self.prompt,
+            "input_tokens_details": {"cached_tokens": self.cached},
+            "output_tokens": self.completion,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": self.prompt + self.completion,
+        })
+    }
+}
+
+impl Summary {
+    fn new(answer: &Answer) -> Self {
+        let stats = answer.stats();
+        let finish_reason = match answer.finish_reason() {
+            Some(FinishReason::MaxTokens | FinishReason::ContextFull) => "length",
+            _ => "stop",
+        };
+        let usage = Usage {
+            prompt: answer.prompt_tokens(),
+            cached: answer.cached_tokens(),
+            completion: answer.tokens().len(),
+            accepted: stats.accepted,
+            rejected: stats.drafted.saturating_sub(stats.accepted),
+        };
+        Self { finish_reason, stop_reason: answer.stopped_by().map(str::to_owned), usage }
+    }
+}
+
+/// Begins an answer. The prompt is encoded on a thread for blocking work, since a long one takes milliseconds.
+pub(crate) async fn begin(app: &App, request: Request) -> Result<Answer, ApiError> {
+    let engine = app.engine.clone();
+    let begun = tokio::task::spawn_blocking(move || engine.generate(request)).await;
+    match begun {
+        Ok(answer) => Ok(answer?),
+        Err(panicked) => Err(ApiError::internal(panicked.to_string())),
+    }
+}
+
+/// Begins `count` answers to one prompt, which differ in their noise.
+pub(crate) async fn begin_all(app: &App, request: &Request, count: u32) -> Result<Vec<Answer>, ApiError> {
+    let mut answers = Vec::new();
+    for index in 0..count {
+        answers.push(begin(app, request.clone().sample_index(index)).await?);
+    }
+    Ok(answers)
+}
+
+/// The parts of an answer, as they come. The last is [`Part::End`] or [`Part::Failed`].
+pub(crate) fn parts(app: App, answer: Answer) -> impl Stream<Item = Part> + Send + 'static {
+    let timer = Timer { start: Instant::now(), last: None, tokens: 0 };
+    stream::unfold(Some((app, answer, timer)), |state| async move {
+        let (app, mut answer, mut timer) = state?;
+        let part = match StreamExt::next(&mut answer).await {
+            Some(Ok(piece)) => {
+                timer.piece(&app, answer.tokens().len());
+                return Some((Part::Text(piece), Some((app, answer, timer))));
+            }
+            Some(Err(error)) => Part::Failed(error.into()),
+            None => {
+                let summary = Summary::new(&answer);
+                app.metrics.finished(&summary, answer.stats(), timer.start.elapsed());
+                Part::End(summary)
+            }
+        };
+        Some((part, None))
+    })
+}
+
+/// Measures what a client waits for.
+struct Timer {
+    start: Instant,
+    last: Option<Instant>,
+    tokens: usize,
+}
+
+impl Timer {
+    fn piece(&mut self, app: &App, tokens: usize) {
+        let now = Instant::now();
+        match self.last.replace(now) {
+            None => app.metrics.first_token(now - self.start),
+            Some(last) => app.metrics.inter_token(now - last, tokens.saturating_sub(self.tokens)),
+        }
+        self.tokens = tokens;
+    }
+}
+
+/// The whole text of an answer and its end.
+pub(crate) async fn collect(app: App, answer: Answer) -> Result<(String, Summary), ApiError> {
+    let mut text = String::new();
+    let mut parts = std::pin::pin!(parts(app, answer));
+    while let Some(part) = parts.next().await {
+        match part {
+            Part::Text(piece) => text.push_str(&piece.text),
+            Part::End(summary) => return Ok((text, summary)),
+            Part::Failed(error) => return Err(error),
+        }
+    }
+    Err(ApiError::internal("the answer has no end"))
+}
+
+/// The parts of several answers as they come, each with its index.
+pub(crate) fn merged(app: &App, answers: Vec<Answer>) -> impl Stream<Item = (usize, Part)> + Send + 'static {
+    let streams = answers.into_iter().enumerate();
+    stream::select_all(
+        streams.map(|(index, answer)| parts(app.clone(), answer).map(move |part| (index, part)).boxed()),
+    )
+}
+
+/// One server-sent event.
+pub(crate) fn event(name: Option<&str>, data: &impl Serialize) -> Event {
+    // A value of our own making always serializes.
+    let event = Event::default().data(serde_json::to_string(data).unwrap_or_default());
+    match name {
+        Some(name) => event.event(name),
+        None => event,
+    }
+}
+
+/// A response of server-sent events, with comments while nothing else comes.
+pub(crate) fn sse(events: impl Stream<Item = Event> + Send + 'static) -> Response {
+    let mut response =
+        Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response();
+    // Proxies such as nginx otherwise collect the events.
+    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+    response
+}

@@ -1,0 +1,233 @@
+//! The answer to a request, as it comes.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+
+use async_channel::Receiver;
+use upcycle_core::{FinishReason, Stats, TokenId};
+use upcycle_text::{Detokenizer, StopFilter};
+
+use super::error::RequestError;
+use super::spans::DraftSpans;
+
+/// A part of an answer's text. It is never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The text, in whole characters.
+    pub text: String,
+    /// Whether the text comes from accepted draft tokens.
+    pub drafted: bool,
+}
+
+/// What the engine's thread tells an answer.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// So many tokens of the prompt are in the cache.
+    Prefilled(usize),
+    /// The tokens of one step. The first `drafted` of them were drafted.
+    Tokens { tokens: Vec<TokenId>, drafted: usize },
+    /// The end.
+    Finished { reason: FinishReason, stats: Box<Stats> },
+    /// The end, by an error.
+    Failed(RequestError),
+}
+
+/// An answer: an iterator over its text, piece by piece, as the model emits it. It ends after an error.
+///
+/// The calls block until the next piece is there. With the cargo feature `async`, an answer is also a `futures::Stream`.
+///
+/// Dropping an answer cancels it: the engine ends the request before its next pass.
+#[derive(Debug)]
+pub struct Answer {
+    events: Pin<Box<Receiver<Event>>>,
+    detokenizer: Detokenizer,
+    filter: StopFilter,
+    spans: DraftSpans,
+    /// Text that the caller has not taken yet.
+    pieces: VecDeque<Piece>,
+    tokens: Vec<TokenId>,
+    prompt_tokens: usize,
+    prefilled: usize,
+    end: Option<FinishReason>,
+    failed: bool,
+    stats: Stats,
+}
+
+impl Answer {
+    pub(super) fn new(
+        events: Receiver<Event>,
+        prompt_tokens: usize,
+        detokenizer: Detokenizer,
+        filter: StopFilter,
+    ) -> Self {
+        Self {
+            events: Box::pin(events),
+            detokenizer,
+            filter,
+            spans: DraftSpans::default(),
+            pieces: VecDeque::new(),
+            tokens: Vec::new(),
+            prompt_tokens,
+            prefilled: 0,
+            end: None,
+            failed: false,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Tokens of the prompt.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
+    }
+
+    /// Tokens of the prompt that have been read so far.
+    #[must_use]
+    pub fn prefilled(&self) -> usize {
+        self.prefilled
+    }
+
+    /// Tokens of the prompt that were in the cache already; known at the end.
+    #[must_use]
+    pub fn cached_tokens(&self) -> usize {
+        if self.end.is_some() { self.prompt_tokens.saturating_sub(self.stats.prefilled) } else { 0 }
+    }
+
+    /// All tokens that came so far, the end token included.
+    #[must_use]
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Why the text ended; `None` before that.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.end
+    }
+
+    /// The stop string that ended the text.
+    #[must_use]
+    pub fn stopped_by(&self) -> Option<&str> {
+        self.filter.stopped_by()
+    }
+
+    /// The statistics; empty before the end.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Waits for the end and returns all text that was not taken yet.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn text(&mut self) -> Result<String, RequestError> {
+        let mut text = String::new();
+        for piece in self {
+            text.push_str(&piece?.text);
+        }
+        Ok(text)
+    }
+
+    /// Waits for one event. `false` at the end.
+    ///
+    /// This is for callers who want to act between two pieces, as for showing how much of a long prompt has been read. Take
+    /// the text with [`take_piece`](Self::take_piece).
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn advance(&mut self) -> Result<bool, RequestError> {
+        if self.is_over() {
+            return Ok(false);
+        }
+        let event = self.events.recv_blocking();
+        self.handle(event.unwrap_or(Event::Failed(RequestError::ShutDown)))?;
+        Ok(true)
+    }
+
+    /// The next piece, if one has come.
+    pub fn take_piece(&mut self) -> Option<Piece> {
+        self.pieces.pop_front()
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some() || self.failed
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), RequestError> {
+        match event {
+            Event::Prefilled(tokens) => self.prefilled = tokens,
+            Event::Tokens { tokens, drafted } => {
+                self.prefilled = self.prompt_tokens;
+                for (index, &token) in tokens.iter().enumerate() {
+                    self.push(token, index < drafted).inspect_err(|_| self.failed = true)?;
+                }
+            }
+            Event::Finished { reason, stats } => {
+                let rest = self.detokenizer.finish();
+                self.spans.push(rest.len(), false);
+                let shown = self.filter.push(rest);
+                self.spans.split(shown, &mut self.pieces);
+                // Keeps `stopped_by`, which the end of a filter forgets.
+                if self.filter.stopped_by().is_none() {
+                    self.spans.split(&self.filter.finish(), &mut self.pieces);
+                }
+                (self.end, self.stats) = (Some(reason), *stats);
+            }
+            Event::Failed(error) => {
+                self.failed = true;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, token: TokenId, drafted: bool) -> Result<(), RequestError> {
+        self.tokens.push(token);
+        let text = self.detokenizer.push(token)?;
+        self.spans.push(text.len(), drafted);
+        self.spans.split(self.filter.push(text), &mut self.pieces);
+        Ok(())
+    }
+}
+
+impl Iterator for Answer {
+    type Item = Result<Piece, RequestError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(piece) = self.take_piece() {
+                return Some(Ok(piece));
+            }
+            match self.advance() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+#[cfg(feature = "async")]
+impl futures_core::Stream for Answer {
+    type Item = Result<Piece, RequestError>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        use std::task::{Poll, ready};
+        loop {
+            if let Some(piece) = self.take_piece() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if self.is_over() {
+                return Poll::Ready(None);
+            }
+            let event = ready!(self.events.as_mut().poll_next(context));
+            if let Err(error) = self.handle(event.unwrap_or(Event::Failed(RequestError::ShutDown))) {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
+}
