@@ -3,7 +3,8 @@
 
 use upcycle_core::{Commit, Limits, Row, SeqId, TopK, TreeInput, Verifier, VerifyError};
 
-/// Holds a verifier while its decoder works. When empty, every call except `limits` and `close` fails.
+/// Holds a verifier while its decoder works. When empty, it has no tolerance and no engine, and every call except `limits` and
+/// `close` fails.
 pub(super) struct VerifierSlot {
     verifier: Option<Box<dyn Verifier>>,
     limits: Limits,
@@ -33,6 +34,15 @@ impl VerifierSlot {
 impl Verifier for VerifierSlot {
     fn limits(&self) -> &Limits {
         &self.limits
+    }
+    fn row_tolerance(&self) -> f32 {
+        self.verifier.as_ref().map_or(0.0, |verifier| verifier.row_tolerance())
+    }
+    fn engine(&self) -> String {
+        self.verifier.as_ref().map_or_else(String::new, |verifier| verifier.engine())
+    }
+    fn threads(&self) -> Option<usize> {
+        self.verifier.as_ref()?.threads()
     }
     fn open(&mut self) -> Result<SeqId, VerifyError> {
         self.get()?.open()

@@ -18,7 +18,8 @@ const BAR: f64 = 11.0;
 /// The name of a setup.
 const SECTION: i32 = 24;
 // Margins.
-const LEFT: i32 = 118;
+// 18 characters of a wide typeface.
+const LEFT: i32 = 146;
 const RIGHT: i32 = 42;
 const TOP: i32 = 2;
 /// The axis below the bars.
