@@ -53,5 +53,5 @@ fn an_automatic_budget_gives_the_text_of_plain_decoding() {
             assert_eq!(with, text, "temperature {temperature}");
         }
     }
-    println!("{drafted} nodes were drafted");
+    assert!(drafted > PROMPTS, "only {drafted} nodes were drafted, so that little was compared");
 }

@@ -6,9 +6,14 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
+use upcycle_core::mixed::{
+    AdjacencySource, CandidateSource, CorpusBuilder, CorpusMatcher, FrequentTokens, MixedDrafter, NgramCache,
+    SuffixMatcher, TopKHistory,
+};
 use upcycle_core::{
-    AdjacencyMatrix, Decoder, Drafter, PromptLookup, Request, Sampling, SamplingConfig, Session,
+    AdjacencyMatrix, AutoBudget, Decoder, Drafter, PromptLookup, Request, Sampling, SamplingConfig, Session,
     TokenRecycling, TreeTemplate,
 };
 use upcycle_testkit::NaiveVerifier;
@@ -47,7 +52,10 @@ static COUNTING: Counting = Counting;
 /// Decodes two texts at once for a while, then counts the allocations of a hundred more steps.
 fn allocations(drafter: impl Drafter, sampling: Sampling) -> usize {
     let model = NaiveVerifier::new(48, 2).with_max_context(4096);
-    let mut decoder = Decoder::new(model, drafter).with_budget(24);
+    allocations_of(Decoder::new(model, drafter).with_budget(24), sampling)
+}
+
+fn allocations_of(mut decoder: Decoder<NaiveVerifier, impl Drafter>, sampling: Sampling) -> usize {
     let request = || Request { sampling, ..Request::greedy(4000) };
     let mut sessions: Vec<Session> =
         [&[1, 2, 3][..], &[4, 5]].iter().map(|prompt| decoder.open(prompt, request()).unwrap()).collect();
@@ -91,6 +99,26 @@ fn a_step_with_token_recycling_allocates_nothing() {
 fn a_step_with_prompt_lookup_allocates_nothing() {
     assert_eq!(allocations(PromptLookup::default(), Sampling::greedy()), 0);
     assert_eq!(allocations(PromptLookup::default(), sampled()), 0);
+}
+
+#[test]
+fn a_step_with_all_sources_and_an_automatic_budget_allocates_nothing() {
+    for sampling in [Sampling::greedy(), sampled()] {
+        let mut corpus = CorpusBuilder::new(48, 4096);
+        corpus.push(&(0..400).map(|at| at * 7 % 48).collect::<Vec<_>>());
+        let sources: Vec<Box<dyn CandidateSource>> = vec![
+            Box::new(AdjacencySource::new(AdjacencyMatrix::new(48, 8).unwrap())),
+            Box::new(NgramCache::new(2, 1 << 16)),
+            Box::new(NgramCache::new(3, 1 << 16)),
+            Box::new(SuffixMatcher::new(1 << 12)),
+            Box::new(TopKHistory::default()),
+            Box::new(FrequentTokens::new(48)),
+            Box::new(CorpusMatcher::new(Arc::new(corpus.build()))),
+        ];
+        let model = NaiveVerifier::new(48, 2).with_max_context(4096);
+        let decoder = Decoder::new(model, MixedDrafter::new(sources)).with_auto_budget(AutoBudget::new(None));
+        assert_eq!(allocations_of(decoder, sampling), 0);
+    }
 }
 
 #[test]

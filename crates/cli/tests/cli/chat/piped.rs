@@ -205,8 +205,13 @@ fn a_signal_ends_a_conversation_that_waits() {
 #[test]
 fn the_matrix_is_kept_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
-    let snapshot = folder.path().join("matrix");
-    let set = format!("drafter.snapshot={:?}", snapshot.display().to_string());
-    texts(&mut chat(&["-n", "8", "-s", &set]), "Hello.\n/quit\nnever read\n");
-    assert!(fs::metadata(&snapshot).unwrap().len() > 0);
+    let kept = |name: &str, lines: &str| {
+        let snapshot = folder.path().join(name);
+        let set = format!("drafter.snapshot={:?}", snapshot.display().to_string());
+        texts(&mut chat(&["-n", "8", "-s", &set]), lines);
+        fs::read(&snapshot)
+    };
+    let taught = kept("taught", "Hello.\n/quit\nnever read\n").unwrap();
+    assert_ne!(taught, kept("untaught", "/quit\n").unwrap_or_default(), "the answer has taught it something");
+    assert_eq!(taught, kept("again", "Hello.\n").unwrap(), "nothing is read after /quit");
 }
