@@ -138,7 +138,6 @@ impl Verifier for Minimal {
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         self.sequences.commit(commits, |keys, kept| {
             keys.committed.extend(kept.path.iter().map(|node| keys.pending[node.index()]));
-            Ok(())
         })
     }
 

@@ -26,15 +26,24 @@ pub(crate) struct DeviceKvCache {
     device: Device,
     layers: Vec<[Tensor; 2]>,
     slots: usize,
-    /// What a commit moves, between [`stage_accepted`](Self::stage_accepted) and [`write_staged`](Self::write_staged): keys
-    /// and values of each layer.
-    staged: Vec<Tensor>,
+    /// What a commit would move, since [`stage_accepted`](Self::stage_accepted).
+    staged: Option<Copies>,
+    /// What the last commit moves, from [`keep`](Self::keep) to [`write_staged`](Self::write_staged).
+    unplaced: Option<Copies>,
+}
+
+/// Accepted rows: keys and values of each layer, `[kv_heads, rows, head_dim]` each.
+#[derive(Debug)]
+struct Copies {
+    parts: Vec<Tensor>,
+    /// The slot of the first.
+    to: usize,
 }
 
 impl DeviceKvCache {
     /// A cache without slots.
     pub(crate) fn new(shape: DeviceKvShape, device: &Device) -> Self {
-        Self { shape, device: device.clone(), layers: Vec::new(), slots: 0, staged: Vec::new() }
+        Self { shape, device: device.clone(), layers: Vec::new(), slots: 0, staged: None, unplaced: None }
     }
 
     /// Grows the cache to at least `slots` slots. Growing copies it, so it grows by half at least. After an error nothing has
@@ -80,23 +89,33 @@ impl DeviceKvCache {
         Ok([keys.narrow(1, 0, slots)?, values.narrow(1, 0, slots)?])
     }
 
-    /// Copies the keys and values of slots `from`, for [`write_staged`](Self::write_staged) to write to the slots from `to` on. Copies nothing
-    /// if they lie there already. No slot changes; all memory that a commit needs is allocated here.
+    /// Copies the keys and values of slots `from`, for a commit that moves them to the slots from `to` on. Copies nothing if they
+    /// lie there already. No slot changes; all memory that a commit needs is allocated here.
     pub(crate) fn stage_accepted(&mut self, from: &[u32], to: usize) -> Result<(), Error> {
-        self.staged.clear();
+        self.staged = None;
         if from.iter().zip(to..).all(|(&from, to)| from as usize == to) {
             return Ok(());
         }
         let from = Tensor::new(from, &self.device)?;
-        let staged = self.layers.iter().flatten().map(|part| part.index_select(&from, 1));
-        self.staged = staged.collect::<Result<_, Error>>()?;
+        let parts = self.layers.iter().flatten().map(|part| part.index_select(&from, 1));
+        self.staged = Some(Copies { parts: parts.collect::<Result<_, Error>>()?, to });
         Ok(())
     }
 
-    /// Writes the last [staged rows](Self::stage_accepted) to the slots from `to` on. Allocates nothing, so it fails only if the device does.
-    pub(crate) fn write_staged(&mut self, to: usize) -> Result<(), Error> {
-        let mut parts = self.layers.iter().flatten().zip(self.staged.drain(..));
-        parts.try_for_each(|(part, copy)| part.slice_set(&copy, 1, to))
+    /// Commits the [staged rows](Self::stage_accepted). [`write_staged`](Self::write_staged) has to follow before the next pass.
+    pub(crate) fn keep(&mut self) {
+        self.unplaced = self.staged.take();
+    }
+
+    /// Writes what the last commit moves to its slots. Allocates nothing, so it fails only if the device does. May be repeated
+    /// after an error, because the staged rows stay.
+    pub(crate) fn write_staged(&mut self) -> Result<(), Error> {
+        if let Some(Copies { parts, to }) = &self.unplaced {
+            let mut pairs = self.layers.iter().flatten().zip(parts);
+            pairs.try_for_each(|(part, copy)| part.slice_set(copy, 1, *to))?;
+        }
+        self.unplaced = None;
+        Ok(())
     }
 
     /// Zeroes slots. A failed pass may have left a NaN there, and an additive mask does not hide a NaN.
@@ -144,11 +163,17 @@ mod tests {
         };
         check(&cache, &Some)?;
         cache.stage_accepted(&[198, 199], 198)?;
-        cache.write_staged(198)?;
+        cache.keep();
+        cache.write_staged()?;
         assert!(cache.stage_accepted(&[200, 1 << 20], 198).is_err());
+        // A commit that failed at another sequence does not keep what was copied.
+        cache.stage_accepted(&[210, 211, 212], 198)?;
+        cache.write_staged()?;
         cache.stage_accepted(&[200, 203, 207], 198)?;
         check(&cache, &Some)?;
-        cache.write_staged(198)?;
+        cache.keep();
+        check(&cache, &Some)?;
+        cache.write_staged()?;
         cache.clear(300..310)?;
         check(&cache, &|slot| match slot {
             198 => Some(200),

@@ -77,6 +77,7 @@ impl CandleVerifier {
             let cache = self.sequences.index(seq)?;
             let sequence = self.sequences.get_mut(seq)?;
             let first = sequence.free_slot(tree.len());
+            sequence.state.write_staged().map_err(|source| failed("keep accepted rows", source))?;
             let reserved = sequence.state.reserve(first + tree.len());
             reserved.map_err(|source| failed("reserve memory for keys and values", source))?;
             pass.push(PassInput { tree, cache, committed: sequence.committed(), first });
@@ -146,14 +147,12 @@ impl Verifier for CandleVerifier {
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        // Whatever may run out of memory comes first, for all sequences.
+        // What can fail comes first, for all sequences. The next pass moves the rows.
         self.sequences.prepare_commit(commits, |cache, rows| {
             let from: Vec<u32> = rows.moves().map(|(from, _)| from as u32).collect();
             cache.stage_accepted(&from, rows.committed).map_err(|source| failed("keep accepted rows", source))
         })?;
-        self.sequences.commit(commits, |cache, rows| {
-            cache.write_staged(rows.committed).map_err(|source| failed("keep accepted rows", source))
-        })
+        self.sequences.commit(commits, |cache, _| cache.keep())
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {

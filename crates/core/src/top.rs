@@ -17,6 +17,7 @@ pub struct TopK {
     k: usize,
     /// Candidates in a row: `min(k, vocab)`.
     width: usize,
+    vocab: usize,
     log_sum_exp: bool,
     ids: Vec<TokenId>,
     logits: Vec<f32>,
@@ -42,6 +43,7 @@ impl TopK {
         Self {
             k: k.max(1),
             width: 0,
+            vocab: 0,
             log_sum_exp: false,
             ids: Vec::new(),
             logits: Vec::new(),
@@ -71,7 +73,7 @@ impl TopK {
 
     /// For backends: makes an empty row for every row that `inputs` ask for, of a model of `vocab` tokens.
     pub fn reset(&mut self, inputs: &[TreeInput<'_>], vocab: usize) {
-        self.width = self.k.min(vocab);
+        (self.width, self.vocab) = (self.k.min(vocab), vocab);
         self.layout.reset(inputs);
         let rows = self.layout.len();
         self.ids.clear();
@@ -131,7 +133,8 @@ impl TopK {
     ///
     /// # Errors
     /// [`VerifyError::NoSuchRow`] if `row` was not requested, [`VerifyError::NotFinite`] if a logit is NaN or infinite,
-    /// [`VerifyError::BadRanking`] for another order or number. The row is then unchanged.
+    /// [`VerifyError::TokenOutOfRange`] for an id outside the vocabulary, [`VerifyError::BadRanking`] for another order or
+    /// number. The row is then unchanged.
     pub fn set_candidates(&mut self, row: Row, ids: &[TokenId], logits: &[f32]) -> Result<(), VerifyError> {
         let index = self.index(row).ok_or(VerifyError::NoSuchRow { row })?;
         if logits.iter().any(|logit| !logit.is_finite()) {
@@ -142,6 +145,9 @@ impl TopK {
             pairs.all(|(ids, logits)| logits[0] > logits[1] || (logits[0] == logits[1] && ids[0] < ids[1]));
         if !ordered || ids.len() != self.width || logits.len() != self.width {
             return Err(VerifyError::BadRanking { row });
+        }
+        if let Some(&token) = ids.iter().find(|&&id| id as usize >= self.vocab) {
+            return Err(VerifyError::TokenOutOfRange { token, vocab: self.vocab });
         }
         let (row_ids, row_logits) = self.candidates_mut(index);
         row_ids.copy_from_slice(ids);
@@ -164,11 +170,11 @@ impl TopK {
     ///
     /// # Errors
     /// [`VerifyError::NotFinite`] if a logit is NaN or infinite, [`VerifyError::NoSuchRow`] if `row` was not asked
-    /// for, [`VerifyError::TooFewLogits`] if there are fewer logits than candidates.
+    /// for, [`VerifyError::WrongRowLength`] if there is not one logit for each token.
     pub fn set_from_logits(&mut self, row: Row, logits: &[f32]) -> Result<(), VerifyError> {
         let index = self.index(row).ok_or(VerifyError::NoSuchRow { row })?;
-        if logits.len() < self.width {
-            return Err(VerifyError::TooFewLogits { expected: self.width, found: logits.len() });
+        if logits.len() != self.vocab {
+            return Err(VerifyError::WrongRowLength { expected: self.vocab, found: logits.len() });
         }
         let (ids, best) = self.candidates_mut(index);
         if !select(logits, ids, best) {
@@ -288,6 +294,11 @@ mod tests {
             let refused = |result| matches!(result, Err(VerifyError::BadRanking { .. }));
             prop_assert!(refused(handed.set_candidates(row, &ids[1..], &best[1..])));
             prop_assert!(refused(handed.set_candidates(row, &ids, &best[1..])));
+            let right = std::mem::replace(&mut ids[0], vocab as TokenId);
+            let error = handed.set_candidates(row, &ids, &best);
+            let outside = matches!(error, Err(VerifyError::TokenOutOfRange { .. } | VerifyError::BadRanking { .. }));
+            prop_assert!(outside, "{error:?}");
+            ids[0] = right;
             let rank = at.index(ids.len() - 1);
             ids.swap(rank, rank + 1);
             best.swap(rank, rank + 1);
@@ -298,6 +309,21 @@ mod tests {
             let error = handed.set_candidates(Row { input: 0, node: 1 }, &ids, &best);
             prop_assert!(matches!(error, Err(VerifyError::NoSuchRow { .. })), "{error:?}");
             prop_assert_eq!(handed.get(row).map(|row| row.ids.to_vec()), before);
+        }
+
+        #[test]
+        fn a_row_has_a_logit_for_each_token(vocab in 1_usize..60, len in 0_usize..90, k in 1_usize..9) {
+            let (row, tree) = (Row { input: 0, node: 0 }, DraftTree::chain(&[0]));
+            let mut top = TopK::new(k);
+            top.reset(&[TreeInput { seq: SeqId::new(0), tree: &tree, rows: RowSelection::All }], vocab);
+            match top.set_from_logits(row, &vec![1.0; len]) {
+                Ok(()) => prop_assert_eq!(len, vocab),
+                Err(VerifyError::WrongRowLength { expected, found }) => {
+                    prop_assert_eq!((expected, found), (vocab, len));
+                    prop_assert_ne!(len, vocab);
+                }
+                Err(error) => prop_assert!(false, "{error}"),
+            }
         }
 
         #[test]

@@ -161,7 +161,6 @@ impl Verifier for CpuVerifier {
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         self.sequences.commit(commits, |cache, rows| {
             rows.moves().for_each(|(from, to)| cache.relocate(from, to));
-            Ok(())
         })
     }
 

@@ -89,8 +89,8 @@ impl Branches {
     }
 
     /// Frees the rows of a pass that failed.
-    pub(crate) fn discard_pass(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
-        drop_rows(context, &mut self.pass, &mut self.spare, committed)
+    pub(crate) fn discard_pass(&mut self, context: &mut Context, committed: usize) {
+        drop_rows(context, &mut self.pass, &mut self.spare, committed);
     }
 
     /// Commits the first `rows` rows of a pass that succeeded. They precede the tree and follow `committed` rows.
@@ -102,24 +102,18 @@ impl Branches {
     }
 
     /// Makes the rows of a pass that succeeded the pending ones, and frees those that were pending.
-    pub(crate) fn finish_pass(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
-        self.drop_pending(context, committed)?;
+    pub(crate) fn finish_pass(&mut self, context: &mut Context, committed: usize) {
+        self.drop_pending(context, committed);
         std::mem::swap(&mut self.pending, &mut self.pass);
-        Ok(())
     }
 
     /// Frees the pending rows.
-    pub(crate) fn drop_pending(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
-        drop_rows(context, &mut self.pending, &mut self.spare, committed)
+    pub(crate) fn drop_pending(&mut self, context: &mut Context, committed: usize) {
+        drop_rows(context, &mut self.pending, &mut self.spare, committed);
     }
 
     /// Appends the pending rows of `path` to `committed` rows.
-    pub(crate) fn commit(
-        &mut self,
-        context: &mut Context,
-        path: &[NodeId],
-        committed: usize,
-    ) -> Result<(), PassError> {
+    pub(crate) fn commit(&mut self, context: &mut Context, path: &[NodeId], committed: usize) {
         let whole = self.pending.iter().find(|leaf| common_prefix(&leaf.path, path) == path.len());
         if let Some(leaf) = whole {
             context.share(leaf.id, self.main, committed, committed + path.len());
@@ -127,14 +121,13 @@ impl Branches {
         // A leaf keeps its rows of the path, so that the next pass need not share them again.
         while let Some(mut leaf) = self.pending.pop() {
             let kept = common_prefix(&leaf.path, path);
-            if kept < leaf.path.len() {
-                context.drop_from(leaf.id, committed + kept)?;
-            }
             leaf.synced = committed + kept;
+            if kept < leaf.path.len() {
+                leaf.synced = context.shorten(leaf.id, leaf.synced);
+            }
             leaf.path.clear();
             self.spare.push(leaf);
         }
-        Ok(())
     }
 
     /// Frees the committed rows from `len` on, and the pending rows.
@@ -144,11 +137,11 @@ impl Branches {
         committed: usize,
         len: usize,
     ) -> Result<(), PassError> {
-        self.drop_pending(context, committed)?;
+        // First, because nothing after it can fail.
         context.drop_from(self.main, len)?;
+        self.drop_pending(context, committed);
         for leaf in self.spare.iter_mut().filter(|leaf| leaf.synced > len) {
-            context.drop_from(leaf.id, len)?;
-            leaf.synced = len;
+            leaf.synced = context.shorten(leaf.id, len);
         }
         Ok(())
     }
@@ -166,19 +159,12 @@ impl Branches {
 }
 
 /// Takes all rows after `committed` ones from `leaves`, which become spare.
-fn drop_rows(
-    context: &mut Context,
-    leaves: &mut Vec<Leaf>,
-    spare: &mut Vec<Leaf>,
-    committed: usize,
-) -> Result<(), PassError> {
+fn drop_rows(context: &mut Context, leaves: &mut Vec<Leaf>, spare: &mut Vec<Leaf>, committed: usize) {
     while let Some(mut leaf) = leaves.pop() {
-        context.drop_from(leaf.id, committed)?;
-        leaf.synced = committed;
+        leaf.synced = context.shorten(leaf.id, committed);
         leaf.path.clear();
         spare.push(leaf);
     }
-    Ok(())
 }
 
 /// The number of nodes that two paths from the root share.

@@ -51,28 +51,24 @@ impl Cells {
     }
 
     /// Frees the cells of the pending tree.
-    pub(crate) fn drop_pending(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
+    pub(crate) fn drop_pending(&mut self, context: &mut Context, committed: usize) {
         let cached = self.cached(committed);
-        match &mut self.memory {
-            Memory::Branches(branches) => branches.drop_pending(context, cached),
-            Memory::Replay(_) => Ok(()),
+        if let Memory::Branches(branches) = &mut self.memory {
+            branches.drop_pending(context, cached);
         }
     }
 
     /// Frees the cells that a failed pass has left.
-    pub(crate) fn discard_pass(&mut self, context: &mut Context, committed: usize) -> Result<(), PassError> {
+    pub(crate) fn discard_pass(&mut self, context: &mut Context, committed: usize) {
         let cached = self.cached(committed);
         match &mut self.memory {
             Memory::Branches(branches) => branches.discard_pass(context, cached),
-            Memory::Replay(replay) => {
-                replay.invalidate();
-                Ok(())
-            }
+            Memory::Replay(replay) => replay.invalidate(),
         }
     }
 
     /// Appends what `rows` accepts to the committed tokens.
-    pub(crate) fn commit(&mut self, context: &mut Context, rows: AcceptedRows<'_>) -> Result<(), PassError> {
+    pub(crate) fn commit(&mut self, context: &mut Context, rows: AcceptedRows<'_>) {
         let AcceptedRows { path, committed, .. } = rows;
         let in_order = match &self.pending.offsets {
             Some(offsets) => {
@@ -84,11 +80,10 @@ impl Cells {
         };
         let cached = self.cached(committed);
         match &mut self.memory {
-            Memory::Branches(branches) => branches.commit(context, &path[..in_order], cached)?,
+            Memory::Branches(branches) => branches.commit(context, &path[..in_order], cached),
             Memory::Replay(replay) => replay.commit(path.len()),
         }
         self.uncached.extend(path[in_order..].iter().map(|node| self.pending.tokens[node.index()]));
-        Ok(())
     }
 
     /// Frees all cells and ids.
@@ -106,7 +101,7 @@ pub(crate) fn finish_pass(
     context: &mut Context,
     tree: &DraftTree,
     order: Option<&BatchOrder>,
-) -> Result<(), PassError> {
+) {
     let (committed, replaces_pending) = (sequence.committed(), sequence.pending_parents().is_some());
     let Cells { uncached, pending, memory } = &mut sequence.state;
     let mut offsets = order.map(|order| order.indices().to_vec());
@@ -121,14 +116,13 @@ pub(crate) fn finish_pass(
                 // The earlier pending rows lie below, and will leave a gap.
                 offsets.fill(usize::MAX);
             }
-            branches.finish_pass(context, cached)?;
+            branches.finish_pass(context, cached);
         }
         Memory::Replay(replay) => replay.finish_pass(tree.tokens()),
     }
     pending.tokens.clear();
     pending.tokens.extend_from_slice(tree.tokens());
     pending.offsets = offsets;
-    Ok(())
 }
 
 /// Forgets the committed tokens from `len` on, and the pending tree.

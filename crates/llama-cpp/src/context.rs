@@ -146,6 +146,19 @@ impl Context {
         }
     }
 
+    /// Removes `id` from its cells at position `start` and later, or from all of its cells if llama.cpp cannot remove it from a
+    /// part of them. Returns the position up to which it is left.
+    pub(crate) fn shorten(&mut self, id: i32, start: usize) -> usize {
+        if self.drop_from(id, start).is_ok() {
+            return start;
+        }
+        // llama.cpp can always remove a whole sequence.
+        if let Err(error) = self.inner.drop_from(id, 0) {
+            tracing::error!(%error, "llama.cpp does not free the cells of its sequence {id}");
+        }
+        0
+    }
+
     /// Removes `id` from its cells at position `start` and later. A cell without ids is free.
     ///
     /// # Errors

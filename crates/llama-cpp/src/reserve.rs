@@ -33,7 +33,7 @@ pub(crate) fn reserve(
     if used + rows > cells || tight {
         for sequence in sequences.iter_mut().filter(|sequence| in_pass(sequence)) {
             let committed = sequence.committed();
-            sequence.state.drop_pending(context, committed)?;
+            sequence.state.drop_pending(context, committed);
             sequence.drop_pending();
         }
     }

@@ -188,8 +188,7 @@ impl LlamaVerifier {
         for input in inputs {
             let sequence = self.sequences.get_mut(input.seq)?;
             let committed = sequence.committed();
-            let discarded = sequence.state.discard_pass(&mut self.context, committed);
-            discarded.map_err(failed("discard a failed pass"))?;
+            sequence.state.discard_pass(&mut self.context, committed);
         }
         Ok(())
     }
@@ -249,8 +248,7 @@ impl Verifier for LlamaVerifier {
         let order = self.row_invariant().then_some(&self.order);
         for input in inputs {
             let sequence = self.sequences.get_mut(input.seq)?;
-            let finished = cells::finish_pass(sequence, &mut self.context, input.tree, order);
-            finished.map_err(failed("finish a pass"))?;
+            cells::finish_pass(sequence, &mut self.context, input.tree, order);
         }
         self.sequences.finish_pass(inputs);
         Ok(())
@@ -262,7 +260,7 @@ impl Verifier for LlamaVerifier {
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         let Self { context, sequences, .. } = self;
-        sequences.commit(commits, |cells, rows| cells.commit(context, rows).map_err(failed("keep a path")))
+        sequences.commit(commits, |cells, rows| cells.commit(context, rows))
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {

@@ -156,18 +156,8 @@ impl Verifier for OrtVerifier {
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
         let Self { sequences, store, .. } = self;
-        let result = sequences.commit(commits, |(), rows| store.keep(rows));
-        match result {
-            Ok(()) => commits.iter().for_each(|commit| store.drop_pending(commit.seq)),
-            // Rows may have moved in place, so a second attempt must find none.
-            Err(VerifyError::Backend { .. }) if store.memory() == Memory::Device => {
-                for commit in commits {
-                    sequences.get_mut(commit.seq)?.drop_pending();
-                }
-            }
-            Err(_) => {}
-        }
-        result
+        sequences.prepare_commit(commits, |(), rows| store.prepare(rows))?;
+        sequences.commit(commits, |(), rows| store.keep(rows))
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {
@@ -176,5 +166,91 @@ impl Verifier for OrtVerifier {
             store.truncate(seq, len);
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use upcycle_core::{AcceptedRows, RowLayout, Sequence, VerifyError};
+    use upcycle_onnx::export::ExportOptions;
+    use upcycle_testkit::tiny::{Tiny, write};
+    use upcycle_testkit::{Law, Subject, Tolerance, laws};
+
+    use super::*;
+    use crate::options::Options;
+
+    /// A store whose preparation of a commit fails once, at the second sequence of the first commit of two.
+    #[derive(Debug)]
+    struct FailsOnce {
+        inner: Box<dyn KvStore>,
+        prepared: Vec<SeqId>,
+        failed: bool,
+    }
+
+    impl KvStore for FailsOnce {
+        fn memory(&self) -> Memory {
+            self.inner.memory()
+        }
+        fn open(&mut self, seq: SeqId) {
+            self.inner.open(seq);
+        }
+        fn close(&mut self, seq: SeqId) {
+            self.inner.close(seq);
+        }
+        fn begin(&mut self, rows: usize) -> Result<(), VerifyError> {
+            self.inner.begin(rows)
+        }
+        fn pass(&mut self, sequence: &Sequence<()>, inputs: &PassInputs) -> Result<(), VerifyError> {
+            self.inner.pass(sequence, inputs)
+        }
+        fn rank(&mut self, rows: &RowLayout, top: &mut TopK) -> Result<(), VerifyError> {
+            self.inner.rank(rows, top)
+        }
+        fn finish(&mut self, seq: SeqId) {
+            self.inner.finish(seq);
+        }
+        fn logits(&mut self, index: usize) -> Result<&[f32], VerifyError> {
+            self.inner.logits(index)
+        }
+        fn prepare(&mut self, rows: AcceptedRows<'_>) -> Result<(), VerifyError> {
+            self.prepared.push(rows.seq);
+            if self.prepared.len() == 2 && !self.failed {
+                self.failed = true;
+                return Err(VerifyError::backend("ort", "copy accepted rows", "it was told to fail here"));
+            }
+            self.inner.prepare(rows)
+        }
+        fn keep(&mut self, rows: AcceptedRows<'_>) {
+            self.prepared.clear();
+            self.inner.keep(rows);
+        }
+        fn truncate(&mut self, seq: SeqId, len: usize) {
+            self.inner.truncate(seq, len);
+        }
+        fn copied_bytes(&self) -> u64 {
+            self.inner.copied_bytes()
+        }
+    }
+
+    #[test]
+    fn a_failed_commit_changes_nothing_in_either_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("exported");
+        let gguf = write(&Tiny::default().writer(None));
+        upcycle_onnx::export::export(gguf.path(), &path, ExportOptions::default(), &mut |_, _| ()).unwrap();
+        let model = Model::load(&path, &Options::default()).unwrap();
+        for memory in [Memory::Host, Memory::Device] {
+            let [whole, failing] = [Arc::clone(&model), Arc::clone(&model)];
+            let verifier = move |model| OrtVerifier::with_memory(model, memory).unwrap();
+            let subject = Subject::new(move || verifier(Arc::clone(&whole)))
+                .failing_commit(move || {
+                    let verifier = verifier(Arc::clone(&failing));
+                    let store = FailsOnce { inner: verifier.store, prepared: Vec::new(), failed: false };
+                    OrtVerifier { store: Box::new(store), ..verifier }
+                })
+                .tolerance(Tolerance::Within(1e-3));
+            laws::check(&subject, Law::FailedCommitChangesNothing)
+                .unwrap_or_else(|broken| panic!("{memory:?}: {broken}"));
+        }
     }
 }

@@ -79,11 +79,16 @@ impl Fault {
         }
     }
 
-    /// Whether it only shows in a tree that branches.
-    #[must_use]
-    pub fn needs_trees(self) -> bool {
-        use Fault::{AncestorSwapped, AncestorUnseen, MaskIgnored, SiblingSeen, WrongPathCommitted};
-        matches!(self, AncestorSwapped | SiblingSeen | AncestorUnseen | MaskIgnored | WrongPathCommitted)
+    /// The rows and leaves of the smallest tree in which it shows.
+    pub(crate) fn smallest_tree(self) -> (usize, usize) {
+        match self {
+            // These give the verifier a tree with one more leaf.
+            Fault::AncestorSwapped | Fault::AncestorUnseen => (4, 3),
+            Fault::SiblingSeen | Fault::MaskIgnored | Fault::WrongPathCommitted => (3, 2),
+            // One more row.
+            Fault::PositionOffByOne => (2, 1),
+            _ => (1, 1),
+        }
     }
 
     /// The tree that the verifier gets instead of `tree`, and the node in it for each node of `tree`.

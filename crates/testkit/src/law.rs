@@ -29,11 +29,13 @@ pub enum Law {
     TextIsPlain,
     /// 11: a row with a NaN or an infinity is an error that names the row.
     NotFiniteIsAnError,
+    /// 15: a commit that fails at its second sequence leaves both sequences as they were.
+    FailedCommitChangesNothing,
 }
 
 impl Law {
-    /// All of them, in order.
-    pub const ALL: [Law; 11] = [
+    /// All of them, in order. Laws 12 to 14 concern other parts than verifiers.
+    pub const ALL: [Law; 12] = [
         Law::PathsAreChains,
         Law::SiblingsAreInvisible,
         Law::CommitEqualsPrefill,
@@ -45,12 +47,16 @@ impl Law {
         Law::ClosedIdsAreDead,
         Law::TextIsPlain,
         Law::NotFiniteIsAnError,
+        Law::FailedCommitChangesNothing,
     ];
 
     /// Its number, from 1.
     #[must_use]
     pub fn number(self) -> usize {
-        self as usize + 1
+        match self {
+            Law::FailedCommitChangesNothing => 15,
+            _ => self as usize + 1,
+        }
     }
 
     /// The law in words.
@@ -68,6 +74,7 @@ impl Law {
             Law::ClosedIdsAreDead => "closed ids are invalid and never given again",
             Law::TextIsPlain => "with any drafter the text is that of plain decoding",
             Law::NotFiniteIsAnError => "a row that is not finite is an error",
+            Law::FailedCommitChangesNothing => "a commit that fails at its second sequence changes neither",
         }
     }
 }

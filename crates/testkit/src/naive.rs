@@ -18,6 +18,8 @@ pub enum Failure {
     Forward,
     /// A `commit` fails as an engine would.
     Commit,
+    /// A `commit` of two sequences or more fails at the second, as an engine would. Only such commits are counted.
+    SecondCommit,
     /// A read of a row fails as an engine would.
     Logits,
     /// The last requested row of a `forward` holds a NaN.
@@ -57,6 +59,7 @@ pub struct NaiveVerifier {
     failures: Vec<(Failure, usize)>,
     forwards: usize,
     commits: usize,
+    common_commits: usize,
     reads: usize,
 }
 
@@ -100,6 +103,7 @@ impl NaiveVerifier {
             failures: Vec::new(),
             forwards: 0,
             commits: 0,
+            common_commits: 0,
             reads: 0,
         }
     }
@@ -154,7 +158,7 @@ impl NaiveVerifier {
         self
     }
 
-    /// Has `failure` at the `call`-th `forward` (or `commit`, or `logits`), counted from 0. May be called again for more.
+    /// Has `failure` at the `call`-th call that it concerns (`forward`, `commit` or `logits`), counted from 0. May be called again for more.
     #[must_use]
     pub fn failing(mut self, failure: Failure, call: usize) -> Self {
         self.failures.push((failure, call));
@@ -296,15 +300,20 @@ impl Verifier for NaiveVerifier {
     }
 
     fn commit(&mut self, commits: &[Commit<'_>]) -> Result<(), VerifyError> {
-        let call = self.commits;
+        let fails = self.is_due(Failure::Commit, self.commits);
+        let fails_at_second = commits.len() > 1 && self.is_due(Failure::SecondCommit, self.common_commits);
         self.commits += 1;
-        let fails = self.is_due(Failure::Commit, call);
-        self.sequences.commit(commits, |Tokens { committed, pending }, kept| {
-            if fails {
+        self.common_commits += usize::from(commits.len() > 1);
+        let mut index = 0;
+        self.sequences.prepare_commit(commits, |_, _| {
+            index += 1;
+            if fails || fails_at_second && index == 2 {
                 return Err(VerifyError::backend("naive", "commit", Told));
             }
-            committed.extend(kept.path.iter().map(|node| pending[node.index()]));
             Ok(())
+        })?;
+        self.sequences.commit(commits, |Tokens { committed, pending }, kept| {
+            committed.extend(kept.path.iter().map(|node| pending[node.index()]));
         })
     }
 

@@ -9,10 +9,16 @@ use upcycle_core::{
 
 use crate::law::{Broken, Cause, Law};
 use crate::rng::Rng;
-use crate::subject::Subject;
+use crate::subject::{Sizes, Subject};
 
 /// How many candidates the laws compare.
 const K: usize = 8;
+/// The sizes of a case, unless the subject sets others or the limits are smaller.
+const USUAL: Sizes = Sizes { prefix: 12, nodes: 12 };
+/// The longest prefix of the last case. Caches grow and windows end at powers of two up to 256.
+const LONG_PREFIX: usize = 300;
+/// The draft nodes of a wide tree.
+const WIDE: usize = 72;
 
 pub(crate) struct Probe<'a> {
     pub(crate) subject: &'a Subject,
@@ -43,7 +49,7 @@ impl<'a> Probe<'a> {
         let limits = verifier.limits();
         let every = 0..TokenId::try_from(limits.vocab).unwrap_or(TokenId::MAX);
         let tokens = if subject.tokens.is_empty() { every.collect() } else { subject.tokens.clone() };
-        let rows = limits.max_context.min(limits.max_rows);
+        let (max_rows, max_context) = (limits.max_rows, limits.max_context);
         let probe = Self {
             subject,
             rng: Rng::new(subject.seed ^ ((law.number() as u64) << 32)),
@@ -56,8 +62,17 @@ impl<'a> Probe<'a> {
         if probe.tokens.len() < 4 {
             return Err(probe.out_of_reach("give it at least four tokens (Subject::tokens)"));
         }
-        if rows < 12 || probe.verifier.limits().max_context < 32 {
-            return Err(probe.out_of_reach("give it passes of 12 rows and a context of 32 tokens, or more"));
+        if max_rows < 1 || max_context < 8 {
+            return Err(probe.out_of_reach("give it passes of one row and a context of 8 tokens, or more"));
+        }
+        if let Some(Sizes { prefix, nodes }) = subject.sizes {
+            let context = prefix + 3 * (nodes + 1);
+            if nodes > max_rows || context > max_context {
+                return Err(probe.out_of_reach(format!(
+                    "{prefix} committed tokens and trees of {nodes} draft nodes (Subject::sizes) need passes of {nodes} rows \
+                     and a context of {context} tokens, but the limits are {max_rows} and {max_context}; set smaller sizes"
+                )));
+            }
         }
         Ok(probe)
     }
@@ -73,6 +88,11 @@ impl<'a> Probe<'a> {
 
     pub(crate) fn differs(&self, expected: impl fmt::Display, found: impl fmt::Display) -> Broken {
         self.broken(Cause::Differs { expected: expected.to_string(), found: found.to_string() })
+    }
+
+    /// The same broken law as `broken`, which another law depends on.
+    pub(crate) fn broken_below(&self, law: Law, broken: Broken) -> Broken {
+        Broken { law, place: format!("{} (a part of {})", broken.place, self.law), ..broken }
     }
 
     pub(crate) fn out_of_reach(&self, why: impl fmt::Display) -> Broken {
@@ -92,24 +112,57 @@ impl<'a> Probe<'a> {
         (0..count).map(|_| self.token()).collect()
     }
 
-    /// Tokens to commit first, so few that some trees still fit after them.
+    /// Tokens to commit first, so few that three trees still fit after them.
     pub(crate) fn prefix(&mut self) -> Vec<TokenId> {
-        let limits = self.verifier.limits();
-        let most = (limits.max_context / 4).min(limits.max_rows / 2).max(2);
-        let len = self.subject.prefix.min(most);
+        let most = (self.verifier.limits().max_context / 4).max(2);
+        let len = self.subject.sizes.map_or(most.min(USUAL.prefix), |sizes| sizes.prefix);
         let len = len - self.rng.below(len / 3);
         self.tokens(len)
     }
 
+    /// The prefixes of a law's cases, each with a name. The last one fills a large part of the context, because some faults
+    /// show only after many committed tokens.
+    pub(crate) fn prefixes(&mut self) -> Vec<(String, Vec<TokenId>)> {
+        let mut prefixes: Vec<_> =
+            (0..self.subject.cases).map(|case| (format!("case {case}"), self.prefix())).collect();
+        let context = self.verifier.limits().max_context;
+        let trees = 3 * (self.draft_nodes(1) + 1);
+        let long = context.saturating_sub(trees).min(LONG_PREFIX);
+        if prefixes.iter().all(|(_, prefix)| prefix.len() < long) {
+            prefixes.push((format!("the case with {long} committed tokens"), self.tokens(long)));
+        }
+        prefixes
+    }
+
+    /// The draft nodes of a tree, if `share` trees share a pass.
+    fn draft_nodes(&self, share: usize) -> usize {
+        let limits = self.verifier.limits();
+        let most = (limits.max_rows / share).min(limits.max_context / 4).saturating_sub(1);
+        self.subject.sizes.unwrap_or(USUAL).nodes.min(most)
+    }
+
     /// A random tree, or a chain if the backend does not support trees, so small that `share` of them fit a pass.
     pub(crate) fn tree(&mut self, share: usize) -> DraftTree {
-        let limits = self.verifier.limits().clone();
-        let most = (limits.max_rows / share).min(limits.max_context / 4).saturating_sub(1).max(1);
-        let nodes = self.subject.nodes.min(most);
+        let nodes = self.draft_nodes(share);
+        self.tree_of(nodes, share)
+    }
+
+    /// A random tree of more than 64 nodes, if the limits allow that and the subject's sizes are not set. A mask that holds a
+    /// row's ancestors in one word cannot represent it.
+    pub(crate) fn wide_tree(&mut self) -> Option<DraftTree> {
+        let limits = self.verifier.limits();
+        let most = limits.max_rows.min(limits.max_context / 4).saturating_sub(1);
+        let wide = most >= WIDE && self.subject.sizes.is_none() && limits.support.kind() == TreeKind::Tree;
+        wide.then(|| self.tree_of(WIDE, 1))
+    }
+
+    fn tree_of(&mut self, nodes: usize, share: usize) -> DraftTree {
+        let limits = self.verifier.limits();
         let leaves = (limits.max_leaves / share).max(1);
+        let branches = limits.support.kind() == TreeKind::Tree && leaves >= 2 && nodes >= 3;
         let mut tree = DraftTree::new();
         let root = self.token();
-        if limits.support.kind() != TreeKind::Tree || leaves < 2 || nodes < 4 {
+        if !branches {
             tree.reset_chain(root, &self.tokens(nodes.min(6)));
             return tree;
         }
@@ -203,6 +256,39 @@ impl<'a> Probe<'a> {
         Ok(Scored { logits, ids: candidates.ids.to_vec(), best: candidates.logits.to_vec() })
     }
 
+    /// Checks that a commit of `seq` is refused because there is nothing to commit `after` the last call.
+    pub(crate) fn nothing_to_commit(&mut self, seq: SeqId, after: &str) -> Checked {
+        match self.verifier.commit(&[Commit { seq, path: &[NodeId::ROOT] }]) {
+            Err(VerifyError::NothingToCommit { .. }) => Ok(()),
+            found => {
+                let expected = format!("NothingToCommit for a commit after {after}");
+                let found = found.map_or_else(|error| format!("{error:?}"), |()| "success".into());
+                Err(self.differs(expected, found))
+            }
+        }
+    }
+
+    /// Reads a prompt in chunks of these lengths, each within the limits, and then as much as fits a pass. Returns the open
+    /// sequence and every row.
+    pub(crate) fn read_prompt(
+        &mut self,
+        prompt: &[TokenId],
+        chunks: impl IntoIterator<Item = usize>,
+    ) -> Checked<(SeqId, Vec<Scored>)> {
+        let seq = self.open()?;
+        let (mut rest, mut rows) = (prompt, Vec::new());
+        let mut chunks = chunks.into_iter();
+        while !rest.is_empty() {
+            let len = chunks.next().unwrap_or(rest.len()).clamp(1, rest.len());
+            let (chunk, after) = rest.split_at(len.min(self.verifier.limits().max_rows));
+            let tree = DraftTree::chain(chunk);
+            rows.extend(self.score(seq, &tree)?);
+            self.commit(seq, &whole(&tree))?;
+            rest = after;
+        }
+        Ok((seq, rows))
+    }
+
     /// The rows of `tree` after `prefix` in a new sequence, which is closed again.
     pub(crate) fn in_new_sequence(&mut self, prefix: &[TokenId], tree: &DraftTree) -> Checked<Vec<Scored>> {
         let seq = self.open()?;
@@ -276,6 +362,11 @@ pub(crate) fn path_to(tree: &DraftTree, node: NodeId) -> Vec<NodeId> {
 
 pub(crate) fn tokens_of(tree: &DraftTree, path: &[NodeId]) -> Vec<TokenId> {
     path.iter().map(|node| tree.tokens()[node.index()]).collect()
+}
+
+/// A tree in a report.
+pub(crate) fn shown(tree: &DraftTree) -> String {
+    format!("the tree with parents {:?} and tokens {:?}", tree.parents(), tree.tokens())
 }
 
 pub(crate) fn leaf_paths(tree: &DraftTree) -> Vec<Vec<NodeId>> {

@@ -29,6 +29,15 @@ impl Tolerance {
 
 type Make = Box<dyn Fn() -> Box<dyn Verifier>>;
 
+/// The sizes of a case.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Committed tokens before each tree.
+    pub(crate) prefix: usize,
+    /// Draft nodes of each tree.
+    pub(crate) nodes: usize,
+}
+
 /// A backend with a model under test: how to create it, how exact it is, and how much to test.
 ///
 /// With the default sizes, a model of a hundred million weights takes seconds. Law 8 goes up to every limit, so give the
@@ -36,28 +45,30 @@ type Make = Box<dyn Fn() -> Box<dyn Verifier>>;
 pub struct Subject {
     make: Make,
     make_not_finite: Option<Make>,
+    make_failing_commit: Option<Make>,
     pub(crate) tolerance: Tolerance,
     pub(crate) tokens: Vec<TokenId>,
     pub(crate) seed: u64,
     pub(crate) cases: usize,
-    pub(crate) prefix: usize,
-    pub(crate) nodes: usize,
+    /// Committed tokens before each tree and its draft nodes, if set.
+    pub(crate) sizes: Option<Sizes>,
     pub(crate) output: usize,
 }
 
 impl Subject {
     /// A subject whose verifiers `make` creates, a new one for each law. By default it is exact and tested with all tokens, three
-    /// cases, 12 committed tokens, trees of 12 draft nodes and texts of 24 tokens.
+    /// cases, 12 committed tokens, trees of 12 draft nodes and texts of 24 tokens. A small context or small passes reduce these
+    /// sizes.
     pub fn new<V: Verifier + 'static>(make: impl Fn() -> V + 'static) -> Self {
         Self {
             make: Box::new(move || Box::new(make())),
             make_not_finite: None,
+            make_failing_commit: None,
             tolerance: Tolerance::Exact,
             tokens: Vec::new(),
             seed: 1,
             cases: 3,
-            prefix: 12,
-            nodes: 12,
+            sizes: None,
             output: 24,
         }
     }
@@ -90,12 +101,11 @@ impl Subject {
         self
     }
 
-    /// Sets the number of committed tokens before each tree (at least 4) and of its draft nodes (at least 6). The backend's
-    /// limits reduce both.
+    /// Sets the number of committed tokens before each tree (at least 4) and of its draft nodes (at least 6). A prefix longer
+    /// than a pass is read in several. A law cannot be tested on a verifier whose limits do not hold these sizes.
     #[must_use]
     pub fn sizes(mut self, prefix: usize, nodes: usize) -> Self {
-        self.prefix = prefix.max(4);
-        self.nodes = nodes.max(6);
+        self.sizes = Some(Sizes { prefix: prefix.max(4), nodes: nodes.max(6) });
         self
     }
 
@@ -114,6 +124,14 @@ impl Subject {
         self
     }
 
+    /// Sets how to create a verifier whose engine fails once: at the second sequence of the first commit of two sequences. Law 15
+    /// needs it, unless nothing in a commit of this backend can fail once its paths are checked.
+    #[must_use]
+    pub fn failing_commit<V: Verifier + 'static>(mut self, make: impl Fn() -> V + 'static) -> Self {
+        self.make_failing_commit = Some(Box::new(move || Box::new(make())));
+        self
+    }
+
     /// A new verifier.
     #[must_use]
     pub fn make(&self) -> Box<dyn Verifier> {
@@ -122,6 +140,10 @@ impl Subject {
 
     pub(crate) fn make_not_finite(&self) -> Option<Box<dyn Verifier>> {
         self.make_not_finite.as_ref().map(|make| make())
+    }
+
+    pub(crate) fn make_failing_commit(&self) -> Option<Box<dyn Verifier>> {
+        self.make_failing_commit.as_ref().map(|make| make())
     }
 
     /// The same subject with its verifiers wrapped by `wrap`.
@@ -138,8 +160,7 @@ impl fmt::Debug for Subject {
             .field("tolerance", &self.tolerance)
             .field("seed", &self.seed)
             .field("cases", &self.cases)
-            .field("prefix", &self.prefix)
-            .field("nodes", &self.nodes)
+            .field("sizes", &self.sizes)
             .field("output", &self.output)
             .finish_non_exhaustive()
     }

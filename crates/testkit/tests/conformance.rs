@@ -4,8 +4,10 @@ use upcycle_core::{Limits, Support};
 use upcycle_testkit::{Failure, Fault, Faulty, NaiveVerifier, Subject, Tolerance};
 
 fn subject(make: impl Fn() -> NaiveVerifier + Clone + 'static) -> Subject {
-    let not_finite = make.clone();
-    Subject::new(make).not_finite(move || not_finite().failing(Failure::NotFinite, 0))
+    let (not_finite, failing) = (make.clone(), make.clone());
+    Subject::new(make)
+        .not_finite(move || not_finite().failing(Failure::NotFinite, 0))
+        .failing_commit(move || failing().failing(Failure::SecondCommit, 0))
 }
 
 fn chain() -> Support {

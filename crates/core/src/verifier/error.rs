@@ -125,10 +125,10 @@ pub enum VerifyError {
         /// The row.
         row: Row,
     },
-    /// The row has fewer logits than candidates.
-    #[error("expected at least {expected} logits in the row, but got {found}")]
-    TooFewLogits {
-        /// The candidates of a row, `min(k, vocab)`.
+    /// The row of logits is not as wide as the vocabulary.
+    #[error("expected a row of {expected} logits, one for each token of the vocabulary, but got {found}")]
+    WrongRowLength {
+        /// The size of the vocabulary.
         expected: usize,
         /// The logits of the row.
         found: usize,

@@ -17,7 +17,8 @@ use crate::tree::NodeId;
 ///   more. If it returns early, every sequence still has its earlier pending tree.
 /// - `logits` finds its row with [`row_index`](Self::row_index).
 /// - `commit` and `truncate` pass a closure that changes the state. The table checks the call before the closure, and
-///   updates its counts after it.
+///   updates its counts after it. The closure of a commit cannot fail; what can fail goes before it, to
+///   [`prepare_commit`](Self::prepare_commit).
 ///
 /// Lookups are linear in the number of open sequences, which is small. Nothing is allocated once the trees of a
 /// sequence have reached their largest size.
@@ -41,7 +42,6 @@ use crate::tree::NodeId;
 /// let path = [NodeId::ROOT, NodeId::new(1)];
 /// sequences.commit(&[Commit { seq, path: &path }], |(tokens, scored), kept| {
 ///     tokens.extend(kept.path.iter().map(|node| scored[node.index()]));
-///     Ok(())
 /// })?;
 /// assert_eq!(sequences.get(seq)?.committed(), 2);
 /// assert_eq!(sequences.get(seq)?.state.0, [7, 8]);
@@ -287,9 +287,11 @@ impl<S> SequenceTable<S> {
         index.ok_or(VerifyError::NoSuchRow { row })
     }
 
-    /// The first part of a commit: checks all paths, then calls `prepare` for each. Changes no count.
+    /// The part of a commit that can fail: checks all paths, then calls `prepare` for each. Changes no count.
     ///
-    /// A backend calls it before [`commit`](Self::commit) if keeping rows takes a step that can fail and one that cannot.
+    /// A backend calls it before [`commit`](Self::commit) for whatever its engine may refuse: memory, copies, a command to a
+    /// device. `prepare` must leave the state as useful as it was, because it may fail for a later sequence. If the engine can
+    /// fail at the change itself, let `prepare` copy what is accepted, and write it to its place in the next pass.
     ///
     /// # Errors
     /// What [`check_commits`] refuses, before any call of `prepare`; the error of `prepare`.
@@ -311,17 +313,19 @@ impl<S> SequenceTable<S> {
 
     /// Commits paths. Checks all of them, then calls `keep` for each, then updates the counts and drops the pending trees.
     ///
-    /// If `keep` fails, no count changes and every tree stays pending. A `keep` that can fail should therefore leave the
-    /// pending rows where they are, so that the commit can be repeated.
+    /// `keep` cannot fail, so that a commit changes all of its sequences or none.
     ///
     /// # Errors
-    /// What [`check_commits`] refuses, before any call of `keep`; the error of `keep`.
+    /// What [`check_commits`] refuses, before any call of `keep`.
     pub fn commit(
         &mut self,
         commits: &[Commit<'_>],
-        keep: impl FnMut(&mut S, AcceptedRows<'_>) -> Result<(), VerifyError>,
+        mut keep: impl FnMut(&mut S, AcceptedRows<'_>),
     ) -> Result<(), VerifyError> {
-        self.prepare_commit(commits, keep)?;
+        self.prepare_commit(commits, |state, rows| {
+            keep(state, rows);
+            Ok(())
+        })?;
         for &Commit { seq, path } in commits {
             let sequence = self.get_mut(seq)?;
             sequence.committed += path.len();

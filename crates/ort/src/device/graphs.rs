@@ -21,23 +21,31 @@ pub(crate) fn copy() -> Vec<u8> {
     })
 }
 
-/// Moves rows: `moved [rows, row]` is `buffer [rows, row]` with the rows `from [m]` written to the rows `to [m, 1]`.
-///
-/// All rows are read before one is written. `moved` may be `buffer` itself.
-pub(crate) fn moves() -> Vec<u8> {
-    let (rows, ids) = ([None, None], [None, Some(1)]);
+/// Copies the rows `from [m]` of `buffer [rows, row]` to `kept [m, row]`.
+pub(crate) fn gather() -> Vec<u8> {
+    let rows = [None, None];
     model(Graph {
-        name: "move".to_owned(),
-        nodes: vec![
-            node("Gather", &["buffer", "from"], &["kept"]),
-            node("ScatterND", &["buffer", "to", "kept"], &["moved"]),
-        ],
+        name: "gather".to_owned(),
+        nodes: vec![node("Gather", &["buffer", "from"], &["kept"])],
+        inputs: vec![value("buffer", Element::Float, &rows), value("from", Element::Int64, &[None])],
+        outputs: vec![value("kept", Element::Float, &rows)],
+        ..Graph::default()
+    })
+}
+
+/// Writes `kept [m, row]` to the rows `to [m, 1]` of `buffer [rows, row]`, which gives `placed [rows, row]`. `placed` may be
+/// `buffer` itself.
+pub(crate) fn scatter() -> Vec<u8> {
+    let rows = [None, None];
+    model(Graph {
+        name: "scatter".to_owned(),
+        nodes: vec![node("ScatterND", &["buffer", "to", "kept"], &["placed"])],
         inputs: vec![
             value("buffer", Element::Float, &rows),
-            value("from", Element::Int64, &[None]),
-            value("to", Element::Int64, &ids),
+            value("to", Element::Int64, &[None, Some(1)]),
+            value("kept", Element::Float, &rows),
         ],
-        outputs: vec![value("moved", Element::Float, &rows)],
+        outputs: vec![value("placed", Element::Float, &rows)],
         ..Graph::default()
     })
 }

@@ -34,7 +34,8 @@ struct Tools {
     /// Allocates the provider's own memory.
     allocator: Allocator,
     copy: Session,
-    moves: Session,
+    gather: Session,
+    scatter: Session,
     rank: Session,
 }
 
@@ -99,7 +100,8 @@ impl Device {
         let tools = Tools {
             allocator: allocator.map_err(refused)?,
             copy,
-            moves: session(&graphs::moves())?,
+            gather: session(&graphs::gather())?,
+            scatter: session(&graphs::scatter())?,
             rank: session(&graphs::rank(vocab))?,
         };
         Ok(Self { tools: Mutex::new(tools) })
@@ -129,16 +131,25 @@ impl Device {
         take(&mut outputs, "copied")
     }
 
-    /// Moves rows of a buffer, `[rows, row]`, in place: row `from[i]` to row `to[i]`. Reads all rows before it writes one.
-    pub(crate) fn move_rows(&self, buffer: &View<'_>, from: &[i64], to: &[i64]) -> ort::Result<()> {
+    /// Copies the rows `from` of a buffer, `[rows, row]`, to `kept`, `[from.len(), row]`.
+    pub(crate) fn gather(&self, buffer: &View<'_>, from: &[i64], kept: &View<'_>) -> ort::Result<()> {
         let from = TensorRef::from_array_view(([from.len()], from))?;
-        let to = TensorRef::from_array_view(([to.len(), 1], to))?;
         let mut run = Run::default();
         run.input(c"buffer", buffer.tensor());
         run.input(c"from", &from);
+        run.output(c"kept", kept);
+        run.run(&mut self.tools().gather)
+    }
+
+    /// Writes `kept`, `[to.len(), row]`, to the rows `to` of a buffer, `[rows, row]`, in place.
+    pub(crate) fn scatter(&self, buffer: &View<'_>, kept: &View<'_>, to: &[i64]) -> ort::Result<()> {
+        let to = TensorRef::from_array_view(([to.len(), 1], to))?;
+        let mut run = Run::default();
+        run.input(c"buffer", buffer.tensor());
         run.input(c"to", &to);
-        run.output(c"moved", buffer);
-        run.run(&mut self.tools().moves)
+        run.input(c"kept", kept.tensor());
+        run.output(c"placed", buffer);
+        run.run(&mut self.tools().scatter)
     }
 
     /// The `k` best of each row of logits, `[rows, vocab]`.
@@ -238,11 +249,16 @@ mod tests {
     }
 
     #[test]
-    fn rows_move_in_place_even_onto_each_other() -> Fallible {
+    fn rows_are_copied_and_written_over_each_other() -> Fallible {
         let device = device(4)?;
         let numbers: Vec<f32> = (0..30).map(|x| x as f32).collect();
         let block = filled(&device, &numbers)?;
-        device.move_rows(&block.view(0, &[10, 3])?, &[3, 4, 5, 9], &[2, 3, 4, 5])?;
+        let (all, kept) = (block.view(0, &[10, 3])?, device.block(12)?);
+        device.gather(&all, &[3, 4, 5, 9], &kept.view(0, &[4, 3])?)?;
+        // Writing may be repeated.
+        for _ in 0..2 {
+            device.scatter(&all, &kept.view(0, &[4, 3])?, &[2, 3, 4, 5])?;
+        }
         let read = device.read(&block.view(0, &[30])?)?;
         let rows: Vec<f32> = read.try_extract_tensor::<f32>()?.1.iter().step_by(3).copied().collect();
         assert_eq!(rows, [0, 1, 3, 4, 5, 9, 6, 7, 8, 9].map(|row| (3 * row) as f32));

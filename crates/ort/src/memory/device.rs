@@ -17,8 +17,9 @@ const INITIAL_CAPACITY: usize = 256;
 /// Caches in the provider's memory.
 ///
 /// A cache is one block, `[buffers, capacity, row]`. A buffer holds the keys or the values of a layer. Its first rows are
-/// committed, and the runtime reads them in place; it writes the rows of a pass after them. A commit moves the accepted
-/// rows together. Those of a chain are in place already.
+/// committed, and the runtime reads them in place; it writes the rows of a pass after them. A commit copies the accepted rows,
+/// and the next pass writes them to their place, so that an error of the device leaves every row as it was. Those of a chain are
+/// in place already.
 #[derive(Debug)]
 pub(crate) struct DeviceMemory {
     caches: Vec<DeviceCache>,
@@ -42,6 +43,20 @@ struct DeviceCache {
     block: Option<Block>,
     /// Rows of each buffer.
     capacity: usize,
+    /// The rows of a commit that is being prepared.
+    prepared: Option<Copies>,
+    /// The rows of the last commit, until the next pass.
+    unplaced: Option<Copies>,
+}
+
+/// Accepted rows of all buffers, `[buffers * rows, row]`, and where they go.
+#[derive(Debug)]
+struct Copies {
+    rows: Block,
+    /// The first slot.
+    first: usize,
+    /// Rows of a buffer.
+    count: usize,
 }
 
 /// What a run of the graph reads and writes.
@@ -116,6 +131,41 @@ impl DeviceCache {
         Ok(())
     }
 
+    /// All rows, as one view, `[buffers * capacity, row]`.
+    fn all_rows(&self, model: &Model) -> ort::Result<View<'_>> {
+        let block = self.block.as_ref().ok_or_else(|| no_block("keys and values"))?;
+        block.view(0, &[model.past.len() * self.capacity, model.graph.row()])
+    }
+
+    /// The indices of `slots` in every buffer, in the rows of [`all_rows`](Self::all_rows).
+    fn indices(&self, model: &Model, slots: impl Iterator<Item = usize> + Clone) -> Vec<i64> {
+        let firsts = (0..model.past.len()).map(|buffer| buffer * self.capacity);
+        firsts.flat_map(|first| slots.clone().map(move |slot| (first + slot) as i64)).collect()
+    }
+
+    /// Copies the accepted rows that are not in place.
+    fn copy(&self, model: &Model, rows: AcceptedRows<'_>) -> ort::Result<Option<Copies>> {
+        // Where one row is out of place, all after it are.
+        let mut moves = rows.moves().skip_while(|(from, to)| from == to).peekable();
+        let Some(&(_, first)) = moves.peek() else { return Ok(None) };
+        let slots: Vec<usize> = moves.map(|(from, _)| from).collect();
+        let from = self.indices(model, slots.iter().copied());
+        let row = model.graph.row();
+        let copies = device(model)?.block(from.len() * row)?;
+        device(model)?.gather(&self.all_rows(model)?, &from, &copies.view(0, &[from.len(), row])?)?;
+        Ok(Some(Copies { rows: copies, first, count: slots.len() }))
+    }
+
+    /// Writes the rows of the last commit to their place. May be repeated after an error.
+    fn place(&mut self, model: &Model) -> ort::Result<()> {
+        let Some(Copies { rows, first, count }) = &self.unplaced else { return Ok(()) };
+        let to = self.indices(model, *first..first + count);
+        let rows = rows.view(0, &[to.len(), model.graph.row()])?;
+        device(model)?.scatter(&self.all_rows(model)?, &rows, &to)?;
+        self.unplaced = None;
+        Ok(())
+    }
+
     /// Of each buffer `rows` rows, the first being `first_row`, `[rows, kv_heads, head_dim]`.
     fn views(&self, model: &Model, first_row: usize, rows: usize) -> ort::Result<Vec<View<'_>>> {
         let (row, shape) = (model.graph.row(), [rows, model.graph.kv_heads, model.graph.head_dim]);
@@ -163,7 +213,7 @@ impl KvStore for DeviceMemory {
     }
 
     fn open(&mut self, seq: SeqId) {
-        self.caches.push(DeviceCache { seq, block: None, capacity: 0 });
+        self.caches.push(DeviceCache { seq, block: None, capacity: 0, prepared: None, unplaced: None });
     }
 
     fn close(&mut self, seq: SeqId) {
@@ -191,6 +241,7 @@ impl KvStore for DeviceMemory {
         let Self { model, caches, past_bias, placeholder, logits, .. } = self;
         let cache = caches.iter_mut().find(|cache| cache.seq == seq);
         let cache = cache.ok_or(VerifyError::UnknownSequence { seq })?;
+        cache.place(model).map_err(failed("move accepted rows"))?;
         let first_slot = sequence.free_slot(inputs.rows());
         let reserved = cache.reserve(model, first_slot + inputs.rows(), sequence.occupied_slots());
         reserved.map_err(failed("reserve memory for keys and values"))?;
@@ -248,25 +299,21 @@ impl KvStore for DeviceMemory {
         self.read(index).map_err(failed("read logits"))
     }
 
-    fn keep(&mut self, rows: AcceptedRows<'_>) -> Result<(), VerifyError> {
-        let moves: Vec<(usize, usize)> = rows.moves().filter(|(from, to)| from != to).collect();
-        let cache = self.caches.iter().find(|cache| cache.seq == rows.seq);
-        let Some(cache) = cache.filter(|_| !moves.is_empty()) else { return Ok(()) };
-        let (buffers, row, capacity) = (self.model.past.len(), self.model.graph.row(), cache.capacity);
-        let all = (0..buffers).map(|buffer| buffer * capacity).flat_map(|first| {
-            moves.iter().map(move |&(from, to)| ((first + from) as i64, (first + to) as i64))
-        });
-        let (from, to): (Vec<i64>, Vec<i64>) = all.unzip();
-        let run = || {
-            let block = cache.block.as_ref().ok_or_else(|| no_block("keys and values"))?;
-            device(&self.model)?.move_rows(&block.view(0, &[buffers * capacity, row])?, &from, &to)
-        };
-        run().map_err(failed("move accepted rows"))?;
-        self.copied_bytes += (from.len() * (16 + 4 * row)) as u64;
+    fn prepare(&mut self, rows: AcceptedRows<'_>) -> Result<(), VerifyError> {
+        let Some(cache) = self.caches.iter_mut().find(|cache| cache.seq == rows.seq) else { return Ok(()) };
+        cache.prepared = None;
+        cache.prepared = cache.copy(&self.model, rows).map_err(failed("copy accepted rows"))?;
         Ok(())
     }
 
-    fn drop_pending(&mut self, _seq: SeqId) {}
+    fn keep(&mut self, rows: AcceptedRows<'_>) {
+        let Some(cache) = self.caches.iter_mut().find(|cache| cache.seq == rows.seq) else { return };
+        cache.unplaced = cache.prepared.take();
+        if let Some(Copies { count, .. }) = cache.unplaced {
+            let moved = count * self.model.past.len();
+            self.copied_bytes += (moved * (16 + 4 * self.model.graph.row())) as u64;
+        }
+    }
 
     fn truncate(&mut self, _seq: SeqId, _len: usize) {}
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, TensorRef};
+use ort::value::{DynValue, Tensor, TensorRef, TensorValueType};
 use upcycle_core::{AcceptedRows, RowLayout, SeqId, Sequence, TopK, VerifyError};
 use upcycle_onnx::layout::{ATTN_BIAS, INPUT_IDS, LOGITS, OUTPUT_ROWS, PAST_BIAS, POSITION_IDS};
 
@@ -24,7 +24,7 @@ pub(crate) struct HostMemory {
     /// Keys or values of the masked row that the runtime is given in place of an empty past.
     placeholder: Vec<f32>,
     /// The logits of each pass, `[rows, vocab]`, with the index of its first row.
-    logits: Vec<(usize, DynValue)>,
+    logits: Vec<(usize, Tensor<f32>)>,
     rows: usize,
     copied_bytes: u64,
 }
@@ -35,8 +35,8 @@ struct HostCache {
     committed: KvCache,
     /// Keys and values as the runtime returned them, by buffer, `[rows, kv_heads, head_dim]`: those of the last pass, and the
     /// pending ones.
-    new: Vec<DynValue>,
-    pending: Vec<DynValue>,
+    new: Vec<Tensor<f32>>,
+    pending: Vec<Tensor<f32>>,
 }
 
 impl HostMemory {
@@ -56,7 +56,7 @@ impl HostMemory {
         inputs: &PassInputs,
         past: Option<(&KvCache, &[f32])>,
         placeholder: &[f32],
-    ) -> ort::Result<(DynValue, Vec<DynValue>)> {
+    ) -> ort::Result<(Tensor<f32>, Vec<Tensor<f32>>)> {
         let (kv_heads, head_dim) = (model.graph.kv_heads, model.graph.head_dim);
         let bias = past.map_or(&[f32::NEG_INFINITY][..], |(_, bias)| bias);
         let committed = bias.len();
@@ -75,30 +75,28 @@ impl HostMemory {
         }
         let mut session = model.session().lock().unwrap_or_else(PoisonError::into_inner);
         let mut outputs = session.run(values)?;
-        let mut take = |name: &str| {
-            outputs
-                .remove(name)
-                .ok_or_else(|| ort::Error::new(format!("the graph returned no output `{name}`")))
-        };
-        let new = model.new.iter().map(|name| take(name)).collect::<ort::Result<Vec<_>>>()?;
-        let logits = take(LOGITS)?;
-        let expected = [(&logits, inputs.output_rows() * model.vocab())];
-        let rows = new.iter().map(|value| (value, inputs.rows() * kv_heads * head_dim));
-        for (value, len) in expected.into_iter().chain(rows) {
-            let found = value.try_extract_tensor::<f32>()?.1.len();
-            if found != len {
-                let message = format!("expected an output of {len} numbers, found {found}");
-                return Err(ort::Error::new(message));
-            }
-        }
+        let rows = inputs.rows() * kv_heads * head_dim;
+        let new = model.new.iter().map(|name| take(outputs.remove(name), name, rows));
+        let new = new.collect::<ort::Result<Vec<_>>>()?;
+        let logits = take(outputs.remove(LOGITS), LOGITS, inputs.output_rows() * model.vocab())?;
         Ok((logits, new))
     }
 }
 
+/// An output of `len` numbers.
+fn take(value: Option<DynValue>, name: &str, len: usize) -> ort::Result<Tensor<f32>> {
+    let value = value.ok_or_else(|| ort::Error::new(format!("the graph returned no output `{name}`")))?;
+    let tensor = value.downcast::<TensorValueType<f32>>()?;
+    let found = tensor.try_extract_tensor::<f32>()?.1.len();
+    if found != len {
+        return Err(ort::Error::new(format!("expected {len} numbers in the output `{name}`, found {found}")));
+    }
+    Ok(tensor)
+}
+
 /// The elements of an output.
-fn numbers(value: &DynValue) -> Result<&[f32], VerifyError> {
-    let tensor = value.try_extract_tensor::<f32>();
-    tensor.map(|(_, numbers)| numbers).map_err(failed("read an output"))
+fn numbers(tensor: &Tensor<f32>) -> &[f32] {
+    tensor.extract_tensor().1
 }
 
 impl KvStore for HostMemory {
@@ -147,7 +145,7 @@ impl KvStore for HostMemory {
         let vocab = self.model.vocab();
         let mut rows = rows.iter();
         for (_, logits) in &self.logits {
-            for (logits, row) in numbers(logits)?.chunks_exact(vocab).zip(rows.by_ref()) {
+            for (logits, row) in numbers(logits).chunks_exact(vocab).zip(rows.by_ref()) {
                 top.set_from_logits(row, logits)?;
             }
         }
@@ -164,25 +162,20 @@ impl KvStore for HostMemory {
         let vocab = self.model.vocab();
         let pass = self.logits.partition_point(|(first, _)| *first <= index).saturating_sub(1);
         let (first, logits) = &self.logits[pass];
-        Ok(&numbers(logits)?[(index - first) * vocab..][..vocab])
+        Ok(&numbers(logits)[(index - first) * vocab..][..vocab])
     }
 
-    fn keep(&mut self, rows: AcceptedRows<'_>) -> Result<(), VerifyError> {
-        let Some(cache) = self.caches.iter_mut().find(|cache| cache.seq == rows.seq) else { return Ok(()) };
-        // An attempt that failed at another sequence may have left rows.
-        cache.committed.truncate(rows.committed);
-        let pending = cache.pending.iter().map(numbers).collect::<Result<Vec<_>, _>>()?;
-        for (buffer, pending) in pending.into_iter().enumerate() {
-            for node in rows.path {
-                self.copied_bytes += cache.committed.push(buffer, pending, node.index()) as u64;
-            }
-        }
+    fn prepare(&mut self, _rows: AcceptedRows<'_>) -> Result<(), VerifyError> {
+        // The pass has reserved the memory.
         Ok(())
     }
 
-    fn drop_pending(&mut self, seq: SeqId) {
-        if let Some(cache) = self.cache(seq) {
-            cache.pending.clear();
+    fn keep(&mut self, rows: AcceptedRows<'_>) {
+        let Some(cache) = self.caches.iter_mut().find(|cache| cache.seq == rows.seq) else { return };
+        for (buffer, pending) in cache.pending.drain(..).enumerate() {
+            for node in rows.path {
+                self.copied_bytes += cache.committed.push(buffer, numbers(&pending), node.index()) as u64;
+            }
         }
     }
 

@@ -37,12 +37,11 @@ pub(crate) trait KvStore: fmt::Debug + Send {
     /// The logits of row `index` of the last forward, `[vocab]`.
     fn logits(&mut self, index: usize) -> Result<&[f32], VerifyError>;
 
-    /// Appends pending rows to the committed ones. After an error in the host's memory the pending rows are intact; in a
-    /// device's they are lost.
-    fn keep(&mut self, rows: AcceptedRows<'_>) -> Result<(), VerifyError>;
+    /// Makes sure that [`keep`](Self::keep) of the same rows cannot fail. Changes no row.
+    fn prepare(&mut self, rows: AcceptedRows<'_>) -> Result<(), VerifyError>;
 
-    /// Drops the pending rows.
-    fn drop_pending(&mut self, seq: SeqId);
+    /// Appends the prepared rows to the committed ones, and drops the other pending ones.
+    fn keep(&mut self, rows: AcceptedRows<'_>);
 
     /// Drops the committed rows from `len` on, and the pending ones.
     fn truncate(&mut self, seq: SeqId, len: usize);

@@ -107,8 +107,11 @@ fn forwards(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
     let token =
         Refusal("a token outside the vocabulary", |e| matches!(e, VerifyError::TokenOutOfRange { .. }));
     for bad in [past_vocab, TokenId::MAX] {
-        for chain in [[good, bad], [bad, good]].map(|tokens| DraftTree::chain(&tokens)) {
-            refused(probe, prepared, token, &|v, seq| pass(v, &[(seq, &chain)]))?;
+        for tokens in [&[bad][..], &[good, bad], &[bad, good]] {
+            if tokens.len() <= limits.max_rows {
+                let chain = DraftTree::chain(tokens);
+                refused(probe, prepared, token, &|v, seq| pass(v, &[(seq, &chain)]))?;
+            }
         }
     }
 
@@ -119,6 +122,9 @@ fn forwards(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
     }
 
     if limits.support.kind() != TreeKind::Tree {
+        if limits.max_rows < 3 {
+            return Ok(());
+        }
         let mut fork = DraftTree::new();
         fork.reset(good, TreeLimits::UNBOUNDED);
         fork_at_root(&mut fork, 2);
@@ -206,11 +212,14 @@ fn others(probe: &mut Probe<'_>, prepared: &Prepared) -> Checked {
     for row in [(0, len), (1, 0), (0, far), (far, 0), (far, far)].map(|(input, node)| Row { input, node }) {
         refused(probe, prepared, missing, &|v, _| v.logits(row).map(drop))?;
     }
-    refused(probe, prepared, missing, &|v, seq| {
-        // The same pass again, asking only for its last row.
-        v.forward(&[TreeInput { seq, tree: &prepared.tree, rows: RowSelection::Last }], &mut TopK::new(1))?;
-        v.logits(Row { input: 0, node: 0 }).map(drop)
-    })?;
+    if len > 1 {
+        refused(probe, prepared, missing, &|v, seq| {
+            // The same pass again, asking only for its last row.
+            let input = TreeInput { seq, tree: &prepared.tree, rows: RowSelection::Last };
+            v.forward(&[input], &mut TopK::new(1))?;
+            v.logits(Row { input: 0, node: 0 }).map(drop)
+        })?;
+    }
     refused(probe, prepared, missing, &|v, _| {
         v.forward(&[], &mut TopK::new(1))?;
         v.logits(Row { input: 0, node: 0 }).map(drop)
@@ -225,16 +234,31 @@ fn context(probe: &mut Probe<'_>) -> Checked {
             "a context of {max} tokens takes too long to fill; give it a few hundred"
         )));
     }
-    let prefix = probe.tokens(max - 4);
-    let two = DraftTree::chain(&probe.tokens(2));
-    let next = DraftTree::chain(&probe.tokens(2));
-    let path = whole(&two);
-    probe.at("the last two tokens of the context");
-    let prepared = prepare(probe, prefix, two, path, next)?;
     let full =
         Refusal("more tokens than the context holds", |e| matches!(e, VerifyError::ContextFull { .. }));
-    let five = DraftTree::chain(&probe.tokens(5));
-    refused(probe, &prepared, full, &|v, seq| pass(v, &[(seq, &five)]))
+    // Rows of the pass that does not fit, which must not be too many for any pass.
+    let rows = probe.verifier.limits().max_rows.min(5);
+    if rows >= 3 {
+        let prefix = probe.tokens(max + 1 - rows);
+        let first = DraftTree::chain(&probe.tokens(rows / 2));
+        let next = DraftTree::chain(&probe.tokens(rows - 1 - rows / 2));
+        let path = whole(&first);
+        probe.at("the last tokens of the context");
+        let prepared = prepare(probe, prefix, first, path, next)?;
+        let one_too_many = DraftTree::chain(&probe.tokens(rows));
+        refused(probe, &prepared, full, &|v, seq| pass(v, &[(seq, &one_too_many)]))?;
+    }
+    probe.at("a context without room");
+    let seq = probe.open()?;
+    let all = probe.tokens(max);
+    probe.prefill(seq, &all)?;
+    let one = DraftTree::chain(&probe.tokens(1));
+    match pass(&mut *probe.verifier, &[(seq, &one)]) {
+        Err(VerifyError::ContextFull { .. }) => {}
+        found => return Err(probe.differs("ContextFull for a pass of one row", format!("{found:?}"))),
+    }
+    probe.verifier.close(seq);
+    Ok(())
 }
 
 /// The last sequence, and one more.

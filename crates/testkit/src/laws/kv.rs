@@ -1,22 +1,23 @@
 //! Laws 3, 4 and 5: the cache after commits, truncations and prefills.
 
-use upcycle_core::{Commit, DraftTree, TreeKind, VerifyError};
+use upcycle_core::{TreeKind, VerifyError};
 
 use crate::law::{Broken, Law};
-use crate::probe::{Probe, tokens_of, whole};
+use crate::probe::{Probe, shown, tokens_of};
 use crate::subject::Subject;
 
-/// Law 3: committing a path and continuing equals a prefill of all tokens. An empty path keeps nothing.
+/// Law 3: committing a path and continuing equals a prefill of all tokens. An empty path keeps nothing. A commit leaves nothing
+/// to commit, and a pass replaces the rows of the one before.
 ///
 /// # Errors
 /// [`Broken`].
 pub fn commit_equals_prefill(subject: &Subject) -> Result<(), Broken> {
     let mut probe = Probe::new(subject, Law::CommitEqualsPrefill)?;
-    for case in 0..subject.cases {
-        let prefix = probe.prefix();
+    for (case, prefix) in probe.prefixes() {
         // The path to the last node of the second tree, so that kept rows move across dropped ones.
         let trees = [probe.tree(1), probe.tree(1), probe.tree(1)];
         let paths = [probe.any_path(&trees[0]), probe.paths(&trees[1]).pop().unwrap_or_default(), Vec::new()];
+        let replaced = probe.tree(1);
         let mut expected = Vec::new();
         let mut all = prefix.clone();
         for (tree, path) in trees.iter().zip(&paths) {
@@ -25,13 +26,25 @@ pub fn commit_equals_prefill(subject: &Subject) -> Result<(), Broken> {
         }
         let seq = probe.open()?;
         probe.prefill(seq, &prefix)?;
+        let mut before = format!("{} tokens of prefill", prefix.len());
         for (round, (tree, path)) in trees.iter().zip(&paths).enumerate() {
-            probe.at(format!("case {case}, the tree after {round} commits, with {path:?} to follow"));
+            if round == 1 {
+                probe.at(format!("{case}, a pass that the next one replaces, after {before}"));
+                probe.score(seq, &replaced)?;
+            }
+            probe.at(format!("{case}, {} after {before}", shown(tree)));
             let rows = probe.score(seq, tree)?;
             probe.all_same(&expected[round], &rows)?;
+            before = format!(
+                "a commit of the path {path:?} with tokens {:?} of {}",
+                tokens_of(tree, path),
+                shown(tree)
+            );
+            probe.at(format!("{case}, {before}"));
             probe.commit(seq, path)?;
+            probe.nothing_to_commit(seq, &before)?;
         }
-        probe.at(format!("case {case}, the last tree again after an empty commit"));
+        probe.at(format!("{case}, {} once more after an empty commit", shown(&trees[2])));
         let rows = probe.score(seq, &trees[2])?;
         probe.all_same(&expected[2], &rows)?;
         probe.verifier.close(seq);
@@ -42,7 +55,7 @@ pub fn commit_equals_prefill(subject: &Subject) -> Result<(), Broken> {
 /// Law 4: truncated tokens leave no trace, whether they were committed or only scored.
 ///
 /// # Errors
-/// [`Broken`].
+/// [`Broken`]; as [`Law::CommitEqualsPrefill`] if the rows are wrong before the truncation.
 pub fn truncate_forgets(subject: &Subject) -> Result<(), Broken> {
     let mut probe = Probe::new(subject, Law::TruncateForgets)?;
     let plain = probe.verifier.limits().support.kind() == TreeKind::Plain;
@@ -55,22 +68,32 @@ pub fn truncate_forgets(subject: &Subject) -> Result<(), Broken> {
             // A backend that cannot roll back in part keeps all tokens or none.
             lens = vec![all.len(), 0];
         }
+        probe.at(format!("case {case}, {} after {} tokens of prefill", shown(&next), all.len()));
+        let untruncated = probe.in_new_sequence(&all, &next)?;
         for len in lens {
-            probe.at(format!("case {case}, {} tokens truncated to {len}", all.len()));
+            probe.at(format!("case {case}, {} after {len} tokens of prefill", shown(&next)));
             let expected = probe.in_new_sequence(&all[..len], &next)?;
             let seq = probe.open()?;
             probe.prefill(seq, &prefix)?;
             probe.score(seq, &tree)?;
             probe.commit(seq, &path)?;
+            probe.at(format!(
+                "case {case}, a commit of the path {path:?} of {}, before a truncation",
+                shown(&tree)
+            ));
             // Truncation also drops rows that are scored and not committed.
-            probe.score(seq, &next)?;
+            let rows = probe.score(seq, &next)?;
+            let same = probe.all_same(&untruncated, &rows);
+            same.map_err(|broken| probe.broken_below(Law::CommitEqualsPrefill, broken))?;
+            probe.at(format!("case {case}, {} tokens truncated to {len}", all.len()));
             let truncated = probe.verifier.truncate(seq, len);
             probe.must("truncate", truncated)?;
-            let kept = probe.verifier.commit(&[Commit { seq, path: &whole(&next)[..1] }]);
-            if !matches!(kept, Err(VerifyError::NothingToCommit { .. })) {
-                return Err(
-                    probe.differs("NothingToCommit for rows scored before a truncation", format!("{kept:?}"))
-                );
+            probe.nothing_to_commit(seq, "a truncation")?;
+            match probe.verifier.truncate(seq, len + 1) {
+                Err(VerifyError::TruncateBeyond { committed, .. }) if committed == len => {}
+                found => {
+                    return Err(probe.differs(format!("TruncateBeyond {len} tokens"), format!("{found:?}")));
+                }
             }
             let rows = probe.score(seq, &next)?;
             probe.all_same(&expected, &rows)?;
@@ -80,35 +103,32 @@ pub fn truncate_forgets(subject: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Law 5: a prompt gives the same rows and the same cache in one pass, token by token and in any chunks.
+/// Law 5: a prompt gives the same rows and the same cache in passes as large as possible, token by token and in any chunks.
 ///
 /// # Errors
 /// [`Broken`].
 pub fn chunks_do_not_matter(subject: &Subject) -> Result<(), Broken> {
     let mut probe = Probe::new(subject, Law::ChunksDoNotMatter)?;
-    for case in 0..subject.cases {
-        let (mut prompt, next) = (probe.prefix(), probe.tree(1));
-        let more = probe.prefix();
-        prompt.extend(more);
-        prompt.truncate(probe.verifier.limits().max_rows);
-        let expected = probe.in_new_sequence(&[], &DraftTree::chain(&prompt))?;
+    let most = probe.verifier.limits().max_rows;
+    let prefixes = probe.prefixes();
+    for (index, (case, prompt)) in prefixes.into_iter().enumerate() {
+        let next = probe.tree(1);
+        probe.at(format!("{case}, a prompt in passes as large as possible"));
+        let (seq, expected) = probe.read_prompt(&prompt, [])?;
+        probe.verifier.close(seq);
         let expected_next = probe.in_new_sequence(&prompt, &next)?;
-        let mut random = vec![0, prompt.len()];
-        random.extend((0..4).map(|_| probe.rng.below(prompt.len())));
-        random.sort_unstable();
-        random.dedup();
-        let single: Vec<usize> = (0..=prompt.len()).collect();
-        for cuts in [vec![0, prompt.len() / 2, prompt.len()], single, random] {
-            probe.at(format!("case {case}, a prompt cut at {cuts:?}"));
-            let seq = probe.open()?;
-            for cut in cuts.windows(2) {
-                let chunk = DraftTree::chain(&prompt[cut[0]..cut[1]]);
-                let rows = probe.score(seq, &chunk)?;
-                probe.all_same(&expected[cut[0]..cut[1]], &rows)?;
-                probe.commit(seq, &whole(&chunk))?;
-            }
+        let half = most.min(prompt.len()) / 2;
+        let random: Vec<usize> = (0..prompt.len()).map(|_| 1 + probe.rng.below(prompt.len() / 3)).collect();
+        let mut ways = vec![vec![half], random];
+        // A token at a time where that is cheap.
+        let small = if index < subject.cases { 1 } else { 7 };
+        ways.push(vec![small; prompt.len()]);
+        for chunks in ways {
+            probe.at(format!("{case}, a prompt of {} tokens in chunks of {chunks:?}", prompt.len()));
+            let (seq, rows) = probe.read_prompt(&prompt, chunks.iter().copied())?;
+            probe.all_same(&expected, &rows)?;
+            probe.at(format!("{case}, {} after a prompt in chunks of {chunks:?}", shown(&next)));
             let rows = probe.score(seq, &next)?;
-            probe.at(format!("case {case}, the tree after a prompt cut at {cuts:?}"));
             probe.all_same(&expected_next, &rows)?;
             probe.verifier.close(seq);
         }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod errors;
+mod failed_commit;
 mod finite;
 mod ids;
 mod kv;
@@ -11,6 +12,7 @@ mod text;
 
 pub use batches::neighbours_do_not_matter;
 pub use errors::errors_change_nothing;
+pub use failed_commit::failed_commit_changes_nothing;
 pub use finite::not_finite_is_an_error;
 pub use ids::closed_ids_are_dead;
 pub use kv::{chunks_do_not_matter, commit_equals_prefill, truncate_forgets};
@@ -38,5 +40,6 @@ pub fn check(subject: &Subject, law: Law) -> Result<(), Broken> {
         Law::ClosedIdsAreDead => closed_ids_are_dead(subject),
         Law::TextIsPlain => text_is_plain(subject).map(drop),
         Law::NotFiniteIsAnError => not_finite_is_an_error(subject),
+        Law::FailedCommitChangesNothing => failed_commit_changes_nothing(subject),
     }
 }

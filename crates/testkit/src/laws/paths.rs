@@ -3,7 +3,7 @@
 use upcycle_core::{DraftTree, NodeId, TreeLimits};
 
 use crate::law::{Broken, Law};
-use crate::probe::{Checked, Probe, leaf_paths, path_to, tokens_of};
+use crate::probe::{Checked, Probe, leaf_paths, path_to, shown, tokens_of};
 use crate::subject::Subject;
 
 /// Law 1: each path from root to leaf scores like a chain in a new sequence.
@@ -12,12 +12,18 @@ use crate::subject::Subject;
 /// [`Broken`].
 pub fn paths_are_chains(subject: &Subject) -> Result<(), Broken> {
     let mut probe = Probe::new(subject, Law::PathsAreChains)?;
-    for case in 0..subject.cases {
-        let (prefix, tree) = (probe.prefix(), probe.tree(1));
+    let mut cases: Vec<_> = Vec::new();
+    for (case, prefix) in probe.prefixes() {
+        cases.push((case, prefix, probe.tree(1)));
+    }
+    if let Some(tree) = probe.wide_tree() {
+        cases.push(("the case with a wide tree".into(), probe.prefix(), tree));
+    }
+    for (case, prefix, tree) in cases {
         let paths = leaf_paths(&tree);
         let mut chains = Vec::new();
         for path in &paths {
-            probe.at(format!("case {case}, the chain of {path:?} of {}", shown(&tree)));
+            probe.at(format!("{case}, the chain of {path:?} of {}", shown(&tree)));
             let all = [&prefix[..], &tokens_of(&tree, path)].concat();
             // In one pass, or its end in one pass if it does not fit.
             let split = all.len().saturating_sub(probe.verifier.limits().max_rows);
@@ -28,7 +34,7 @@ pub fn paths_are_chains(subject: &Subject) -> Result<(), Broken> {
         probe.prefill(seq, &prefix)?;
         let rows = probe.score(seq, &tree)?;
         for (path, chain) in paths.iter().zip(&chains) {
-            probe.at(format!("case {case}, path {path:?} of {}", shown(&tree)));
+            probe.at(format!("{case}, path {path:?} of {}", shown(&tree)));
             for (node, expected) in path.iter().zip(chain) {
                 probe.same(*node, expected, &rows[node.index()])?;
             }
@@ -81,8 +87,4 @@ fn with_another_token(probe: &mut Probe<'_>, tree: &DraftTree, changed: NodeId) 
         }
     }
     Ok(other)
-}
-
-fn shown(tree: &DraftTree) -> String {
-    format!("the tree with parents {:?} and tokens {:?}", tree.parents(), tree.tokens())
 }

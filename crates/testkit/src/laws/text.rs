@@ -40,6 +40,7 @@ struct Case {
 struct Difference {
     case: usize,
     at: usize,
+    found: Option<TokenId>,
     logits: Vec<f32>,
 }
 
@@ -197,7 +198,8 @@ fn drive<V: Verifier, D: Drafter>(
                 let node = session.accepted_path().sampled_from(at.saturating_sub(before[place]));
                 let node = node.map_or(0, NodeId::index);
                 let logits = decoder.verifier_mut().logits(Row { input: place, node }).map(<[f32]>::to_vec);
-                differences.push(Difference { case, at, logits: logits.unwrap_or_default() });
+                let found = found.get(at).copied();
+                differences.push(Difference { case, at, found, logits: logits.unwrap_or_default() });
             } else if session.finish_reason().is_some() {
                 agreement.tokens += found.len();
             } else if !leaves {
@@ -228,21 +230,25 @@ struct Load {
 
 /// Decides whether a difference is within the margin or breaks the law.
 fn judge(probe: &mut Probe<'_>, cases: &[Case], name: &str, difference: &Difference) -> Checked {
-    let &Difference { case, at, ref logits } = difference;
+    let &Difference { case, at, found, ref logits } = difference;
     let Case { prompt, sampling, plain } = &cases[case];
     probe.at(format!("token {at} of the text of {name} with {:?}, prompt {prompt:?}", sampling.config()));
-    let wrong = |probe: &Probe<'_>, found: String| {
-        Err(probe.differs(format!("token {:?} as in plain decoding", plain.get(at)), found))
+    let token = |token: Option<TokenId>| token.map_or("the end".into(), |token| format!("token {token}"));
+    let before = &plain[..at.min(plain.len())];
+    let (expected, found) = (token(plain.get(at).copied()), token(found));
+    let wrong = |probe: &Probe<'_>, why: String| {
+        let expected = format!("{expected} as in plain decoding after the tokens {before:?} of the answer");
+        Err(probe.differs(expected, format!("{found}{why}")))
     };
     if probe.subject.tolerance == Tolerance::Exact || at >= plain.len() {
-        return wrong(probe, "another".into());
+        return wrong(probe, String::new());
     }
     let (_, plain_row) = decode_plain(probe, &cases[case], at + 1)?;
-    let before = [&prompt[..], &plain[..at]].concat();
-    let margin = Margin::new(&plain_row, logits, *sampling, &before);
+    let all = [&prompt[..], before].concat();
+    let margin = Margin::new(&plain_row, logits, *sampling, &all);
     if margin.explains(probe.subject.tolerance.most()) {
         return Ok(());
     }
     let most = probe.subject.tolerance.most();
-    wrong(probe, format!("another, and not within the margin: {margin}, tolerance {most}"))
+    wrong(probe, format!(", which is not within the margin: {margin}, tolerance {most}"))
 }
