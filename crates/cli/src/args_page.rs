@@ -103,7 +103,7 @@ fn the_arguments_are_sound_and_take_any_value() {
             let from: &[&str] = if name == "warm" { &["--vocabulary"] } else { &[] };
             let words = [&["upcycle", name, &flag, "- a", &flag, "--json"], more, from].concat();
             let matches = parse(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
-            let found = matches.subcommand().unwrap().1.get_raw(arg.get_id().as_str()).unwrap().last();
+            let found = matches.subcommand().unwrap().1.get_raw(arg.get_id().as_str()).unwrap().next_back();
             assert_eq!(found.unwrap(), "--json", "{words:?}");
         }
     }

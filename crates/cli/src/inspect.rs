@@ -231,7 +231,7 @@ impl Model {
                 lines.push(("template", format!("{} characters", source.chars().count())));
             }
             (None, None, None) => {
-                lines.push(("template", "none; use --raw or set model.template".to_owned()))
+                lines.push(("template", "none; use --raw or set model.template".to_owned()));
             }
         }
         for backend in &self.backends {

@@ -210,10 +210,10 @@ pub fn load_snapshot(
     if !snapshot_exists(path) {
         match config.written_snapshot() {
             Some(_) => {
-                tracing::info!(path = %path.display(), "no snapshot yet: starting with empty tables")
+                tracing::info!(path = %path.display(), "no snapshot yet: starting with empty tables");
             }
             None => {
-                tracing::warn!(path = %path.display(), "there is no snapshot to read: starting with empty tables")
+                tracing::warn!(path = %path.display(), "there is no snapshot to read: starting with empty tables");
             }
         }
         return Ok(());
