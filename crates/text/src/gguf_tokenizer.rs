@@ -62,6 +62,7 @@ fn byte_level(gguf: &Gguf) -> Result<TokenizerParts, TextError> {
 }
 
 /// What holds where a file does not say.
+#[derive(Clone, Copy)]
 struct Defaults {
     bos: Option<u32>,
     eos: Option<u32>,

@@ -41,7 +41,6 @@ pub(crate) fn add_to(environment: &mut Environment<'_>) {
 }
 
 /// `indent(text, width=4, first=False, blank=False)`, where the width may be a string.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
 fn indent(state: &mut State<'_, '_>, text: String, given: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let given = given.into_values();
     let arguments = Arguments::new(&given, 3)?;
@@ -78,7 +77,6 @@ fn center(state: &mut State<'_, '_>, text: String, width: Option<i64>) -> Result
 }
 
 /// `truncate(text, length=255, killwords=False, end='...', leeway=5)`.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
 fn truncate(text: String, given: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let given = given.into_values();
     let arguments = Arguments::new(&given, 4)?;
@@ -101,14 +99,12 @@ fn truncate(text: String, given: Rest<ValueOrKwargs>) -> Result<String, Error> {
     Ok(format!("{kept}{end}"))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
-fn wordcount(text: String) -> usize {
+fn wordcount(text: &str) -> usize {
     let between = |character: char| !(character.is_alphanumeric() || character == '_');
     text.split(between).filter(|word| !word.is_empty()).count()
 }
 
 /// `int(value, default=0, base=10)`: the default for what is no number.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
 fn int(value: Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let given = given.into_values();
     let arguments = Arguments::new(&given, 2)?;
@@ -151,7 +147,6 @@ fn whole(number: f64) -> Option<Value> {
 }
 
 /// Escapes for HTML as Python's `markupsafe` does.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
 fn escape(value: Value) -> Value {
     if value.is_safe() {
         return value;
@@ -172,8 +167,7 @@ fn escape(value: Value) -> Value {
 }
 
 /// Percent-encodes a string, or a mapping as the query of an address.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
-fn urlencode(value: Value) -> Result<String, Error> {
+fn urlencode(value: &Value) -> Result<String, Error> {
     let encode = |value: &Value, safe: &str, space: &str| {
         let mut encoded = String::new();
         for byte in value.to_string().bytes() {
@@ -188,7 +182,7 @@ fn urlencode(value: Value) -> Result<String, Error> {
         encoded
     };
     if value.kind() != ValueKind::Map {
-        return Ok(encode(&value, "/", "%20"));
+        return Ok(encode(value, "/", "%20"));
     }
     let mut pairs = Vec::new();
     for key in value.try_iter()?.checked() {
@@ -199,7 +193,6 @@ fn urlencode(value: Value) -> Result<String, Error> {
 }
 
 /// `dict(mapping or pairs, name=value, ...)`.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
 fn dict(given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     Ok(Value::from_pairs(namespaces::entries(&given.into_values())?))
 }

@@ -104,7 +104,6 @@ pub(crate) fn entries(given: &[Value]) -> Result<Vec<(Value, Value)>, Error> {
 }
 
 /// `namespace(mapping or pairs, name=value, ...)`.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
 fn make(state: &mut State<'_, '_>, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let namespace = Arc::new(Namespace::default());
     for (name, value) in entries(&given.into_values())? {

@@ -15,7 +15,6 @@ const LENGTH_LIMIT: usize = 16 << 20;
 /// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)` is `json.dumps` with the same arguments.
 ///
 /// The built-in filters of Jinja and minijinja escape `<`, `>`, `&` and `'` for HTML, which models never saw in training.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja passes arguments by value")]
 pub(crate) fn tojson(value: &Value, given: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let mut json =
         Json { text: String::new(), style: Style::new(Arguments::new(&given.into_values(), 4)?)?, depth: 0 };

@@ -163,9 +163,9 @@ fn string_method(
             let mut titled = String::with_capacity(text.len());
             for character in text.chars() {
                 if in_word {
-                    titled.extend(character.to_lowercase())
+                    titled.extend(character.to_lowercase());
                 } else {
-                    titled.extend(character.to_uppercase())
+                    titled.extend(character.to_uppercase());
                 }
                 in_word = character.is_alphabetic();
             }

@@ -251,6 +251,7 @@ fn attention(
 }
 
 /// The queries (`q`) or keys (`k`) of a layer, `[rows, heads * head_dim]`.
+#[derive(Clone, Copy)]
 struct Projection<'a> {
     layer: usize,
     which: &'static str,

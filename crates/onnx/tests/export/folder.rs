@@ -32,7 +32,7 @@ fn an_export_is_complete_and_keeps_tokenizer_and_template() -> Result<(), Box<dy
     let to = parent.path().join("below/exported");
     let mut seen = Vec::new();
     let result = export(&real_model(), &to, options(WeightType::Int4, 32), &mut |done, total| {
-        seen.push((done, total))
+        seen.push((done, total));
     })?;
     assert_eq!(result.architecture, "llama");
     assert!(seen.is_sorted() && seen.last().is_some_and(|(done, total)| done == total), "{seen:?}");

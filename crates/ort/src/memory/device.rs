@@ -138,9 +138,9 @@ impl DeviceCache {
     }
 
     /// The indices of `slots` in every buffer, in the rows of [`all_rows`](Self::all_rows).
-    fn indices(&self, model: &Model, slots: impl Iterator<Item = usize> + Clone) -> Vec<i64> {
+    fn indices(&self, model: &Model, slots: &[usize]) -> Vec<i64> {
         let firsts = (0..model.past.len()).map(|buffer| buffer * self.capacity);
-        firsts.flat_map(|first| slots.clone().map(move |slot| (first + slot) as i64)).collect()
+        firsts.flat_map(|first| slots.iter().map(move |slot| (first + slot) as i64)).collect()
     }
 
     /// Copies the accepted rows that are not in place.
@@ -149,7 +149,7 @@ impl DeviceCache {
         let mut moves = rows.moves().skip_while(|(from, to)| from == to).peekable();
         let Some(&(_, first)) = moves.peek() else { return Ok(None) };
         let slots: Vec<usize> = moves.map(|(from, _)| from).collect();
-        let from = self.indices(model, slots.iter().copied());
+        let from = self.indices(model, &slots);
         let row = model.graph.row();
         let copies = device(model)?.block(from.len() * row)?;
         device(model)?.gather(&self.all_rows(model)?, &from, &copies.view(0, &[from.len(), row])?)?;
@@ -159,7 +159,7 @@ impl DeviceCache {
     /// Writes the rows of the last commit to their place. May be repeated after an error.
     fn place(&mut self, model: &Model) -> ort::Result<()> {
         let Some(Copies { rows, first, count }) = &self.unplaced else { return Ok(()) };
-        let to = self.indices(model, *first..first + count);
+        let to = self.indices(model, &(*first..first + count).collect::<Vec<_>>());
         let rows = rows.view(0, &[to.len(), model.graph.row()])?;
         device(model)?.scatter(&self.all_rows(model)?, &rows, &to)?;
         self.unplaced = None;

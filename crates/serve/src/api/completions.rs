@@ -115,7 +115,7 @@ pub(crate) async fn completions(
         let mut events = Vec::new();
         match part {
             Part::Text(piece) => {
-                events.push(event(None, &chunk(json!([choice(index, &piece.text, None)]), None)))
+                events.push(event(None, &chunk(json!([choice(index, &piece.text, None)]), None)));
             }
             Part::End(summary) => {
                 usages[index / per_prompt].add_answer(summary.usage);

@@ -40,7 +40,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn response(&self, status: &str, output: Value, end: Option<&Summary>) -> Value {
+    fn response(&self, status: &str, output: &Value, end: Option<&Summary>) -> Value {
         let incomplete = end.is_some_and(|end| end.finish_reason == "length");
         json!({
             "id": self.id, "object": "response", "created_at": self.created, "model": self.model,
@@ -53,7 +53,7 @@ impl Frame {
         })
     }
 
-    fn message(&self, status: &str, content: Value) -> Value {
+    fn message(&self, status: &str, content: &Value) -> Value {
         json!({
             "id": self.message_id, "type": "message", "role": "assistant", "status": status, "content": content,
         })
@@ -94,8 +94,8 @@ pub(crate) async fn responses(
         return Ok(sse(events(app, answer, frame)));
     }
     let (text, end) = collect(app, answer).await?;
-    let output = json!([frame.message("completed", json!([content(&text)]))]);
-    Ok(Json(frame.response("completed", output, Some(&end))).into_response())
+    let output = json!([frame.message("completed", &json!([content(&text)]))]);
+    Ok(Json(frame.response("completed", &output, Some(&end))).into_response())
 }
 
 /// The events of a streamed response, numbered.
@@ -104,13 +104,13 @@ fn events(
     answer: upcycle::Answer,
     frame: Frame,
 ) -> impl stream::Stream<Item = axum::response::sse::Event> + Send + 'static {
-    let started = frame.response("in_progress", json!([]), None);
+    let started = frame.response("in_progress", &json!([]), None);
     let mut first = vec![
         ("response.created", json!({"response": started})),
         ("response.in_progress", json!({"response": started})),
         (
             "response.output_item.added",
-            json!({"output_index": 0, "item": frame.message("in_progress", json!([]))}),
+            json!({"output_index": 0, "item": frame.message("in_progress", &json!([]))}),
         ),
     ];
     let place = json!({"item_id": frame.message_id, "output_index": 0, "content_index": 0});
@@ -130,14 +130,14 @@ fn events(
                 vec![("response.output_text.delta", at(json!({"delta": piece.text, "logprobs": []})))]
             }
             Part::End(end) => {
-                let item = frame.message("completed", json!([content(&whole)]));
+                let item = frame.message("completed", &json!([content(&whole)]));
                 let name =
                     if end.finish_reason == "length" { "response.incomplete" } else { "response.completed" };
                 vec![
                     ("response.output_text.done", at(json!({"text": whole, "logprobs": []}))),
                     ("response.content_part.done", at(json!({"part": content(&whole)}))),
                     ("response.output_item.done", json!({"output_index": 0, "item": item})),
-                    (name, json!({"response": frame.response("completed", json!([item]), Some(&end))})),
+                    (name, json!({"response": frame.response("completed", &json!([item]), Some(&end))})),
                 ]
             }
             Part::Failed(error) => vec![("error", error.to_json()["error"].clone())],

@@ -161,13 +161,13 @@ fn user_defined_runs_of_spaces_are_joined_like_other_pieces() {
 
 #[test]
 fn bytes_stand_for_text_without_pieces_whatever_the_unknown_token_is() {
-    let wrong: [(&'static [&'static str], Vec<(&'static str, Value)>); 3] = [
-        (&[], vec![]),
-        (&["tokenizer.ggml.unknown_token_id"], vec![]),
-        (&[], vec![("tokenizer.ggml.unknown_token_id", u32::MAX.into())]),
-    ];
-    for (omit, more) in wrong {
-        let tokenizer = Pieces { omit, more, ..Pieces::default() }.build().unwrap();
+    const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+    for pieces in [
+        Pieces::default(),
+        Pieces { omit: &[UNKNOWN], ..Pieces::default() },
+        Pieces { more: vec![(UNKNOWN, u32::MAX.into())], ..Pieces::default() },
+    ] {
+        let tokenizer = pieces.build().unwrap();
         for text in ["a\nb", "é", "🦀 a", "\0", "a b  c"] {
             let tokens = tokenizer.encode(text, Specials::Plain).unwrap();
             assert!(!tokens.contains(&0), "{text:?} {tokens:?}");

@@ -108,7 +108,7 @@ impl Worker {
                 self.next = Some(job);
                 return true;
             }
-            self.start(job);
+            self.start(*job);
         }
     }
 
@@ -125,8 +125,8 @@ impl Worker {
             })
     }
 
-    fn start(&mut self, job: Box<Job>) {
-        let Job { prompt, generate, group, events } = *job;
+    fn start(&mut self, job: Job) {
+        let Job { prompt, generate, group, events } = job;
         let opened = self.open(&prompt, generate, &group).map_err(RequestError::from);
         let joined = opened.and_then(|session| {
             self.decoder.drafter_mut().join(session.id(), &group)?;
