@@ -252,6 +252,11 @@ fn rewritten(
         .map(|tensor| (tensor.name.clone(), tensor.dtype, tensor.shape.clone()))
         .collect();
     change(&mut metadata, &mut tensors);
+    // The writer pads every tensor, so a larger alignment would make a file of gigabytes.
+    let is_large = |value: &Value| value.as_integer().is_some_and(|alignment| alignment > 4096);
+    if metadata.iter().any(|(key, value)| key == "general.alignment" && is_large(value)) {
+        return None;
+    }
     let writer =
         metadata.into_iter().fold(GgufWriter::new(), |writer, (key, value)| writer.metadata(key, value));
     let writer = tensors.into_iter().fold(writer, |writer, (name, dtype, shape)| {

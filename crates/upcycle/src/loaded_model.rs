@@ -287,14 +287,17 @@ fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, Tex
     if config.backend().name == LLAMA_CPP
         && let Err(own) = &built
     {
-        let theirs = crate::backends::llama_cpp::tokenizer(path);
-        return match theirs {
+        // A kind that the text layer does not know is no fault of the file.
+        let expected =
+            matches!(own, TextError::UnsupportedKind { .. } | TextError::UnknownPreTokenizer { .. });
+        return match crate::backends::llama_cpp::tokenizer(path) {
             Ok(tokenizer) => {
-                if !matches!(own, TextError::UnsupportedKind { .. } | TextError::UnknownPreTokenizer { .. }) {
+                if !expected {
                     tracing::warn!("llama.cpp's own tokenizer is used, because {own}");
                 }
                 Ok(tokenizer)
             }
+            Err(theirs) if expected => Err(theirs),
             Err(theirs) => {
                 Err(TextError::Tokenizer { reason: format!("{own}; and with llama.cpp: {theirs}") })
             }
