@@ -7,14 +7,16 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use upcycle_core::mixed::{
     AdjacencySource, CandidateSource, CorpusBuilder, CorpusMatcher, FrequentTokens, MixedDrafter, NgramCache,
     SuffixMatcher, TopKHistory,
 };
 use upcycle_core::{
-    AdjacencyMatrix, AutoBudget, Decoder, Drafter, PromptLookup, Request, Sampling, SamplingConfig, Session,
-    TokenRecycling, TreeTemplate,
+    AdjacencyMatrix, AutoBudget, Clock, Decoder, Drafter, PromptLookup, Request, Sampling, SamplingConfig,
+    Session, TokenRecycling, TreeTemplate,
 };
 use upcycle_testkit::NaiveVerifier;
 
@@ -49,17 +51,27 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// A clock on which every pass takes as long, so that the budget chooses the same sizes on every machine.
+#[derive(Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// Decodes two texts at once for a while, then counts the allocations of a hundred more steps.
 fn allocations(drafter: impl Drafter, sampling: Sampling) -> usize {
-    let model = NaiveVerifier::new(48, 2).with_max_context(4096);
+    let model = NaiveVerifier::new(48, 2).with_max_context(16_384);
     allocations_of(Decoder::new(model, drafter).with_budget(24), sampling)
 }
 
 fn allocations_of(mut decoder: Decoder<NaiveVerifier, impl Drafter>, sampling: Sampling) -> usize {
-    let request = || Request { sampling, ..Request::greedy(4000) };
+    let request = || Request { sampling, ..Request::greedy(16_000) };
     let mut sessions: Vec<Session> =
         [&[1, 2, 3][..], &[4, 5]].iter().map(|prompt| decoder.open(prompt, request()).unwrap()).collect();
-    for _ in 0..200 {
+    for _ in 0..1500 {
         decoder.step(&mut sessions).unwrap();
     }
     let (before, emitted) = (ALLOCATIONS.get(), sessions[0].output().len());
@@ -115,8 +127,9 @@ fn a_step_with_all_sources_and_an_automatic_budget_allocates_nothing() {
             Box::new(FrequentTokens::new(48)),
             Box::new(CorpusMatcher::new(Arc::new(corpus.build()))),
         ];
-        let model = NaiveVerifier::new(48, 2).with_max_context(4096);
-        let decoder = Decoder::new(model, MixedDrafter::new(sources)).with_auto_budget(AutoBudget::new(None));
+        let model = NaiveVerifier::new(48, 2).with_max_context(16_384).with_max_rows(16);
+        let decoder = Decoder::new(model, MixedDrafter::new(sources)).with_clock(Ticking::default());
+        let decoder = decoder.with_auto_budget(AutoBudget::new(None));
         assert_eq!(allocations_of(decoder, sampling), 0);
     }
 }

@@ -242,7 +242,9 @@ fn attributes<'s>(
                 if ends && from < span.start {
                     found.push((from..span.end, &source[from..previous], *name));
                 }
-                if !ends {
+                if ends {
+                    start = None;
+                } else {
                     previous = span.end;
                 }
             }

@@ -38,5 +38,5 @@ fn it_runs() {
         .build()
         .unwrap();
     answer_all(&engine, &["Why is the sky blue?".to_owned(), "Why is grass green?".to_owned()]);
-    assert_eq!(engine.status().running, 0);
+    assert_eq!(engine.status().totals.answers, 2);
 }

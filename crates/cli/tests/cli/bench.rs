@@ -127,7 +127,7 @@ fn errors_are_reported_before_anything_is_measured() {
     let error = fail(&mut bench(&folder, &["--arms", "recycling:9999"]), 2);
     assert!(error.contains("--arms recycling:9999") && error.contains("512"), "{error}");
     let error = fail(&mut bench(&folder, &["--arms", "plain,mixed:2", "--tables", "snapshot"]), 2);
-    assert!(error.contains("has no snapshot"), "{error}");
+    assert!(error.contains("needs drafter.snapshot for arm default mixed:2"), "{error}");
     let error = fail(&mut rounds(0, &folder, &[]), 2);
     assert!(error.contains("at least 1"), "{error}");
     let error = fail(&mut bench(&folder, &["--arms", "plain", "--llama-server", "x"]), 2);

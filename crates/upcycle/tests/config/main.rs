@@ -68,7 +68,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
     assert_eq!(message("[log]\nxyzzy = 1"), "test.toml:2:1: unknown key `log.xyzzy`; `log` has `level`");
     assert_eq!(
         message("[xyzzy]\na = 1"),
-        "test.toml:1:2: unknown key `xyzzy`; the tables are `backend`, `decode`, `drafter`, `log`, `model`"
+        "test.toml:1:2: unknown key `xyzzy`; the tables are `backend`, `decode`, `drafter`, `engine`, `log`, `model`, `server`"
     );
 }
 
