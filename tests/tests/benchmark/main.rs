@@ -238,7 +238,7 @@ fn an_arm_without_a_snapshot_cannot_start_from_one() {
     let plan = RunPlan { tables: InitialTables::Snapshot, ..plan(&["naive"], "plain,mixed:2") };
     let error = Runner::prepare(plan, &prompts(), folder.path(), false, &registry(), &mut Stops::never())
         .unwrap_err();
-    assert!(error.to_string().contains("naive mixed:2 has no snapshot"), "{error}");
+    assert!(error.to_string().contains("needs drafter.snapshot for arm naive mixed:2"), "{error}");
 }
 
 #[test]
