@@ -84,7 +84,7 @@ pub struct Footprint {
 /// [limits](DraftTree::limits), so a drafter need not count nodes. The tree is reused, so drafting need not allocate.
 ///
 /// One drafter serves all sequences of a decoder. What it learns from one text helps the others. State of a single text is
-/// keyed by [`SeqId`] and dropped by [`forget`](Self::forget).
+/// keyed by [`SeqId`] and dropped by [`drop_sequence`](Self::drop_sequence).
 ///
 /// # Example
 ///
