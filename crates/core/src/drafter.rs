@@ -42,7 +42,7 @@ pub struct Outcome<'a> {
     pub tree: &'a DraftTree,
     /// The accepted path, before a stop or a limit shortened it. A prompt chunk that is not the last samples nothing.
     pub accepted: &'a AcceptedPath,
-    /// The candidates of every row of the pass.
+    /// The candidates of every requested row of the pass.
     pub top: &'a TopK,
     /// The index of `tree` among the inputs of the pass.
     pub input: usize,

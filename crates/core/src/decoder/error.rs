@@ -39,7 +39,8 @@ pub enum DecodeError {
 
 /// Some sessions of a [step](crate::Decoder::step) did not advance; all others did.
 ///
-/// The text and statistics of a session that did not advance are unchanged, and it can be passed to `step` again.
+/// The text and token counts of a session that did not advance are unchanged, and it can be passed to `step` again. The
+/// time of the failed pass may count in its statistics.
 /// [`Session::tree`](crate::Session::tree) and [`Session::accepted_path`](crate::Session::accepted_path) show the pass
 /// that failed.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Rows of the first such pass, before anything is known: few enough for every machine.
+/// Rows of the first pass of both kinds, before anything is known: few enough for every machine.
 const FIRST: usize = 16;
 
 /// The weight of a new measurement in the running mean.
@@ -28,7 +28,7 @@ impl PrefillPace {
         self.seconds_per_row = Some(old + WEIGHT * (new - old));
     }
 
-    /// The rows of prompts in a pass that other sessions wait for.
+    /// The most prompt rows of a pass that also decodes.
     pub(super) fn rows(&self) -> usize {
         match (self.max_inter_token, self.seconds_per_row) {
             (None, _) => usize::MAX,

@@ -122,7 +122,8 @@ pub trait Verifier: Send {
     /// [`VerifyError::UnknownSequence`]; [`VerifyError::TruncateBeyond`] if fewer than `len` tokens are committed.
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError>;
 
-    /// Whether [`fork`](Self::fork) copies sequences. A backend that copies faster than it reads a prompt should.
+    /// Whether [`fork`](Self::fork) copies sequences. Return true if a copy is faster than
+    /// a prefill of the same tokens.
     fn can_fork(&self) -> bool {
         false
     }

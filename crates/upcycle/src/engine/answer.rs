@@ -22,7 +22,7 @@ pub struct Piece {
 /// What the engine's thread tells an answer.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// So many tokens of the prompt are in the cache.
+    /// How many tokens of the prompt are in the KV cache.
     Prefilled(usize),
     /// The tokens of one step. The first `drafted` of them were drafted.
     Tokens { tokens: Vec<TokenId>, drafted: usize },
@@ -168,7 +168,7 @@ impl Answer {
                 self.spans.push(rest.len(), false);
                 let shown = self.filter.push(rest);
                 self.spans.split(shown, &mut self.pieces);
-                // Keeps `stopped_by`, which the end of a filter forgets.
+                // `finish` clears `stopped_by`, so it is not called after a stop string.
                 if self.filter.stopped_by().is_none() {
                     self.spans.split(&self.filter.finish(), &mut self.pieces);
                 }

@@ -16,7 +16,7 @@ use crate::parts::BuildError;
 /// Builds a drafter with empty tables.
 pub(super) type MakeDrafter = Box<dyn Fn() -> Result<Box<dyn Drafter>, BuildError> + Send>;
 
-/// Named groups whose tables are kept while none of their requests runs.
+/// How many named groups without a running request keep their tables.
 const KEPT_GROUPS: usize = 8;
 
 /// Routes each sequence to the drafter of its group.
@@ -62,7 +62,7 @@ impl GroupDrafter {
             CacheGroup::Private => GroupKey::Private(seq),
         };
         if key != GroupKey::Shared {
-            // The group that was used last stands last.
+            // Ordered by last use, the latest last.
             let known = self.groups.iter().position(|group| group.key == key);
             let group = match known {
                 Some(index) => self.groups.remove(index),
@@ -79,10 +79,10 @@ impl GroupDrafter {
     fn drop_unused_groups(&mut self) {
         let sequences = &self.sequences;
         let used = |key: &GroupKey| sequences.values().any(|member| member.group == *key);
+        self.groups.retain(|group| used(&group.key) || !matches!(group.key, GroupKey::Private(_)));
         let mut unused = self.groups.iter().filter(|group| !used(&group.key)).count();
         self.groups.retain(|group| {
-            let keep =
-                used(&group.key) || (!matches!(group.key, GroupKey::Private(_)) && unused <= KEPT_GROUPS);
+            let keep = used(&group.key) || unused <= KEPT_GROUPS;
             unused -= usize::from(!used(&group.key));
             keep
         });

@@ -52,7 +52,7 @@ pub(crate) type EngineDecoder = Decoder<Box<dyn Verifier>, GroupDrafter>;
 /// - The queue is bounded. [`generate`](Self::generate) never waits: it refuses a request that does not fit the queue.
 /// - Dropping an [`Answer`] cancels it before the next pass.
 /// - A failed pass ends the requests at fault. The others go on.
-/// - Prompts that begin like one that was read before read only the rest.
+/// - A prompt reuses the KV cache of a common prefix (prefix caching).
 ///
 /// ```
 /// use upcycle::{Engine, Message, Request};
@@ -227,7 +227,7 @@ impl Engine {
         &self.shared.model_name
     }
 
-    /// The names of the drafter's sources; empty if it has one.
+    /// The names of the drafter's sources; empty for a drafter without separate sources.
     #[must_use]
     pub fn sources(&self) -> &[&'static str] {
         &self.shared.sources

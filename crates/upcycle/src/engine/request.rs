@@ -8,7 +8,7 @@ use upcycle_text::Message;
 pub(super) enum Prompt {
     /// Through the chat template.
     Chat(Vec<Message>),
-    /// As plain text; names of special tokens count as these tokens.
+    /// As plain text; names of special tokens are encoded as special tokens.
     Text(String),
     /// As it is.
     Tokens(Vec<TokenId>),
@@ -17,8 +17,8 @@ pub(super) enum Prompt {
 /// Which requests share the tables of drafts and the cached prefixes.
 ///
 /// Sharing never changes a text. It changes speed, and with it the statistics of an answer: who shares a group can learn from
-/// the speed of an answer that someone else had a similar text. Give requests of people who must not learn that different
-/// groups. The cost model of passes is shared by all groups; it knows numbers of rows and times, but no tokens.
+/// the speed of an answer that someone else had a similar text. Put users who must not learn this about each other into
+/// different groups. The cost model of passes is shared by all groups; it knows numbers of rows and times, but no tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheGroup {
     /// The group of all requests that name none. A snapshot holds its tables.
@@ -66,7 +66,7 @@ impl Request {
         Self::new(Prompt::Chat(messages.into_iter().collect()))
     }
 
-    /// The continuation of a plain text. Names of special tokens in it count as these tokens.
+    /// The continuation of a plain text. Names of special tokens in it are encoded as special tokens.
     pub fn text(text: impl Into<String>) -> Self {
         Self::new(Prompt::Text(text.into()))
     }

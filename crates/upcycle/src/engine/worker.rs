@@ -42,7 +42,7 @@ struct Idle {
     group: CacheGroup,
 }
 
-/// A shorter common prefix is read again: finding it in another sequence gains less than a pass.
+/// Shorter common prefixes are not reused: recomputing them costs less than one pass.
 const LEAST_PREFIX: usize = 16;
 
 pub(super) struct Worker {
@@ -165,7 +165,7 @@ impl Worker {
             return self.decoder.fork(&self.running[index].session, prompt, generate);
         }
         if let Some((index, len)) = idle {
-            // A copy keeps what the idle sequence holds beyond the prefix.
+            // Resuming would discard the idle sequence's tokens after the prefix; a fork keeps them.
             let loses = len < self.idle[index].session.cached().len();
             if loses && !full && self.decoder.can_fork() {
                 return self.decoder.fork(&self.idle[index].session, prompt, generate);
@@ -196,7 +196,7 @@ impl Worker {
         }
     }
 
-    /// A failure of many sessions may be the fault of one, or want of memory: each is tried again by itself.
+    /// A failure of many sessions may be the fault of one, or lack of memory: each is tried again by itself.
     fn recover(&mut self, error: StepError) {
         for failure in error.into_failures() {
             if let [index] = failure.sessions[..] {
