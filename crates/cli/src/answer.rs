@@ -1,12 +1,13 @@
 //! Answers one prompt and streams its text.
 
-use upcycle::{AnyDecoder, Config, Progress, PromptError, PromptStyle, Text};
+use std::collections::VecDeque;
+
+use upcycle::{AnyDecoder, Config, DraftSpans, Piece, Progress, PromptError, PromptStyle, Text};
 use upcycle_core::{
     DecodeError, Drafter, FinishReason, Footprint, Reliability, Request, Session, Stats, TokenId,
 };
 use upcycle_text::{Message, StopStrings};
 
-use crate::draft_spans::{DraftSpans, TextPiece};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Bar;
@@ -87,7 +88,7 @@ impl<'a> Responder<'a> {
         show: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<Answer, Failure> {
         let mut session = decoder.open(prompt, self.request(0)).map_err(failure)?;
-        let answered = self.decode(decoder, &mut session, &mut |piece| show(piece.text));
+        let answered = self.decode(decoder, &mut session, &mut |piece| show(&piece.text));
         decoder.close(session);
         answered
     }
@@ -103,11 +104,11 @@ impl<'a> Responder<'a> {
         &self,
         decoder: &mut AnyDecoder,
         session: &mut Session,
-        show: &mut dyn FnMut(TextPiece<'_>) -> Result<(), Failure>,
+        show: &mut dyn FnMut(&Piece) -> Result<(), Failure>,
     ) -> Result<Answer, Failure> {
         let mut detokenizer = self.text.tokenizer.detokenizer();
         let mut filter = self.stop.filter();
-        let mut spans = DraftSpans::default();
+        let (mut spans, mut pieces) = (DraftSpans::default(), VecDeque::new());
         let mut text = String::new();
         let total = session.prompt_len();
         let mut bar = (total - session.prefilled() > LONG_PROMPT).then(|| Bar::new("reading the prompt"));
@@ -125,7 +126,8 @@ impl<'a> Responder<'a> {
                 let shown = filter.push(new_text);
                 bar = None;
                 text.push_str(shown);
-                spans.pieces(shown, show)?;
+                spans.split(shown, &mut pieces);
+                pieces.drain(..).try_for_each(|piece| show(&piece))?;
             }
             if let Some(bar) = &bar {
                 bar.set(Progress { done: session.prefilled() as u64, total: total as u64 });
@@ -136,7 +138,8 @@ impl<'a> Responder<'a> {
         let mut rest = filter.push(new_text).to_owned();
         rest.push_str(&filter.finish());
         text.push_str(&rest);
-        spans.pieces(&rest, show)?;
+        spans.split(&rest, &mut pieces);
+        pieces.drain(..).try_for_each(|piece| show(&piece))?;
 
         let budget = decoder.auto_budget().map(|budget| BudgetStats {
             trials: budget.explore_share(),

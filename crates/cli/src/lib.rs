@@ -15,7 +15,6 @@ mod bench;
 mod chat;
 mod compare;
 mod config;
-mod draft_spans;
 #[cfg(feature = "ort")]
 mod export;
 mod failure;

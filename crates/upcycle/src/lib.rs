@@ -54,8 +54,8 @@ pub use corpus::CorpusError;
 pub use costs::{CostCache, CostFileError};
 pub use drafters::{DEFAULT_K, MixedOptions, RecyclingOptions, Tree};
 pub use engine::{
-    Answer, CacheGroup, Engine, EngineBuilder, EngineError, EngineOptions, EngineStatus, EngineTotals, Piece,
-    Request, RequestError,
+    Answer, CacheGroup, DraftSpans, Engine, EngineBuilder, EngineError, EngineOptions, EngineStatus,
+    EngineTotals, Piece, Request, RequestError,
 };
 pub use hub::{is_on_hub, local_model};
 pub use load_error::LoadError;

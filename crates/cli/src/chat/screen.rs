@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::io::IsTerminal;
 
 use console::style;
+use upcycle::Piece;
 
-use crate::draft_spans::TextPiece;
 use crate::failure::Failure;
 use crate::output::{Output, colors};
 
@@ -34,11 +34,11 @@ impl<'a> Screen<'a> {
     }
 
     /// Prints a piece of an answer.
-    pub(super) fn piece(&mut self, TextPiece { text, drafted }: TextPiece<'_>) -> Result<(), Failure> {
+    pub(super) fn piece(&mut self, Piece { text, drafted }: &Piece) -> Result<(), Failure> {
         let Some(last) = text.chars().last() else { return Ok(()) };
         self.line_start = last == '\n';
-        let text = if self.terminal { visible(text) } else { Cow::Borrowed(text) };
-        if self.colored && drafted {
+        let text = if self.terminal { visible(text) } else { Cow::Borrowed(text.as_str()) };
+        if self.colored && *drafted {
             self.output.text(&style(text).green().force_styling(true).to_string())
         } else {
             self.output.text(&text)

@@ -28,6 +28,7 @@ pub use builder::{EngineBuilder, EngineError};
 pub use error::RequestError;
 pub use options::EngineOptions;
 pub use request::{CacheGroup, Request};
+pub use spans::DraftSpans;
 pub use status::{EngineStatus, EngineTotals};
 
 use crate::config::Config;

@@ -7,14 +7,14 @@ use super::answer::Piece;
 /// The drafted and undrafted spans of text that is held back. Text enters token by token and leaves once no stop string can
 /// begin in it.
 #[derive(Debug, Default)]
-pub(super) struct DraftSpans {
+pub struct DraftSpans {
     /// Lengths in bytes, and whether the bytes were drafted. Neighbours differ in that.
     held: VecDeque<(usize, bool)>,
 }
 
 impl DraftSpans {
     /// Adds the `len` bytes of a token.
-    pub(super) fn push(&mut self, len: usize, drafted: bool) {
+    pub fn push(&mut self, len: usize, drafted: bool) {
         match self.held.back_mut() {
             _ if len == 0 => {}
             Some((held, kind)) if *kind == drafted => *held += len,
@@ -23,7 +23,7 @@ impl DraftSpans {
     }
 
     /// Appends `shown`, the oldest held text, to `pieces`, split by span.
-    pub(super) fn split(&mut self, mut shown: &str, pieces: &mut VecDeque<Piece>) {
+    pub fn split(&mut self, mut shown: &str, pieces: &mut VecDeque<Piece>) {
         while !shown.is_empty() {
             let (held, drafted) = self.held.pop_front().unwrap_or((shown.len(), false));
             // A stop string may end a text within a token, but never within a character.
