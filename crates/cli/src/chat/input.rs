@@ -3,7 +3,7 @@
 //! A thread reads them, so that a signal can end a conversation that waits for the next line.
 
 use std::fs;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -37,6 +37,8 @@ pub(super) enum InputEvent {
 /// The source of lines.
 pub(super) struct Input {
     terminal: bool,
+    /// Restores the terminal when a signal ends the conversation in the middle of a line.
+    _mode: Option<TerminalMode>,
     /// Asks for a line.
     requests: SyncSender<()>,
     events: Receiver<Result<InputEvent, Failure>>,
@@ -47,11 +49,12 @@ impl Input {
     pub(super) fn new() -> Result<Self, Failure> {
         input::take_standard_input("the conversation")?;
         let terminal = io::stdin().is_terminal();
+        let mode = if terminal { TerminalMode::now() } else { None };
         let mut next = if terminal { editor()? } else { pipe() };
         let (requests, requested) = sync_channel(1);
         let (sender, events) = sync_channel(1);
         thread::spawn(move || while requested.recv().is_ok() && sender.send(next()).is_ok() {});
-        Ok(Self { terminal, requests, events })
+        Ok(Self { terminal, _mode: mode, requests, events })
     }
 
     /// Whether a user can correct mistakes.
@@ -70,6 +73,38 @@ impl Input {
                 Err(RecvTimeoutError::Timeout) if !interrupt::terminated() => {}
                 Err(_) => return Ok(InputEvent::End),
             }
+        }
+    }
+}
+
+/// The modes of the terminal at standard input. The editor changes them while it reads a line, and its thread does not end with the
+/// conversation.
+struct TerminalMode {
+    #[cfg(unix)]
+    mode: nix::sys::termios::Termios,
+}
+
+impl TerminalMode {
+    #[cfg(unix)]
+    fn now() -> Option<Self> {
+        nix::sys::termios::tcgetattr(io::stdin()).ok().map(|mode| Self { mode })
+    }
+
+    #[cfg(not(unix))]
+    fn now() -> Option<Self> {
+        None
+    }
+}
+
+#[cfg(unix)]
+impl Drop for TerminalMode {
+    fn drop(&mut self) {
+        use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
+        if tcgetattr(io::stdin()).is_ok_and(|mode| mode != self.mode) {
+            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.mode);
+            // Ends bracketed paste and the line.
+            println!("\u{1b}[?2004l");
+            let _ = io::stdout().flush();
         }
     }
 }

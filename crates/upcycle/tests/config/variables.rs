@@ -29,6 +29,24 @@ fn a_table_is_read_in_every_way_that_toml_writes_one() {
     assert_eq!(variables(&date), json!({"date_string": "2026-01-02"}));
 }
 
+/// `tojson` writes the keys in their order.
+#[test]
+fn entries_keep_their_order() {
+    let written = |config: &Config| variables(config).to_string();
+    let expected = r#"{"tool":{"name":"f","a":3,"b":[{"z":1,"a":2}]}}"#;
+    for text in [
+        "model.template_variables = { tool = { name = 'f', a = 3, b = [{ z = 1, a = 2 }] } }",
+        "[model.template_variables.tool]\nname = 'f'\na = 3\nb = [{ z = 1, a = 2 }]",
+    ] {
+        let config = load(text).unwrap();
+        assert_eq!(written(&config), expected);
+        assert_eq!(written(&load(&config.to_toml().unwrap()).unwrap()), expected);
+    }
+    let mut builder = ConfigBuilder::new(&Registry::builtin());
+    builder.variables([("UPCYCLE_MODEL__TEMPLATE_VARIABLES".into(), "{ z = 1, a = 2 }".into())]).unwrap();
+    assert_eq!(written(&builder.build().unwrap()), r#"{"z":1,"a":2}"#);
+}
+
 #[test]
 fn entries_of_a_stronger_layer_replace_those_of_their_names() {
     let mut builder = ConfigBuilder::new(&Registry::builtin());

@@ -119,6 +119,17 @@ fn drafted_tokens_are_shown_if_colours_are() {
 }
 
 #[test]
+fn sigterm_in_the_middle_of_a_line_restores_the_terminal() {
+    let terminal = Terminal::chat((80, 24), &[], &[]);
+    terminal.types("half a li");
+    terminal.wait("half a li");
+    terminal.terminate();
+    assert_eq!(terminal.code(), 143);
+    let mode = terminal.mode();
+    assert!(mode.contains(" icanon") && mode.contains(" echo "), "{mode}");
+}
+
+#[test]
 fn a_full_context_is_reported_and_reset_frees_it() {
     let terminal = Terminal::chat((80, 24), &[], &["-n", "4"]);
     let file = terminal.folder().join("long.json");

@@ -33,7 +33,12 @@ impl Terminal {
         words.extend(["-s", SIZE].iter().chain(arguments).map(|&word| word.to_owned()));
         let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         let code = terminal.code_file();
-        let command = format!("{}; echo $? >'{}'; sleep 600", quoted.join(" "), code.display());
+        let (words, mode) = (quoted.join(" "), terminal.mode_file());
+        let command = format!(
+            "{words}; code=$?; stty -a >'{}'; echo $code >'{}'; sleep 600",
+            mode.display(),
+            code.display()
+        );
         let size = [size.0.to_string(), size.1.to_string()];
         let started = terminal.tmux(&["new-session", "-d", "-x", &size[0], "-y", &size[1], &command]);
         assert!(started.status.success(), "tmux could not start: {started:?}");
@@ -43,6 +48,23 @@ impl Terminal {
 
     fn code_file(&self) -> std::path::PathBuf {
         self.folder.path().join("code")
+    }
+
+    fn mode_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("mode")
+    }
+
+    /// What `stty -a` says of the terminal after the program's end.
+    pub(super) fn mode(&self) -> String {
+        fs::read_to_string(self.mode_file()).unwrap()
+    }
+
+    /// Sends SIGTERM to the program.
+    pub(super) fn terminate(&self) {
+        let shell = String::from_utf8(self.tmux(&["list-panes", "-F", "#{pane_pid}"]).stdout).unwrap();
+        let shell = shell.trim();
+        let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+        assert!(Command::new("kill").args(["-TERM", children.trim()]).status().unwrap().success());
     }
 
     /// Where the history is kept.
