@@ -1,7 +1,7 @@
 //! Expands `GroupQueryAttention` into plain operators over past and new rows apart.
 
 use super::editor::{GraphEditor, float, input, int};
-use super::fused_attention::{FusedAttention, Operator};
+use super::fused_attention::{COSINES, FusedAttention, Operator, SINES};
 use super::interface::TreeInterface;
 use super::optimum::{OptimumInterface, past_name};
 use crate::layout::KvPart;
@@ -10,8 +10,6 @@ use crate::schema::{AttributeValue, Element, MICROSOFT};
 // Inputs of the operator.
 const KEYS: usize = 1;
 const PAST_VALUES: usize = 4;
-const COSINES: usize = 7;
-const SINES: usize = 8;
 /// The first input that the expansion does not support.
 const UNSUPPORTED_INPUTS: usize = 11;
 

@@ -55,6 +55,9 @@ impl Operator {
 const KEYS: usize = 1;
 /// Input of `MultiHeadAttention`: the padding mask.
 const PADDING: usize = 4;
+/// Inputs of `GroupQueryAttention`: the cosines and sines of each position, `[positions, head_dim / 2]`.
+pub(super) const COSINES: usize = 7;
+pub(super) const SINES: usize = 8;
 /// Input of `GroupQueryAttention`: the positions.
 const POSITIONS: usize = 9;
 
@@ -74,6 +77,15 @@ impl FusedAttention {
     /// Whether it applies rotary embeddings.
     pub(super) fn rotates(&self, editor: &GraphEditor) -> bool {
         int(&editor.graph.nodes[self.node], "do_rotary").is_some_and(|on| on != 0)
+    }
+
+    /// The positions that its tables of rotary embeddings have.
+    pub(super) fn positions(&self, editor: &GraphEditor) -> Option<usize> {
+        let node = &editor.graph.nodes[self.node];
+        let table =
+            input(node, COSINES).filter(|_| self.operator == Operator::GroupQuery && self.rotates(editor))?;
+        let tensor = editor.graph.initializers.iter().find(|tensor| tensor.name == table)?;
+        usize::try_from(*tensor.dims.first()?).ok()
     }
 
     /// Why it cannot attend to trees.
@@ -151,7 +163,16 @@ pub(super) fn set_mask(
             editor.node("Add", &[&own, &bias], &[])
         };
     }
-    let rotates = site.rotates(editor);
+    let rotates = site.operator == Operator::GroupQuery && site.rotates(editor);
+    if rotates {
+        // The operator refuses a pass if past and rows together exceed its tables. In a tree they may, although no position does:
+        // siblings share one.
+        for slot in [COSINES, SINES] {
+            if let Some(table) = input(&editor.graph.nodes[site.node], slot).map(str::to_owned) {
+                editor.graph.nodes[site.node].inputs[slot] = tree.longer_table(editor, &table);
+            }
+        }
+    }
     let node = &mut editor.graph.nodes[site.node];
     let len = node.inputs.len().max(slot + 1);
     node.inputs.resize(len, String::new());

@@ -31,6 +31,8 @@ pub(super) struct TreeInterface {
     grouped_bias: Option<(i64, String)>,
     /// The number of rows of past and pass, `[2]`.
     lengths: Option<String>,
+    /// Tables of rotary embeddings, and the ones of twice the length that stand in for them.
+    longer_tables: BTreeMap<String, String>,
     /// New rows of expanded layers, `[rows, kv_heads, head_dim]`.
     pub(super) new: BTreeMap<(usize, &'static str), String>,
 }
@@ -61,6 +63,7 @@ impl TreeInterface {
             half_bias: None,
             grouped_bias: None,
             lengths: None,
+            longer_tables: BTreeMap::new(),
             new: BTreeMap::new(),
         }
     }
@@ -77,6 +80,12 @@ impl TreeInterface {
     /// Positions, `[1, rows]`.
     pub(super) fn positions(&self) -> &'static str {
         POSITIONS
+    }
+
+    /// A table of twice the length, `[2 * positions, width]`. Its second half is never read.
+    pub(super) fn longer_table(&mut self, editor: &mut GraphEditor, table: &str) -> String {
+        let longer = self.longer_tables.entry(table.to_owned());
+        longer.or_insert_with(|| editor.concat(&[table, table], 0)).clone()
     }
 
     /// The number of rows of past and pass, `[2]`.

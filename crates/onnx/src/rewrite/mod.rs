@@ -88,6 +88,8 @@ pub fn rewrite(mut model: Model, interface: &OptimumInterface) -> Result<(Model,
         Some(reason) => TreeSupport::ChainOnly { reason },
     };
     let trees = support == TreeSupport::Trees;
+    let positions = fused.iter().filter_map(|site| site.positions(&editor));
+    let max_context = positions.fold(interface.max_context, usize::min);
     for site in &fused {
         if !trees || !expand::expand(&mut editor, &mut tree, interface, site) {
             fused_attention::set_mask(&mut editor, &mut tree, site, !trees);
@@ -97,7 +99,7 @@ pub fn rewrite(mut model: Model, interface: &OptimumInterface) -> Result<(Model,
         masks.sites.iter().for_each(|site| masks::replace(&mut editor, &mut tree, site));
     }
     tree.finish(&mut editor, !fused.is_empty());
-    model.metadata = vec![Entry::new(MAX_CONTEXT, interface.max_context), Entry::new(WEIGHTS, weights)];
+    model.metadata = vec![Entry::new(MAX_CONTEXT, max_context), Entry::new(WEIGHTS, weights)];
     if let TreeSupport::ChainOnly { reason } = &support {
         model.metadata.push(Entry::new(CHAIN_ONLY, reason));
     }
