@@ -142,7 +142,7 @@ impl Model {
         };
         model.count(files.iter().flat_map(|gguf| gguf.tensors()));
         model.read_text(path, Some(gguf), config);
-        model.backends = backends(ModelSource { path, gguf: Some(gguf) }, config, registry);
+        model.ask_backends(ModelSource { path, gguf: Some(gguf) }, config, registry)?;
         Ok(model)
     }
 
@@ -168,7 +168,7 @@ impl Model {
             model.count(checkpoint.tensors.iter().map(|(_, tensor)| tensor));
         }
         model.read_text(path, None, config);
-        model.backends = backends(ModelSource { path, gguf: None }, config, registry);
+        model.ask_backends(ModelSource { path, gguf: None }, config, registry)?;
         Ok(model)
     }
 
@@ -197,6 +197,28 @@ impl Model {
             }
             Err(error) => self.text_error = Some(chain(&error)),
         }
+    }
+
+    /// Asks every backend, by the headers alone.
+    fn ask_backends(
+        &mut self,
+        model: ModelSource<'_>,
+        config: &Config,
+        registry: &Registry,
+    ) -> Result<(), Failure> {
+        for info in registry.backends() {
+            let mut backend = Backend::ask(info, model, config, registry);
+            // A backend may have a tokenizer of its own.
+            if backend.loads && self.text_error.is_some() {
+                let mut builder = ConfigBuilder::new(registry);
+                builder.flag("--backend", "backend.name", &backend.name)?;
+                if let Err(error) = Text::load(&builder.build()?, model.path, model.gguf) {
+                    (backend.loads, backend.reason) = (false, Some(chain(&error)));
+                }
+            }
+            self.backends.push(backend);
+        }
+        Ok(())
     }
 
     fn to_text(&self) -> String {
@@ -243,20 +265,25 @@ impl Model {
             };
             lines.push(("backend", format!("{}: {state}", backend.name)));
         }
-        lines.iter().map(|(name, value)| format!("{name:<24} {value}\n")).collect()
+        lines.iter().map(|(name, value)| format!("{name:<24} {}\n", printable(value))).collect()
     }
 }
 
-/// Asks every backend, by the headers alone.
-fn backends(model: ModelSource<'_>, config: &Config, registry: &Registry) -> Vec<Backend> {
-    let ask = |info: BackendInfo| {
+/// Names in a file may have control characters, which a terminal would obey.
+fn printable(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+impl Backend {
+    fn ask(info: BackendInfo, model: ModelSource<'_>, config: &Config, registry: &Registry) -> Self {
         let options = config.backend().options(&info.name);
         let (fit, reason) = match registry.check_model(&info.name, options, model) {
             Ok(Some(fit)) => (Some(fit), None),
             Ok(None) => (None, Some("not known: it has no check without loading the weights".to_owned())),
             Err(error) => (None, Some(chain(&error))),
         };
-        Backend {
+        Self {
             name: info.name,
             loads: fit.is_some(),
             reason,
@@ -267,8 +294,7 @@ fn backends(model: ModelSource<'_>, config: &Config, registry: &Registry) -> Vec
             }),
             context: fit.map(|fit| fit.max_context),
         }
-    };
-    registry.backends().map(ask).collect()
+    }
 }
 
 /// The files of a folder whose names end so, in order.

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use upcycle_testkit::tiny::Tiny;
+use upcycle_checkpoint::gguf::StringArray;
+use upcycle_checkpoint::gguf::write::GgufWriter;
+use upcycle_testkit::tiny::{self, Tiny};
 
 use crate::harness::{fail, json, model, stdout, upcycle};
 
@@ -69,6 +71,23 @@ fn a_folder_is_described() {
     );
     assert!(object["text_error"].as_str().unwrap().contains("tokenizer"), "{object}");
     assert!(fail(upcycle().args(["inspect", "-"]), 2).contains("standard input"));
+}
+
+/// Weights that `cpu` would load, with a vocabulary of a kind that only llama.cpp knows, and a name that would colour the terminal.
+#[test]
+fn a_model_without_a_usable_tokenizer_loads_nowhere_and_cannot_write_to_the_terminal() {
+    let tiny = Tiny { vocab: 2, ..Tiny::default() };
+    let vocabulary = GgufWriter::new()
+        .metadata("general.name", "a\u{1b}[31m\nb")
+        .metadata("tokenizer.ggml.model", "no-such-kind")
+        .metadata("tokenizer.ggml.tokens", ["a", "b"].into_iter().collect::<StringArray>());
+    let file = tiny::write(&tiny.with_vocabulary(vocabulary, None));
+    let object = json(upcycle().args(["inspect", "--json"]).arg(file.path()));
+    assert!(object["text_error"].as_str().unwrap().contains("no-such-kind"), "{object}");
+    assert_eq!(object["backends"][0]["loads"], false);
+    assert!(object["backends"][0]["reason"].as_str().unwrap().contains("no-such-kind"), "{object}");
+    let text = stdout(upcycle().arg("inspect").arg(file.path()));
+    assert!(text.contains(r"a\u{1b}[31m\nb") && text.chars().all(|c| c == '\n' || !c.is_control()), "{text}");
 }
 
 #[test]
