@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use tracing::debug_span;
-use upcycle_core::input::nth_row;
 use upcycle_core::{
     Commit, Limits, Row, SeqId, SequenceTable, Support, TopK, TreeInput, Verifier, VerifyError,
 };
@@ -87,7 +86,7 @@ impl CandleVerifier {
         let caches: Vec<_> = self.sequences.iter().map(|sequence| &sequence.state).collect();
         forward(&self.model, &pass, &caches, &logits_rows, &mut self.logits).map_err(
             |failure| match failure {
-                PassError::NotFinite { row } => not_finite(inputs, row),
+                PassError::NotFinite { row } => VerifyError::not_finite(inputs, row),
                 PassError::Device(source) => failed("run a pass", source),
             },
         )?;
@@ -103,11 +102,6 @@ fn failed(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) 
     VerifyError::backend("candle", doing, source)
 }
 
-/// The error for a row of a pass.
-fn not_finite(inputs: &[TreeInput<'_>], row: usize) -> VerifyError {
-    VerifyError::NotFinite { row: nth_row(inputs, row).unwrap_or(Row { input: inputs.len(), node: row }) }
-}
-
 impl Verifier for CandleVerifier {
     fn limits(&self) -> &Limits {
         self.sequences.limits()
@@ -117,7 +111,7 @@ impl Verifier for CandleVerifier {
         self.model.tolerance
     }
 
-    fn engine(&self) -> String {
+    fn description(&self) -> String {
         format!("candle's tensors on {}", self.model.device_name())
     }
 

@@ -93,10 +93,10 @@ impl<'a> Responder<'a> {
         answered
     }
 
-    /// The request for the decoder. With sampling, each `stream` of a seed samples other tokens.
-    pub(crate) fn request(&self, stream: u32) -> Request {
+    /// The request for the decoder. With sampling, each sample index of a seed samples other tokens.
+    pub(crate) fn request(&self, index: u32) -> Request {
         let request = self.text.request(self.config.decode(), &self.stop);
-        Request { sampling: request.sampling.with_stream(stream), ..request }
+        Request { sampling: request.sampling.with_sample_index(index), ..request }
     }
 
     /// Decodes `session` to its end.

@@ -113,7 +113,7 @@ impl<'a> AnswerJson<'a> {
                     observe: time.observe.as_secs_f64(),
                 },
                 matrix_bytes: answer.footprint.bytes,
-                matrix_rows: answer.footprint.rows,
+                matrix_rows: answer.footprint.filled_matrix_rows,
                 budget: answer.budget.as_ref().map(|budget| BudgetJson {
                     trials: budget.trials,
                     reliability: measured_bins(budget)
@@ -179,7 +179,11 @@ pub(crate) fn to_text(answer: &Answer, (backend, drafter): (&str, &str)) -> Stri
         share(time.commit),
         share(time.accept),
     );
-    let _ = writeln!(text, "matrix   {} rows, {} bytes", answer.footprint.rows, answer.footprint.bytes);
+    let _ = writeln!(
+        text,
+        "matrix   {} rows, {} bytes",
+        answer.footprint.filled_matrix_rows, answer.footprint.bytes
+    );
     let sources: Vec<String> = sources(answer)
         .iter()
         .map(|source| format!("{} {}/{}", source.name, source.accepted, source.drafted))

@@ -92,7 +92,7 @@ pub(crate) fn warm(arguments: Warm, registry: &Registry, output: &mut Output) ->
         }
     }
     save_snapshot(&decoder, config.drafter(), &text)?;
-    let rows = decoder.drafter().footprint().rows;
+    let rows = decoder.drafter().footprint().filled_matrix_rows;
     let mean = tokens as f64 / (steps as f64).max(1.0);
     done(format!("{rows} rows{learned}, after {tokens} tokens at {mean:.2} a step"), output)?;
     interrupted
@@ -115,7 +115,7 @@ fn fill_from_vocabulary(
         false => AdjacencyMatrix::new(vocab, k).map_err(Failure::failed)?,
     };
     let context = model.text.encode("", style).map_err(Failure::usage)?;
-    let before = matrix.rows();
+    let before = matrix.filled_rows();
     let bar = Bar::new("asking the model");
     warm_up::fill_empty_rows(&mut matrix, &mut *model.verifier, &context, |done, total| {
         bar.set(Progress { done: done as u64, total: total as u64 });
@@ -123,5 +123,5 @@ fn fill_from_vocabulary(
     })
     .map_err(Failure::failed)?;
     matrix.save(file, &fingerprint).map_err(Failure::failed)?;
-    Ok((matrix.rows(), matrix.rows() - before))
+    Ok((matrix.filled_rows(), matrix.filled_rows() - before))
 }

@@ -14,10 +14,8 @@ use crate::tree::{DraftTree, NodeId};
 pub struct DraftContext<'a> {
     /// The sequence.
     pub seq: SeqId,
-    /// Prompt and output so far, `[prompt_len + output]`. The last token is the root of the tree to draft.
+    /// Prompt and output so far, `[prompt + output]`. The last token is the root of the tree to draft.
     pub tokens: &'a [TokenId],
-    /// How many of `tokens` are the prompt.
-    pub prompt_len: usize,
 }
 
 /// Which part of a sequence a pass was for.
@@ -67,18 +65,18 @@ impl<'a> Outcome<'a> {
 pub struct Footprint {
     /// Bytes of all tables together.
     pub bytes: usize,
-    /// Rows that are not empty.
-    pub rows: usize,
+    /// Rows of the adjacency matrix that are not empty.
+    pub filled_matrix_rows: usize,
 }
 
 /// Guesses which tokens come next.
 ///
 /// # Design
 ///
-/// A drafter affects how many steps a text takes, but never the text. So no method returns an error, except those that
-/// touch files. A drafter that knows nothing leaves the tree empty, and a wrong one grows a bad tree. Either way decoding
-/// continues, at the speed of plain decoding. A drafter sees only tokens and candidates. It needs no model, no device and
-/// no knowledge of the backend.
+/// A drafter decides how many steps a text takes. The tokens themselves are always chosen by the model. So no method returns an
+/// error, except those that touch files. A drafter that knows nothing leaves the tree empty, and a pass then costs what plain
+/// decoding costs. A wrong one grows a bad tree, which makes the pass slower; an [`AutoBudget`](crate::AutoBudget) then stops
+/// drafting. A drafter sees only tokens and candidates. It needs no model, no device and no knowledge of the backend.
 ///
 /// `draft` fills a tree that the caller owns instead of returning one. The tree enforces its
 /// [limits](DraftTree::limits), so a drafter need not count nodes. The tree is reused, so drafting need not allocate.

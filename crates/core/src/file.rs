@@ -14,7 +14,7 @@ enum Found {
     Nothing,
     File(Metadata),
     /// A pipe, a device or a socket.
-    Stream,
+    Special,
 }
 
 /// Replaces the file at `path` by one with the content `bytes`.
@@ -31,7 +31,7 @@ enum Found {
 /// is never replaced.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let existing = match find(path)? {
-        Found::Stream => return writable(path)?.write_all(bytes),
+        Found::Special => return writable(path)?.write_all(bytes),
         Found::Nothing => None,
         Found::File(metadata) => {
             writable(path)?;
@@ -39,7 +39,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
     };
     match renamed(&resolve(path)?, existing.as_ref(), bytes) {
-        Err(error) if existing.is_some() && is_of_the_folder(&error) => in_place(writable(path)?, bytes),
+        Err(error) if existing.is_some() && folder_refused(&error) => in_place(writable(path)?, bytes),
         renamed => renamed,
     }
 }
@@ -51,7 +51,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn check_replaceable(path: &Path) -> io::Result<()> {
     match find(path)? {
         // Opening a pipe waits for its reader.
-        Found::Stream => Ok(()),
+        Found::Special => Ok(()),
         Found::File(_) => writable(path).map(drop),
         Found::Nothing => temporary(&resolve(path)?).map(drop),
     }
@@ -66,7 +66,7 @@ fn find(path: &Path) -> io::Result<Found> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Err(ErrorKind::IsADirectory.into()),
         Ok(metadata) if metadata.is_file() => Ok(Found::File(metadata)),
-        Ok(_) => Ok(Found::Stream),
+        Ok(_) => Ok(Found::Special),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
         Err(error) => Err(error),
     }
@@ -126,7 +126,7 @@ fn keep_owner(file: &File, existing: &Metadata) {
 }
 
 /// Whether the folder, or a mount, refused a new file.
-fn is_of_the_folder(error: &io::Error) -> bool {
+fn folder_refused(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::PermissionDenied

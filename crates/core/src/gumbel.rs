@@ -27,22 +27,22 @@ pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 pub(crate) struct PositionNoise {
     key: [u32; 2],
     position: u64,
-    stream: u32,
+    sample_index: u32,
     block: u32,
     words: [u32; 4],
 }
 
 impl PositionNoise {
-    pub(crate) fn new(seed: u64, stream: u32, position: u64) -> Self {
+    pub(crate) fn new(seed: u64, sample_index: u32, position: u64) -> Self {
         let key = [seed as u32, (seed >> 32) as u32];
-        let mut noise = Self { key, position, stream, block: 0, words: [0; 4] };
+        let mut noise = Self { key, position, sample_index, block: 0, words: [0; 4] };
         noise.words = noise.generate();
         noise
     }
 
     fn generate(&self) -> [u32; 4] {
         let position = [self.position as u32, (self.position >> 32) as u32];
-        philox4x32_10([self.block, position[0], position[1], self.stream], self.key)
+        philox4x32_10([self.block, position[0], position[1], self.sample_index], self.key)
     }
 
     /// The bits of `token`. Four neighbouring tokens share one block of the generator.

@@ -62,19 +62,6 @@ impl RowSelection {
     }
 }
 
-/// Row `index` of a pass over all nodes of `inputs`, by input, then by node; `None` if `index` is too large.
-#[must_use]
-pub fn nth_row(inputs: &[TreeInput<'_>], index: usize) -> Option<Row> {
-    let mut node = index;
-    for (input, TreeInput { tree, .. }) in inputs.iter().enumerate() {
-        if node < tree.len() {
-            return Some(Row { input, node });
-        }
-        node -= tree.len();
-    }
-    None
-}
-
 /// The requested rows of a pass, in the order of its logits `[rows, vocab]`: by input, then by node.
 #[derive(Clone, Debug, Default)]
 pub struct RowLayout {

@@ -12,7 +12,8 @@
 //! 4. the verifier commits the KV of that path, and
 //! 5. the drafter learns from every scored row.
 //!
-//! Drafts never change the text: it is always that of plain decoding.
+//! On a backend whose [`Verifier::row_tolerance`] is 0, drafts never change the text: it is that of plain decoding. On other
+//! backends rounding can swap two nearly equal logits; [`margin`] says when that counts as rounding.
 //!
 //! ```
 //! use upcycle_core::{AdjacencyMatrix, Decoder, NullDrafter, Request, TokenRecycling, TreeTemplate};

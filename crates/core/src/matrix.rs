@@ -81,7 +81,7 @@ impl AdjacencyMatrix {
 
     /// The number of rows that are not empty.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub fn filled_rows(&self) -> usize {
         self.rows
     }
 

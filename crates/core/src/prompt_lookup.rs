@@ -78,7 +78,7 @@ mod tests {
     fn drafted(tokens: &[u32]) -> Vec<u32> {
         let mut tree = DraftTree::new();
         tree.reset(tokens[tokens.len() - 1], TreeLimits { nodes: 4, leaves: 9, depth: 9 });
-        PromptLookup::default().draft(DraftContext { seq: SeqId::new(0), tokens, prompt_len: 1 }, &mut tree);
+        PromptLookup::default().draft(DraftContext { seq: SeqId::new(0), tokens }, &mut tree);
         tree.tokens()[1..].to_vec()
     }
 

@@ -45,8 +45,8 @@ impl TokenRecycling {
         Self { matrix, template, prompt_rows: RowSelection::Last, states }
     }
 
-    /// Learns from these rows of the prompt. The default, [`RowSelection::Last`], counts as none, as in the paper. The decoder
-    /// needs that row anyway.
+    /// Learns from these rows of the prompt. With the default, [`RowSelection::Last`], it learns from no prompt row: the decoder
+    /// requests the last row in any case, to sample the first token, and the paper does not learn from it.
     #[must_use]
     pub fn with_prompt_rows(mut self, rows: RowSelection) -> Self {
         self.prompt_rows = rows;
@@ -148,6 +148,6 @@ impl Drafter for TokenRecycling {
     }
 
     fn footprint(&self) -> Footprint {
-        Footprint { bytes: self.matrix.bytes(), rows: self.matrix.rows() }
+        Footprint { bytes: self.matrix.bytes(), filled_matrix_rows: self.matrix.filled_rows() }
     }
 }

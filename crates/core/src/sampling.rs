@@ -1,7 +1,7 @@
 //! Reproducible choice of the next token: greedy, or sampled.
 //!
 //! Sampling uses the Gumbel-max trick. The token with the highest `logit / temperature + g`, where `g` is standard Gumbel
-//! noise, is a sample from the softmax. The noise is a pure function of seed, stream, absolute position and token. So
+//! noise, is a sample from the softmax. The noise is a pure function of seed, sample index, absolute position and token. So
 //! sampling is an argmax, and speculative decoding gives the text of plain decoding with the same seed, token for token.
 //!
 //! Gumbel 1954; Maddison, Tarlow and Minka, "A* sampling", NeurIPS 2014.
@@ -30,13 +30,21 @@ pub struct SamplingConfig {
     /// Seed of the noise.
     pub seed: u64,
     /// Separates parallel samples that share a seed.
-    pub stream: u32,
+    pub sample_index: u32,
 }
 
 impl Default for SamplingConfig {
     /// Greedy decoding.
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.0, seed: 0, stream: 0 }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            seed: 0,
+            sample_index: 0,
+        }
     }
 }
 
@@ -99,10 +107,10 @@ impl Sampling {
         &self.0
     }
 
-    /// The same settings with another stream of noise.
+    /// The same settings with another sample index.
     #[must_use]
-    pub fn with_stream(mut self, stream: u32) -> Self {
-        self.0.stream = stream;
+    pub fn with_sample_index(mut self, index: u32) -> Self {
+        self.0.sample_index = index;
         self
     }
 
@@ -149,7 +157,7 @@ impl Sampler {
     /// Empty `logits` give token 0 with a gap of 0.
     #[must_use]
     pub fn sample(&mut self, logits: &[f32], position: usize, history: &[TokenId]) -> SampledToken {
-        let SamplingConfig { temperature, seed, stream, .. } = self.sampling.0;
+        let SamplingConfig { temperature, seed, sample_index, .. } = self.sampling.0;
         self.kept.clear();
         self.kept.extend(logits.iter().copied().zip(0..));
         self.penalize(history);
@@ -161,7 +169,7 @@ impl Sampler {
             return best.sampled();
         }
         self.filter();
-        let mut noise = PositionNoise::new(seed, stream, position as u64);
+        let mut noise = PositionNoise::new(seed, sample_index, position as u64);
         for &(logit, token) in &self.kept {
             let scaled = f64::from(logit) / f64::from(temperature);
             let bits = noise.bits(token);

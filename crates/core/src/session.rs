@@ -242,8 +242,8 @@ impl Session {
         &self.tokens[..self.committed]
     }
 
-    /// How many tokens of `prompt` a session that continues this one need not read. The last token of a prompt is always
-    /// scored: its row gives the first token of the answer.
+    /// The length of the common prefix of the cached tokens and `prompt`, without the last token of `prompt`. That token is always
+    /// scored, because its row gives the first token of the answer.
     pub(crate) fn cached_prefix(&self, prompt: &[TokenId]) -> usize {
         let Some((_, before)) = prompt.split_last() else { return 0 };
         self.cached().iter().zip(before).take_while(|(a, b)| a == b).count()

@@ -133,9 +133,9 @@ impl AdjacencyMatrix {
     }
 
     fn encode(&self, fingerprint: &Fingerprint) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + self.rows() * row_bytes(self.k()) + CHECKSUM);
+        let mut bytes = Vec::with_capacity(HEADER + self.filled_rows() * row_bytes(self.k()) + CHECKSUM);
         bytes.extend_from_slice(MAGIC);
-        for number in [VERSION, self.vocab() as u32, self.k() as u32, self.rows() as u32] {
+        for number in [VERSION, self.vocab() as u32, self.k() as u32, self.filled_rows() as u32] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.extend_from_slice(fingerprint);

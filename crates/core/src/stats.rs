@@ -31,8 +31,7 @@ impl Times {
 
 /// Statistics of a sequence.
 ///
-/// A step is one pass over a draft. Passes of prefill are not steps, although the last of them emits the first
-/// token.
+/// Only passes over a draft count as steps here. Prefill passes do not, although the last of them emits the first token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Tokens of the prompt that were scored; those that were still cached do not count.

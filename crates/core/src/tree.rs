@@ -56,7 +56,7 @@ const NO_NODE: u32 = u32::MAX;
 /// assert_eq!(tree.child(a, 12), Some(b));
 /// # Ok::<(), PushError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct DraftTree {
     tokens: Vec<TokenId>,
     parents: Vec<u32>,
@@ -68,6 +68,27 @@ pub struct DraftTree {
     next_sibling: Vec<u32>,
     leaves: usize,
     limits: TreeLimits,
+}
+
+impl Clone for DraftTree {
+    fn clone(&self) -> Self {
+        let mut tree = Self::new();
+        tree.clone_from(self);
+        tree
+    }
+
+    /// Reuses its memory.
+    fn clone_from(&mut self, other: &Self) {
+        self.tokens.clone_from(&other.tokens);
+        self.parents.clone_from(&other.parents);
+        self.depths.clone_from(&other.depths);
+        self.probabilities.clone_from(&other.probabilities);
+        self.source_bits.clone_from(&other.source_bits);
+        self.first_child.clone_from(&other.first_child);
+        self.next_sibling.clone_from(&other.next_sibling);
+        self.leaves = other.leaves;
+        self.limits = other.limits;
+    }
 }
 
 impl Default for DraftTree {
@@ -201,19 +222,6 @@ impl DraftTree {
     #[must_use]
     pub fn source_bits(&self) -> &[u8] {
         &self.source_bits
-    }
-
-    /// Becomes a copy of `other`. Reuses its memory.
-    pub fn copy_from(&mut self, other: &DraftTree) {
-        self.tokens.clone_from(&other.tokens);
-        self.parents.clone_from(&other.parents);
-        self.depths.clone_from(&other.depths);
-        self.probabilities.clone_from(&other.probabilities);
-        self.source_bits.clone_from(&other.source_bits);
-        self.first_child.clone_from(&other.first_child);
-        self.next_sibling.clone_from(&other.next_sibling);
-        self.leaves = other.leaves;
-        self.limits = other.limits;
     }
 
     /// Keeps the nodes for which `keep` returns true and whose parent is kept, in their order. The root and the limits always

@@ -31,16 +31,6 @@ impl TreeLimits {
     /// Only the root: plain decoding.
     pub const ROOT_ONLY: TreeLimits = TreeLimits { nodes: 0, leaves: 1, depth: 0 };
 
-    /// The limits of trees that satisfy both `self` and `other`.
-    #[must_use]
-    pub fn min(self, other: TreeLimits) -> TreeLimits {
-        TreeLimits {
-            nodes: self.nodes.min(other.nodes),
-            leaves: self.leaves.min(other.leaves),
-            depth: self.depth.min(other.depth),
-        }
-    }
-
     /// The most general kind of tree that these limits allow.
     #[must_use]
     pub fn kind(self) -> TreeKind {

@@ -11,7 +11,7 @@ use crate::token::{Row, SeqId, TokenId};
 use crate::top::TopK;
 use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::TreeLimits;
-use crate::verifier::{Commit, Verifier, VerifyError};
+use crate::verifier::{Verifier, VerifyError, prefill, with_sequence};
 
 /// Tokens per pass at most: enough for the full speed of any engine. The logits of a pass then take 25 MB with a vocabulary
 /// of 49k.
@@ -34,7 +34,7 @@ const MAX_TOKENS: usize = 128;
 /// let mut model = NaiveVerifier::new(64, 1);
 /// let mut matrix = AdjacencyMatrix::new(64, 8)?;
 /// warm_up::fill_empty_rows(&mut matrix, &mut model, &[1, 2], |_, _| ControlFlow::Continue(()))?;
-/// assert_eq!(matrix.rows(), 64);
+/// assert_eq!(matrix.filled_rows(), 64);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -47,10 +47,7 @@ pub fn fill_empty_rows(
     context: &[TokenId],
     on_pass: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<(), VerifyError> {
-    let seq = verifier.open()?;
-    let filled = fill(matrix, verifier, seq, context, on_pass);
-    verifier.close(seq);
-    filled
+    with_sequence(verifier, |verifier, seq| fill(matrix, verifier, seq, context, on_pass))
 }
 
 fn fill(
@@ -61,7 +58,7 @@ fn fill(
     mut on_pass: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<(), VerifyError> {
     let limits = verifier.limits();
-    let (max_rows, known) = (limits.max_rows.max(1), limits.vocab.min(matrix.vocab()));
+    let known = limits.vocab.min(matrix.vocab());
     let tree_limits = limits.tree_limits(context.len().saturating_sub(1), 1);
     let per_pass = tree_limits.nodes.min(tree_limits.leaves).min(MAX_TOKENS);
     // With a single token per pass, the token is the root: one row instead of two.
@@ -70,12 +67,7 @@ fn fill(
         _ => (None, context),
     };
     let mut top = TopK::new(matrix.k());
-    for chunk in prefix.chunks(max_rows) {
-        let tree = DraftTree::chain(chunk);
-        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], &mut top)?;
-        let path: Vec<NodeId> = tree.nodes().collect();
-        verifier.commit(&[Commit { seq, path: &path }])?;
-    }
+    prefill(verifier, seq, prefix, &mut top)?;
 
     let empty: Vec<TokenId> =
         (0..known as TokenId).filter(|&token| matrix.candidate(token, 0).is_none()).collect();

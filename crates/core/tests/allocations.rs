@@ -92,7 +92,7 @@ fn sampled() -> Sampling {
         min_p: 0.01,
         repeat_penalty: 1.1,
         seed: 1,
-        stream: 0,
+        sample_index: 0,
     };
     Sampling::new(config).unwrap()
 }

@@ -199,7 +199,7 @@ fn a_corpus_survives_clear() {
     let drafted = |drafter: &mut MixedDrafter| {
         let mut tree = DraftTree::new();
         tree.reset(19, TreeLimits { nodes: 12, leaves: 12, depth: 12 });
-        drafter.draft(DraftContext { seq: SeqId::new(1), tokens: &text[..20], prompt_len: 20 }, &mut tree);
+        drafter.draft(DraftContext { seq: SeqId::new(1), tokens: &text[..20] }, &mut tree);
         tree.tokens().to_vec()
     };
     let first = drafted(&mut drafter);

@@ -57,7 +57,7 @@ proptest! {
     #[test]
     fn a_matrix_is_a_map_of_rows(vocab in 1_usize..36, k in 1_usize..10, ops in ops()) {
         let (matrix, model) = filled(vocab, k, &ops);
-        prop_assert_eq!(matrix.rows(), model.len());
+        prop_assert_eq!(matrix.filled_rows(), model.len());
         prop_assert_eq!(matrix.tokens().collect::<Vec<_>>(), model.keys().copied().collect::<Vec<_>>());
         prop_assert_eq!(matrix.bytes(), vocab * k * 5);
         for token in (0..45).chain([TokenId::MAX]) {
@@ -78,7 +78,7 @@ proptest! {
         prop_assert_eq!(AdjacencyMatrix::load(&path, vocab, k, &FINGERPRINT).unwrap(), matrix);
         // Saving again leaves no other file.
         AdjacencyMatrix::new(vocab, k).unwrap().save(&path, &FINGERPRINT).unwrap();
-        prop_assert_eq!(AdjacencyMatrix::load(&path, vocab, k, &FINGERPRINT).unwrap().rows(), 0);
+        prop_assert_eq!(AdjacencyMatrix::load(&path, vocab, k, &FINGERPRINT).unwrap().filled_rows(), 0);
         prop_assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -150,7 +150,7 @@ fn tables_stay_within_their_bytes() {
     let text: Vec<TokenId> = (0..20_000_u32).map(|i| i.wrapping_mul(2_654_435_761) % VOCAB as u32).collect();
     let mut tree = DraftTree::new();
     for end in (1..text.len()).step_by(61) {
-        let context = DraftContext { seq: SeqId::new(1), tokens: &text[..end], prompt_len: 1 };
+        let context = DraftContext { seq: SeqId::new(1), tokens: &text[..end] };
         tree.reset(text[end - 1], TreeLimits { nodes: 8, leaves: 8, depth: 8 });
         drafter.draft(context, &mut tree);
         assert!(drafter.footprint().bytes <= limit, "{} bytes at {end} tokens", drafter.footprint().bytes);

@@ -49,7 +49,7 @@ fn samples_follow_the_softmax_over_positions_seeds_and_streams() {
         let logits = NaiveVerifier::new(40, model).logits_after(&[1, 2, 3]);
         let p = probabilities(&logits, f64::from(temperature));
         let expected: Vec<f64> = p.iter().map(|p| p * SAMPLES as f64).collect();
-        // Positions, seeds and streams each give new noise.
+        // Positions, seeds and sample_indices each give new noise.
         for along in 0..3 {
             let mut counts = vec![0; logits.len()];
             for index in 0..SAMPLES {
@@ -58,7 +58,7 @@ fn samples_follow_the_softmax_over_positions_seeds_and_streams() {
                 match along {
                     0 => position = index,
                     1 => config.seed = index as u64,
-                    _ => config.stream = index as u32,
+                    _ => config.sample_index = index as u32,
                 }
                 counts[sampler(config).sample(&logits, position, &[]).token as usize] += 1;
             }
@@ -139,9 +139,9 @@ proptest! {
         (temperature, top_k) in (0.1_f32..3.0, prop_oneof![Just(0_usize), 1_usize..500]),
         (top_p, min_p) in (prop_oneof![Just(1.0_f32), 0.01_f32..1.0], prop_oneof![Just(0.0_f32), 0.0_f32..1.0]),
         repeat_penalty in prop_oneof![Just(1.0_f32), 0.5_f32..2.0],
-        (seed, stream, position) in any::<(u64, u32, u32)>(),
+        (seed, sample_index, position) in any::<(u64, u32, u32)>(),
     ) {
-        let config = SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, seed, stream };
+        let config = SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, seed, sample_index };
         let position = position as usize;
         let sampled = sampler(config).sample(&logits, position, &history);
         // The same noise over the kept tokens only: all others get a very low logit.
@@ -150,7 +150,7 @@ proptest! {
         let sunk: Vec<f32> = (0..).zip(&logits).map(|(token, &logit)| {
             if kept.contains(&token) { logit } else { -1e6 }
         }).collect();
-        let plain = SamplingConfig { temperature, seed, stream, ..SamplingConfig::default() };
+        let plain = SamplingConfig { temperature, seed, sample_index, ..SamplingConfig::default() };
         let expected = sampler(plain).sample(&sunk, position, &[]);
         prop_assert_eq!(sampled.token, expected.token);
         prop_assert!(kept.contains(&sampled.token));

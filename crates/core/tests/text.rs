@@ -17,9 +17,10 @@ fn a_sampling() -> impl Strategy<Value = SamplingConfig> {
     let penalty = prop_oneof![Just(1.0_f32), 0.7_f32..1.8];
     let sampled =
         (0.2_f32..2.0, 0_usize..30, 0.3_f32..=1.0, 0.0_f32..0.3, penalty.clone(), any::<(u64, u32)>());
-    let sampled = sampled.prop_map(|(temperature, top_k, top_p, min_p, repeat_penalty, (seed, stream))| {
-        SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, seed, stream }
-    });
+    let sampled =
+        sampled.prop_map(|(temperature, top_k, top_p, min_p, repeat_penalty, (seed, sample_index))| {
+            SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, seed, sample_index }
+        });
     let greedy =
         penalty.prop_map(|repeat_penalty| SamplingConfig { repeat_penalty, ..SamplingConfig::default() });
     prop_oneof![greedy, sampled]

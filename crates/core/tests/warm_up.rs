@@ -48,7 +48,7 @@ proptest! {
         for &token in &known {
             matrix.update(token, &[7]);
         }
-        let (mut told, empty) = (0, VOCAB - matrix.rows());
+        let (mut told, empty) = (0, VOCAB - matrix.filled_rows());
         warm_up::fill_empty_rows(&mut matrix, &mut model, &context, |done, of| {
             assert!(of == empty && told < done && done <= of);
             told = done;
@@ -89,7 +89,7 @@ fn it_ends_when_it_is_told_to_and_keeps_what_it_has() {
     assert_eq!(matrix.tokens().collect::<Vec<_>>(), (0..20).collect::<Vec<_>>(), "by rising id");
     // A second call continues there.
     warm_up::fill_empty_rows(&mut matrix, &mut model, &[5], stop_after(9)).unwrap();
-    assert_eq!(matrix.rows(), VOCAB);
+    assert_eq!(matrix.filled_rows(), VOCAB);
     assert_eq!(model.forwards(), 4);
 }
 
@@ -103,7 +103,7 @@ fn after_an_error_rows_stay_and_the_sequence_is_closed() {
         warm_up::fill_empty_rows(matrix, &mut model, &[4, 5], |_, _| ControlFlow::Continue(()))
     };
     assert!(matches!(fill(&mut matrix), Err(VerifyError::Backend { .. })));
-    assert_eq!(matrix.rows(), 10);
+    assert_eq!(matrix.filled_rows(), 10);
     fill(&mut matrix).unwrap();
-    assert_eq!(matrix.rows(), VOCAB);
+    assert_eq!(matrix.filled_rows(), VOCAB);
 }

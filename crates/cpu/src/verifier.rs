@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use tracing::debug_span;
-use upcycle_core::input::nth_row;
 use upcycle_core::{
     Commit, Limits, Row, SeqId, SequenceTable, Support, TopK, TreeInput, Verifier, VerifyError, tree_masks,
 };
@@ -105,7 +104,7 @@ impl CpuVerifier {
     fn run(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError> {
         let mut caches: Vec<_> = self.sequences.iter_mut().map(|sequence| &mut sequence.state).collect();
         forward(&self.model, &self.batch, &mut caches, &mut self.scratch, &mut self.logits)
-            .map_err(|NotFinite { row }| not_finite(inputs, row))?;
+            .map_err(|NotFinite { row }| VerifyError::not_finite(inputs, row))?;
         let logits = self.logits.chunks_exact(self.model.vocab());
         for (row, logits) in self.sequences.rows().iter().zip(logits) {
             top.set_from_logits(row, logits)?;
@@ -114,17 +113,12 @@ impl CpuVerifier {
     }
 }
 
-/// The error for a row of a pass.
-fn not_finite(inputs: &[TreeInput<'_>], row: usize) -> VerifyError {
-    VerifyError::NotFinite { row: nth_row(inputs, row).unwrap_or(Row { input: inputs.len(), node: row }) }
-}
-
 impl Verifier for CpuVerifier {
     fn limits(&self) -> &Limits {
         self.sequences.limits()
     }
 
-    fn engine(&self) -> String {
+    fn description(&self) -> String {
         format!("upcycle-kernels, {}", self.model.instruction_set())
     }
 

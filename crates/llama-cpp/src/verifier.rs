@@ -208,7 +208,7 @@ impl Verifier for LlamaVerifier {
         if self.row_invariant() { 0.0 } else { self.model.row_tolerance() }
     }
 
-    fn engine(&self) -> String {
+    fn description(&self) -> String {
         self.model.engine().to_owned()
     }
 

@@ -1,4 +1,4 @@
-//! The tokenizer that the text layer builds from the file, beside llama.cpp's own.
+//! The tokenizer that `upcycle-text` builds from the file, beside llama.cpp's own.
 
 use std::path::Path;
 

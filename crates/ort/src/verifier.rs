@@ -113,7 +113,7 @@ impl Verifier for OrtVerifier {
         self.model.row_tolerance()
     }
 
-    fn engine(&self) -> String {
+    fn description(&self) -> String {
         self.model.engine()
     }
 

@@ -188,7 +188,7 @@ pub(crate) fn cost_key(model: &str, config: &Config, verifier: &dyn Verifier) ->
     let options = config.backend().options(name).and_then(|options| toml::to_string(options.table()).ok());
     format!(
         "{model} | {name} {} {:016x} | {threads} threads | {}",
-        verifier.engine(),
+        verifier.description(),
         hash(options.unwrap_or_default()),
         processor()
     )

@@ -120,7 +120,7 @@ pub struct MixedOptions {
 
 impl Default for MixedOptions {
     fn default() -> Self {
-        let sources = ["unigram", "bigram", "trigram", "suffix", "frequent"];
+        let sources = ["adjacency", "last-2", "last-3", "suffix", "frequent"];
         Self { sources: sources.map(str::to_owned).to_vec(), table_mib: 2 }
     }
 }
@@ -144,13 +144,13 @@ pub(crate) fn register(registry: &mut Registry) {
     );
     registry.register_drafter("none", "plain decoding", |_: &NoOptions, _| Ok(Box::new(NullDrafter)));
 
-    source(registry, "unigram", "the model's last ranking after the same token", |setup| {
+    source(registry, "adjacency", "the model's last ranking after the same token", |setup| {
         Ok(Box::new(AdjacencySource::new(AdjacencyMatrix::new(setup.vocab, DEFAULT_K)?)))
     });
-    source(registry, "bigram", "the model's last ranking after the same two tokens", |setup| {
+    source(registry, "last-2", "the model's last ranking after the same two tokens", |setup| {
         Ok(Box::new(NgramCache::new(2, setup.table_bytes)))
     });
-    source(registry, "trigram", "the model's last ranking after the same three tokens", |setup| {
+    source(registry, "last-3", "the model's last ranking after the same three tokens", |setup| {
         Ok(Box::new(NgramCache::new(3, setup.table_bytes)))
     });
     source(registry, "suffix", "the continuation of the longest suffix match in prompt and output", |_| {

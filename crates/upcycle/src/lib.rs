@@ -1,8 +1,23 @@
-//! The library to embed: a configuration, a registry of backends and drafters, and a loaded model that is ready to answer.
+//! A library that loads a language model and answers requests, with draft trees that do not change the text.
+//!
+//! An [`Engine`] answers many requests at once, from any thread:
+//!
+//! ```no_run
+//! use upcycle::{Engine, Message, Request};
+//!
+//! let engine = Engine::builder().model("model.gguf").build()?;
+//! let mut answer = engine.generate(Request::chat([Message::user("Why is the sky blue?")]).max_tokens(64))?;
+//! for piece in &mut answer {
+//!     print!("{}", piece?.text);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Below the engine there are three parts that a program can use alone:
 //!
 //! 1. A [`Registry`] knows backends, drafters and sources by name. A program adds its own.
 //! 2. A [`ConfigBuilder`] collects settings from flags, environment and a file, and checks them once into a [`Config`].
-//! 3. An [`LoadedModel`] holds a model: its text layer, and the backend that has loaded it.
+//! 3. A [`LoadedModel`] holds a model: its tokenizer and chat template, and the backend that has loaded it.
 //!
 //! ```no_run
 //! use std::path::Path;

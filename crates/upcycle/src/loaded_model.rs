@@ -1,4 +1,4 @@
-//! A model that is ready to answer: its text layer, and a backend that has loaded it.
+//! A model that is ready to answer: its tokenizer and chat template, and a backend that has loaded it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub type AnyDecoder = Decoder<Box<dyn Verifier>, Box<dyn Drafter>>;
 
 /// A loaded model. [`text`](Self::text) turns prompts into tokens and back, the verifier scores them.
 pub struct LoadedModel {
-    /// The text layer.
+    /// The tokenizer and the chat template.
     pub text: Text,
     /// The backend that has loaded the model.
     pub verifier: Box<dyn Verifier>,
@@ -140,7 +140,7 @@ impl LoadedModel {
         Ok(Self { text, verifier, backend: backend.name.clone(), cost_key, path: path.to_owned() })
     }
 
-    /// A decoder over this model with the configured drafter, and the text layer. With an automatic budget, the costs of passes
+    /// A decoder over this model with the configured drafter, and its [`Text`]. With an automatic budget, the costs of passes
     /// come from the configured file, or from `costs`. The configured snapshot is loaded if it exists.
     ///
     /// # Errors
@@ -220,7 +220,7 @@ pub fn load_snapshot(
     }
     let failed = |source| DecoderError::Snapshot { path: path.to_owned(), source };
     if drafter.load(path, fingerprint).map_err(failed)? {
-        let rows = drafter.footprint().rows;
+        let rows = drafter.footprint().filled_matrix_rows;
         tracing::info!(path = %path.display(), rows, "tables loaded from the snapshot");
     }
     Ok(())
@@ -250,7 +250,7 @@ pub fn save_snapshot(
 ) -> Result<(), SnapshotError> {
     let Some(path) = config.written_snapshot() else { return Ok(()) };
     if drafter.save(path, fingerprint)? {
-        let rows = drafter.footprint().rows;
+        let rows = drafter.footprint().filled_matrix_rows;
         tracing::info!(path = %path.display(), rows, "matrix written to its snapshot");
     }
     Ok(())
@@ -279,7 +279,7 @@ fn header(config: &Config, path: &Path) -> Result<Gguf, LoadError> {
     Ok(gguf)
 }
 
-/// The tokenizer of a GGUF file. With the backend llama-cpp, llama.cpp's own tokenizer stands in for one that the text layer
+/// The tokenizer of a GGUF file. With the backend llama-cpp, llama.cpp's own tokenizer stands in for one that `upcycle-text`
 /// cannot build.
 fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, TextError> {
     let built = Tokenizer::from_gguf(gguf);
@@ -287,7 +287,7 @@ fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, Tex
     if config.backend().name == LLAMA_CPP
         && let Err(own) = &built
     {
-        // A kind that the text layer does not know is no fault of the file.
+        // A kind that `upcycle-text` does not know is no fault of the file.
         let expected =
             matches!(own, TextError::UnsupportedKind { .. } | TextError::UnknownPreTokenizer { .. });
         return match crate::backends::llama_cpp::tokenizer(path) {
@@ -309,8 +309,8 @@ fn tokenizer(config: &Config, path: &Path, gguf: &Gguf) -> Result<Tokenizer, Tex
 }
 
 impl Text {
-    /// The text layer of the model at `path`, without its weights: from the header of a GGUF file, otherwise from the files of
-    /// its folder.
+    /// The tokenizer and chat template of the model at `path`, without its weights: from the header of a GGUF file, otherwise
+    /// from the files of its folder.
     ///
     /// # Errors
     /// [`LoadError::Text`].

@@ -1,4 +1,4 @@
-//! A vocabulary that the text layer does not build, in the backend that brings its own tokenizer.
+//! A vocabulary that `upcycle-text` does not build, in the backend that brings its own tokenizer.
 #![cfg(feature = "llama-cpp")]
 
 use upcycle::{ConfigBuilder, LoadError, LoadedModel, PromptStyle, Registry};

@@ -53,7 +53,7 @@ fn draft_recycling(bencher: Bencher<'_, '_>, nodes: usize) {
         // It looks at the tree's root alone.
         let root = turns.next().copied().unwrap_or_default();
         tree.reset(root, TreeLimits { nodes, ..TreeLimits::UNBOUNDED });
-        drafter.draft(DraftContext { seq: SeqId::new(1), tokens: &[root], prompt_len: 1 }, &mut tree);
+        drafter.draft(DraftContext { seq: SeqId::new(1), tokens: &[root] }, &mut tree);
         tree.draft_len()
     });
 }

@@ -89,7 +89,7 @@ impl<D: Drafter> Reading<D> {
     /// The drafter's part; gives the nodes drafted.
     pub(crate) fn draft(&mut self) -> usize {
         let room = TreeLimits { nodes: self.nodes, ..TreeLimits::UNBOUNDED };
-        let context = DraftContext { seq: SEQ, tokens: &self.tokens, prompt_len: 1 };
+        let context = DraftContext { seq: SEQ, tokens: &self.tokens };
         let last = self.tokens.len() - 1;
         self.pass.tree.reset(self.tokens[last], room);
         self.pass.before.clear();

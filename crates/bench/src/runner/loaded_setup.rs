@@ -58,7 +58,7 @@ impl LoadedSetup {
             limits: verifier.limits().clone(),
             tolerance: verifier.row_tolerance(),
             engine: backend,
-            kernels: verifier.engine(),
+            kernels: verifier.description(),
             threads: verifier.threads(),
             verifier: Some(verifier),
             text,

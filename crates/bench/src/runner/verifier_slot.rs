@@ -38,8 +38,8 @@ impl Verifier for VerifierSlot {
     fn row_tolerance(&self) -> f32 {
         self.verifier.as_ref().map_or(0.0, |verifier| verifier.row_tolerance())
     }
-    fn engine(&self) -> String {
-        self.verifier.as_ref().map_or_else(String::new, |verifier| verifier.engine())
+    fn description(&self) -> String {
+        self.verifier.as_ref().map_or_else(String::new, |verifier| verifier.description())
     }
     fn threads(&self) -> Option<usize> {
         self.verifier.as_ref()?.threads()

@@ -104,7 +104,7 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
         let prompt_ranking_overhead = time_prompt_ranking(&mut *verifier, &SystemClock::default());
         let prompt_ranking_overhead = prompt_ranking_overhead.map_err(|source| fault(name, source))?;
         let named = cost::merge(times);
-        let caption = format!("{backend}, {}, {}", verifier.engine(), machine.cpu);
+        let caption = format!("{backend}, {}, {}", verifier.description(), machine.cpu);
         let curve = cost::curve(key.clone(), &named).map_err(Failure::failed)?;
         let curve = curve.with_prompt_ranking_overhead(prompt_ranking_overhead).map_err(Failure::failed)?;
         for (ending, text) in [
@@ -119,7 +119,7 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
         let prompt_seconds = median(prompt_seconds);
         if !arguments.json {
             let threads = threads.map_or_else(String::new, |threads| format!(", {threads} threads"));
-            output.line(&format!("\n{name}: {backend}, {}{threads}", verifier.engine()))?;
+            output.line(&format!("\n{name}: {backend}, {}{threads}", verifier.description()))?;
             for timed in &named {
                 output.line(&table(timed, first.as_ref()))?;
             }
@@ -134,7 +134,7 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
             setup: name.to_owned(),
             key,
             engine: backend,
-            kernels: verifier.engine(),
+            kernels: verifier.description(),
             threads,
             prompt_ranking_overhead,
             prompt_tokens,

@@ -113,7 +113,7 @@ fn a_token_twice_is_named_with_both_ids() {
     }
 }
 
-/// What our text layer refuses and llama.cpp does not: no types, ids beyond the vocabulary, a type that does not exist, a merge of
+/// What our tokenizer refuses and llama.cpp does not: no types, ids beyond the vocabulary, a type that does not exist, a merge of
 /// unknown tokens, text that is not UTF-8.
 #[test]
 fn vocabularies_that_only_llama_cpp_accepts_are_its_own() {

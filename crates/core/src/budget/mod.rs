@@ -2,13 +2,13 @@
 //!
 //! - **Gain.** A pass of one sequence with `n` draft nodes is expected to emit `1 + g(n)` tokens. `g(n)` is the sum of the `n`
 //!   greatest path probabilities, after [calibration](crate::calibration).
-//! - **Cost.** The pass takes `t(n)` seconds. The online cost model starts from a saved [`CostCurve`] and learns from every
-//!   pass. `t(n)` includes the slowdown that a draft causes in the plain passes after it.
-//! - **Choice.** The budget maximises `(1 + g(n)) / t(n)`. `n = 0` is plain decoding. It is chosen unless drafts are expected
-//!   to give at least 3 % more tokens per second.
+//! - **Cost.** The pass has `n + 1` rows and takes `t(n + 1)` seconds. The online cost model starts from a saved [`CostCurve`]
+//!   and learns from every pass. The time includes the slowdown that a draft causes in the plain passes after it.
+//! - **Choice.** The budget maximises `(1 + g(n)) / t(n + 1)`. `n = 0` is plain decoding. It is chosen unless drafts are
+//!   expected to give at least 3 % more tokens per second.
 //! - **Exploration.** A size that was timed long ago, or never, may cost less than estimated. It is tried if it would be the
-//!   best size at an optimistic cost. Together they may lose 0.75 % of the time, counted from the tokens that they really
-//!   emitted.
+//!   best size at an optimistic cost. All such trials together may lose 0.75 % of the decoding time. The loss of a trial is
+//!   computed from the tokens that it emitted.
 
 mod online_cost;
 mod slowdown;
@@ -38,7 +38,8 @@ const OPTIMISTIC_PLAIN: f64 = 0.6;
 /// Plain decoding is timed again by this many plain passes in a row, because a pass with draft nodes slows the first of them.
 const PLAIN_RETIMINGS: usize = 3;
 
-/// The optimistic cost of a size falls with the age of its timing, to 0 after this many passes.
+/// The optimistic cost of a size falls linearly with the age of its timing. It would reach 0 after this many passes, but is never
+/// below that of a plain pass.
 const STALE_AFTER: f64 = 2000.0;
 /// The optimistic cost of a size that was never timed, as a share of its estimate.
 const OPTIMISTIC_UNKNOWN: f64 = 0.7;

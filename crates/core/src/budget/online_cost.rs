@@ -25,12 +25,12 @@ const AGE_BY_DISTANCE: f64 = 64.0;
 /// The largest factor by which each of the first two times of a row count changes its estimate. There is no median yet.
 const MAX_FIRST_CORRECTION: f64 = 1.3;
 
-/// A size contradicts a saved curve only after so many timings.
+/// A row count contradicts a saved curve only after so many timings.
 const CONTRADICTION_TIMES: u32 = 16;
-/// The largest factor between measured and saved times that does not contradict the curve. Clocks and neighbours change times by
-/// less.
+/// The largest factor between measured and saved times that does not contradict the curve. Processor frequency and other
+/// programs change times by less.
 const MAX_TIME_ERROR: f64 = 1.4;
-/// The same for the time of a size divided by that of one row, which depends less on the machine's speed.
+/// The same for the ratio t(n) / t(1) of a row count n. The ratio depends less on the machine's speed.
 const MAX_SHAPE_ERROR: f64 = 1.25;
 
 /// The cost of one row count.
@@ -91,7 +91,7 @@ fn interpolate_unmeasured(buckets: &mut Buckets) {
     }
 }
 
-/// A size whose measured times contradict the saved curve.
+/// A row count whose measured times contradict the saved curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Contradiction {
     /// Rows of the passes.
@@ -150,15 +150,15 @@ impl OnlineCostModel {
                 .flatten()
         };
         let one_row = ratio(&buckets[0]);
-        let doubt = |ratio: f64, limit: f64| ratio.ln().abs() / limit.ln();
+        let relative_error = |ratio: f64, limit: f64| ratio.ln().abs() / limit.ln();
         let mut worst = None;
         for (rows, bucket) in BUCKET_ROWS.into_iter().zip(buckets) {
             let Some(ratio) = ratio(bucket) else { continue };
-            let of_shape = one_row.map_or(0.0, |one_row| doubt(ratio / one_row, MAX_SHAPE_ERROR));
-            let doubt = doubt(ratio, MAX_TIME_ERROR).max(of_shape);
-            if doubt > worst.map_or(1.0, |(worst, _)| worst) {
+            let shape_error = one_row.map_or(0.0, |one_row| relative_error(ratio / one_row, MAX_SHAPE_ERROR));
+            let error = relative_error(ratio, MAX_TIME_ERROR).max(shape_error);
+            if error > worst.map_or(1.0, |(worst, _)| worst) {
                 let saved = self.saved_seconds(rows, near);
-                worst = Some((doubt, Contradiction { rows, saved, measured: ratio * saved }));
+                worst = Some((error, Contradiction { rows, saved, measured: ratio * saved }));
             }
         }
         worst.map(|(_, contradiction)| contradiction)

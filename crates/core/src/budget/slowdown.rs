@@ -1,7 +1,8 @@
 //! How much a pass with drafts slows the plain passes after it.
 //!
-//! Consecutive plain passes find more of the weights in the shared cache. A slower pass with draft nodes interrupts this, so the
-//! next plain passes are slower too. On two cores of a Xeon, the first was slower by 8 %, the second to fourth by 4 to 2 %.
+//! Consecutive plain passes find more of the weights in the processor's last-level cache. A pass with draft nodes evicts some of
+//! them, so the next plain passes are slower. On two cores of a Xeon, the next four were slower by 7, 3, 3 and 1 %
+//! (docs/notes/drafting-sizes.md).
 //! The budget counts this slowdown as a cost of the drafted pass, and compares it with a plain pass without it.
 
 /// How many plain passes after a drafted pass have a slowdown. Later ones count as undisturbed.
@@ -15,8 +16,9 @@ pub(super) struct PostDraftSlowdown {
     plain_passes: usize,
     /// By plain passes since the last drafted pass: the relative slowdown over undisturbed plain decoding.
     slowdown: [f64; TRACKED],
-    /// The slowdowns since the last drafted pass, summed in plain passes, and their running mean over drafted passes.
+    /// The sum of the slowdowns since the last drafted pass, as a multiple of a plain pass.
     since_drafted_pass: f64,
+    /// The running mean of that sum over drafted passes.
     per_drafted_pass: f64,
 }
 

@@ -34,7 +34,7 @@ pub enum Disturbance {
         /// How many, on average.
         processors: f64,
     },
-    /// The times of one size differ too much.
+    /// The times of passes with equally many rows differ too much.
     Spread {
         /// The median time of a pass divided by its least.
         ratio: f64,

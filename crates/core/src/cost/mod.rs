@@ -10,10 +10,11 @@ pub use disturbance::{Disturbance, MachineLoad, disturbance};
 pub use prompt::{time_prefill, time_prompt_ranking};
 pub use timing::{ContextTimes, TimingPlan};
 
-/// The seconds of one pass as a function of its rows and of the cached tokens (the *context*).
+/// The seconds of one pass as a function of its rows and of the cached tokens that they attend to.
 ///
-/// For each measured context the curve is monotone and piecewise linear in the rows. Beyond the last point it continues with
-/// the last slope. Between two measured contexts it is interpolated. Outside their range the nearest one applies.
+/// For each measured number of cached tokens the curve is monotone and piecewise linear in the rows. Beyond the last point it
+/// continues with the last slope. Between two measured contexts it is interpolated. Outside their range the nearest one
+/// applies.
 ///
 /// ```
 /// use upcycle_core::CostCurve;

@@ -1,17 +1,15 @@
 //! Times prefill, and how much ranking every row of the prompt adds to it.
 
 use crate::clock::Clock;
-use crate::cost::timing::{chain, median_after_first, prefill};
+use crate::cost::timing::{K, chain, median_after_first, prefill_positions};
 use crate::input::{RowSelection, TreeInput};
 use crate::top::TopK;
-use crate::verifier::{Verifier, VerifyError};
+use crate::verifier::{Verifier, VerifyError, with_sequence};
 
 /// Rows of the timed chunk.
 const ROWS: usize = 64;
 /// Timed repetitions, after one that is not counted.
 const REPETITIONS: usize = 3;
-/// Candidates ranked for each row.
-const K: usize = 8;
 
 /// Times how much longer prefill takes if every row is ranked instead of only the last, as a share: 0.3 is 30 % longer. Each
 /// ranked row costs a matrix-vector product with the output head and a search for its best tokens. Returns 0 if the clock
@@ -28,10 +26,9 @@ pub fn time_prompt_ranking<V: Verifier + ?Sized>(
     let limits = verifier.limits();
     let rows = ROWS.min(limits.max_rows).min(limits.max_context.saturating_sub(1)).max(1);
     let tree = chain(rows, limits.vocab);
-    let seq = verifier.open()?;
     let mut top = TopK::new(K);
     let mut times = [Vec::new(), Vec::new()];
-    let mut time = || {
+    with_sequence(verifier, |verifier, seq| {
         for _ in 0..=REPETITIONS {
             for (rows, times) in [RowSelection::Last, RowSelection::All].into_iter().zip(&mut times) {
                 let start = clock.now();
@@ -40,10 +37,7 @@ pub fn time_prompt_ranking<V: Verifier + ?Sized>(
             }
         }
         Ok(())
-    };
-    let timed = time();
-    verifier.close(seq);
-    timed?;
+    })?;
     let [last, all] = times.map(|times| median_after_first(times).unwrap_or_default());
     Ok(if last > 0.0 { (all / last - 1.0).max(0.0) } else { 0.0 })
 }
@@ -59,19 +53,16 @@ pub fn time_prefill<V: Verifier + ?Sized>(
     tokens: usize,
 ) -> Result<(usize, f64), VerifyError> {
     let tokens = tokens.min(verifier.limits().max_context);
-    let seq = verifier.open()?;
     let mut top = TopK::new(K);
     let mut times = Vec::with_capacity(REPETITIONS + 1);
-    let mut time = || {
+    with_sequence(verifier, |verifier, seq| {
         for _ in 0..=REPETITIONS {
             verifier.truncate(seq, 0)?;
             let start = clock.now();
-            prefill(verifier, seq, 0..tokens, &mut top)?;
+            prefill_positions(verifier, seq, 0..tokens, &mut top)?;
             times.push(clock.now().saturating_sub(start).as_secs_f64());
         }
         Ok(())
-    };
-    let timed = time();
-    verifier.close(seq);
-    timed.map(|()| (tokens, median_after_first(times).unwrap_or_default()))
+    })?;
+    Ok((tokens, median_after_first(times).unwrap_or_default()))
 }

@@ -8,12 +8,10 @@ use crate::token::{SeqId, TokenId};
 use crate::top::TopK;
 use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::{TreeKind, TreeLimits};
-use crate::verifier::{Commit, Verifier, VerifyError};
+use crate::verifier::{Verifier, VerifyError, prefill, with_sequence};
 
 /// Candidates ranked for each row: the paper's k.
-const K: usize = 8;
-/// The most rows of a pass that reads the context.
-const CHUNK: usize = 512;
+pub(super) const K: usize = 8;
 
 /// The passes to time.
 #[derive(Clone, Copy, Debug)]
@@ -56,10 +54,7 @@ impl TimingPlan<'_> {
         clock: &dyn Clock,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<ContextTimes>, VerifyError> {
-        let seq = verifier.open()?;
-        let timed = self.run_in(verifier, seq, clock, stop);
-        verifier.close(seq);
-        timed
+        with_sequence(verifier, |verifier, seq| self.run_in(verifier, seq, clock, stop))
     }
 
     fn run_in<V: Verifier + ?Sized>(
@@ -85,7 +80,7 @@ impl TimingPlan<'_> {
                 verifier.truncate(seq, 0)?;
                 committed = 0;
             }
-            prefill(verifier, seq, committed..context, &mut top)?;
+            prefill_positions(verifier, seq, committed..context, &mut top)?;
             committed = context;
             let mut times = vec![Vec::with_capacity(self.repetitions + 1); rows.len()];
             'repetitions: for repetition in 0..=self.repetitions {
@@ -118,23 +113,16 @@ impl TimingPlan<'_> {
     }
 }
 
-/// Appends tokens at `positions`, which start at the end of the sequence. Ranks the last row of each chunk.
-pub(super) fn prefill<V: Verifier + ?Sized>(
+/// Appends tokens at `positions`, which start at the end of the sequence.
+pub(super) fn prefill_positions<V: Verifier + ?Sized>(
     verifier: &mut V,
     seq: SeqId,
     positions: Range<usize>,
     top: &mut TopK,
 ) -> Result<(), VerifyError> {
-    let (vocab, max_rows) = (verifier.limits().vocab, verifier.limits().max_rows.min(CHUNK));
-    for start in positions.clone().step_by(max_rows) {
-        let chunk: Vec<TokenId> =
-            (start..positions.end.min(start + max_rows)).map(|at| token(at, vocab)).collect();
-        let tree = DraftTree::chain(&chunk);
-        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], top)?;
-        let path: Vec<NodeId> = tree.nodes().collect();
-        verifier.commit(&[Commit { seq, path: &path }])?;
-    }
-    Ok(())
+    let vocab = verifier.limits().vocab;
+    let tokens: Vec<TokenId> = positions.map(|position| token(position, vocab)).collect();
+    prefill(verifier, seq, &tokens, top)
 }
 
 /// The median of all times but the first, or the first if there is no other.

@@ -1,10 +1,9 @@
 //! Drafts the trees of a pass and prunes them to the size that the budget chooses.
 
-use super::active::ActiveSession;
+use super::step::ActiveSession;
 use super::{Budget, Decoder};
 use crate::budget::{CandidateNode, PlainPass};
 use crate::drafter::{DraftContext, Drafter, Phase};
-use crate::tree_limits::TreeLimits;
 use crate::verifier::Verifier;
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
@@ -17,9 +16,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
             chunk = chunk.min(self.prefill_pace.rows() / prefilling);
         }
         let limits = self.verifier.limits();
-        let budget_limits = match &self.budget {
-            Budget::Fixed(limits) => *limits,
-            Budget::Auto(auto) => TreeLimits { nodes: auto.max_draft(), ..TreeLimits::UNBOUNDED },
+        let max_nodes = match &self.budget {
+            Budget::Fixed(nodes) => *nodes,
+            Budget::Auto(auto) => auto.max_draft(),
         };
         for ActiveSession { session, .. } in active {
             if session.phase() == Phase::Prefill {
@@ -29,10 +28,10 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
                 continue;
             }
             let start = self.clock.now();
-            let tree_limits = limits.tree_limits(session.committed, count).min(budget_limits);
+            let mut tree_limits = limits.tree_limits(session.committed, count);
+            tree_limits.nodes = tree_limits.nodes.min(max_nodes);
             session.tree.reset(session.tokens[session.committed], tree_limits);
-            let context =
-                DraftContext { seq: session.seq, tokens: &session.tokens, prompt_len: session.prompt_len };
+            let context = DraftContext { seq: session.seq, tokens: &session.tokens };
             self.drafter.draft(context, &mut session.tree);
             session.stats.time.draft += self.clock.now().saturating_sub(start);
         }
@@ -71,15 +70,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let nodes = budget.choose(&mut self.candidates, pass);
         let chosen = &mut self.candidates[..nodes];
         chosen.sort_unstable_by_key(|candidate| (candidate.tree, candidate.node));
+        let mut chosen = chosen.iter().map(|candidate| (candidate.tree as usize, candidate.node)).peekable();
         for (index, ActiveSession { session, .. }) in active.iter_mut().enumerate() {
             if session.phase() == Phase::Prefill {
                 continue;
             }
-            session.unpruned_tree.copy_from(&session.tree);
-            let first = chosen.partition_point(|candidate| (candidate.tree as usize) < index);
-            let mut kept =
-                chosen[first..].iter().filter(|candidate| candidate.tree as usize == index).peekable();
-            session.tree.retain(|node| kept.next_if(|candidate| candidate.node == node).is_some());
+            session.unpruned_tree.clone_from(&session.tree);
+            session.tree.retain(|node| chosen.next_if_eq(&(index, node)).is_some());
         }
     }
 }

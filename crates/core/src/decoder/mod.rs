@@ -1,6 +1,5 @@
 //! The decoding loop: draft, forward, accept, commit, observe.
 
-mod active;
 mod draft;
 mod error;
 mod generation;
@@ -22,18 +21,19 @@ use crate::session::{DroppedSequences, Request, Session};
 use crate::stats::Stats;
 use crate::token::{SeqId, TokenId};
 use crate::top::TopK;
-use crate::tree_limits::{TreeKind, TreeLimits};
-use crate::verifier::{Commit, Limits, Verifier};
+use crate::tree_limits::TreeKind;
+use crate::verifier::{Commit, Limits, PREFILL_CHUNK, Verifier};
 
-use active::ActiveSession;
 pub use error::{DecodeError, StepError, StepFailure};
 pub use generation::Generation;
 use prefill::PrefillPace;
+use step::ActiveSession;
 
 /// Decodes any number of sequences with one verifier and one drafter.
 ///
 /// A step is one forward pass over all given sessions. A session in prefill adds a chunk of its prompt to the pass. Every
-/// other session adds a draft tree. Drafts never change the text of a session: it is that of plain decoding.
+/// other session adds a draft tree. The text of a session is that of plain decoding, up to the verifier's
+/// [`row_tolerance`](Verifier::row_tolerance).
 ///
 /// 1. *draft*: the drafter grows a tree from each session's last token, within budget, backend limits and context. An
 ///    automatic budget then prunes the trees.
@@ -100,22 +100,19 @@ pub struct Decoder<V, D> {
 /// How many draft nodes a pass may score.
 #[derive(Debug)]
 enum Budget {
-    Fixed(TreeLimits),
+    Fixed(usize),
     Auto(Box<AutoBudget>),
 }
 
-/// The most rows of a prefill chunk. The backend may allow fewer.
-const PREFILL_CHUNK: usize = 512;
-
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
-    /// A decoder with the system clock and without a budget: only the backend and the context limit drafts.
+    /// A decoder with the system clock and without a budget: a draft is as large as the backend and the remaining context allow.
     pub fn new(verifier: V, drafter: D) -> Self {
         let top = TopK::new(drafter.k());
         Self {
             verifier,
             drafter,
             clock: Box::new(SystemClock::default()),
-            budget: Budget::Fixed(TreeLimits::UNBOUNDED),
+            budget: Budget::Fixed(usize::MAX),
             calibration: Calibration::new(),
             prefill_chunk: PREFILL_CHUNK,
             prefill_pace: PrefillPace::default(),
@@ -140,7 +137,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Drafts at most `nodes` nodes per step; 0 is plain decoding.
     #[must_use]
     pub fn with_budget(mut self, nodes: usize) -> Self {
-        self.budget = Budget::Fixed(TreeLimits { nodes, ..TreeLimits::UNBOUNDED });
+        self.budget = Budget::Fixed(nodes);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Rows of the first pass of both kinds, before anything is known: few enough for every machine.
+/// Prompt rows of the first pass that also decodes, before any pass was timed: few enough for every machine.
 const FIRST: usize = 16;
 
 /// The weight of a new measurement in the running mean.
@@ -10,11 +10,11 @@ const WEIGHT: f64 = 0.25;
 
 /// Learns how long a row of a prompt takes.
 ///
-/// A pass of few rows takes longer for each row than one of many. The rows of a pass follow from the mean, so chunks grow
-/// until a pass takes as long as it may.
+/// A chunk has `max_inter_token / seconds_per_row` rows. The time per row falls as chunks grow, so chunks grow from pass to pass
+/// until a pass takes about `max_inter_token`.
 #[derive(Debug, Default)]
 pub(super) struct PrefillPace {
-    /// The longest pass; `None` sets no limit.
+    /// The target time of a pass that also decodes; `None` sets no limit.
     pub(super) max_inter_token: Option<Duration>,
     /// `None` before the first measurement.
     seconds_per_row: Option<f64>,

@@ -1,7 +1,7 @@
 //! Samples the model's own tokens along the trees.
 
 use super::Decoder;
-use super::active::ActiveSession;
+use super::step::ActiveSession;
 use crate::accept::accept;
 use crate::drafter::{Drafter, Phase};
 use crate::sampling::Sampler;
@@ -66,8 +66,8 @@ fn next_token<V: Verifier>(
     match sampler {
         Some(sampler) => Ok(sampler.sample(verifier.logits(row)?, tokens.len(), tokens).token),
         None => {
-            let candidates = top.get(row).ok_or(VerifyError::NoSuchRow { row })?;
-            candidates.ids.first().copied().ok_or(VerifyError::NoSuchRow { row })
+            let best = top.get(row).and_then(|candidates| candidates.ids.first().copied());
+            best.ok_or(VerifyError::NoSuchRow { row })
         }
     }
 }

@@ -1,9 +1,8 @@
-//! One step over many sessions, phase by phase.
+//! One step over many sessions: draft, forward, accept, commit, observe.
 
 use std::mem;
 use std::time::Duration;
 
-use super::active::ActiveSession;
 use super::error::{DecodeError, StepError, StepFailure};
 use super::{Budget, Decoder};
 use crate::budget::PassTiming;
@@ -11,6 +10,18 @@ use crate::drafter::{Drafter, Outcome, Phase};
 use crate::input::{RowSelection, TreeInput};
 use crate::session::{PathCut, Session};
 use crate::verifier::{Commit, Verifier, VerifyError};
+
+/// A session in the current pass.
+#[derive(Debug)]
+pub(super) struct ActiveSession<'a> {
+    /// Its position among the sessions that the caller gave.
+    pub(super) index: usize,
+    /// The index of its tree among the inputs of the pass.
+    pub(super) input: usize,
+    /// What to keep and emit, once the paths are sampled.
+    pub(super) cut: PathCut,
+    pub(super) session: &'a mut Session,
+}
 
 impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Advances every session that is not finished, in one forward pass: by a chunk of its prompt or by a draft.
@@ -62,7 +73,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         }
     }
 
-    /// Runs the phases. Sessions that fail leave `active`.
+    /// Drafts, scores, accepts, commits and observes. Sessions that fail leave `active`.
     fn run_pass(&mut self, active: &mut Vec<ActiveSession<'_>>, failures: &mut Vec<StepFailure>) {
         if active.is_empty() {
             return;

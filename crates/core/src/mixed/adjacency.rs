@@ -16,7 +16,8 @@ const LOADED_BEST_REPEATS: u8 = 1;
 #[derive(Clone, Debug)]
 pub struct AdjacencySource {
     matrix: AdjacencyMatrix,
-    /// How many times in succession each row's best candidate has stayed the same, at most 3, `[vocab]`.
+    /// How many writes in succession have kept each row's best candidate, at most 3, `[vocab]`. A row of the accepted path is written
+    /// twice in each pass, so it is never 0 after one.
     best_repeats: Vec<u8>,
 }
 
@@ -38,7 +39,7 @@ impl AdjacencySource {
 
 impl CandidateSource for AdjacencySource {
     fn name(&self) -> &'static str {
-        "unigram"
+        "adjacency"
     }
 
     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {

@@ -217,7 +217,7 @@ impl Drafter for MixedDrafter {
 
     fn footprint(&self) -> Footprint {
         let bytes = self.sources.iter().map(|source| source.bytes()).sum();
-        Footprint { bytes, rows: self.matrix().map_or(0, AdjacencyMatrix::rows) }
+        Footprint { bytes, filled_matrix_rows: self.matrix().map_or(0, AdjacencyMatrix::filled_rows) }
     }
 }
 

@@ -3,9 +3,10 @@
 //! The method is that of context-mixing compressors (Mahoney, "Adaptive weighing of context models for lossless data
 //! compression", 2005):
 //!
-//! 1. Each source names a confidence bin with each token. The mixer keeps the hit rate of every bin.
-//! 2. A source that proposes other tokens but not this one contributes the hit rate of its unproposed tokens, kept for each bin
-//!    of its best proposal.
+//! 1. A source puts each token that it proposes into a confidence bin. For each bin the mixer keeps the hit rate: how often such
+//!    a token came next.
+//! 2. If a source proposes only other tokens, that speaks against this token. For each bin the mixer also keeps how often an
+//!    unproposed token came next while the source's best proposal was in that bin. This rate is used instead.
 //! 3. The log-odds of these rates are summed with weights, plus a bias. The sigmoid of the sum is the probability.
 //! 4. Each set of sources that propose in the same context has its own weights and bias. Both follow the gradient of the log
 //!    loss after every sampled token.
@@ -30,24 +31,24 @@ const NOT_PROPOSED_PRIOR: f32 = 0.015;
 #[derive(Clone, Copy, Debug)]
 struct HitRate {
     rate: f32,
-    logit: f32,
+    log_odds: f32,
     seen: f32,
 }
 
 impl HitRate {
     fn new(prior: f32) -> Self {
-        Self { rate: prior, logit: logit(prior), seen: PRIOR }
+        Self { rate: prior, log_odds: log_odds(prior), seen: PRIOR }
     }
 
     fn learn(&mut self, hit: f32) {
         self.seen = (self.seen + 1.0).min(MEMORY);
         self.rate += (hit - self.rate) / self.seen;
         self.rate = self.rate.clamp(0.0005, 0.9995);
-        self.logit = logit(self.rate);
+        self.log_odds = log_odds(self.rate);
     }
 }
 
-fn logit(p: f32) -> f32 {
+fn log_odds(p: f32) -> f32 {
     (p / (1.0 - p)).ln()
 }
 
@@ -173,7 +174,7 @@ impl Mixer {
         let mut inputs = [0.0; MAX_SOURCES];
         for (source, (input, rates)) in inputs.iter_mut().zip(&self.rates).enumerate() {
             if let Some(index) = rates.index(candidate.bins[source], merged.best_bins[source]) {
-                *input = rates.rates[index].logit;
+                *input = rates.rates[index].log_odds;
             }
         }
         inputs

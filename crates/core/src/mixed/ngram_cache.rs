@@ -40,23 +40,27 @@ impl CachedRanking {
 /// never changes the text.
 #[derive(Clone, Debug)]
 pub struct NgramCache {
-    order: usize,
+    context_len: usize,
     rankings: Vec<CachedRanking>,
     writes: u32,
 }
 
 impl NgramCache {
-    /// A table keyed by the last `order` tokens (2 or 3) that takes at most `bytes` (and at least one set of rankings).
+    /// A table keyed by the last `context_len` tokens (2 or 3) that takes at most `bytes` (and at least one set of rankings).
     #[must_use]
-    pub fn new(order: usize, bytes: usize) -> Self {
+    pub fn new(context_len: usize, bytes: usize) -> Self {
         let sets = (bytes / (WAYS * size_of::<CachedRanking>())).max(1);
         let sets = if sets.is_power_of_two() { sets } else { sets.next_power_of_two() / 2 };
-        Self { order: order.clamp(2, 3), rankings: vec![CachedRanking::EMPTY; sets * WAYS], writes: 0 }
+        Self {
+            context_len: context_len.clamp(2, 3),
+            rankings: vec![CachedRanking::EMPTY; sets * WAYS],
+            writes: 0,
+        }
     }
 
     /// The first entry of the key's set, and the key's tag; `None` if `recent` is shorter than the key.
     fn key(&self, recent: &[TokenId]) -> Option<(usize, u32)> {
-        let start = recent.len().checked_sub(self.order)?;
+        let start = recent.len().checked_sub(self.context_len)?;
         let hash = recent[start..].iter().fold(0x9E37_79B9_7F4A_7C15_u64, |hash, &token| {
             (hash ^ u64::from(token)).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(29)
         });
@@ -73,7 +77,7 @@ impl NgramCache {
 
 impl CandidateSource for NgramCache {
     fn name(&self) -> &'static str {
-        if self.order == 2 { "bigram" } else { "trigram" }
+        if self.context_len == 2 { "last-2" } else { "last-3" }
     }
 
     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
@@ -88,7 +92,7 @@ impl CandidateSource for NgramCache {
     }
 
     fn prior_hit_rate(&self, confidence_bin: u8) -> f32 {
-        ranking_prior(confidence_bin, if self.order == 2 { 1.0 } else { 1.06 })
+        ranking_prior(confidence_bin, if self.context_len == 2 { 1.0 } else { 1.06 })
     }
 
     fn observe(&mut self, outcome: &Outcome<'_>) {

@@ -1,4 +1,5 @@
-//! Confidence bins for candidates that come from a remembered ranking of the model: rank, probability and best_repeats in one byte.
+//! Confidence bins for candidates that come from a remembered ranking of the model: rank, probability and stability of
+//! the best token in one byte.
 
 use crate::matrix::softmax;
 use crate::top::Candidates;
@@ -9,8 +10,8 @@ pub const RANKING_LEN: usize = 8;
 /// The edges of the probability bins, in 255ths.
 const PROBABILITY_EDGES: [u8; 7] = [5, 15, 38, 77, 128, 184, 235];
 
-/// Hit rates of best candidates by probability bin. In `NEW_BEST` the ranking's best candidate has just changed. In `STABLE_BEST` it has
-/// stayed the same three times. Measured on a small model, then smoothed.
+/// Hit rates of best candidates by probability bin. In `NEW_BEST` the last write changed the ranking's best candidate. In `STABLE_BEST`
+/// the last three writes kept it. Measured on a small model, then smoothed.
 const NEW_BEST: [f32; 8] = [0.03, 0.04, 0.07, 0.13, 0.2, 0.31, 0.47, 0.62];
 const STABLE_BEST: [f32; 8] = [0.1, 0.15, 0.25, 0.5, 0.68, 0.82, 0.88, 0.93];
 /// Hit rates of all other candidates by probability bin.
@@ -19,7 +20,8 @@ const OTHERS: [f32; 8] = [0.012, 0.02, 0.04, 0.12, 0.22, 0.3, 0.4, 0.4];
 /// The number of bins.
 pub(super) const BINS: usize = 256;
 
-/// The bin of the candidate of `rank` with `probability` (softmax over the ranking, in 255ths) in a ranking of this `best_repeats`.
+/// The bin of a token by its `rank`, its `probability` (softmax over the ranking, in 255ths) and how often the ranking's best token
+/// has stayed the same.
 pub(super) fn ranking_bin(rank: usize, probability: u8, best_repeats: u8) -> u8 {
     let probability = PROBABILITY_EDGES.partition_point(|&edge| edge <= probability);
     ((rank.min(7) << 5) | (probability << 2)) as u8 | best_repeats

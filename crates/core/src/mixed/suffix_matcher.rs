@@ -15,7 +15,7 @@ const PROPOSED: usize = 4;
 ///
 /// The positions of one hash are linked, as in LZ77 compressors: linear time and memory.
 #[derive(Clone, Debug, Default)]
-struct IndexedText {
+struct SuffixIndex {
     tokens: Vec<TokenId>,
     /// By hash: the latest position + 1, or 0. The number of buckets is 0 or a power of two.
     heads: [Vec<u32>; 2],
@@ -23,7 +23,7 @@ struct IndexedText {
     previous: [Vec<u32>; 2],
 }
 
-impl IndexedText {
+impl SuffixIndex {
     fn bucket(&self, order: usize, newest: TokenId, before: TokenId) -> usize {
         let key = u64::from(newest) | if order == 1 { (u64::from(before) + 1) << 32 } else { 0 };
         let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -145,26 +145,26 @@ impl IndexedText {
 /// Keeps up to 16 texts. When a text reaches its maximum length, the older half is dropped.
 #[derive(Clone, Debug)]
 pub struct SuffixMatcher {
-    texts: Vec<Text>,
+    sequences: Vec<IndexedSequence>,
     max_tokens: usize,
 }
 
 #[derive(Clone, Debug)]
-struct Text {
+struct IndexedSequence {
     seq: SeqId,
     /// Tokens dropped from the beginning.
     dropped: usize,
-    indexed: IndexedText,
+    indexed: SuffixIndex,
 }
 
 /// The most texts kept at once.
-const MAX_TEXTS: usize = 16;
+const MAX_SEQUENCES: usize = 16;
 
 impl SuffixMatcher {
     /// Keeps up to `max_tokens` tokens (at least 16) of each text.
     #[must_use]
     pub fn new(max_tokens: usize) -> Self {
-        Self { texts: Vec::new(), max_tokens: max_tokens.max(MAX_CONTEXT_TOKENS) }
+        Self { sequences: Vec::new(), max_tokens: max_tokens.max(MAX_CONTEXT_TOKENS) }
     }
 }
 
@@ -180,7 +180,7 @@ impl CandidateSource for SuffixMatcher {
     }
 
     fn propose(&self, context: PredictionContext<'_>, proposals: &mut Proposals) {
-        if let Some(text) = self.texts.iter().find(|text| text.seq == context.seq) {
+        if let Some(text) = self.sequences.iter().find(|text| text.seq == context.seq) {
             text.indexed.propose(context.recent, proposals);
         }
     }
@@ -196,22 +196,26 @@ impl CandidateSource for SuffixMatcher {
     }
 
     fn before_draft(&mut self, context: DraftContext<'_>) {
-        let at = match self.texts.iter().position(|text| text.seq == context.seq) {
+        let at = match self.sequences.iter().position(|text| text.seq == context.seq) {
             Some(at) => at,
-            None if self.texts.len() < MAX_TEXTS => {
-                self.texts.push(Text { seq: context.seq, dropped: 0, indexed: IndexedText::default() });
-                self.texts.len() - 1
+            None if self.sequences.len() < MAX_SEQUENCES => {
+                self.sequences.push(IndexedSequence {
+                    seq: context.seq,
+                    dropped: 0,
+                    indexed: SuffixIndex::default(),
+                });
+                self.sequences.len() - 1
             }
             None => {
                 // The oldest text is the first.
-                self.texts[0].seq = context.seq;
-                self.texts[0].dropped = 0;
-                self.texts[0].indexed.clear();
-                self.texts.rotate_left(1);
-                MAX_TEXTS - 1
+                self.sequences[0].seq = context.seq;
+                self.sequences[0].dropped = 0;
+                self.sequences[0].indexed.clear();
+                self.sequences.rotate_left(1);
+                MAX_SEQUENCES - 1
             }
         };
-        let text = &mut self.texts[at];
+        let text = &mut self.sequences[at];
         // Starts over if the text does not continue the kept tokens.
         let known = text.dropped + text.indexed.tokens.len();
         if known > context.tokens.len() || text.indexed.tokens.last() != context.tokens[..known].last() {
@@ -229,14 +233,14 @@ impl CandidateSource for SuffixMatcher {
     }
 
     fn drop_sequence(&mut self, seq: SeqId) {
-        self.texts.retain(|text| text.seq != seq);
+        self.sequences.retain(|text| text.seq != seq);
     }
 
     fn clear(&mut self) {
-        self.texts.clear();
+        self.sequences.clear();
     }
 
     fn bytes(&self) -> usize {
-        self.texts.iter().map(|text| text.indexed.bytes()).sum()
+        self.sequences.iter().map(|text| text.indexed.bytes()).sum()
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use crate::input::TreeInput;
 use crate::token::{Row, SeqId, TokenId};
 use crate::tree::NodeId;
 
@@ -147,6 +148,17 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
+    /// The error for a row that is not finite: row `index` of a pass over all nodes of `inputs`, by input, then by node.
+    #[must_use]
+    pub fn not_finite(inputs: &[TreeInput<'_>], index: usize) -> Self {
+        let (mut input, mut node) = (0, index);
+        while let Some(TreeInput { tree, .. }) = inputs.get(input).filter(|input| node >= input.tree.len()) {
+            node -= tree.len();
+            input += 1;
+        }
+        Self::NotFinite { row: Row { input, node } }
+    }
+
     /// Wraps an engine's own error.
     pub fn backend(
         backend: impl Into<Cow<'static, str>>,

@@ -10,13 +10,15 @@ pub use error::VerifyError;
 pub use limits::{Limits, Support};
 pub use sequences::{AcceptedRows, Sequence, SequenceTable};
 
-use crate::input::TreeInput;
-use crate::token::{Row, SeqId};
+use crate::input::{RowSelection, TreeInput};
+use crate::token::{Row, SeqId, TokenId};
 use crate::top::TopK;
+use crate::tree::{DraftTree, NodeId};
 
 /// A backend: it runs a model over trees and keeps the KV of accepted paths. It never samples.
 ///
-/// Scored rows that were not committed are dropped by the next `forward`, `truncate` or `close` of their sequence.
+/// Scored rows that were not committed (the *pending tree*) are dropped by the next successful `forward` or `truncate` of their
+/// sequence, or by its `close`. After a `forward` that fails they can still be committed.
 ///
 /// The trait is object-safe. [`SequenceTable`] does the bookkeeping that every backend needs. The laws
 /// that every verifier obeys are functions in the crate `upcycle-testkit`, and its macro `conformance!` turns them into
@@ -31,8 +33,8 @@ use crate::top::TopK;
 /// logits of 81 rows take 49 MB and their eight best candidates 5 KB. A backend that ranks on its device never copies the
 /// rest.
 ///
-/// Sampling is not part of the trait. The decoder samples, with noise that depends only on seed, stream, position and token.
-/// So every backend gives the text of its own plain decoding.
+/// Sampling is not part of the trait. The decoder samples, with noise that depends only on seed, sample index, position and token.
+/// So every backend with a [`row_tolerance`](Self::row_tolerance) of 0 gives the text of its own plain decoding.
 ///
 /// # Example
 ///
@@ -73,8 +75,8 @@ pub trait Verifier: Send {
         0.0
     }
 
-    /// The engine in a few words, for reports: kernels, instruction set, version. May be empty.
-    fn engine(&self) -> String {
+    /// What computes the passes, in a few words, for reports: kernels, instruction set, version. May be empty.
+    fn description(&self) -> String {
         String::new()
     }
 
@@ -150,8 +152,8 @@ macro_rules! delegate {
             fn row_tolerance(&self) -> f32 {
                 (**self).row_tolerance()
             }
-            fn engine(&self) -> String {
-                (**self).engine()
+            fn description(&self) -> String {
+                (**self).description()
             }
             fn threads(&self) -> Option<usize> {
                 (**self).threads()
@@ -185,3 +187,33 @@ macro_rules! delegate {
 }
 
 delegate!(Box<V>, &mut V);
+
+/// The most rows of a prefill chunk. The backend may allow fewer.
+pub(crate) const PREFILL_CHUNK: usize = 512;
+
+/// Opens a sequence for `run` and closes it, also after an error.
+pub(crate) fn with_sequence<V: Verifier + ?Sized, T>(
+    verifier: &mut V,
+    run: impl FnOnce(&mut V, SeqId) -> Result<T, VerifyError>,
+) -> Result<T, VerifyError> {
+    let seq = verifier.open()?;
+    let result = run(verifier, seq);
+    verifier.close(seq);
+    result
+}
+
+/// Commits `tokens` in chunks, and ranks the last row of each.
+pub(crate) fn prefill<V: Verifier + ?Sized>(
+    verifier: &mut V,
+    seq: SeqId,
+    tokens: &[TokenId],
+    top: &mut TopK,
+) -> Result<(), VerifyError> {
+    for chunk in tokens.chunks(verifier.limits().max_rows.clamp(1, PREFILL_CHUNK)) {
+        let tree = DraftTree::chain(chunk);
+        verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::Last }], top)?;
+        let path: Vec<NodeId> = tree.nodes().collect();
+        verifier.commit(&[Commit { seq, path: &path }])?;
+    }
+    Ok(())
+}

@@ -138,7 +138,7 @@ impl Fields {
                 .unwrap_or(defaults.repeat_penalty),
             // Without a seed every answer is another sample, as with other servers.
             seed: self.seed.map_or_else(|| app.next_seed(), |seed| seed as u64),
-            stream: 0,
+            sample_index: 0,
         };
         request =
             request.sampling(sampling).map_err(|error| ApiError::invalid(error.name, error.to_string()))?;

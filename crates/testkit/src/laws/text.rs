@@ -83,7 +83,7 @@ pub fn text_is_plain_with<D: Drafter>(subject: &Subject, drafter: D) -> Result<A
 
 fn samplings(probe: &Probe<'_>) -> Checked<Vec<Sampling>> {
     let sampled = SamplingConfig { temperature: 0.8, seed: probe.subject.seed, ..SamplingConfig::default() };
-    let mut configs = vec![SamplingConfig::default(), sampled, SamplingConfig { stream: 1, ..sampled }];
+    let mut configs = vec![SamplingConfig::default(), sampled, SamplingConfig { sample_index: 1, ..sampled }];
     if probe.subject.tolerance == Tolerance::Exact {
         // With these, a small change of a logit can change a score by much, which the margin rule does not cover.
         configs.push(SamplingConfig { top_k: 20, top_p: 0.9, min_p: 0.01, ..sampled });

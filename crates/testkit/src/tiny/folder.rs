@@ -102,7 +102,7 @@ impl Tiny {
 }
 
 impl Tiny {
-    /// Writes the files for the text layer: a chat template and a byte-level tokenizer of printable ASCII. Token 1, `<|end|>`,
+    /// Writes the text files of a model: a chat template and a byte-level tokenizer of printable ASCII. Token 1, `<|end|>`,
     /// ends a text. So does token 0, `<|start|>`, but only `generation_config.json` contains that.
     ///
     /// # Panics

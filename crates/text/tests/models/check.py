@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the text layer with the chat templates and vocabularies in llama.cpp's source, from the PyPI package llama-cpp-python (68 MB).
+"""Compares `upcycle-text` with the chat templates and vocabularies in llama.cpp's source, from the PyPI package llama-cpp-python (68 MB).
 Python's Jinja renders the templates with the settings of Hugging Face's apply_chat_template. The expected tokens are those that llama.cpp
 ships beside each vocabulary. These files have other licences and are not copied here. Run by hand; no test runs it:
 

@@ -32,7 +32,7 @@ pub(super) fn check(options: &Options, model: ModelSource<'_>) -> Result<ModelFi
     Ok(ModelFit { kind: support.kind(), max_context })
 }
 
-/// llama.cpp's own tokenizer of a file, for kinds of vocabulary that the text layer does not build.
+/// llama.cpp's own tokenizer of a file, for kinds of vocabulary that `upcycle-text` does not build.
 pub(crate) fn tokenizer(path: &Path) -> Result<Tokenizer, TextError> {
     let failed = |error: upcycle_llama_cpp::LoadError| {
         let causes = std::iter::successors(error.source(), |&cause| cause.source());

@@ -329,8 +329,8 @@ impl DrafterConfig {
         if has("corpus") && self.corpus_dir.is_none() {
             return Err(refused("drafter.corpus_dir with the source `corpus`"));
         }
-        if self.name == "mixed" && self.snapshot.is_some() && !has("unigram") {
-            return Err(refused("`unigram` among them: drafter.snapshot saves its matrix"));
+        if self.name == "mixed" && self.snapshot.is_some() && !has("adjacency") {
+            return Err(refused("`adjacency` among them: drafter.snapshot saves its matrix"));
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ pub struct Config {
     pub(super) log: Log,
 }
 
-/// `[model]`: the model and its text layer.
+/// `[model]`: the model, its tokenizer and its chat template.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ModelConfig {

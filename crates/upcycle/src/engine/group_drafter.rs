@@ -145,7 +145,7 @@ impl Drafter for GroupDrafter {
         let all = self.groups.iter().map(|group| &group.drafter).chain([&self.shared]);
         all.map(|drafter| drafter.footprint()).fold(Footprint::default(), |sum, more| Footprint {
             bytes: sum.bytes + more.bytes,
-            rows: sum.rows + more.rows,
+            filled_matrix_rows: sum.filled_matrix_rows + more.filled_matrix_rows,
         })
     }
 

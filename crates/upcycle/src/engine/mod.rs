@@ -180,7 +180,8 @@ impl Engine {
     fn generate_request(&self, request: &Request, stop: &StopStrings) -> Generate {
         let decode = self.shared.config.decode();
         let mut generate = self.shared.text.request(decode, stop);
-        generate.sampling = request.sampling.unwrap_or(decode.sampling).with_stream(request.stream);
+        generate.sampling =
+            request.sampling.unwrap_or(decode.sampling).with_sample_index(request.sample_index);
         generate.max_tokens = request.max_tokens.unwrap_or(decode.max_tokens);
         if request.ignore_eos {
             generate.end_of_sequence.clear();

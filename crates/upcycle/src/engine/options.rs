@@ -19,7 +19,7 @@ pub struct EngineOptions {
     /// first, the oldest first. Running requests may exceed this number.
     pub max_cached_tokens: usize,
     /// The longest time between two tokens of an answer while prompts of other requests are read, in milliseconds. Prompts are
-    /// read in chunks that take no longer.
+    /// read in chunks that take about as long at most.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_inter_token_ms: u64,
 }

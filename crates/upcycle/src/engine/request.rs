@@ -41,7 +41,7 @@ pub enum CacheGroup {
 pub struct Request {
     pub(super) prompt: Prompt,
     pub(super) sampling: Option<Sampling>,
-    pub(super) stream: u32,
+    pub(super) sample_index: u32,
     pub(super) max_tokens: Option<usize>,
     pub(super) stop: Option<Vec<String>>,
     pub(super) ignore_eos: bool,
@@ -53,7 +53,7 @@ impl Request {
         Self {
             prompt,
             sampling: None,
-            stream: 0,
+            sample_index: 0,
             max_tokens: None,
             stop: None,
             ignore_eos: false,
@@ -95,7 +95,7 @@ impl Request {
     /// The number of this sample. Requests that differ in nothing else sample independently.
     #[must_use]
     pub fn sample_index(mut self, index: u32) -> Self {
-        self.stream = index;
+        self.sample_index = index;
         self
     }
 

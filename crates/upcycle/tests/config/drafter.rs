@@ -130,7 +130,7 @@ fn tables_and_snapshots_of_the_mixed_drafter_are_checked() {
         assert!(message(&mixed(&format!("mixed.table_mib = {wrong}"))).contains("1 to 1024"));
     }
     let error = message(&mixed(&format!("{snapshot}mixed.sources = [\"suffix\"]")));
-    assert!(error.contains("`unigram` among them"), "{error}");
+    assert!(error.contains("`adjacency` among them"), "{error}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_folder_of_texts_adds_the_source_that_copies_from_it() {
         assert_eq!(config.drafter().corpus_dir(), Some(&*path));
         config.drafter().build(&Registry::builtin(), 10, None, Some(&corpus)).unwrap().sources()
     };
-    assert_eq!(sources(""), ["unigram", "bigram", "trigram", "suffix", "frequent", "corpus"]);
+    assert_eq!(sources(""), ["adjacency", "last-2", "last-3", "suffix", "frequent", "corpus"]);
     assert_eq!(sources("mixed.sources = [\"suffix\"]"), ["suffix", "corpus"]);
     let written = sources("mixed.sources = [\"corpus\", \"suffix\"]");
     assert_eq!(written, ["corpus", "suffix"], "where it is written");

@@ -235,7 +235,7 @@ fn steps(nodes: Option<usize>, drafter: &str) -> Steps {
         (0..depth).map(|depth| (count as f64 * first * (0.8 * first).powi(depth as i32)) as u64).collect();
     let accepted = accepted_by_depth.iter().sum::<u64>() as usize;
     let shares = if drafter == "mixed" {
-        &[("unigram", 3, 5), ("bigram", 2, 3), ("trigram", 1, 1), ("suffix", 1, 1), ("frequent", 0, 0)][..]
+        &[("adjacency", 3, 5), ("last-2", 2, 3), ("last-3", 1, 1), ("suffix", 1, 1), ("frequent", 0, 0)][..]
     } else {
         &[]
     };

@@ -1,4 +1,4 @@
-//! The text layer of models whose chat template does not compile.
+//! Models whose chat template does not compile.
 
 use std::io::Cursor;
 use std::path::Path;
