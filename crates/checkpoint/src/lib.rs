@@ -4,7 +4,8 @@
 //! qwen2 and qwen3. Tensors have their GGUF names in both formats, so that code which loads or converts a model handles both.
 //! [`Checkpoint::read_weights`] converts the weights to a backend's own types. [`gguf`] reads GGUF headers of any architecture.
 //!
-//! Files are untrusted: headers are checked, and every tensor lies within its file.
+//! Files are untrusted: headers are checked, and every tensor lies within its file. [`trial`] loads a file in a child process first,
+//! for libraries that end the process.
 //!
 //! ```no_run
 //! use upcycle_checkpoint::Checkpoint;
@@ -32,6 +33,7 @@ mod open;
 mod rope;
 mod safetensors;
 mod tensor_index;
+pub mod trial;
 mod weights;
 
 pub use architecture::Architecture;

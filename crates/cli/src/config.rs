@@ -50,6 +50,9 @@ pub(crate) fn builder(settings: &Settings, registry: &Registry) -> Result<Config
             builder.flag(flag, key, value)?;
         }
     }
+    if settings.isolate {
+        builder.flag("--isolate", "backend.ort.isolate", "true")?;
+    }
     if !settings.stop.is_empty() {
         builder.flag_texts("--stop", "decode.stop", &settings.stop)?;
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use upcycle_checkpoint::gguf::GgufError;
+use upcycle_checkpoint::trial::TrialError;
 
 /// Why a model cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
@@ -73,28 +74,9 @@ pub enum LoadError {
         /// The byte.
         byte: u8,
     },
-    /// llama.cpp ended the child process that loaded the file for a trial.
-    #[error(
-        "llama.cpp ended its process ({how}) while it loaded {path}; its last words were: {last}; the file is damaged or made for \
-         another version of llama.cpp: fetch or convert it again",
-        path = path.display()
-    )]
-    Ended {
-        /// The file.
-        path: PathBuf,
-        /// The signal or exit code.
-        how: String,
-        /// The last line that the child logged.
-        last: String,
-    },
-    /// The child process for a trial cannot be run.
-    #[error("cannot try the file in a child process first: {program} cannot be run", program = program.display())]
-    Trial {
-        /// The program.
-        program: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
+    /// The file did not pass its trial in a child process.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
     /// A C library cannot take the path.
     #[error(
         "llama.cpp cannot take the path {path:?}: it contains a zero byte or is not UTF-8; rename the file"

@@ -10,7 +10,7 @@ use upcycle_checkpoint::gguf::{Gguf, GgufError, SplitFiles};
 
 use crate::error::LoadError;
 use crate::native::{Library, library, listen};
-use crate::trial::{self, Trial};
+use crate::trial::Trial;
 
 /// llama.cpp asserts that the weights that it maps into memory start at a multiple of this, in bytes.
 const MAPPED_ALIGNMENT: u64 = 32;
@@ -112,7 +112,7 @@ pub(crate) fn is_mappable(parts: &SplitFiles) -> bool {
 /// Loads a file that [`open`] has accepted, after the trial, if one is given and wanted.
 ///
 /// # Errors
-/// [`LoadError::Path`], [`LoadError::Model`], [`LoadError::Ended`], [`LoadError::Trial`].
+/// [`LoadError::Path`], [`LoadError::Model`], [`LoadError::Trial`].
 pub(crate) fn load(
     library: &Library,
     path: &Path,
@@ -123,7 +123,7 @@ pub(crate) fn load(
         return Err(LoadError::Path { path: path.to_owned() });
     }
     if let Some(trial) = trial {
-        trial::run(trial)?;
+        trial.run()?;
     }
     let (loaded, reason) = listen(|| LlamaModel::load_from_file(&library.backend, path, params));
     loaded.map_err(|_| LoadError::Model { path: path.to_owned(), reason })

@@ -31,7 +31,7 @@
 //!
 //! # Files that end the process
 //! llama.cpp ends the process for some damaged files. This crate refuses the known ones by their header. A program that names a
-//! child process with [`try_loads_in`] gets a typed error for the others too.
+//! child process with [`try_loads_in`](upcycle_checkpoint::trial::try_loads_in) gets a typed error for the others too.
 //!
 //! # Exactness
 //! llama.cpp chooses its kernels by the number of rows, so a row rounds differently beside others.
@@ -63,6 +63,6 @@ pub use model::Model;
 pub use native::devices;
 pub use options::{CacheType, FlashAttention, Lora, Options, RopeScaling, SplitMode};
 pub use support::{ModelKind, kind_of};
-pub use trial::{answer_trial, try_loads_in};
+pub use trial::answer_trial;
 pub use verifier::LlamaVerifier;
 pub use vocabulary::{Piece, TokenizeError, Vocabulary};

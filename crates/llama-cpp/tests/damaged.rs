@@ -3,88 +3,44 @@
 //! `UPCYCLE_DAMAGED_FILES` sets how many files there are, and `UPCYCLE_DAMAGED_FROM` the first. With `UPCYCLE_DAMAGED_BARE` the
 //! children make no trials, which shows what llama.cpp ends the process for.
 
-use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{GgmlType, StringArray, Value};
+use upcycle_checkpoint::trial::try_loads_in;
 use upcycle_core::{DraftTree, RowSelection, TopK, TreeInput, Verifier};
-use upcycle_llama_cpp::{LlamaVerifier, Model, Options, Vocabulary, answer_trial, try_loads_in};
+use upcycle_llama_cpp::{LlamaVerifier, Model, Options, Vocabulary, answer_trial};
+use upcycle_testkit::damaged::{Progress, use_in_children};
 use upcycle_testkit::tiny::{Scaling, Tiny};
 
 /// Files of a run in the normal suite.
 const FILES: u64 = 40;
 
 const TRIAL: &str = "--trial";
-const BATCH: &str = "--batch";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    match arguments.get(1).map(String::as_str) {
-        Some(TRIAL) => answer_trial(),
-        Some(BATCH) => batch(&arguments[2..]),
-        _ => all(),
+    if std::env::args().nth(1).is_some_and(|argument| argument == TRIAL) {
+        return answer_trial();
     }
+    use_in_children(FILES, use_files)
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-/// Runs batches in children. One that ends early names its file, and the next one goes on after it.
-fn all() -> ExitCode {
-    let from = number("UPCYCLE_DAMAGED_FROM").unwrap_or(0);
-    let to = from + number("UPCYCLE_DAMAGED_FILES").unwrap_or(FILES);
-    let program = std::env::current_exe().expect("the path of this program");
-    let (mut next, mut ended, mut loaded) = (from, Vec::new(), 0);
-    while next < to {
-        let mut child = Command::new(&program)
-            .args([BATCH, &next.to_string(), &to.to_string()])
-            .env("GGML_NO_BACKTRACE", "1")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a child");
-        let mut file = next;
-        for line in BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok) {
-            match line.split_once(' ') {
-                Some(("file", number)) => file = number.parse().expect("a number"),
-                Some(("loaded", _)) => loaded += 1,
-                _ => {}
-            }
-        }
-        let status = child.wait().expect("it was started");
-        if status.success() {
-            break;
-        }
-        println!("file {file}: {status}");
-        ended.push(file);
-        next = file + 1;
-    }
-    println!("{} files, {loaded} of them usable, {} ended the process", to - from, ended.len());
-    assert!(loaded > 0 && loaded < to - from, "some damage matters, some does not");
-    if ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Loads and uses the files of these numbers, and prints each number first.
-fn batch(range: &[String]) -> ExitCode {
+fn use_files(files: Range<u64>, report: &mut dyn FnMut(Progress)) {
     if std::env::var_os("UPCYCLE_DAMAGED_BARE").is_none() {
         let program = std::env::current_exe().expect("the path of this program");
         try_loads_in(program, vec![TRIAL.to_owned()]);
     }
-    let [from, to] = range else { return ExitCode::FAILURE };
-    let (from, to): (u64, u64) = (from.parse().expect("a number"), to.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.gguf");
-    for number in from..to {
-        println!("file {number}");
+    for number in files {
+        report(Progress::File(number));
         std::fs::write(&path, damaged(number)).expect("to write");
         if use_file(&path, number).is_ok() {
-            println!("loaded {number}");
+            report(Progress::Usable);
         }
     }
-    ExitCode::SUCCESS
 }
 
 /// Loads a file, splits texts, and scores a tree twice.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use upcycle_checkpoint::trial::TrialError;
 use upcycle_onnx::rewrite::RewriteError;
 use upcycle_onnx::schema::DecodeError;
 
@@ -66,6 +67,15 @@ pub enum LoadError {
     /// ONNX Runtime cannot be used.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// The file did not pass its trial in a child process.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
+    /// The program answers no trials.
+    #[error(
+        "backend.ort.isolate needs a program that can be its own child; call upcycle::try_loads_in_child first in `main`, or set \
+         backend.ort.isolate = false"
+    )]
+    NotIsolated,
     /// The file cannot be read.
     #[error("cannot read the model {path}: {source}; check that the path is right and readable", path = path.display())]
     File {

@@ -49,10 +49,12 @@ mod memory;
 mod model;
 mod options;
 mod providers;
+mod trial;
 mod verifier;
 
 pub use error::{GraphError, LibraryError, LoadError, NEEDED, SETUP};
 pub use library::providers;
 pub use model::Model;
 pub use options::{GraphOptimization, Memory, Options, Provider, ProviderOption, ProviderOptionError};
+pub use trial::answer_trial;
 pub use verifier::OrtVerifier;

@@ -19,6 +19,7 @@ use crate::graph::{self, GraphSource, Rounding, Saving, TreeReady};
 use crate::library::Runtime;
 use crate::options::{Memory, Options, Provider};
 use crate::providers;
+use crate::trial;
 
 /// The runtime's key for the weights' folder of a graph that is loaded from memory.
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
@@ -82,6 +83,9 @@ impl Model {
     pub fn load(path: &Path, options: &Options) -> Result<Arc<Self>, LoadError> {
         let _span = info_span!("load", path = %path.display()).entered();
         let (graph, source) = graph::read(path, Saving::Save)?;
+        if options.isolate {
+            trial::run(path, options)?;
+        }
         if let Some(reason) = graph.support.reason() {
             warn!("{} scores only chains: {reason}", graph.path.display());
         }

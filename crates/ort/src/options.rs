@@ -36,6 +36,9 @@ pub struct Options {
     /// Where the runtime writes a trace of every node; it appends its own suffix. The file is complete when the model is dropped.
     #[schemars(extend("path" = "new-file"))]
     pub profiling: Option<PathBuf>,
+    /// Whether a child process loads the graph and scores a token first. A graph that ends ONNX Runtime's process is then an error.
+    /// A load takes twice as long.
+    pub isolate: bool,
 }
 
 impl Default for Options {
@@ -51,6 +54,7 @@ impl Default for Options {
             arena: true,
             spinning: true,
             profiling: None,
+            isolate: false,
         }
     }
 }

@@ -6,92 +6,54 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
+use upcycle_checkpoint::trial::try_loads_in;
 use upcycle_core::{DraftTree, RowSelection, TopK, TreeInput, Verifier};
 use upcycle_onnx::export::WeightType;
 use upcycle_onnx::layout::MODEL_FILE;
 use upcycle_onnx::schema::{Graph, Message, Model as Onnx};
-use upcycle_ort::{Model, OrtVerifier};
+use upcycle_ort::{Model, Options, OrtVerifier, answer_trial};
+use upcycle_testkit::damaged::{Progress, use_in_children};
 
 use support::{Export, Tiny, options};
 
 /// Files of a run in the normal suite.
 const FILES: u64 = 60;
 
-const BATCH: &str = "--batch";
+const TRIAL: &str = "--trial";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    match arguments.get(1).map(String::as_str) {
-        Some(BATCH) => batch(&arguments[2..]),
-        _ => all(),
+    if std::env::args().nth(1).is_some_and(|argument| argument == TRIAL) {
+        return answer_trial();
     }
+    use_in_children(FILES, use_files)
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-/// Runs batches in children. One that ends early names its file, and the next one goes on after it.
-fn all() -> ExitCode {
-    let from = number("UPCYCLE_DAMAGED_FROM").unwrap_or(0);
-    let to = from + number("UPCYCLE_DAMAGED_FILES").unwrap_or(FILES);
+fn use_files(files: Range<u64>, report: &mut dyn FnMut(Progress)) {
     let program = std::env::current_exe().expect("the path of this program");
-    let (mut next, mut ended, mut loaded) = (from, Vec::new(), 0);
-    while next < to {
-        let mut child = Command::new(&program)
-            .args([BATCH, &next.to_string(), &to.to_string()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a child");
-        let mut file = next;
-        for line in BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok) {
-            match line.split_once(' ') {
-                Some(("file", number)) => file = number.parse().expect("a number"),
-                Some(("loaded", _)) => loaded += 1,
-                _ => {}
-            }
-        }
-        let status = child.wait().expect("it was started");
-        if status.success() {
-            break;
-        }
-        println!("file {file}: {status}");
-        ended.push(file);
-        next = file + 1;
-    }
-    println!("{} files, {loaded} of them usable, {} ended the process", to - from, ended.len());
-    assert!(loaded > 0 && loaded < to - from, "some damage matters, some does not");
-    if ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Loads and uses the files of these numbers, and prints each number first.
-fn batch(range: &[String]) -> ExitCode {
-    let [from, to] = range else { return ExitCode::FAILURE };
-    let (from, to): (u64, u64) = (from.parse().expect("a number"), to.parse().expect("a number"));
+    try_loads_in(program, vec![TRIAL.to_owned()]);
     let folders = [WeightType::F32, WeightType::Int8, WeightType::Int4]
         .map(|weights| Tiny { layers: 1, ..Tiny::default() }.export(weights));
     let sound = folders.each_ref().map(|folder| fs::read(folder.path.join(MODEL_FILE)).expect("written"));
-    for number in from..to {
-        println!("file {number}");
+    for number in files {
+        report(Progress::File(number));
         let mut rng = fastrand::Rng::with_seed(number);
         let kind = rng.usize(..folders.len());
         let path = folders[kind].path.join(MODEL_FILE);
         fs::write(&path, damaged(&sound[kind], &mut rng)).expect("to write");
-        if use_file(&path).is_ok() {
-            println!("loaded {number}");
+        // Some with a trial: no damage may end the process, with or without one.
+        if use_file(&path, &Options { isolate: number.is_multiple_of(8), ..options() }).is_ok() {
+            report(Progress::Usable);
         }
     }
-    ExitCode::SUCCESS
 }
 
 /// Loads a graph, and scores a tree.
-fn use_file(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let mut verifier = OrtVerifier::new(Model::load(path, &options())?);
+fn use_file(path: &Path, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+    let mut verifier = OrtVerifier::new(Model::load(path, options)?);
     let seq = verifier.open()?;
     let tree = DraftTree::chain(&[1, 2, 3]);
     verifier.forward(&[TreeInput { seq, tree: &tree, rows: RowSelection::All }], &mut TopK::new(1))?;

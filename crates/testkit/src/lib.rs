@@ -35,6 +35,7 @@ mod attention;
 pub mod broken;
 mod clock;
 mod conformance;
+pub mod damaged;
 mod drafters;
 mod faulty;
 mod law;

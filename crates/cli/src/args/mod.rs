@@ -342,6 +342,10 @@ pub(crate) struct Settings {
     /// [key: backend.llama-cpp.n_ctx]
     #[arg(long, value_name = "N")]
     pub(crate) ctx_size: Option<String>,
+    /// With the backend ort, load the model in a child process first, so that a damaged graph cannot end this one
+    /// [key: backend.ort.isolate]
+    #[arg(long)]
+    pub(crate) isolate: bool,
     /// Set any key of the configuration, such as backend.cpu.weights="f32"; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,

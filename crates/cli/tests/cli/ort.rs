@@ -84,7 +84,7 @@ fn graphs_of_other_exporters_draft_and_use_their_end_tokens() {
             let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
             (answer, String::from_utf8(output.stderr).unwrap())
         };
-        let (plain, _) = run(&["--drafter", "none"]);
+        let (plain, _) = run(&["--drafter", "none", "--isolate"]);
         let (drafted, said) = run(&["--drafter", "recycling"]);
         assert_eq!(drafted["tokens"], plain["tokens"], "{name}");
         let tokens: Vec<u64> =
