@@ -1,6 +1,7 @@
 //! `upcycle serve`.
 
-use upcycle::{CostCache, Engine, LoadError, Registry};
+use upcycle::{CostCache, Engine, EngineError, LoadError, Registry};
+use upcycle_core::SamplingConfig;
 
 use crate::args::Serve;
 use crate::config;
@@ -37,7 +38,11 @@ pub(crate) fn serve(arguments: Serve, registry: &Registry) -> Result<(), Failure
     let registry = registry.clone();
     let load = move || {
         let bar = Bar::new("loading the model");
-        Engine::load(&config, &registry, &CostCache::user_cache(), &mut |progress| bar.set(progress))
+        let engine =
+            Engine::load(&config, &registry, &CostCache::user_cache(), &mut |progress| bar.set(progress))?;
+        drop(bar);
+        print_status(&defaults(&engine.suggested_sampling()));
+        Ok::<_, EngineError>(engine)
     };
     let on_listening = |address| {
         // The server ends by the first signal once its requests are answered. The second ends the process.
@@ -45,4 +50,13 @@ pub(crate) fn serve(arguments: Serve, registry: &Registry) -> Result<(), Failure
         print_status(&format!("listening on http://{address}"));
     };
     upcycle_serve::run(options, keys, load, on_listening).map_err(Failure::failed)
+}
+
+/// How tokens are chosen for a request that does not say.
+fn defaults(sampling: &SamplingConfig) -> String {
+    let SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, .. } = sampling;
+    format!(
+        "ready; unless a request says otherwise: temperature {temperature}, top_k {top_k}, top_p {top_p}, min_p {min_p}, \
+         repetition_penalty {repeat_penalty}"
+    )
 }

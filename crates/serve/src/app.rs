@@ -55,7 +55,7 @@ impl App {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let model = options.model_name.clone().unwrap_or_else(|| engine.model_name().to_owned());
         let metrics = Metrics::new(&engine);
-        let sampling = engine.default_sampling();
+        let sampling = engine.suggested_sampling();
         Self(Arc::new(Shared {
             engine,
             options,

@@ -4,6 +4,7 @@
 //! - [`Tokenizer`]: byte-level BPE or SentencePiece BPE, from a GGUF file or a `tokenizer.json`; or an external one.
 //! - [`Detokenizer`]: turns tokens into text one at a time, in whole characters.
 //! - [`ChatTemplate`]: turns messages into a prompt with the model's Jinja template.
+//! - [`ModelSampling`]: how the authors of a model suggest to choose tokens.
 //! - [`StopStrings`]: detects stop strings token by token. [`StopFilter`] hides them from streamed text.
 //!
 //! A token is a plain `u32`. This crate knows no backend, device or tensor.
@@ -45,6 +46,7 @@ mod gguf_tokenizer;
 mod hf_compat;
 mod jinja_filters;
 mod json_file;
+mod model_sampling;
 mod namespaces;
 mod parts;
 mod pre_tokenizer;
@@ -67,6 +69,7 @@ pub use detokenizer::Detokenizer;
 pub use encode::WHITESPACE_RUN_LIMIT;
 pub use error::TextError;
 pub use external::{Encode, ExternalToken, ExternalVocabulary};
+pub use model_sampling::ModelSampling;
 pub use specials::Specials;
 pub use stop::StopStrings;
 pub use stop_filter::StopFilter;

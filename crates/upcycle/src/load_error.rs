@@ -36,10 +36,10 @@ pub enum LoadError {
         #[source]
         source: GgufError,
     },
-    /// The tokenizer or template cannot be used.
+    /// The tokenizer, the template or the suggested sampling settings cannot be used.
     #[error("cannot load the {what} from {path}", path = path.display())]
     Text {
-        /// What was read: the tokenizer or the chat template.
+        /// What was read.
         what: &'static str,
         /// The file.
         path: PathBuf,

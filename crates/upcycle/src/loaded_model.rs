@@ -7,7 +7,7 @@ use upcycle_checkpoint::gguf::Gguf;
 use upcycle_core::mixed::Corpus;
 use upcycle_core::snapshot::Fingerprint;
 use upcycle_core::{CostCurve, Decoder, Drafter, Request, SnapshotError, TokenId, Verifier, file};
-use upcycle_text::{ChatTemplate, Message, Specials, StopStrings, TextError, Tokenizer};
+use upcycle_text::{ChatTemplate, Message, ModelSampling, Specials, StopStrings, TextError, Tokenizer};
 
 use crate::config::{Budget, Config, Decode, DrafterConfig};
 use crate::corpus::{CorpusError, corpus};
@@ -28,6 +28,8 @@ pub type AnyDecoder = Decoder<Box<dyn Verifier>, Box<dyn Drafter>>;
 pub struct LoadedModel {
     /// The tokenizer and the chat template.
     pub text: Text,
+    /// How the model's authors suggest to choose tokens.
+    pub sampling: ModelSampling,
     /// The backend that has loaded the model.
     pub verifier: Box<dyn Verifier>,
     /// The name of the backend.
@@ -127,6 +129,13 @@ impl LoadedModel {
             None => Some(header(config, path)?),
         };
         let text = Text::load(config, path, gguf.as_ref())?;
+        let sampling = match &gguf {
+            Some(gguf) => ModelSampling::from_gguf(gguf),
+            None => ModelSampling::from_folder(path),
+        };
+        let what = "suggested sampling settings";
+        let sampling =
+            sampling.map_err(|source| LoadError::Text { what, path: path.to_owned(), source })?;
         let model = ModelSource { path, gguf: gguf.as_ref() };
         let backend = config.backend();
         let verifier =
@@ -137,7 +146,7 @@ impl LoadedModel {
         }
         let model = gguf.as_ref().map_or_else(|| folder_key(path), model_key);
         let cost_key = cost_key(&model, config, &*verifier);
-        Ok(Self { text, verifier, backend: backend.name.clone(), cost_key, path: path.to_owned() })
+        Ok(Self { text, sampling, verifier, backend: backend.name.clone(), cost_key, path: path.to_owned() })
     }
 
     /// A decoder over this model with the configured drafter, and its [`Text`]. With an automatic budget, the costs of passes

@@ -17,7 +17,7 @@ use upcycle_core::{
     VerifyError,
 };
 use upcycle_testkit::{Failure, NaiveVerifier};
-use upcycle_text::Tokenizer;
+use upcycle_text::{ModelSampling, Tokenizer};
 
 const VOCAB: usize = 64;
 
@@ -37,6 +37,15 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn engine_with(verifier: NaiveVerifier, registry: &Registry, settings: &[(&str, &str)]) -> Engine {
+    engine_of(verifier, ModelSampling::default(), registry, settings)
+}
+
+fn engine_of(
+    verifier: NaiveVerifier,
+    sampling: ModelSampling,
+    registry: &Registry,
+    settings: &[(&str, &str)],
+) -> Engine {
     let mut builder = ConfigBuilder::new(registry);
     builder.flag("a test", "drafter.budget", "8").unwrap();
     for (key, value) in settings {
@@ -44,6 +53,7 @@ fn engine_with(verifier: NaiveVerifier, registry: &Registry, settings: &[(&str, 
     }
     let model = LoadedModel {
         text: Text { tokenizer: tokenizer(), template: None, template_error: None },
+        sampling,
         verifier: Box::new(verifier),
         backend: "naive".to_owned(),
         cost_key: String::new(),
@@ -345,4 +355,35 @@ fn pieces_are_the_text_up_to_its_stop() {
     assert_eq!((answer.finish_reason(), answer.stopped_by()), (Some(FinishReason::StopString), Some(&*stop)));
     let accepted = answer.stats().accepted;
     assert!(accepted > 0, "nothing was drafted");
+}
+
+#[test]
+fn suggested_sampling_is_configured_then_of_the_model_then_at_temperature_1() {
+    let suggested = |model: ModelSampling, settings: &[(&str, &str)]| {
+        let verifier = NaiveVerifier::new(VOCAB, 7);
+        engine_of(verifier, model, &Registry::builtin(), settings).suggested_sampling()
+    };
+    let plain = SamplingConfig { temperature: 1.0, ..SamplingConfig::default() };
+    assert_eq!(suggested(ModelSampling::default(), &[]), plain);
+    let model = ModelSampling {
+        temperature: Some(0.6),
+        top_k: Some(20),
+        top_p: Some(0.9),
+        min_p: Some(0.1),
+        repeat_penalty: Some(1.1),
+    };
+    let of_model = SamplingConfig {
+        temperature: 0.6,
+        top_k: 20,
+        top_p: 0.9,
+        min_p: 0.1,
+        repeat_penalty: 1.1,
+        ..SamplingConfig::default()
+    };
+    assert_eq!(suggested(model, &[]), of_model);
+    let configured = suggested(model, &[("decode.temperature", "0"), ("decode.top_p", "1")]);
+    assert_eq!(configured, SamplingConfig { temperature: 0.0, top_p: 1.0, ..of_model });
+    // Only what is out of range is ignored.
+    let wrong = ModelSampling { temperature: Some(-1.0), top_p: Some(f32::NAN), ..model };
+    assert_eq!(suggested(wrong, &[]), SamplingConfig { temperature: 1.0, top_p: 1.0, ..of_model });
 }

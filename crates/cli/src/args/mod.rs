@@ -214,7 +214,8 @@ POST /v1/chat/completions, /v1/completions, /v1/responses, /tokenize and /detoke
 
 The server listens before the model is loaded; /health answers 503 until then. SIGTERM or Ctrl-C ends it after the running \
 requests, and a second one at once. [server] and [engine] of the configuration hold its settings; the others are those of \
-`upcycle run`, except that a request says how tokens are chosen.";
+`upcycle run`. What a request does not say about sampling comes from [decode], then from the model's generation config; the \
+temperature is 1 if neither names one.";
 
 #[cfg(feature = "serve")]
 #[derive(Args, Debug)]

@@ -103,6 +103,19 @@ fn an_answer_is_that_of_upcycle_run() {
 }
 
 #[test]
+fn the_defaults_of_requests_are_said_once_the_model_is_loaded() {
+    let model = model().display().to_string();
+    let mut command = serve(&["--model", &model, "--temperature", "0.7"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said = lines.find(|line| line.contains("ready;"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = said.expect("the server ended");
+    assert!(said.contains("temperature 0.7, top_k 0, top_p 1,"), "{said}");
+}
+
+#[test]
 fn sigterm_lets_running_requests_end() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::start(&[]);

@@ -8,7 +8,7 @@ use upcycle::{ConfigBuilder, CostCache, Engine, LoadedModel, Registry, ServerOpt
 use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_testkit::NaiveVerifier;
-use upcycle_text::{ChatTemplate, Tokenizer};
+use upcycle_text::{ChatTemplate, ModelSampling, Tokenizer};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
@@ -45,6 +45,7 @@ pub(crate) fn engine(settings: &[(&str, &str)]) -> Engine {
     }
     let model = LoadedModel {
         text,
+        sampling: ModelSampling::default(),
         verifier: Box::new(NaiveVerifier::new(VOCAB, 3)),
         backend: "naive".to_owned(),
         cost_key: String::new(),

@@ -4,6 +4,7 @@ mod chat_template;
 mod detokenizer;
 mod expressions;
 mod model;
+mod model_sampling;
 mod sentencepiece;
 mod stop;
 mod templates;

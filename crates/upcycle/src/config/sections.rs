@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 use upcycle_core::{Sampling, SamplingConfig};
-use upcycle_text::RESERVED;
+use upcycle_text::{ModelSampling, RESERVED};
 
 use super::drafter::DrafterConfig;
 use super::error::Problem;
@@ -79,37 +79,37 @@ impl BackendConfig {
 pub struct Decode {
     /// The most tokens of an answer.
     pub max_tokens: usize,
-    /// 0 always chooses the most probable token (greedy); otherwise 0.001 to 100.
-    temperature: f32,
+    /// 0 always chooses the most probable token (greedy); otherwise 0.001 to 100. Unless set, decoding is greedy. `upcycle serve`
+    /// instead takes what is not set of `temperature`, `top_k`, `top_p`, `min_p` and `repeat_penalty` from the model's generation
+    /// config; the temperature is 1 if neither has one.
+    temperature: Option<f32>,
     /// Choose only among this many of the most probable tokens; 0 turns it off.
-    top_k: usize,
+    top_k: Option<usize>,
     /// Choose among the smallest set of the most probable tokens whose probabilities sum to this, above 0 to 1; 1 turns it off.
-    top_p: f32,
+    top_p: Option<f32>,
     /// Choose among tokens with at least this share of the highest probability, 0 to 1; 0 turns it off.
-    min_p: f32,
+    min_p: Option<f32>,
     /// Divides the logits of tokens that occurred before, 0.1 to 10; 1 turns it off.
-    repeat_penalty: f32,
+    repeat_penalty: Option<f32>,
     /// Seed of sampling. The same seed gives the same text, with any drafter.
     seed: u64,
     /// Strings that end the text. They are not shown.
     pub stop: Vec<String>,
-    /// How tokens are chosen.
+    /// How tokens are chosen: greedily, unless configured.
     #[serde(skip)]
     pub sampling: Sampling,
 }
 
 impl Default for Decode {
     fn default() -> Self {
-        let SamplingConfig { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } =
-            SamplingConfig::default();
         Self {
             max_tokens: 256,
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repeat_penalty,
-            seed,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repeat_penalty: None,
+            seed: 0,
             stop: Vec::new(),
             sampling: Sampling::greedy(),
         }
@@ -230,17 +230,47 @@ fn insert(table: &mut Table, section: &str, name: &str, options: &AnyOptions) {
 }
 
 impl Decode {
-    fn check(&mut self) -> Result<(), Problem> {
-        let &mut Self { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } = self;
-        let config = SamplingConfig {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repeat_penalty,
-            seed,
-            ..SamplingConfig::default()
+    /// How tokens are chosen: as configured; what is not set, as the model suggests. The temperature is 1 if neither names one.
+    /// A suggestion that is out of range is ignored with a warning.
+    pub(crate) fn sampling_for(&self, model: &ModelSampling) -> SamplingConfig {
+        let plain = SamplingConfig { temperature: 1.0, seed: self.seed, ..SamplingConfig::default() };
+        let valid = |suggestion| match Sampling::new(suggestion) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!("ignoring what the model's generation config suggests: {error}");
+                false
+            }
         };
+        let ModelSampling { temperature, top_k, top_p, min_p, repeat_penalty } = *model;
+        let temperature = temperature.filter(|&temperature| valid(SamplingConfig { temperature, ..plain }));
+        let top_p = top_p.filter(|&top_p| valid(SamplingConfig { top_p, ..plain }));
+        let min_p = min_p.filter(|&min_p| valid(SamplingConfig { min_p, ..plain }));
+        let repeat_penalty =
+            repeat_penalty.filter(|&repeat_penalty| valid(SamplingConfig { repeat_penalty, ..plain }));
+        self.configured(SamplingConfig {
+            temperature: temperature.unwrap_or(plain.temperature),
+            top_k: top_k.map_or(plain.top_k, |top_k| top_k as usize),
+            top_p: top_p.unwrap_or(plain.top_p),
+            min_p: min_p.unwrap_or(plain.min_p),
+            repeat_penalty: repeat_penalty.unwrap_or(plain.repeat_penalty),
+            ..plain
+        })
+    }
+
+    /// `base` with the settings that are configured.
+    fn configured(&self, base: SamplingConfig) -> SamplingConfig {
+        SamplingConfig {
+            temperature: self.temperature.unwrap_or(base.temperature),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
+            min_p: self.min_p.unwrap_or(base.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(base.repeat_penalty),
+            ..base
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Problem> {
+        let config = self.configured(SamplingConfig { seed: self.seed, ..SamplingConfig::default() });
         self.sampling = Sampling::new(config).map_err(|error| {
             Problem::out_of_range(&format!("decode.{}", error.name), &error.found, error.expected)
         })?;

@@ -81,6 +81,7 @@ struct Shared {
     backend: String,
     model_name: String,
     sources: Vec<&'static str>,
+    suggested: SamplingConfig,
     counters: Arc<Counters>,
 }
 
@@ -134,7 +135,8 @@ impl Engine {
         let mut shared = make().map_err(DecoderError::from)?;
         load_snapshot(&mut *shared, drafting, &model.text.tokenizer.fingerprint())?;
         let sources = shared.sources();
-        let LoadedModel { text, verifier, backend, path, .. } = model;
+        let LoadedModel { text, sampling, verifier, backend, path, .. } = model;
+        let suggested = config.decode().sampling_for(&sampling);
         let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
         let model_name = name.unwrap_or_default().to_string_lossy().into_owned();
         let drafter = GroupDrafter::new(Box::new(make), shared);
@@ -148,8 +150,18 @@ impl Engine {
         let thread = thread::Builder::new().name("upcycle-engine".to_owned()).spawn(|| worker.run());
         let thread = Mutex::new(Some(thread.map_err(EngineError::Thread)?));
         let config = config.clone();
-        let shared =
-            Shared { commands, thread, text, config, limits, backend, model_name, sources, counters };
+        let shared = Shared {
+            commands,
+            thread,
+            text,
+            config,
+            limits,
+            backend,
+            model_name,
+            sources,
+            suggested,
+            counters,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -217,10 +229,11 @@ impl Engine {
         &self.shared.limits
     }
 
-    /// How tokens are chosen where a request does not say: as configured.
+    /// How to choose tokens for users who do not say: as configured, otherwise as the model's authors suggest, otherwise at
+    /// temperature 1. [`generate`](Self::generate) does not use it: give it to [`Request::sampling`].
     #[must_use]
-    pub fn default_sampling(&self) -> SamplingConfig {
-        *self.shared.config.decode().sampling.config()
+    pub fn suggested_sampling(&self) -> SamplingConfig {
+        self.shared.suggested
     }
 
     /// The name of the model's file or folder, without its extension.

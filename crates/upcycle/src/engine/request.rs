@@ -30,7 +30,8 @@ pub enum CacheGroup {
     Private,
 }
 
-/// One request to an [`Engine`](super::Engine). What is not set comes from the engine's configuration.
+/// One request to an [`Engine`](super::Engine). What is not set comes from the engine's configuration; without any, decoding is
+/// greedy.
 ///
 /// ```
 /// use upcycle::{Message, Request};
