@@ -9,6 +9,7 @@
 use std::cmp::Ordering;
 
 use crate::gumbel::{PositionNoise, gumbel, gumbel_bound};
+use crate::logit_bias::LogitBias;
 use crate::token::TokenId;
 
 /// The repetition penalty applies to the last tokens of prompt and output, up to this many (llama.cpp's default).
@@ -50,7 +51,7 @@ impl Default for SamplingConfig {
 
 /// Sampling settings, checked.
 ///
-/// They apply in this order:
+/// They apply in this order, after a request's [`LogitBias`]:
 ///
 /// 1. The repetition penalty divides positive logits and multiplies negative logits of the last [`REPEAT_WINDOW`] tokens
 ///    (Keskar et al. 2019).
@@ -135,6 +136,7 @@ pub struct SampledToken {
 #[derive(Clone, Debug)]
 pub struct Sampler {
     sampling: Sampling,
+    bias: LogitBias,
     kept: Vec<(f32, TokenId)>,
 }
 
@@ -142,7 +144,14 @@ impl Sampler {
     /// A sampler for these settings.
     #[must_use]
     pub fn new(sampling: Sampling) -> Self {
-        Self { sampling, kept: Vec::new() }
+        Self { sampling, bias: LogitBias::default(), kept: Vec::new() }
+    }
+
+    /// Adds `bias` to the logits before anything else. Tokens that a row lacks are ignored.
+    #[must_use]
+    pub fn with_bias(mut self, bias: LogitBias) -> Self {
+        self.bias = bias;
+        self
     }
 
     /// The settings.
@@ -160,6 +169,11 @@ impl Sampler {
         let SamplingConfig { temperature, seed, sample_index, .. } = self.sampling.0;
         self.kept.clear();
         self.kept.extend(logits.iter().copied().zip(0..));
+        for (token, bias) in self.bias.iter() {
+            if let Some((logit, _)) = self.kept.get_mut(token as usize) {
+                *logit += bias;
+            }
+        }
         self.penalize(history);
         let mut best = TopTwo::default();
         if temperature == 0.0 {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::accept::AcceptedPath;
 use crate::drafter::Phase;
+use crate::logit_bias::LogitBias;
+use crate::logprobs::TokenLogprobs;
 use crate::sampling::{Sampler, Sampling};
 use crate::stats::Stats;
 use crate::token::{SeqId, TokenId};
@@ -35,13 +37,25 @@ pub struct Request {
     pub end_of_sequence: Vec<TokenId>,
     /// A further rule that ends the text.
     pub stop: Option<Box<dyn StopRule>>,
+    /// Numbers that are added to the logits of some tokens.
+    pub logit_bias: LogitBias,
+    /// Whether [`Session::new_logprobs`] is filled, and with how many of the most probable tokens. Each emitted token then needs
+    /// the full row of its logits.
+    pub logprobs: Option<usize>,
 }
 
 impl Request {
     /// Greedy decoding of `max_tokens` tokens, without stops.
     #[must_use]
     pub fn greedy(max_tokens: usize) -> Self {
-        Self { sampling: Sampling::greedy(), max_tokens, end_of_sequence: Vec::new(), stop: None }
+        Self {
+            sampling: Sampling::greedy(),
+            max_tokens,
+            end_of_sequence: Vec::new(),
+            stop: None,
+            logit_bias: LogitBias::default(),
+            logprobs: None,
+        }
     }
 }
 
@@ -52,6 +66,8 @@ impl fmt::Debug for Request {
             .field("max_tokens", &self.max_tokens)
             .field("end_of_sequence", &self.end_of_sequence)
             .field("stop", &self.stop.is_some())
+            .field("logit_bias", &self.logit_bias)
+            .field("logprobs", &self.logprobs)
             .finish()
     }
 }
@@ -137,6 +153,8 @@ pub struct Session {
     /// The tree before an automatic budget pruned it; unused with a fixed budget.
     pub(crate) unpruned_tree: DraftTree,
     pub(crate) accepted_path: AcceptedPath,
+    /// Of the tokens that were sampled last, if the request asks for them.
+    pub(crate) logprobs: Vec<TokenLogprobs>,
     pub(crate) finish: Option<FinishReason>,
     pub(crate) stats: Stats,
     /// The number of the last pass that it took part in.
@@ -175,6 +193,7 @@ impl Session {
             tree: DraftTree::new(),
             unpruned_tree: DraftTree::new(),
             accepted_path: AcceptedPath::default(),
+            logprobs: Vec::new(),
             finish: None,
             stats: Stats {
                 emitted_per_step: Vec::with_capacity(output),
@@ -194,8 +213,9 @@ impl Session {
         self.tokens.extend_from_slice(prompt);
         self.prompt_len = prompt.len();
         self.new_from = prompt.len();
-        let sampling = self.request.sampling;
-        self.sampler = (!sampling.needs_only_best()).then(|| Sampler::new(sampling));
+        let Request { sampling, logit_bias, .. } = &self.request;
+        let needs_row = !sampling.needs_only_best() || !logit_bias.is_empty();
+        self.sampler = needs_row.then(|| Sampler::new(*sampling).with_bias(logit_bias.clone()));
         self.finish = (self.request.max_tokens == 0).then_some(FinishReason::MaxTokens);
     }
 
@@ -228,6 +248,13 @@ impl Session {
     #[must_use]
     pub fn new_tokens(&self) -> &[TokenId] {
         &self.tokens[self.new_from..]
+    }
+
+    /// The log probabilities of [`new_tokens`](Self::new_tokens), one for each, if [`Request::logprobs`] asks for them. Otherwise
+    /// empty.
+    #[must_use]
+    pub fn new_logprobs(&self) -> &[TokenLogprobs] {
+        &self.logprobs[..self.logprobs.len().min(self.new_tokens().len())]
     }
 
     /// Tokens of the prompt that are in the KV cache.

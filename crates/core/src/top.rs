@@ -199,7 +199,7 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
 const BLOCK: usize = 32;
 
 /// Fills `ids` and `best` with the highest of `logits`, best first. Returns whether every logit is finite.
-fn select(logits: &[f32], ids: &mut [TokenId], best: &mut [f32]) -> bool {
+pub(crate) fn select(logits: &[f32], ids: &mut [TokenId], best: &mut [f32]) -> bool {
     let k = ids.len();
     best.fill(f32::NEG_INFINITY);
     let mut len = 0;

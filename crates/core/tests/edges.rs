@@ -64,6 +64,8 @@ fn greedy(prompt: &[TokenId], max_tokens: usize) -> Case {
         max_tokens,
         end_of_sequence: vec![],
         stop_sum: None,
+        bias: vec![],
+        logprobs: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sampler against exact probabilities and against a naive implementation of its settings.
 
 use proptest::prelude::*;
-use upcycle_core::{Sampler, Sampling, SamplingConfig, TokenId};
+use upcycle_core::{LogitBias, Sampler, Sampling, SamplingConfig, TokenId, TokenLogprobs};
 use upcycle_testkit::NaiveVerifier;
 
 const SAMPLES: usize = 100_000;
@@ -208,4 +208,20 @@ fn settings_out_of_range_are_refused_by_name() {
     for bad in [0.0, -1.0, 11.0, f32::NAN] {
         assert_eq!(refused(SamplingConfig { repeat_penalty: bad, ..ok }), "repeat_penalty");
     }
+    for bad in [-100.5, 101.0, f32::NAN, f32::INFINITY] {
+        assert_eq!(LogitBias::new([(1, 0.5), (2, bad)]).unwrap_err().name, "logit_bias");
+    }
+}
+
+#[test]
+fn log_probabilities_are_of_a_distribution() {
+    let logits = NaiveVerifier::new(40, 1).logits_after(&[1, 2, 3]);
+    let all = TokenLogprobs::new(&logits, 7, 100);
+    let expected = probabilities(&logits, 1.0);
+    assert_eq!(all.top.len(), 40);
+    for (token, logprob) in &all.top {
+        assert!((f64::from(logprob.exp()) - expected[*token as usize]).abs() < 1e-6);
+    }
+    assert!(all.top.contains(&(7, all.logprob)) && all.top.is_sorted_by(|a, b| a.1 >= b.1));
+    assert_eq!(TokenLogprobs::new(&logits, 40, 0).logprob, f32::NEG_INFINITY, "outside the row");
 }

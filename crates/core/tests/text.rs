@@ -7,7 +7,7 @@ use plain::Case;
 use proptest::prelude::*;
 use upcycle_core::{
     AdjacencyMatrix, AutoBudget, Decoder, Drafter, Limits, NullDrafter, PromptLookup, Request,
-    SamplingConfig, Session, Support, TokenId, TokenRecycling, TreeTemplate, Verifier,
+    SamplingConfig, Session, Support, TokenId, TokenLogprobs, TokenRecycling, TreeTemplate, Verifier,
 };
 use upcycle_testkit::{AdversarialDrafter, Failure, NaiveVerifier, OracleDrafter, RandomDrafter};
 
@@ -34,13 +34,17 @@ fn a_case() -> impl Strategy<Value = Case> {
         0_usize..50,
         prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec(token, 1..3)],
         prop::option::weighted(0.3, 4_u32..40),
+        prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec((0..VOCAB as TokenId, -100.0_f32..=100.0), 1..6)],
+        prop::option::weighted(0.5, 0_usize..30),
     )
-        .prop_map(|(prompt, sampling, max_tokens, end_of_sequence, stop_sum)| Case {
+        .prop_map(|(prompt, sampling, max_tokens, end_of_sequence, stop_sum, bias, logprobs)| Case {
             prompt,
             sampling,
             max_tokens,
             end_of_sequence,
             stop_sum,
+            bias,
+            logprobs,
         })
 }
 
@@ -107,12 +111,31 @@ struct Running {
     waited: usize,
 }
 
+/// From the definition: a softmax, and a sort.
+fn logprobs(logits: &[f32], token: TokenId, count: usize) -> TokenLogprobs {
+    let log_sum = upcycle_core::top::log_sum_exp(logits);
+    let mut all: Vec<_> = (0..).zip(logits.iter().map(|logit| logit - log_sum)).collect();
+    let logprob = all[token as usize].1;
+    all.sort_by(|a, b| logits[b.0 as usize].total_cmp(&logits[a.0 as usize]).then(a.0.cmp(&b.0)));
+    all.truncate(count);
+    TokenLogprobs { token, logprob, top: all }
+}
+
+/// The log probabilities of each token of the plain `text`, if they are asked for.
+fn plain_logprobs(case: &Case, model: &NaiveVerifier, text: &[TokenId]) -> Vec<TokenLogprobs> {
+    let Some(count) = case.logprobs else { return Vec::new() };
+    let after = |at: usize| model.logits_after(&[&case.prompt[..], &text[..at]].concat());
+    (0..).zip(text).map(|(at, &token)| logprobs(&after(at), token, count)).collect()
+}
+
 /// Runs `ops` and then everything to its end. After each step every text is a head of the plain one.
 fn run<D: Drafter>(decoder: &mut Decoder<NaiveVerifier, D>, cases: &[Case], ops: &[Op]) {
     let model = decoder.verifier().clone();
     let limits = model.limits();
     let longest_wait = limits.max_seqs.div_ceil(limits.max_rows.min(limits.max_leaves));
     let plain: Vec<_> = cases.iter().map(|case| case.plain(&model)).collect();
+    let logprobs: Vec<_> =
+        cases.iter().zip(&plain).map(|(case, (text, _))| plain_logprobs(case, &model, text)).collect();
     let mut waiting: Vec<usize> = (0..cases.len()).rev().collect();
     let mut running: Vec<Running> = Vec::new();
     // In the end each is opened, and there are steps enough for the longest text and prompt, one row at a time.
@@ -142,6 +165,9 @@ fn run<D: Drafter>(decoder: &mut Decoder<NaiveVerifier, D>, cases: &[Case], ops:
                     *waited = if failed || advanced { 0 } else { *waited + 1 };
                     assert!(*waited <= longest_wait, "sessions take turns");
 
+                    let emitted = before[index].1..session.output().len();
+                    let expected = logprobs[*case].get(emitted).unwrap_or(&[]);
+                    assert_eq!(session.new_logprobs(), expected, "bit for bit");
                     let (text, finish) = &plain[*case];
                     let (output, case) = (session.output(), &cases[*case]);
                     assert_eq!(output, &text[..output.len().min(text.len())], "{case:?}");

@@ -100,6 +100,7 @@ impl From<RequestError> for ApiError {
             RequestError::Decode(DecodeError::PromptTooLong { .. }) => {
                 Self { code: Some("context_length_exceeded"), ..Self::invalid("messages", message) }
             }
+            RequestError::Decode(DecodeError::BiasOutOfRange { .. }) => Self::invalid("logit_bias", message),
             RequestError::Decode(DecodeError::EmptyPrompt | DecodeError::TokenOutOfRange { .. }) => {
                 Self::invalid("prompt", message)
             }

@@ -130,8 +130,12 @@ fn wrong_requests_are_refused_by_name() {
         (with("messages", json!([{"role": "user", "content": [{"type": "image_url"}]}])), 400, "messages[0]"),
         (with("model", json!("gpt-4")), 404, "model"),
         (with("tools", json!([{"type": "function"}])), 400, "tools"),
-        (with("logprobs", json!(true)), 400, "logprobs"),
-        (with("logit_bias", json!({"1": 2})), 400, "logit_bias"),
+        (with("logprobs", json!(3)), 400, "logprobs"),
+        (with("top_logprobs", json!(3)), 400, "top_logprobs"),
+        (with("logit_bias", json!({"1": 101})), 400, "logit_bias"),
+        (with("logit_bias", json!({"one": 1})), 400, "logit_bias"),
+        (with("logit_bias", json!({"96": 1})), 400, "logit_bias"),
+        (with("logit_bias", json!({"1": "a lot"})), 400, "logit_bias.1"),
         (with("frequency_penalty", json!(0.5)), 400, "frequency_penalty"),
         (with("response_format", json!({"type": "json_object"})), 400, "response_format"),
         (with("stop", json!([""])), 400, "stop"),
@@ -275,4 +279,71 @@ fn the_description_names_every_endpoint() {
             assert!(status == 200 || status == 400, "{method} {path}: {status}");
         }
     }
+}
+
+#[test]
+fn log_probabilities_come_with_their_tokens() {
+    let server = Server::start(engine(&[]));
+    let mut request = ask("abc");
+    request["logprobs"] = true.into();
+    request["top_logprobs"] = 3.into();
+    let (status, whole) = server.post("/v1/chat/completions", &request);
+    assert_eq!(status, 200, "{whole}");
+    let choice = &whole["choices"][0];
+    let content = choice["logprobs"]["content"].as_array().unwrap();
+    let text: String = content.iter().map(|token| token["token"].as_str().unwrap()).collect();
+    assert_eq!(text, choice["message"]["content"].as_str().unwrap());
+    for token in content {
+        assert_eq!(token["bytes"], json!(token["token"].as_str().unwrap().as_bytes()));
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert_eq!(top.len(), 3);
+        // Greedy: the most probable token.
+        assert_eq!((&top[0]["token"], &top[0]["logprob"]), (&token["token"], &token["logprob"]));
+        assert!(token["logprob"].as_f64().unwrap() < 0.0);
+    }
+
+    let plain = Server::start(engine(&[("drafter.name", "none")]));
+    assert_eq!(plain.post("/v1/chat/completions", &request).1["choices"], whole["choices"]);
+    request["stream"] = true.into();
+    let chunks = server.stream("/v1/chat/completions", &request);
+    let streamed: Vec<_> = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["logprobs"]["content"].as_array())
+        .flatten()
+        .collect();
+    assert_eq!(streamed, content.iter().collect::<Vec<_>>());
+
+    let mut request = json!({"prompt": "<abc>", "max_tokens": 12, "temperature": 0, "logprobs": 2});
+    let (_, completion) = server.post("/v1/completions", &request);
+    let found = &completion["choices"][0]["logprobs"];
+    assert_eq!(found["tokens"].as_array().unwrap().len(), 12);
+    assert_eq!(found["text_offset"], json!((0..12).collect::<Vec<_>>()));
+    let first = found["tokens"][0].as_str().unwrap();
+    assert_eq!(found["top_logprobs"][0].as_object().unwrap().len(), 2);
+    assert_eq!(found["top_logprobs"][0][first], found["token_logprobs"][0]);
+    request["stream"] = true.into();
+    let offsets: Vec<_> = server
+        .stream("/v1/completions", &request)
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["logprobs"]["text_offset"].as_array().cloned())
+        .flatten()
+        .collect();
+    assert_eq!(json!(offsets), found["text_offset"]);
+    assert!(server.post("/v1/chat/completions", &ask("abc")).1["choices"][0]["logprobs"].is_null());
+}
+
+#[test]
+fn a_bias_forces_and_bans_tokens() {
+    let server = Server::start(engine(&[]));
+    let mut request = ask("abc");
+    // Token 33 is an `A`.
+    request["logit_bias"] = json!({"33": 100});
+    let (_, forced) = server.post("/v1/chat/completions", &request);
+    assert_eq!(forced["choices"][0]["message"]["content"], "A".repeat(12));
+    let unbiased = server.post("/v1/chat/completions", &ask("abc")).1;
+    let text = unbiased["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+    let first = text.chars().next().unwrap();
+    request["logit_bias"] = json!({(first as u32 - 32).to_string(): -100});
+    let banned = server.post("/v1/chat/completions", &request).1;
+    assert!(!banned["choices"][0]["message"]["content"].as_str().unwrap().contains(first));
 }

@@ -134,8 +134,7 @@ impl LoadedModel {
             None => ModelSampling::from_folder(path),
         };
         let what = "suggested sampling settings";
-        let sampling =
-            sampling.map_err(|source| LoadError::Text { what, path: path.to_owned(), source })?;
+        let sampling = sampling.map_err(|source| LoadError::Text { what, path: path.to_owned(), source })?;
         let model = ModelSource { path, gguf: gguf.as_ref() };
         let backend = config.backend();
         let verifier =
@@ -439,9 +438,9 @@ impl Text {
         let stop = (!stop.is_empty()).then(|| stop.clone());
         Request {
             sampling: decode.sampling,
-            max_tokens: decode.max_tokens,
             end_of_sequence: self.tokenizer.eos_ids().to_vec(),
             stop: stop.map(|stop| Box::new(move |output: &[TokenId]| stop.ends_with_stop(output)) as Box<_>),
+            ..Request::greedy(decode.max_tokens)
         }
     }
 }

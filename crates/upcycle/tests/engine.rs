@@ -14,7 +14,7 @@ use upcycle_checkpoint::gguf::write::GgufWriter;
 use upcycle_checkpoint::gguf::{Gguf, StringArray};
 use upcycle_core::{
     DecodeError, DraftContext, DraftTree, Drafter, FinishReason, NodeId, Outcome, SamplingConfig, TokenId,
-    VerifyError,
+    TokenLogprobs, VerifyError,
 };
 use upcycle_testkit::{Failure, NaiveVerifier};
 use upcycle_text::{ModelSampling, Tokenizer};
@@ -386,4 +386,36 @@ fn suggested_sampling_is_configured_then_of_the_model_then_at_temperature_1() {
     // Only what is out of range is ignored.
     let wrong = ModelSampling { temperature: Some(-1.0), top_p: Some(f32::NAN), ..model };
     assert_eq!(suggested(wrong, &[]), SamplingConfig { temperature: 1.0, top_p: 1.0, ..of_model });
+}
+
+/// The log probabilities of an answer's pieces.
+fn logprobs(answer: Answer) -> Vec<TokenLogprobs> {
+    answer.flat_map(|piece| piece.unwrap().logprobs).collect()
+}
+
+#[test]
+fn log_probabilities_do_not_depend_on_drafts_or_company() {
+    let requests: Vec<_> = (0..4).map(|prompt| sampled(vec![prompt], 1, 60).logprobs(5)).collect();
+    let plain = engine(&[("drafter.name", "none")]);
+    let drafting = engine(&[]);
+    let answers: Vec<_> =
+        requests.iter().map(|request| drafting.generate(request.clone()).unwrap()).collect();
+    for (answer, request) in answers.into_iter().zip(&requests) {
+        let expected = logprobs(plain.generate(request.clone()).unwrap());
+        let tokens: Vec<_> = expected.iter().map(|logprobs| logprobs.token).collect();
+        assert_eq!(tokens, alone(request), "one for each token");
+        assert_eq!(logprobs(answer), expected, "bit for bit");
+    }
+    assert!(logprobs(plain.generate(Request::tokens([1]).max_tokens(5)).unwrap()).is_empty());
+}
+
+#[test]
+fn log_probabilities_are_of_the_text_that_is_shown() {
+    let engine = engine(&[]);
+    let request = Request::tokens([1, 2, 3]).max_tokens(200).logprobs(0);
+    let whole = engine.generate(request.clone()).unwrap().text().unwrap();
+    let stop: String = whole.chars().skip(60).take(3).collect();
+    let shown = whole.find(&stop).unwrap();
+    // A token is a character.
+    assert_eq!(logprobs(engine.generate(request.stop([stop])).unwrap()).len(), shown);
 }

@@ -34,7 +34,7 @@ impl<'a> Screen<'a> {
     }
 
     /// Prints a piece of an answer.
-    pub(super) fn piece(&mut self, Piece { text, drafted }: &Piece) -> Result<(), Failure> {
+    pub(super) fn piece(&mut self, Piece { text, drafted, .. }: &Piece) -> Result<(), Failure> {
         let Some(last) = text.chars().last() else { return Ok(()) };
         self.line_start = last == '\n';
         let text = if self.terminal { visible(text) } else { Cow::Borrowed(text.as_str()) };

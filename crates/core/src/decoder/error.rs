@@ -29,6 +29,14 @@ pub enum DecodeError {
         /// The size of the vocabulary.
         vocab: usize,
     },
+    /// A bias for a token that the vocabulary lacks.
+    #[error("`logit_bias` names token {token}, which is outside the vocabulary of {vocab}")]
+    BiasOutOfRange {
+        /// The token.
+        token: TokenId,
+        /// The size of the vocabulary.
+        vocab: usize,
+    },
     /// The backend refused or failed.
     #[error(transparent)]
     Verify(#[from] VerifyError),

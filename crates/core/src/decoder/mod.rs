@@ -231,10 +231,11 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     /// Opens a session on `prompt`; the steps that follow read the prompt.
     ///
     /// # Errors
-    /// [`DecodeError`] for a prompt that is empty, too long or of another vocabulary, or if no more sequences fit.
+    /// [`DecodeError`] for a prompt that is empty, too long or of another vocabulary, for a bias of another vocabulary, or if no
+    /// more sequences fit.
     pub fn open(&mut self, prompt: &[TokenId], request: Request) -> Result<Session, DecodeError> {
         self.close_dropped();
-        check_prompt(prompt, self.verifier.limits())?;
+        check(prompt, &request, self.verifier.limits())?;
         let seq = self.verifier.open()?;
         Ok(self.new_session(seq, prompt, request))
     }
@@ -263,7 +264,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         request: Request,
     ) -> Result<Session, DecodeError> {
         self.close_dropped();
-        check_prompt(prompt, self.verifier.limits())?;
+        check(prompt, &request, self.verifier.limits())?;
         let cached = session.cached_prefix(prompt);
         let seq = self.verifier.fork(session.seq, cached)?;
         let mut forked = self.new_session(seq, prompt, request);
@@ -282,7 +283,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         prompt: &[TokenId],
         request: Request,
     ) -> Result<(), DecodeError> {
-        check_prompt(prompt, self.verifier.limits())?;
+        check(prompt, &request, self.verifier.limits())?;
         let common = session.cached_prefix(prompt);
         let can_keep =
             common == session.committed || self.verifier.limits().support.kind() != TreeKind::Plain;
@@ -323,7 +324,12 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     }
 }
 
-/// Whether a backend with these limits can read `prompt`: what [`Decoder::open`] checks.
+fn check(prompt: &[TokenId], request: &Request, limits: &Limits) -> Result<(), DecodeError> {
+    check_prompt(prompt, limits)?;
+    request.logit_bias.check(limits.vocab)
+}
+
+/// Whether a backend with these limits can read `prompt`: what [`Decoder::open`] checks about it.
 ///
 /// # Errors
 /// [`DecodeError`] for a prompt that is empty, too long or of another vocabulary.

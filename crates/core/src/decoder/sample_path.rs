@@ -4,6 +4,7 @@ use super::Decoder;
 use super::step::ActiveSession;
 use crate::accept::accept;
 use crate::drafter::{Drafter, Phase};
+use crate::logprobs::TokenLogprobs;
 use crate::sampling::Sampler;
 use crate::session::Session;
 use crate::token::{Row, TokenId};
@@ -17,11 +18,16 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let start = self.clock.now();
         let phase = active.session.phase();
         let len = active.session.tokens.len();
-        let Session { tree, accepted_path, tokens, sampler, prompt_len, committed, .. } =
-            &mut *active.session;
+        let Session {
+            tree, accepted_path, tokens, sampler, prompt_len, committed, request, logprobs, ..
+        } = &mut *active.session;
+        logprobs.clear();
         let mut sample = |node: NodeId| {
             let row = Row { input: active.input, node: node.index() };
             let token = next_token(&mut self.verifier, &self.top, sampler.as_mut(), row, tokens)?;
+            if let Some(count) = request.logprobs {
+                logprobs.push(TokenLogprobs::new(self.verifier.logits(row)?, token, count));
+            }
             tokens.push(token);
             Ok(token)
         };

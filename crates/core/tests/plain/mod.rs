@@ -1,6 +1,6 @@
 //! Plain decoding as a loop without a decoder: the reference for every text.
 
-use upcycle_core::{FinishReason, Request, Sampler, Sampling, SamplingConfig, TokenId, Verifier};
+use upcycle_core::{FinishReason, LogitBias, Request, Sampler, Sampling, SamplingConfig, TokenId, Verifier};
 use upcycle_testkit::NaiveVerifier;
 
 /// One prompt with its request.
@@ -12,6 +12,8 @@ pub(crate) struct Case {
     pub(crate) end_of_sequence: Vec<TokenId>,
     /// Stops where the sum of the last two tokens is this.
     pub(crate) stop_sum: Option<u32>,
+    pub(crate) bias: Vec<(TokenId, f32)>,
+    pub(crate) logprobs: Option<usize>,
 }
 
 impl Case {
@@ -26,6 +28,8 @@ impl Case {
             max_tokens: self.max_tokens,
             end_of_sequence: self.end_of_sequence.clone(),
             stop: sum.is_some().then(|| Box::new(move |output: &[TokenId]| Self::stops(sum, output)) as _),
+            logit_bias: LogitBias::new(self.bias.iter().copied()).unwrap(),
+            logprobs: self.logprobs,
         }
     }
 
@@ -37,7 +41,9 @@ impl Case {
             return (Vec::new(), FinishReason::MaxTokens);
         }
         loop {
-            let token = sampler.sample(&model.logits_after(&tokens), tokens.len(), &tokens).token;
+            let mut logits = model.logits_after(&tokens);
+            self.bias.iter().for_each(|&(token, bias)| logits[token as usize] += bias);
+            let token = sampler.sample(&logits, tokens.len(), &tokens).token;
             tokens.push(token);
             let output = &tokens[self.prompt.len()..];
             let finish = if self.end_of_sequence.contains(&token) {

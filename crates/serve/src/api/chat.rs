@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use upcycle::{Message, Request};
 
 use super::body::Generate;
-use super::stream::{Part, Usage, begin_all, collect, event, merged, sse};
+use super::logprobs::Logprobs;
+use super::stream::{Part, Usage, Whole, begin_all, collect, event, merged, sse};
 use crate::app::now;
 use crate::error::ApiError;
 
@@ -94,21 +95,26 @@ pub(crate) fn messages(found: Vec<ChatMessage>, param: &str) -> Result<Vec<Messa
 
 pub(crate) async fn chat(Generate { app, fields, body }: Generate<ChatBody>) -> Result<Response, ApiError> {
     let request = Request::chat(messages(body.messages, "messages")?);
-    let request = fields.apply(request, body.max_completion_tokens.or(body.max_tokens), &app)?;
+    let mut request = fields.apply(request, body.max_completion_tokens.or(body.max_tokens), &app)?;
+    let logprobs = Logprobs::of_chat(fields.logprobs.as_ref(), fields.top_logprobs)?;
+    if let Some(top) = logprobs.top() {
+        request = request.logprobs(top);
+    }
     let answers = begin_all(&app, &request, fields.answers()).await?;
     let (id, created, model) = (app.next_id("chatcmpl"), now(), app.model.clone());
     if fields.stream != Some(true) {
         let answers = try_join_all(answers.into_iter().map(|answer| collect(app.clone(), answer))).await?;
+        let tokenizer = &app.engine.text().tokenizer;
         let mut usage = Usage::default();
         let choices: Vec<Value> = answers
             .into_iter()
             .enumerate()
-            .map(|(index, (text, summary))| {
+            .map(|(index, Whole { text, logprobs: found, summary })| {
                 usage.add_answer(summary.usage);
                 json!({
                     "index": index,
                     "message": {"role": "assistant", "content": text, "refusal": null},
-                    "logprobs": null,
+                    "logprobs": logprobs.chat_json(&found, tokenizer),
                     "finish_reason": summary.finish_reason,
                     "stop_reason": summary.stop_reason,
                 })
@@ -132,14 +138,16 @@ pub(crate) async fn chat(Generate { app, fields, body }: Generate<ChatBody>) -> 
         }
         chunk
     };
-    let choice = |index: usize, delta: Value, finish: Option<&str>| json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": finish}]);
+    let choice = |index: usize, delta: Value, logprobs: Value, finish: Option<&str>| json!([{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}]);
     let first: Vec<_> = (0..count)
         .map(|index| {
-            event(None, &chunk(choice(index, json!({"role": "assistant", "content": ""}), None), None))
+            let delta = json!({"role": "assistant", "content": ""});
+            event(None, &chunk(choice(index, delta, Value::Null, None), None))
         })
         .collect();
     let (mut usage, mut open) = (Usage::default(), count);
-    let rest = merged(&app, answers).flat_map(move |(index, part)| {
+    let parts = merged(&app, answers);
+    let rest = parts.flat_map(move |(index, part)| {
         let mut events = Vec::new();
         match part {
             Part::Text(piece) => {
@@ -147,12 +155,13 @@ pub(crate) async fn chat(Generate { app, fields, body }: Generate<ChatBody>) -> 
                 if mark {
                     delta["drafted"] = piece.drafted.into();
                 }
-                events.push(event(None, &chunk(choice(index, delta, None), None)));
+                let logprobs = logprobs.chat_json(&piece.logprobs, &app.engine.text().tokenizer);
+                events.push(event(None, &chunk(choice(index, delta, logprobs, None), None)));
             }
             Part::End(summary) => {
                 usage.add_answer(summary.usage);
                 open -= 1;
-                let end = choice(index, json!({}), Some(summary.finish_reason));
+                let end = choice(index, json!({}), Value::Null, Some(summary.finish_reason));
                 events.push(event(None, &chunk(end, None)));
                 if open == 0 {
                     if include_usage {

@@ -10,6 +10,7 @@ use upcycle::Request;
 
 use super::body::Generate;
 use super::chat::done;
+use super::logprobs::Logprobs;
 use super::stream::{Part, Usage, begin_all, collect, event, merged, sse};
 use crate::app::now;
 use crate::error::ApiError;
@@ -71,26 +72,34 @@ pub(crate) async fn completions(
         let message = format!("`prompt` has {} prompts; expected 1 to {MOST_PROMPTS}", requests.len());
         return Err(ApiError::invalid("prompt", message));
     }
+    let logprobs = Logprobs::of_completion(fields.logprobs.as_ref())?;
     let mut answers = Vec::new();
-    for request in requests {
+    for mut request in requests {
+        if let Some(top) = logprobs.top() {
+            request = request.logprobs(top);
+        }
         let request = fields.apply(request, Some(body.max_tokens.unwrap_or(MAX_TOKENS)), &app)?;
         answers.extend(begin_all(&app, &request, count).await?);
     }
     let (id, created, model) = (app.next_id("cmpl"), now(), app.model.clone());
-    let choice = |index: usize, text: &str, finish: Option<&str>| json!({"index": index, "text": text, "logprobs": null, "finish_reason": finish});
+    let choice = |index: usize, text: &str, logprobs: Value, finish: Option<&str>| json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish});
     let per_prompt = count as usize;
     if fields.stream != Some(true) {
         let answers = try_join_all(answers.into_iter().map(|answer| collect(app.clone(), answer))).await?;
         let mut usage = Usage::default();
         for prompt in answers.chunks(per_prompt) {
             let mut of_prompt = Usage::default();
-            prompt.iter().for_each(|(_, summary)| of_prompt.add_answer(summary.usage));
+            prompt.iter().for_each(|answer| of_prompt.add_answer(answer.summary.usage));
             usage.add_prompt(of_prompt);
         }
+        let tokenizer = &app.engine.text().tokenizer;
         let choices: Vec<Value> = answers
             .iter()
             .enumerate()
-            .map(|(index, (text, summary))| choice(index, text, Some(summary.finish_reason)))
+            .map(|(index, answer)| {
+                let logprobs = logprobs.completion_json(&answer.logprobs, tokenizer, &mut 0);
+                choice(index, &answer.text, logprobs, Some(answer.summary.finish_reason))
+            })
             .collect();
         return Ok(Json(json!({
             "id": id, "object": "text_completion", "created": created, "model": model,
@@ -111,16 +120,20 @@ pub(crate) async fn completions(
     };
     let mut usages = vec![Usage::default(); answers.len() / per_prompt];
     let mut open = answers.len();
-    let events = merged(&app, answers).flat_map(move |(index, part)| {
+    let mut offsets = vec![0; answers.len()];
+    let parts = merged(&app, answers);
+    let events = parts.flat_map(move |(index, part)| {
         let mut events = Vec::new();
         match part {
             Part::Text(piece) => {
-                events.push(event(None, &chunk(json!([choice(index, &piece.text, None)]), None)));
+                let tokenizer = &app.engine.text().tokenizer;
+                let logprobs = logprobs.completion_json(&piece.logprobs, tokenizer, &mut offsets[index]);
+                events.push(event(None, &chunk(json!([choice(index, &piece.text, logprobs, None)]), None)));
             }
             Part::End(summary) => {
                 usages[index / per_prompt].add_answer(summary.usage);
                 open -= 1;
-                let end = choice(index, "", Some(summary.finish_reason));
+                let end = choice(index, "", Value::Null, Some(summary.finish_reason));
                 events.push(event(None, &chunk(json!([end]), None)));
                 if open == 0 {
                     if include_usage {

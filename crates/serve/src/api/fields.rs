@@ -1,9 +1,11 @@
 //! The fields that chat completions, completions and responses share.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 use upcycle::{CacheGroup, Request};
-use upcycle_core::SamplingConfig;
+use upcycle_core::{LogitBias, SamplingConfig};
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -55,9 +57,10 @@ pub(crate) struct Fields {
     ignore_eos: Option<bool>,
     /// Requests with different salts share no cache, as in vLLM.
     cache_salt: Option<String>,
-    logprobs: Option<Value>,
-    top_logprobs: Option<u32>,
-    logit_bias: Option<Value>,
+    pub(crate) logprobs: Option<Value>,
+    pub(crate) top_logprobs: Option<u32>,
+    /// Token ids, as strings, and numbers.
+    logit_bias: Option<BTreeMap<String, f32>>,
     tools: Option<Value>,
     functions: Option<Value>,
     response_format: Option<Value>,
@@ -78,9 +81,6 @@ impl Fields {
             Some(_) => true,
         };
         for (name, set) in [
-            ("logprobs", is_set(&self.logprobs)),
-            ("top_logprobs", self.top_logprobs.is_some_and(|count| count > 0)),
-            ("logit_bias", is_set(&self.logit_bias)),
             ("tools", is_set(&self.tools)),
             ("functions", is_set(&self.functions)),
             ("presence_penalty", self.presence_penalty.is_some_and(|penalty| penalty != 0.0)),
@@ -142,6 +142,9 @@ impl Fields {
         };
         request =
             request.sampling(sampling).map_err(|error| ApiError::invalid(error.name, error.to_string()))?;
+        if let Some(bias) = &self.logit_bias {
+            request = request.logit_bias(logit_bias(bias)?);
+        }
         if let Some(stop) = &self.stop {
             request = request.stop(stop.clone().into_vec());
         }
@@ -159,4 +162,16 @@ impl Fields {
         }
         Ok(request)
     }
+}
+
+fn logit_bias(biases: &BTreeMap<String, f32>) -> Result<LogitBias, ApiError> {
+    let pairs = biases.iter().map(|(token, &bias)| match token.trim().parse() {
+        Ok(token) => Ok((token, bias)),
+        Err(_) => {
+            let message = format!("`logit_bias` has the key {token:?}; expected the id of a token");
+            Err(ApiError::invalid("logit_bias", message))
+        }
+    });
+    LogitBias::new(pairs.collect::<Result<Vec<_>, _>>()?)
+        .map_err(|error| ApiError::invalid(error.name, error.to_string()))
 }

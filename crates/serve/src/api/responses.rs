@@ -9,7 +9,7 @@ use upcycle::{Message, Request};
 
 use super::body::Generate;
 use super::chat::{ChatMessage, messages};
-use super::stream::{Part, Summary, begin, collect, event, parts, sse};
+use super::stream::{Part, Summary, Whole, begin, collect, event, parts, sse};
 use crate::app::{App, now};
 use crate::error::ApiError;
 
@@ -73,6 +73,9 @@ pub(crate) async fn responses(
     if body.background == Some(true) {
         return Err(ApiError::unsupported("background", "leave it out"));
     }
+    if fields.top_logprobs.is_some_and(|top| top > 0) {
+        return Err(ApiError::unsupported("top_logprobs", "chat completions have it"));
+    }
     let format = body.text.as_ref().and_then(|text| text.get("format")?.get("type"));
     if format.is_some_and(|format| format != "text") {
         return Err(ApiError::unsupported("text.format", "only the type `text` is"));
@@ -93,9 +96,9 @@ pub(crate) async fn responses(
     if fields.stream == Some(true) {
         return Ok(sse(events(app, answer, frame)));
     }
-    let (text, end) = collect(app, answer).await?;
+    let Whole { text, summary, .. } = collect(app, answer).await?;
     let output = json!([frame.message("completed", &json!([content(&text)]))]);
-    Ok(Json(frame.response("completed", &output, Some(&end))).into_response())
+    Ok(Json(frame.response("completed", &output, Some(&summary))).into_response())
 }
 
 /// The events of a streamed response, numbered.

@@ -9,7 +9,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 use upcycle::{Answer, Piece, Request};
-use upcycle_core::FinishReason;
+use upcycle_core::{FinishReason, TokenLogprobs};
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -159,14 +159,25 @@ impl Timer {
     }
 }
 
-/// The whole text of an answer and its end.
-pub(crate) async fn collect(app: App, answer: Answer) -> Result<(String, Summary), ApiError> {
-    let mut text = String::new();
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub(crate) text: String,
+    pub(crate) logprobs: Vec<TokenLogprobs>,
+    pub(crate) summary: Summary,
+}
+
+/// Waits for the end of an answer.
+pub(crate) async fn collect(app: App, answer: Answer) -> Result<Whole, ApiError> {
+    let (mut text, mut logprobs) = (String::new(), Vec::new());
     let mut parts = std::pin::pin!(parts(app, answer));
     while let Some(part) = parts.next().await {
         match part {
-            Part::Text(piece) => text.push_str(&piece.text),
-            Part::End(summary) => return Ok((text, summary)),
+            Part::Text(piece) => {
+                text.push_str(&piece.text);
+                logprobs.extend(piece.logprobs);
+            }
+            Part::End(summary) => return Ok(Whole { text, logprobs, summary }),
             Part::Failed(error) => return Err(error),
         }
     }

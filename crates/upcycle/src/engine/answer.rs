@@ -4,19 +4,22 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 
 use async_channel::Receiver;
-use upcycle_core::{FinishReason, Stats, TokenId};
+use upcycle_core::{FinishReason, Stats, TokenId, TokenLogprobs};
 use upcycle_text::{Detokenizer, StopFilter};
 
 use super::error::RequestError;
 use super::spans::DraftSpans;
 
 /// A part of an answer's text. It is never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
     /// The text, in whole characters.
     pub text: String,
     /// Whether the text comes from accepted draft tokens.
     pub drafted: bool,
+    /// The log probabilities of the tokens whose text begins in this piece, and of the tokens without text before them, if the
+    /// [request](super::Request::logprobs) asks for them.
+    pub logprobs: Vec<TokenLogprobs>,
 }
 
 /// What the engine's thread tells an answer.
@@ -24,8 +27,8 @@ pub struct Piece {
 pub(super) enum Event {
     /// How many tokens of the prompt are in the KV cache.
     Prefilled(usize),
-    /// The tokens of one step. The first `drafted` of them were drafted.
-    Tokens { tokens: Vec<TokenId>, drafted: usize },
+    /// The tokens of one step. The first `drafted` of them were drafted. Their log probabilities, if they are asked for.
+    Tokens { tokens: Vec<TokenId>, drafted: usize, logprobs: Vec<TokenLogprobs> },
     /// The end.
     Finished { reason: FinishReason, stats: Box<Stats> },
     /// The end, by an error.
@@ -45,6 +48,11 @@ pub struct Answer {
     spans: DraftSpans,
     /// Text that the caller has not taken yet.
     pieces: VecDeque<Piece>,
+    /// Log probabilities that no piece has yet, each with the position of its token's text in the whole text.
+    logprobs: VecDeque<(usize, TokenLogprobs)>,
+    /// Bytes of the text so far, and of the pieces that were taken.
+    decoded: usize,
+    taken: usize,
     tokens: Vec<TokenId>,
     prompt_tokens: usize,
     prefilled: usize,
@@ -66,6 +74,9 @@ impl Answer {
             filter,
             spans: DraftSpans::default(),
             pieces: VecDeque::new(),
+            logprobs: VecDeque::new(),
+            decoded: 0,
+            taken: 0,
             tokens: Vec::new(),
             prompt_tokens,
             prefilled: 0,
@@ -147,7 +158,12 @@ impl Answer {
 
     /// The next piece, if one has come.
     pub fn take_piece(&mut self) -> Option<Piece> {
-        self.pieces.pop_front()
+        let mut piece = self.pieces.pop_front()?;
+        self.taken += piece.text.len();
+        while let Some((_, logprobs)) = self.logprobs.pop_front_if(|(begin, _)| *begin < self.taken) {
+            piece.logprobs.push(logprobs);
+        }
+        Some(piece)
     }
 
     fn is_over(&self) -> bool {
@@ -157,9 +173,11 @@ impl Answer {
     fn handle(&mut self, event: Event) -> Result<(), RequestError> {
         match event {
             Event::Prefilled(tokens) => self.prefilled = tokens,
-            Event::Tokens { tokens, drafted } => {
+            Event::Tokens { tokens, drafted, logprobs } => {
                 self.prefilled = self.prompt_tokens;
+                let mut logprobs = logprobs.into_iter();
                 for (index, &token) in tokens.iter().enumerate() {
+                    self.logprobs.extend(logprobs.next().map(|logprobs| (self.decoded, logprobs)));
                     self.push(token, index < drafted).inspect_err(|_| self.failed = true)?;
                 }
             }
@@ -185,6 +203,7 @@ impl Answer {
     fn push(&mut self, token: TokenId, drafted: bool) -> Result<(), RequestError> {
         self.tokens.push(token);
         let text = self.detokenizer.push(token)?;
+        self.decoded += text.len();
         self.spans.push(text.len(), drafted);
         self.spans.split(self.filter.push(text), &mut self.pieces);
         Ok(())

@@ -168,12 +168,14 @@ impl Engine {
     /// Begins to answer a request. Returns at once; the answer comes as the model emits it.
     ///
     /// # Errors
-    /// [`RequestError`] for a prompt that cannot be encoded or does not fit, and for a full queue.
+    /// [`RequestError`] for a prompt that cannot be encoded or does not fit, for a bias of a token that the model lacks, and for a
+    /// full queue.
     pub fn generate(&self, request: Request) -> Result<Answer, RequestError> {
         let Shared { text, config, limits, commands, .. } = &*self.shared;
         let decode = config.decode();
         let prompt = self.encode(&request.prompt)?;
         check_prompt(&prompt, limits)?;
+        request.logit_bias.check(limits.vocab)?;
         let stop = match &request.stop {
             Some(stop) => StopStrings::new(&text.tokenizer, stop.iter().cloned())?,
             None => text.stop_strings(decode)?,
@@ -195,6 +197,8 @@ impl Engine {
         generate.sampling =
             request.sampling.unwrap_or(decode.sampling).with_sample_index(request.sample_index);
         generate.max_tokens = request.max_tokens.unwrap_or(decode.max_tokens);
+        generate.logit_bias = request.logit_bias.clone();
+        generate.logprobs = request.logprobs;
         if request.ignore_eos {
             generate.end_of_sequence.clear();
         }

@@ -1,6 +1,6 @@
 //! What to answer, and how.
 
-use upcycle_core::{Sampling, SamplingConfig, SamplingError, TokenId};
+use upcycle_core::{LogitBias, Sampling, SamplingConfig, SamplingError, TokenId};
 use upcycle_text::Message;
 
 /// What the answer continues.
@@ -46,6 +46,8 @@ pub struct Request {
     pub(super) max_tokens: Option<usize>,
     pub(super) stop: Option<Vec<String>>,
     pub(super) ignore_eos: bool,
+    pub(super) logit_bias: LogitBias,
+    pub(super) logprobs: Option<usize>,
     pub(super) cache_group: CacheGroup,
 }
 
@@ -58,6 +60,8 @@ impl Request {
             max_tokens: None,
             stop: None,
             ignore_eos: false,
+            logit_bias: LogitBias::default(),
+            logprobs: None,
             cache_group: CacheGroup::Shared,
         }
     }
@@ -111,6 +115,21 @@ impl Request {
     #[must_use]
     pub fn ignore_eos(mut self) -> Self {
         self.ignore_eos = true;
+        self
+    }
+
+    /// Numbers that are added to the logits of some tokens.
+    #[must_use]
+    pub fn logit_bias(mut self, bias: LogitBias) -> Self {
+        self.logit_bias = bias;
+        self
+    }
+
+    /// Fills [`Piece::logprobs`](super::Piece::logprobs), with the `top` most probable tokens in the place of each token (0: only
+    /// the token itself).
+    #[must_use]
+    pub fn logprobs(mut self, top: usize) -> Self {
+        self.logprobs = Some(top);
         self
     }
 

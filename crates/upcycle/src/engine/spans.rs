@@ -35,7 +35,7 @@ impl DraftSpans {
             shown = rest;
             match pieces.back_mut() {
                 Some(piece) if piece.drafted == drafted => piece.text.push_str(text),
-                _ => pieces.push_back(Piece { text: text.to_owned(), drafted }),
+                _ => pieces.push_back(Piece { text: text.to_owned(), drafted, logprobs: Vec::new() }),
             }
         }
     }

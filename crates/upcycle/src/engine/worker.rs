@@ -253,7 +253,8 @@ impl Running {
         let tokens = session.new_tokens();
         if !tokens.is_empty() {
             let drafted = session.accepted_path().sampled.len().saturating_sub(1);
-            self.send(Event::Tokens { tokens: tokens.to_vec(), drafted });
+            let logprobs = session.new_logprobs().to_vec();
+            self.send(Event::Tokens { tokens: tokens.to_vec(), drafted, logprobs });
             counters.add_tokens(tokens.len());
         } else if session.prefilled() < session.prompt_len() {
             self.send(Event::Prefilled(session.prefilled()));
