@@ -8,9 +8,10 @@ COPY . .
 RUN cargo build --release --locked --package upcycle-cli
 
 FROM debian:bookworm-slim
-RUN useradd --system --create-home upcycle
+RUN useradd --uid 10001 --create-home upcycle
 COPY --from=build /source/target/release/upcycle /usr/local/bin/upcycle
-USER upcycle
+# A number, so that Kubernetes can see that it is not root.
+USER 10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["upcycle", "serve", "--host", "0.0.0.0"]

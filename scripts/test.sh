@@ -21,6 +21,7 @@ say "ONNX Runtime"
 
 say "formatting and lints"
 ./scripts/lint.sh
+./scripts/lint-deploy.sh
 say "tests"
 # With every backend that builds without a GPU.
 cargo test --workspace --locked --features upcycle-cli/bench,upcycle-cli/hub,upcycle-cli/ort,upcycle-cli/candle,upcycle-cli/llama-cpp,upcycle-tests/llama-cpp
