@@ -4,6 +4,8 @@
 //!   greatest path probabilities, after [calibration](crate::calibration).
 //! - **Cost.** The pass has `n + 1` rows and takes `t(n + 1)` seconds. The online cost model starts from a saved [`CostCurve`]
 //!   and learns from every pass. The time includes the slowdown that a draft causes in the plain passes after it.
+//! - **Prompts.** Most rows of a prompt skip the output head, so they cost less than draft rows. From passes that also read
+//!   prompts, the budget learns how many draft rows a prompt row costs.
 //! - **Choice.** The budget maximises `(1 + g(n)) / t(n + 1)`. `n = 0` is plain decoding. It is chosen unless drafts are
 //!   expected to give at least 3 % more tokens per second.
 //! - **Exploration.** A size that was timed long ago, or never, may cost less than estimated. It is tried if it would be the
@@ -44,6 +46,9 @@ const STALE_AFTER: f64 = 2000.0;
 /// The optimistic cost of a size that was never timed, as a share of its estimate.
 const OPTIMISTIC_UNKNOWN: f64 = 0.7;
 
+/// How fast the cost of a prompt row follows a new observation.
+const PROMPT_ROW_RATE: f64 = 0.1;
+
 /// A drafted node that may be scored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CandidateNode {
@@ -57,10 +62,10 @@ pub(crate) struct CandidateNode {
 /// A pass without its draft nodes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlainPass {
-    /// Rows: the root of each decoding sequence, and prompt rows.
-    pub(crate) rows: usize,
-    /// Sequences that decode: each emits at least one token.
+    /// Sequences that decode: each has one row and emits at least one token.
     pub(crate) sequences: usize,
+    /// Rows of prompts.
+    pub(crate) prompt_rows: usize,
     /// Cached tokens that a row attends to, on average.
     pub(crate) cached_tokens: usize,
 }
@@ -68,8 +73,10 @@ pub(crate) struct PlainPass {
 /// The measured time and the emitted tokens of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PassTiming {
-    /// All of its rows.
+    /// Its rows, without those of prompts.
     pub(crate) rows: usize,
+    /// Rows of prompts.
+    pub(crate) prompt_rows: usize,
     /// Cached tokens that a row attends to, on average.
     pub(crate) cached_tokens: usize,
     /// Emitted tokens, over all sequences.
@@ -101,6 +108,8 @@ struct SizeDecision {
 pub struct AutoBudget {
     cost: OnlineCostModel,
     deterministic: bool,
+    /// The cost of a prompt row in draft rows.
+    prompt_row_cost: f64,
     /// Seconds of a step outside the forward pass.
     overhead: f64,
     /// Seconds that exploration may still lose.
@@ -131,6 +140,7 @@ impl AutoBudget {
         Self {
             cost: OnlineCostModel::new(saved),
             deterministic: false,
+            prompt_row_cost: 1.0,
             overhead: 0.0,
             explore_credit: 0.0,
             recent_max: 8.0,
@@ -189,11 +199,14 @@ impl AutoBudget {
             self.decision = SizeDecision { tokens: pass.sequences as f64, ..SizeDecision::default() };
             return 0;
         }
-        self.estimates.resize(pass.rows + max_nodes + 1, Estimate::UNKNOWN);
+        self.estimates.resize(pass.sequences + pass.prompt_rows + max_nodes + 1, Estimate::UNKNOWN);
         self.cost.fill(pass.cached_tokens, &mut self.estimates);
         let (best, optimistic) = self.best_sizes(candidates, pass);
         self.best_rate = best.tokens / (best.seconds + self.overhead_of(best.nodes, pass));
-        self.decision = if self.retime_plain && best.nodes != 0 {
+        self.decision = if pass.prompt_rows > 0 {
+            // Its time would not show what a size costs, so it does not explore.
+            best
+        } else if self.retime_plain && best.nodes != 0 {
             self.exploring_decision(0, candidates, pass)
         } else if self.deterministic {
             best
@@ -205,9 +218,15 @@ impl AutoBudget {
         self.decision.nodes
     }
 
+    /// The number of draft rows that cost as much as the pass without drafts.
+    fn plain_rows(&self, pass: PlainPass) -> usize {
+        pass.sequences + (self.prompt_row_cost * pass.prompt_rows as f64).round() as usize
+    }
+
     /// The best size by estimated cost, and the best size by optimistic cost.
     fn best_sizes(&self, candidates: &[CandidateNode], pass: PlainPass) -> (SizeDecision, usize) {
-        let plain = self.estimates[pass.rows].seconds;
+        let plain_rows = self.plain_rows(pass);
+        let plain = self.estimates[plain_rows].seconds;
         let (mut best, mut best_rate) = (SizeDecision::default(), 0.0);
         let (mut optimistic, mut optimistic_rate) = (0, 0.0);
         let mut tokens = pass.sequences as f64;
@@ -215,7 +234,7 @@ impl AutoBudget {
             if nodes > 0 {
                 tokens += f64::from(candidates[nodes - 1].path_probability);
             }
-            let Estimate { seconds, age } = self.estimates[pass.rows + nodes];
+            let Estimate { seconds, age } = self.estimates[plain_rows + nodes];
             let overhead = self.overhead_of(nodes, pass);
             let rate = tokens / (seconds + overhead);
             let min_speedup = if best.nodes == 0 && nodes > 0 { MIN_SPEEDUP } else { 1.0 };
@@ -241,7 +260,7 @@ impl AutoBudget {
     /// Seconds outside the forward pass: the rest of the step, and the slowdown that a draft causes in later passes.
     fn overhead_of(&self, nodes: usize, pass: PlainPass) -> f64 {
         let slowdown = if nodes > 0 { self.slowdown.per_drafted_pass() } else { 0.0 };
-        self.overhead + slowdown * self.estimates[pass.rows].seconds
+        self.overhead + slowdown * self.estimates[self.plain_rows(pass)].seconds
     }
 
     /// An exploring decision for `nodes` nodes.
@@ -252,7 +271,7 @@ impl AutoBudget {
         pass: PlainPass,
     ) -> SizeDecision {
         let gain: f64 = candidates[..nodes].iter().map(|c| f64::from(c.path_probability)).sum();
-        let seconds = self.estimates[pass.rows + nodes].seconds;
+        let seconds = self.estimates[self.plain_rows(pass) + nodes].seconds;
         SizeDecision { nodes, tokens: pass.sequences as f64 + gain, seconds, explores: true }
     }
 
@@ -274,8 +293,12 @@ impl AutoBudget {
 
     /// Learns from the time and the tokens of the pass of the last decision.
     pub(crate) fn learn(&mut self, timing: PassTiming) {
-        let PassTiming { rows, cached_tokens, tokens, seconds, overhead } = timing;
+        let PassTiming { rows, prompt_rows, cached_tokens, tokens, seconds, overhead } = timing;
         if self.deterministic || !(seconds > 0.0 && seconds.is_finite()) {
+            return;
+        }
+        if prompt_rows > 0 {
+            self.learn_prompt_rows(rows, prompt_rows, seconds);
             return;
         }
         let SizeDecision { nodes, explores, .. } = self.decision;
@@ -296,5 +319,51 @@ impl AutoBudget {
         }
         self.retime_plain = nodes == 0 && explores && self.slowdown.plain_passes() < PLAIN_RETIMINGS;
         self.cost.learn(rows, cached_tokens, undisturbed);
+    }
+
+    /// Learns the cost of prompt rows from a pass that also decoded `rows` rows.
+    fn learn_prompt_rows(&mut self, rows: usize, prompt_rows: usize, seconds: f64) {
+        if !self.cost.is_known() {
+            return;
+        }
+        // The draft rows that would take as long.
+        let alike = self.estimates.iter().position(|estimate| estimate.seconds >= seconds);
+        let alike = alike.unwrap_or(self.estimates.len());
+        let cost = (alike.saturating_sub(rows) as f64 / prompt_rows as f64).min(1.0);
+        self.prompt_row_cost += (cost - self.prompt_row_cost) * PROMPT_ROW_RATE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cost_of_prompt_rows_is_learned_from_passes_that_also_decode() {
+        let seconds = |rows: f64| 0.004 + 0.001 * rows;
+        let points = [1, 2, 4, 8, 16, 32, 64, 128, 256].map(|rows| (rows, seconds(rows as f64)));
+        let curve = CostCurve::new(String::new(), vec![(64, points.to_vec())]).unwrap();
+        for share in [0.2, 0.5, 1.0] {
+            let mut budget = AutoBudget::new(Some(curve.clone()));
+            let pass = PlainPass { sequences: 2, prompt_rows: 50, cached_tokens: 64 };
+            let mut candidates = [CandidateNode { path_probability: 0.9, tree: 0, node: NodeId::new(1) }; 4];
+            for _ in 0..60 {
+                let nodes = budget.choose(&mut candidates, pass);
+                let rows = pass.sequences + nodes;
+                budget.learn(PassTiming {
+                    rows,
+                    prompt_rows: pass.prompt_rows,
+                    cached_tokens: 64,
+                    tokens: 2,
+                    seconds: seconds(rows as f64 + share * 50.0),
+                    overhead: 0.0,
+                });
+            }
+            let nodes = budget.choose(&mut candidates, pass);
+            let expected = seconds((pass.sequences + nodes) as f64 + share * 50.0);
+            let ratio = budget.decision.seconds / expected;
+            assert!((0.95..1.05).contains(&ratio), "{share}: {ratio}");
+            assert!(!budget.decision.explores);
+        }
     }
 }

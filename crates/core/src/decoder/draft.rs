@@ -41,14 +41,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
     pub(super) fn choose_size(&mut self, active: &mut [ActiveSession<'_>]) {
         let Budget::Auto(budget) = &mut self.budget else { return };
         self.candidates.clear();
-        let (mut rows, mut decoding, mut cached_tokens) = (0, 0, 0);
+        let (mut prompt_rows, mut decoding, mut cached_tokens) = (0, 0, 0);
         for (index, ActiveSession { session, .. }) in active.iter().enumerate() {
             cached_tokens += session.committed;
             if session.phase() == Phase::Prefill {
-                rows += session.tree.len();
+                prompt_rows += session.tree.len();
                 continue;
             }
-            rows += 1;
             decoding += 1;
             self.paths.clear();
             self.paths.push((1.0, 1.0));
@@ -66,7 +65,8 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         if decoding == 0 {
             return;
         }
-        let pass = PlainPass { rows, sequences: decoding, cached_tokens: cached_tokens / active.len() };
+        let cached_tokens = cached_tokens / active.len();
+        let pass = PlainPass { sequences: decoding, prompt_rows, cached_tokens };
         let nodes = budget.choose(&mut self.candidates, pass);
         let chosen = &mut self.candidates[..nodes];
         chosen.sort_unstable_by_key(|candidate| (candidate.tree, candidate.node));

@@ -92,7 +92,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let commit_time = self.commit(active, failures);
 
         let sessions = || active.iter().map(|active| &*active.session);
-        let rows = sessions().map(|session| session.tree.len()).sum();
+        let rows: usize = sessions().map(|session| session.tree.len()).sum();
+        let prompts = || sessions().filter(|session| session.phase() == Phase::Prefill);
+        let prompt_rows: usize = prompts().map(|session| session.tree.len()).sum();
         let cached_tokens = sessions().map(|session| session.committed).sum::<usize>() / active.len().max(1);
         let tokens = sessions().map(|session| session.accepted_path.sampled.len()).sum();
         self.observe(active, forward_time, commit_time);
@@ -100,13 +102,13 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         if has_prefill && failures.is_empty() {
             self.prefill_pace.learn(rows, forward_time);
         }
-        // Most prompt rows skip the output head, so they cost less than draft rows. After a failure, `rows` does not
-        // match the measured time.
-        let comparable = !has_prefill && failures.is_empty();
+        // After a failure, `rows` does not match the measured time.
+        let comparable = rows > prompt_rows && failures.is_empty();
         let overhead = self.since(begin).saturating_sub(forward_time).as_secs_f64();
         if let (Budget::Auto(budget), true) = (&mut self.budget, comparable) {
             budget.learn(PassTiming {
-                rows,
+                rows: rows - prompt_rows,
+                prompt_rows,
                 cached_tokens,
                 tokens,
                 seconds: forward_time.as_secs_f64(),
