@@ -111,6 +111,7 @@ macro_rules! conformance {
                 law_10_text_is_plain: TextIsPlain,
                 law_11_not_finite_is_an_error: NotFiniteIsAnError,
                 law_15_failed_commit_changes_nothing: FailedCommitChangesNothing,
+                law_16_forks_are_copies: ForksAreCopies,
             }
 
             #[test]

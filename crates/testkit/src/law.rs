@@ -31,11 +31,13 @@ pub enum Law {
     NotFiniteIsAnError,
     /// 15: a commit that fails at its second sequence leaves both sequences as they were.
     FailedCommitChangesNothing,
+    /// 16: a fork is a copy: its rows are those of a sequence that has read the same tokens, and its original is unchanged.
+    ForksAreCopies,
 }
 
 impl Law {
     /// All of them, in order. Laws 12 to 14 concern other parts than verifiers.
-    pub const ALL: [Law; 12] = [
+    pub const ALL: [Law; 13] = [
         Law::PathsAreChains,
         Law::SiblingsAreInvisible,
         Law::CommitEqualsPrefill,
@@ -48,6 +50,7 @@ impl Law {
         Law::TextIsPlain,
         Law::NotFiniteIsAnError,
         Law::FailedCommitChangesNothing,
+        Law::ForksAreCopies,
     ];
 
     /// Its number, from 1.
@@ -55,6 +58,7 @@ impl Law {
     pub fn number(self) -> usize {
         match self {
             Law::FailedCommitChangesNothing => 15,
+            Law::ForksAreCopies => 16,
             _ => self as usize + 1,
         }
     }
@@ -75,6 +79,7 @@ impl Law {
             Law::TextIsPlain => "with any drafter the text is that of plain decoding",
             Law::NotFiniteIsAnError => "a row that is not finite is an error",
             Law::FailedCommitChangesNothing => "a commit that fails at its second sequence changes neither",
+            Law::ForksAreCopies => "a fork has the rows of its tokens, and its original is unchanged",
         }
     }
 }

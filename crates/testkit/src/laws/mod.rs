@@ -4,6 +4,7 @@ mod batches;
 mod errors;
 mod failed_commit;
 mod finite;
+mod fork;
 mod ids;
 mod kv;
 mod paths;
@@ -14,6 +15,7 @@ pub use batches::neighbours_do_not_matter;
 pub use errors::errors_change_nothing;
 pub use failed_commit::failed_commit_changes_nothing;
 pub use finite::not_finite_is_an_error;
+pub use fork::forks_are_copies;
 pub use ids::closed_ids_are_dead;
 pub use kv::{chunks_do_not_matter, commit_equals_prefill, truncate_forgets};
 pub use paths::{paths_are_chains, siblings_are_invisible};
@@ -41,5 +43,6 @@ pub fn check(subject: &Subject, law: Law) -> Result<(), Broken> {
         Law::TextIsPlain => text_is_plain(subject).map(drop),
         Law::NotFiniteIsAnError => not_finite_is_an_error(subject),
         Law::FailedCommitChangesNothing => failed_commit_changes_nothing(subject),
+        Law::ForksAreCopies => forks_are_copies(subject),
     }
 }

@@ -79,6 +79,12 @@ pub(crate) enum Bug {
     FailedCommitKeepsFirst,
     /// A commit at which the engine fails drops the pending trees.
     FailedCommitDropsPending,
+    /// A fork has one token more.
+    ForkKeepsOne,
+    /// A fork cuts its original.
+    ForkCutsOriginal,
+    /// A fork drops the pending tree of its original.
+    ForkDropsPending,
     /// The ids of closed sequences are given again.
     IdsReused,
     /// Closing a sequence closes the one that was opened last.
@@ -447,6 +453,30 @@ impl Verifier for Planted {
             self.keep(self.index(commit.seq)?, path);
         }
         Ok(())
+    }
+
+    fn can_fork(&self) -> bool {
+        true
+    }
+
+    fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, VerifyError> {
+        let index = self.index(seq)?;
+        let committed = self.open[index].cache.len();
+        if len > committed {
+            return Err(VerifyError::TruncateBeyond { seq, committed, len });
+        }
+        let id = self.open()?;
+        let original = &mut self.open[index];
+        let kept = if self.bug == Bug::ForkKeepsOne { (len + 1).min(committed) } else { len };
+        let cache = original.cache[..kept].to_vec();
+        match self.bug {
+            Bug::ForkCutsOriginal => original.cache.truncate(len),
+            Bug::ForkDropsPending => original.pending = None,
+            _ => {}
+        }
+        let forked = self.index(id)?;
+        self.open[forked].cache = cache;
+        Ok(id)
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), VerifyError> {

@@ -6,8 +6,8 @@ use backend::{Bug, Planted};
 use upcycle_core::Support;
 use upcycle_testkit::Law::{
     self, ChunksDoNotMatter, ClosedIdsAreDead, CommitEqualsPrefill, ErrorsChangeNothing,
-    FailedCommitChangesNothing, NeighboursDoNotMatter, NotFiniteIsAnError, PathsAreChains, TopIsTheHead,
-    TruncateForgets,
+    FailedCommitChangesNothing, ForksAreCopies, NeighboursDoNotMatter, NotFiniteIsAnError, PathsAreChains,
+    TopIsTheHead, TruncateForgets,
 };
 use upcycle_testkit::{Broken, Cause, Subject, laws};
 
@@ -18,7 +18,7 @@ const LARGE: Size = (96, 400);
 const SMALL: Size = (8, 28);
 
 /// Each bug, the law that must find it, and whether that law finds it on a [`SMALL`] subject too.
-const BUGS: [(Bug, Law, bool); 45] = [
+const BUGS: [(Bug, Law, bool); 48] = [
     (Bug::PositionByIndex, PathsAreChains, true),
     (Bug::PositionsRestart, PathsAreChains, true),
     (Bug::SiblingsSeen, PathsAreChains, true),
@@ -64,6 +64,9 @@ const BUGS: [(Bug, Law, bool); 45] = [
     (Bug::RefusedCommitKeepsFirst, FailedCommitChangesNothing, true),
     (Bug::FailedCommitKeepsFirst, FailedCommitChangesNothing, true),
     (Bug::FailedCommitDropsPending, FailedCommitChangesNothing, true),
+    (Bug::ForkKeepsOne, ForksAreCopies, true),
+    (Bug::ForkCutsOriginal, ForksAreCopies, true),
+    (Bug::ForkDropsPending, ForksAreCopies, true),
 ];
 
 fn subject(bug: Bug, size: Size, support: &Support) -> Subject {
@@ -133,7 +136,7 @@ fn subjects_of_any_size_obey_every_law() {
 #[test]
 fn laws_have_the_numbers_of_their_tests() {
     let numbers: Vec<usize> = Law::ALL.iter().map(|law| law.number()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 16]);
 }
 
 #[test]
