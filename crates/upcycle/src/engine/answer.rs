@@ -1,12 +1,11 @@
 //! The answer to a request, as it comes.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 
-use async_channel::Receiver;
 use upcycle_core::{FinishReason, Stats, TokenId, TokenLogprobs};
 use upcycle_text::{Detokenizer, StopFilter};
 
+use super::channel::{News, Receiver};
 use super::error::RequestError;
 use super::spans::DraftSpans;
 
@@ -22,19 +21,6 @@ pub struct Piece {
     pub logprobs: Vec<TokenLogprobs>,
 }
 
-/// What the engine's thread tells an answer.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// How many tokens of the prompt are in the KV cache.
-    Prefilled(usize),
-    /// The tokens of one step. The first `drafted` of them were drafted. Their log probabilities, if they are asked for.
-    Tokens { tokens: Vec<TokenId>, drafted: usize, logprobs: Vec<TokenLogprobs> },
-    /// The end.
-    Finished { reason: FinishReason, stats: Box<Stats> },
-    /// The end, by an error.
-    Failed(RequestError),
-}
-
 /// An answer: an iterator over its text, piece by piece, as the model emits it. It ends after an error.
 ///
 /// The calls block until the next piece is there. With the cargo feature `async`, an answer is also a `futures::Stream`.
@@ -42,7 +28,9 @@ pub(super) enum Event {
 /// Dropping an answer cancels it: the engine ends the request before its next pass.
 #[derive(Debug)]
 pub struct Answer {
-    events: Pin<Box<Receiver<Event>>>,
+    receiver: Receiver,
+    /// Reused from look to look.
+    news: News,
     detokenizer: Detokenizer,
     filter: StopFilter,
     spans: DraftSpans,
@@ -58,18 +46,21 @@ pub struct Answer {
     prefilled: usize,
     end: Option<FinishReason>,
     failed: bool,
+    /// Why it failed, until the caller is told: after the text that came before.
+    error: Option<RequestError>,
     stats: Stats,
 }
 
 impl Answer {
     pub(super) fn new(
-        events: Receiver<Event>,
+        receiver: Receiver,
         prompt_tokens: usize,
         detokenizer: Detokenizer,
         filter: StopFilter,
     ) -> Self {
         Self {
-            events: Box::pin(events),
+            receiver,
+            news: News::default(),
             detokenizer,
             filter,
             spans: DraftSpans::default(),
@@ -82,6 +73,7 @@ impl Answer {
             prefilled: 0,
             end: None,
             failed: false,
+            error: None,
             stats: Stats::default(),
         }
     }
@@ -140,7 +132,7 @@ impl Answer {
         Ok(text)
     }
 
-    /// Waits for one event. `false` at the end.
+    /// Waits until something has come: a part of the prompt was read, tokens, or the end. `false` after the end.
     ///
     /// This is for callers who want to act between two pieces, as for showing how much of a long prompt has been read. Take
     /// the text with [`take_piece`](Self::take_piece).
@@ -151,9 +143,9 @@ impl Answer {
         if self.is_over() {
             return Ok(false);
         }
-        let event = self.events.recv_blocking();
-        self.handle(event.unwrap_or(Event::Failed(RequestError::ShutDown)))?;
-        Ok(true)
+        let is_new = self.receiver.wait(&mut self.news);
+        self.handle(is_new);
+        self.error.take().map_or(Ok(true), Err)
     }
 
     /// The next piece, if one has come.
@@ -166,37 +158,44 @@ impl Answer {
         Some(piece)
     }
 
+    /// The next item of the iterator, if it has come.
+    fn take_next(&mut self) -> Option<Result<Piece, RequestError>> {
+        self.take_piece().map(Ok).or_else(|| self.error.take().map(Err))
+    }
+
     fn is_over(&self) -> bool {
         self.end.is_some() || self.failed
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), RequestError> {
-        match event {
-            Event::Prefilled(tokens) => self.prefilled = tokens,
-            Event::Tokens { tokens, drafted, logprobs } => {
-                self.prefilled = self.prompt_tokens;
-                let mut logprobs = logprobs.into_iter();
-                for (index, &token) in tokens.iter().enumerate() {
-                    self.logprobs.extend(logprobs.next().map(|logprobs| (self.decoded, logprobs)));
-                    self.push(token, index < drafted).inspect_err(|_| self.failed = true)?;
-                }
-            }
-            Event::Finished { reason, stats } => {
-                let rest = self.detokenizer.finish();
-                self.spans.push(rest.len(), false);
-                let shown = self.filter.push(rest);
-                self.spans.split(shown, &mut self.pieces);
-                // `finish` clears `stopped_by`, so it is not called after a stop string.
-                if self.filter.stopped_by().is_none() {
-                    self.spans.split(&self.filter.finish(), &mut self.pieces);
-                }
-                (self.end, self.stats) = (Some(reason), *stats);
-            }
-            Event::Failed(error) => {
-                self.failed = true;
-                return Err(error);
-            }
+    /// Takes in the news, or the loss of the engine if there are none.
+    fn handle(&mut self, is_new: bool) {
+        let handled = if is_new { self.take_news() } else { Err(RequestError::ShutDown) };
+        self.error = handled.err();
+        self.failed = self.error.is_some();
+    }
+
+    fn take_news(&mut self) -> Result<(), RequestError> {
+        let mut news = std::mem::take(&mut self.news);
+        self.prefilled = news.prefilled;
+        let mut logprobs = news.logprobs.drain(..);
+        for &(token, drafted) in &news.tokens {
+            self.logprobs.extend(logprobs.next().map(|logprobs| (self.decoded, logprobs)));
+            self.push(token, drafted)?;
         }
+        drop(logprobs);
+        let end = news.end.take();
+        self.news = news;
+        let Some(end) = end else { return Ok(()) };
+        let (reason, stats) = end?;
+        let rest = self.detokenizer.finish();
+        self.spans.push(rest.len(), false);
+        let shown = self.filter.push(rest);
+        self.spans.split(shown, &mut self.pieces);
+        // `finish` clears `stopped_by`, so it is not called after a stop string.
+        if self.filter.stopped_by().is_none() {
+            self.spans.split(&self.filter.finish(), &mut self.pieces);
+        }
+        (self.end, self.stats) = (Some(reason), *stats);
         Ok(())
     }
 
@@ -215,14 +214,14 @@ impl Iterator for Answer {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(piece) = self.take_piece() {
-                return Some(Ok(piece));
+            if let Some(next) = self.take_next() {
+                return Some(next);
             }
-            match self.advance() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
+            if self.is_over() {
+                return None;
             }
+            let is_new = self.receiver.wait(&mut self.news);
+            self.handle(is_new);
         }
     }
 }
@@ -232,21 +231,20 @@ impl futures_core::Stream for Answer {
     type Item = Result<Piece, RequestError>;
 
     fn poll_next(
-        mut self: Pin<&mut Self>,
+        mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
         use std::task::{Poll, ready};
         loop {
-            if let Some(piece) = self.take_piece() {
-                return Poll::Ready(Some(Ok(piece)));
+            if let Some(next) = self.take_next() {
+                return Poll::Ready(Some(next));
             }
             if self.is_over() {
                 return Poll::Ready(None);
             }
-            let event = ready!(self.events.as_mut().poll_next(context));
-            if let Err(error) = self.handle(event.unwrap_or(Event::Failed(RequestError::ShutDown))) {
-                return Poll::Ready(Some(Err(error)));
-            }
+            let answer = &mut *self;
+            let is_new = ready!(answer.receiver.poll(context, &mut answer.news));
+            answer.handle(is_new);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod builder;
+mod channel;
 mod error;
 mod group_drafter;
 mod options;
@@ -181,9 +182,9 @@ impl Engine {
             None => text.stop_strings(decode)?,
         };
         let generate = self.generate_request(&request, &stop);
-        let (sender, events) = async_channel::unbounded();
-        let answer = Answer::new(events, prompt.len(), text.tokenizer.detokenizer(), stop.filter());
-        let job = Job { prompt, generate, group: request.cache_group, events: sender };
+        let (sender, receiver) = channel::channel();
+        let answer = Answer::new(receiver, prompt.len(), text.tokenizer.detokenizer(), stop.filter());
+        let job = Job { prompt, generate, group: request.cache_group, answer: sender };
         match commands.try_send(Command::Answer(Box::new(job))) {
             Ok(()) => Ok(answer),
             Err(TrySendError::Full(_)) => Err(RequestError::QueueFull { waiting: commands.len() }),

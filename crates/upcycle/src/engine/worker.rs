@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use async_channel::{Receiver, Sender};
+use async_channel::Receiver;
 use upcycle_core::{DecodeError, Request as Generate, Session, StepError, TokenId, Verifier, VerifyError};
 
 use super::EngineDecoder;
-use super::answer::Event;
+use super::channel::Sender;
 use super::error::RequestError;
 use super::options::EngineOptions;
 use super::request::CacheGroup;
@@ -24,14 +24,14 @@ pub(super) struct Job {
     pub(super) prompt: Vec<TokenId>,
     pub(super) generate: Generate,
     pub(super) group: CacheGroup,
-    pub(super) events: Sender<Event>,
+    pub(super) answer: Sender,
 }
 
 /// A request that is being answered.
 struct Running {
     session: Session,
     group: CacheGroup,
-    events: Sender<Event>,
+    answer: Sender,
     /// Its error has been sent.
     failed: bool,
 }
@@ -70,7 +70,7 @@ impl Worker {
     /// Works until all senders of commands are gone and every request is answered.
     pub(super) fn run(mut self) {
         while self.admit() {
-            self.running.retain(|running| !running.events.is_closed());
+            self.running.retain(|running| !running.answer.is_closed());
             if !self.running.is_empty() {
                 self.step();
             }
@@ -101,7 +101,7 @@ impl Worker {
                     }
                 }
             };
-            if job.events.is_closed() {
+            if job.answer.is_closed() {
                 continue;
             }
             if self.running.len() >= self.options.max_sequences || self.should_wait(&job) {
@@ -126,16 +126,16 @@ impl Worker {
     }
 
     fn start(&mut self, job: Job) {
-        let Job { prompt, generate, group, events } = job;
+        let Job { prompt, generate, group, answer } = job;
+        answer.reserve();
         let opened = self.open(&prompt, generate, &group).map_err(RequestError::from);
         let joined = opened.and_then(|session| {
             self.decoder.drafter_mut().join(session.id(), &group)?;
             Ok(session)
         });
         match joined {
-            Ok(session) => self.running.push(Running { session, group, events, failed: false }),
-            // The answer may have been dropped.
-            Err(error) => drop(events.try_send(Event::Failed(error))),
+            Ok(session) => self.running.push(Running { session, group, answer, failed: false }),
+            Err(error) => answer.send(|news| news.end = Some(Err(error))),
         }
     }
 
@@ -251,28 +251,24 @@ impl Running {
         }
         let session = &self.session;
         let tokens = session.new_tokens();
-        if !tokens.is_empty() {
-            let drafted = session.accepted_path().sampled.len().saturating_sub(1);
-            let logprobs = session.new_logprobs().to_vec();
-            self.send(Event::Tokens { tokens: tokens.to_vec(), drafted, logprobs });
-            counters.add_tokens(tokens.len());
-        } else if session.prefilled() < session.prompt_len() {
-            self.send(Event::Prefilled(session.prefilled()));
+        counters.add_tokens(tokens.len());
+        // The last sampled token is the bonus token; those before it were drafted.
+        let drafted = session.accepted_path().sampled.len().saturating_sub(1);
+        self.answer.send(|news| {
+            news.prefilled = session.prefilled();
+            news.tokens.extend(tokens.iter().enumerate().map(|(index, &token)| (token, index < drafted)));
+            news.logprobs.extend_from_slice(session.new_logprobs());
+            news.end = session.finish_reason().map(|reason| Ok((reason, Box::new(session.stats().clone()))));
+        });
+        if session.finish_reason().is_some() {
+            counters.add_answer(session.stats(), session.prompt_len());
         }
-        let Some(reason) = session.finish_reason() else { return false };
-        counters.add_answer(session.stats(), session.prompt_len());
-        self.send(Event::Finished { reason, stats: Box::new(session.stats().clone()) });
-        true
+        session.finish_reason().is_some()
     }
 
     fn fail(&mut self, error: VerifyError) {
-        self.send(Event::Failed(DecodeError::from(error).into()));
+        self.answer.send(|news| news.end = Some(Err(DecodeError::from(error).into())));
         self.failed = true;
-    }
-
-    fn send(&self, event: Event) {
-        // The next pass begins without the requests whose answers were dropped.
-        let _ = self.events.try_send(event);
     }
 }
 
