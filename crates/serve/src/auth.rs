@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
 use subtle::ConstantTimeEq;
@@ -16,15 +16,21 @@ pub(crate) async fn check(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    // Every key is compared in full, so that the time tells nothing.
-    let known = |key: &str| {
-        keys.iter().fold(false, |found, known| found | bool::from(known.as_bytes().ct_eq(key.as_bytes())))
-    };
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key =
-        header.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
-    if keys.is_empty() || key.is_some_and(|key| known(key.trim())) {
+    if keys.is_empty() || sent_key(request.headers()).is_some_and(|key| is_known(key, &keys)) {
         return Ok(next.run(request).await);
     }
     Err(ApiError::unauthorized())
+}
+
+/// The key of a request. Clients of Anthropic's API send it as `x-api-key`.
+fn sent_key(headers: &HeaderMap) -> Option<&str> {
+    let header = |name| headers.get(name)?.to_str().ok();
+    let bearer = header("authorization")
+        .and_then(|value: &str| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
+    bearer.or_else(|| header("x-api-key")).map(str::trim)
+}
+
+/// Every key is compared in full, so that the time tells nothing.
+fn is_known(key: &str, keys: &[String]) -> bool {
+    keys.iter().fold(false, |found, known| found | bool::from(known.as_bytes().ct_eq(key.as_bytes())))
 }

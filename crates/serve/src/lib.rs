@@ -3,7 +3,7 @@
 //! [`run`] binds, loads the model while it answers `/health` with 503, serves, and drains on SIGTERM. [`router`] is the same
 //! as an axum router, to mount in a server of one's own.
 //!
-//! Endpoints: `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/tokenize`, `/detokenize`;
+//! Endpoints: `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/v1/messages`, `/tokenize`, `/detokenize`;
 //! `GET /v1/models`, `/health`, `/ready`, `/metrics`, `/openapi.json`, and a page to chat at `/`.
 #![forbid(unsafe_code)]
 
@@ -30,7 +30,7 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use tower_http::trace::TraceLayer;
 use upcycle::{Engine, ServerOptions};
 
-use api::{chat, completions, models, responses, tokens};
+use api::{chat, completions, messages, models, responses, tokens};
 use app::{App, Slot};
 use error::ApiError;
 
@@ -73,6 +73,7 @@ fn routes(slot: Slot, options: &ServerOptions, keys: &Arc<[String]>) -> Result<R
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/responses", post(responses::responses))
+        .route("/v1/messages", post(messages::messages))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*model}", get(models::one))
         .route("/tokenize", post(tokens::tokenize))

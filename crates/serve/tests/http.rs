@@ -112,6 +112,50 @@ fn a_response_streams_numbered_events() {
 }
 
 #[test]
+fn a_message_in_anthropics_shape_is_that_of_a_chat() {
+    let server = Server::start(engine(&[]));
+    let chat = json!({
+        "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "abc"}],
+        "max_tokens": 12,
+        "temperature": 0,
+    });
+    let text = server.post("/v1/chat/completions", &chat).1["choices"][0]["message"]["content"].clone();
+    let mut request = json!({
+        "system": [{"type": "text", "text": "S"}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "abc"}]}],
+        "max_tokens": 12,
+        "temperature": 0,
+    });
+    let (status, whole) = server.post("/v1/messages", &request);
+    assert_eq!(status, 200, "{whole}");
+    assert_eq!(whole["content"], json!([{"type": "text", "text": text}]));
+    assert_eq!((&whole["type"], &whole["stop_reason"]), (&json!("message"), &json!("max_tokens")));
+    assert_eq!(whole["usage"]["output_tokens"], 12);
+
+    request["stream"] = true.into();
+    let events = server.stream("/v1/messages", &request);
+    let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds[..2], ["message_start", "content_block_start"]);
+    assert_eq!(kinds[kinds.len() - 3..], ["content_block_stop", "message_delta", "message_stop"]);
+    let deltas = events.iter().filter_map(|event| event["delta"]["text"].as_str());
+    assert_eq!(json!(deltas.collect::<String>()), text);
+    assert_eq!(events[events.len() - 2]["delta"]["stop_reason"], "max_tokens");
+
+    let stop: String = text.as_str().unwrap().chars().skip(4).take(3).collect();
+    request["stream"] = false.into();
+    request["stop_sequences"] = json!([stop]);
+    let (_, stopped) = server.post("/v1/messages", &request);
+    assert_eq!((&stopped["stop_reason"], &stopped["stop_sequence"]), (&json!("stop_sequence"), &json!(stop)));
+
+    request["max_tokens"] = Value::Null;
+    let (status, error) = server.post("/v1/messages", &request);
+    assert_eq!((status, &error["type"]), (400, &json!("error")));
+    assert_eq!(error["error"]["type"], "invalid_request_error");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("max_tokens"), "{message}");
+}
+
+#[test]
 fn wrong_requests_are_refused_by_name() {
     let server = Server::start(engine(&[]));
     let with = |field: &str, value: Value| {
@@ -177,6 +221,8 @@ fn a_key_opens_everything_but_health() {
         assert_eq!(server.get(path).0, 401, "{path}");
         assert_eq!(server.get_with(path, &[("authorization", "Bearer two")]).0, 200, "{path}");
         assert_eq!(server.get_with(path, &[("authorization", "Bearer on")]).0, 401, "{path}");
+        assert_eq!(server.get_with(path, &[("x-api-key", "one")]).0, 200, "{path}");
+        assert_eq!(server.get_with(path, &[("x-api-key", "on")]).0, 401, "{path}");
     }
     assert_eq!(server.post("/v1/chat/completions", &ask("a")).0, 401);
     for path in ["/health", "/ready", "/"] {

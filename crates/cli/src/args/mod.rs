@@ -209,8 +209,8 @@ pub(crate) struct Chat {
 
 #[cfg(feature = "serve")]
 const SERVE: &str = "\
-POST /v1/chat/completions, /v1/completions, /v1/responses, /tokenize and /detokenize; GET /v1/models, /health, /ready, \
-/metrics and /openapi.json; a page to chat at /. The answers are those of the same requests alone, whoever else is served.
+POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /tokenize and /detokenize; GET /v1/models, /health, \
+/ready, /metrics and /openapi.json; a page to chat at /. The answers are those of the same requests alone, whoever else is served.
 
 The server listens before the model is loaded; /health answers 503 until then. SIGTERM or Ctrl-C ends it after the running \
 requests, and a second one at once. [server] and [engine] of the configuration hold its settings; the others are those of \

@@ -48,7 +48,7 @@ pub(crate) struct ContentPart {
 }
 
 impl Content {
-    fn into_text(self, param: &str) -> Result<String, ApiError> {
+    pub(crate) fn into_text(self, param: &str) -> Result<String, ApiError> {
         match self {
             Self::Text(text) => Ok(text),
             Self::Parts(parts) => parts

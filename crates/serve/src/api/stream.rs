@@ -42,6 +42,11 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// That of an answer that has not begun.
+    pub(crate) fn of_prompt(prompt: usize) -> Self {
+        Self { prompt, ..Self::default() }
+    }
+
     /// Several answers to one prompt; the prompt counts once.
     pub(crate) fn add_answer(&mut self, other: Usage) {
         self.completion += other.completion;
@@ -69,6 +74,16 @@ impl Usage {
                 "rejected_prediction_tokens": self.rejected,
                 "reasoning_tokens": 0,
             },
+        })
+    }
+
+    /// Anthropic counts cached tokens apart.
+    pub(crate) fn to_messages_json(self) -> Value {
+        json!({
+            "input_tokens": self.prompt - self.cached,
+            "cache_read_input_tokens": self.cached,
+            "cache_creation_input_tokens": 0,
+            "output_tokens": self.completion,
         })
     }
 
