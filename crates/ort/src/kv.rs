@@ -38,6 +38,16 @@ impl KvCache {
         &self.buffers[buffer][..rows * self.row]
     }
 
+    /// A cache with the first `rows` rows of this one.
+    pub(crate) fn copy_prefix(&self, rows: usize) -> Result<Self, TryReserveError> {
+        let mut copy = Self::new(self.buffers.len(), self.row);
+        copy.reserve(rows)?;
+        for (buffer, copied) in copy.buffers.iter_mut().enumerate() {
+            copied.extend_from_slice(self.prefix(buffer, rows));
+        }
+        Ok(copy)
+    }
+
     /// Drops the rows from `rows` on.
     pub(crate) fn truncate(&mut self, rows: usize) {
         for buffer in &mut self.buffers {

@@ -167,6 +167,24 @@ impl Verifier for OrtVerifier {
             Ok(())
         })
     }
+
+    fn can_fork(&self) -> bool {
+        self.store.can_fork()
+    }
+
+    fn fork(&mut self, seq: SeqId, len: usize) -> Result<SeqId, VerifyError> {
+        if !self.can_fork() {
+            return Err(VerifyError::CannotFork);
+        }
+        let forked = self.sequences.fork(seq, len, |()| Ok(()))?;
+        match self.store.fork(seq, forked, len) {
+            Ok(()) => Ok(forked),
+            Err(error) => {
+                self.sequences.close(forked);
+                Err(error)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -109,6 +109,19 @@ impl KvStore for HostMemory {
         self.caches.push(HostCache { seq, committed, new: Vec::new(), pending: Vec::new() });
     }
 
+    fn can_fork(&self) -> bool {
+        true
+    }
+
+    fn fork(&mut self, from: SeqId, to: SeqId, len: usize) -> Result<(), VerifyError> {
+        let source = self.cache(from).ok_or(VerifyError::UnknownSequence { seq: from })?;
+        let copied = source.committed.copy_prefix(len);
+        let committed =
+            copied.map_err(|source| VerifyError::backend("ort", "copy keys and values", source))?;
+        self.caches.push(HostCache { seq: to, committed, new: Vec::new(), pending: Vec::new() });
+        Ok(())
+    }
+
     fn close(&mut self, seq: SeqId) {
         self.caches.retain(|cache| cache.seq != seq);
     }

@@ -18,6 +18,17 @@ pub(crate) trait KvStore: fmt::Debug + Send {
     /// Makes a cache for a sequence.
     fn open(&mut self, seq: SeqId);
 
+    /// Whether [`fork`](Self::fork) copies caches.
+    fn can_fork(&self) -> bool {
+        false
+    }
+
+    /// Makes a cache for the sequence `to` with the first `len` committed rows of `from`. Makes none after an error.
+    fn fork(&mut self, from: SeqId, to: SeqId, len: usize) -> Result<(), VerifyError> {
+        let _ = (from, to, len);
+        Err(VerifyError::CannotFork)
+    }
+
     /// Frees the cache of a sequence.
     fn close(&mut self, seq: SeqId);
 
