@@ -87,4 +87,5 @@ pub use registry::{BackendInfo, ModelFit, Registry};
 pub use schemars;
 pub use text_file::utf8;
 pub use trials::try_loads_in_child;
+pub use upcycle_core::{FinishReason, LogitBias, SamplingConfig, Stats, TokenLogprobs};
 pub use upcycle_text::Message;
