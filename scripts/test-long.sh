@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs what scripts/test.sh leaves out because it is slow and rarely fails: ten thousand steps with the memory watched, and
-# many more damaged inputs for everything that reads files. About 30 minutes on two cores.
+# Runs what scripts/test.sh leaves out because it is slow and rarely fails: ten thousand steps with the memory watched, many more
+# requests to the server, and many more damaged inputs for everything that reads files. About 30 minutes on two cores.
 #
 #   scripts/test-long.sh [INPUTS]     damaged inputs of each kind; 100000 by default, and a tenth for ONNX Runtime and llama.cpp
 set -euo pipefail
@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 UPCYCLE_TEST_MODEL=$(realpath "$(./scripts/get-model.sh)")
 export UPCYCLE_TEST_MODEL
 cargo test --locked --package upcycle-tests --test soak -- --ignored
+# A failure names its seed.
+UPCYCLE_COMPANY_REQUESTS=200 UPCYCLE_COMPANY_SEED=$RANDOM cargo test --locked --package upcycle-cli --test cli -- company::
 UPCYCLE_DAMAGED_FILES=$((${1:-100000} / 10))
 export UPCYCLE_DAMAGED_FILES
 cargo test --locked --package upcycle-ort --test damaged

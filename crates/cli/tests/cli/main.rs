@@ -4,6 +4,8 @@
 mod bench;
 mod chat;
 mod commands;
+#[cfg(feature = "serve")]
+mod company;
 mod harness;
 mod hub;
 #[cfg(feature = "llama-cpp")]
@@ -15,5 +17,7 @@ mod readme;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod server;
 mod settings;
 mod trace;
