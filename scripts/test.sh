@@ -25,7 +25,9 @@ say "formatting and lints"
 say "tests"
 # With every backend that builds without a GPU.
 cargo test --workspace --locked --features upcycle-cli/bench,upcycle-cli/hub,upcycle-cli/ort,upcycle-cli/candle,upcycle-cli/llama-cpp,upcycle-tests/llama-cpp
-# Without them: the messages about missing backends.
+say "clients of the server"
+./scripts/test-clients.sh target/debug/upcycle
+say "tests without the other backends: the messages about them"
 cargo test --workspace --locked --test cli -- commands:: hub:: settings::
 if [ -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ]; then
   say "NEON kernels"

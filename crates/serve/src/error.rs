@@ -127,7 +127,11 @@ impl From<RequestError> for ApiError {
                 Self { code: Some("queue_full"), ..Self::new(StatusCode::TOO_MANY_REQUESTS, message) }
             }
             RequestError::ShutDown => Self::new(StatusCode::SERVICE_UNAVAILABLE, message),
-            RequestError::Decode(DecodeError::PromptTooLong { .. }) => {
+            RequestError::Decode(DecodeError::PromptTooLong { len, max }) => {
+                // Clients tell this error from others by OpenAI's words.
+                let message = format!(
+                    "This model's maximum context length is {max} tokens, but the prompt has {len}; shorten it"
+                );
                 Self { code: Some("context_length_exceeded"), ..Self::invalid("messages", message) }
             }
             RequestError::Decode(DecodeError::BiasOutOfRange { .. }) => Self::invalid("logit_bias", message),

@@ -61,7 +61,7 @@ impl Frame {
 }
 
 fn content(text: &str) -> Value {
-    json!({"type": "output_text", "text": text, "annotations": []})
+    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
 }
 
 pub(crate) async fn responses(
