@@ -11,6 +11,8 @@ export UPCYCLE_TEST_MODEL
 cargo test --locked --package upcycle-tests --test soak -- --ignored
 # A failure names its seed.
 UPCYCLE_COMPANY_REQUESTS=200 UPCYCLE_COMPANY_SEED=$RANDOM cargo test --locked --package upcycle-cli --test cli -- company::
+# 10000 requests after 10000 others. One arena: with several, glibc's resident memory depends on which threads allocate.
+MALLOC_ARENA_MAX=1 UPCYCLE_FAULTY_REQUESTS=20000 UPCYCLE_FAULTY_SEED=$RANDOM cargo test --locked --package upcycle-serve --test faults
 UPCYCLE_DAMAGED_FILES=$((${1:-100000} / 10))
 export UPCYCLE_DAMAGED_FILES
 cargo test --locked --package upcycle-ort --test damaged

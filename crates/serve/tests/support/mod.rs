@@ -1,4 +1,5 @@
 //! A server over a model without weights, and a client.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::net::SocketAddr;
 
@@ -12,10 +13,14 @@ use upcycle_text::{ChatTemplate, ModelSampling, Tokenizer};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-const VOCAB: usize = 96;
+pub(crate) const VOCAB: usize = 96;
+
+pub(crate) fn engine(settings: &[(&str, &str)]) -> Engine {
+    engine_with(NaiveVerifier::new(VOCAB, 3), &Registry::builtin(), settings)
+}
 
 /// Tokens are single characters, from the space on.
-pub(crate) fn engine(settings: &[(&str, &str)]) -> Engine {
+pub(crate) fn engine_with(verifier: NaiveVerifier, registry: &Registry, settings: &[(&str, &str)]) -> Engine {
     let tokens: StringArray = (0..VOCAB as u32)
         // Byte-level vocabularies write a space as `Ġ`.
         .map(|id| {
@@ -38,20 +43,19 @@ pub(crate) fn engine(settings: &[(&str, &str)]) -> Engine {
         tokenizer,
         template_error: None,
     };
-    let registry = Registry::builtin();
-    let mut builder = ConfigBuilder::new(&registry);
+    let mut builder = ConfigBuilder::new(registry);
     for (key, value) in [("drafter.budget", "8")].iter().chain(settings) {
         builder.flag("a test", key, value).unwrap();
     }
     let model = LoadedModel {
         text,
         sampling: ModelSampling::default(),
-        verifier: Box::new(NaiveVerifier::new(VOCAB, 3)),
+        verifier: Box::new(verifier),
         backend: "naive".to_owned(),
         cost_key: String::new(),
         path: "naive.gguf".into(),
     };
-    Engine::start(model, &builder.build().unwrap(), &registry, &CostCache::disabled()).unwrap()
+    Engine::start(model, &builder.build().unwrap(), registry, &CostCache::disabled()).unwrap()
 }
 
 /// A server on a free port of this machine, until it is dropped.

@@ -115,6 +115,10 @@ impl Drafter for GroupDrafter {
     }
 
     fn drop_sequence(&mut self, seq: SeqId) {
+        // What it keeps of the sequence is dropped after a panic too.
+        if let Some(member) = self.sequences.get_mut(&seq) {
+            member.failed = false;
+        }
         self.call(seq, |drafter| drafter.drop_sequence(seq));
         self.sequences.remove(&seq);
         self.drop_unused_groups();
