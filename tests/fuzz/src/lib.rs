@@ -11,6 +11,7 @@
 pub mod mutate;
 pub mod run;
 pub mod seeds;
+mod server;
 mod targets;
 
 pub use targets::{TARGETS, Target};

@@ -220,3 +220,42 @@ pub(crate) fn graphs() -> Vec<Vec<u8>> {
     let exported = include_bytes!("../../../crates/ort/tests/fixtures/rewrite/genai-llama-int4/model.onnx");
     vec![small, exported.to_vec()]
 }
+
+pub(crate) fn chat_bodies() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"messages": [{"role": "user", "content": "ab"}], "max_tokens": 4}"#,
+        r#"{"model": "default", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "\u00e9"}]},
+         {"role": "assistant", "content": null}], "max_completion_tokens": 3, "stream": true, "stream_options": {"include_usage": true},
+         "n": 2, "seed": -1, "stop": ["x", "yz"], "temperature": 0.7, "top_p": 0.9, "top_k": -1, "min_p": 0.05, "repetition_penalty": 1.1,
+         "ignore_eos": true, "cache_salt": "a", "mark_drafted": true, "user": "u", "tools": [], "response_format": {"type": "text"}}"#,
+    ])
+}
+
+pub(crate) fn completion_bodies() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"prompt": "ab", "max_tokens": 4, "temperature": 0, "echo": false, "best_of": 1}"#,
+        r#"{"prompt": ["a", "<end>"], "max_tokens": 2, "n": 2, "stop": "x", "stream": true, "stream_options": {"include_usage": true}}"#,
+        r#"{"prompt": [65, 66, 256], "max_tokens": 3, "seed": 9223372036854775807}"#,
+        r#"{"prompt": [[65], [66, 67]], "max_tokens": 0, "temperature": 2.5}"#,
+    ])
+}
+
+pub(crate) fn response_bodies() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"input": "ab", "instructions": "c", "max_output_tokens": 4, "text": {"format": {"type": "text"}}}"#,
+        r#"{"input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}], "max_output_tokens": 2, "stream": true,
+         "background": false, "temperature": 0.5, "top_p": 0.5}"#,
+    ])
+}
+
+pub(crate) fn tokenize_bodies() -> Vec<Vec<u8>> {
+    texts(&[
+        r#"{"prompt": "a \u00e9 <end>"}"#,
+        r#"{"content": "abc", "add_special": true}"#,
+        r#"{"messages": [{"role": "user", "content": "a"}]}"#,
+    ])
+}
+
+pub(crate) fn detokenize_bodies() -> Vec<Vec<u8>> {
+    texts(&[r#"{"tokens": [65, 66, 200, 256]}"#, r#"{"tokens": []}"#])
+}

@@ -16,6 +16,7 @@ use upcycle_onnx::schema::{Element, Model as Onnx};
 use upcycle_text::{ChatTemplate, Message, Specials, TemplateTokens, Tokenizer};
 
 use crate::seeds::{self, FINGERPRINT, K, VOCAB};
+use crate::server;
 
 /// One kind of input.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "costs", seeds: seeds::costs, read: costs },
     Target { name: "results", seeds: seeds::results, read: results },
     Target { name: "onnx", seeds: seeds::graphs, read: graph },
+    Target { name: "chat-body", seeds: seeds::chat_bodies, read: server::chat },
+    Target { name: "completion-body", seeds: seeds::completion_bodies, read: server::completion },
+    Target { name: "response-body", seeds: seeds::response_bodies, read: server::response },
+    Target { name: "tokenize-body", seeds: seeds::tokenize_bodies, read: server::tokenize },
+    Target { name: "detokenize-body", seeds: seeds::detokenize_bodies, read: server::detokenize },
 ];
 
 const TEXT: &str = "ab c <|end|> é 🦀\n";
