@@ -13,7 +13,13 @@ say() { echo "get-peers: $*" >&2; }
 
 simd=${1:-native}
 case $simd in
-  native) options=(-DGGML_NATIVE=ON) ;;
+  native)
+    options=(-DGGML_NATIVE=ON)
+    case $(uname -m) in
+      # Some virtual machines report AMX but forbid its use, which ends the process.
+      x86_64 | amd64) options+=("-DCMAKE_CXX_FLAGS=-mno-amx-tile -mno-amx-int8 -mno-amx-bf16") ;;
+    esac
+    ;;
   avx2)
     case $(uname -m) in
       x86_64 | amd64) ;;
