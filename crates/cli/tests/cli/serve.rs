@@ -1,6 +1,8 @@
 //! `upcycle serve` on the real model: the first request, signals, wrong settings.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
