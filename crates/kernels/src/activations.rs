@@ -1,21 +1,29 @@
 //! Activations: rows that matrices multiply, quantized to int8 in blocks of 32, or kept as f32.
 
 use crate::columns::Columns;
-use crate::isa::{Isa, KernelPath};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Isa;
+use crate::isa::KernelPath;
 use crate::lanes::{self, LANES};
 use crate::layout::BLOCK;
+
+/// Rows whose blocks lie side by side: as many as share one decoding of the weights.
+pub(crate) const GROUP: usize = 12;
 
 /// Activation rows, `[n, cols]`, in the form that the kernels read. The memory is reused.
 ///
 /// Each block of 32 is quantized on its own: scale = max |x| / 127, quant = x / scale rounded to even. A block with a NaN or an
 /// infinity gets a NaN scale, so every result computed from it is NaN and is found.
+///
+/// Quantized rows are in groups of up to twelve, of equal size. A group is `[block][row][32]`, so what a kernel needs of all its rows for one
+/// block of weights is in one place. Rows apart from each other would often share cache sets, because their distance is a power of two.
 #[derive(Clone, Debug, Default)]
 pub struct Activations {
     n: usize,
     cols: usize,
     quantized: bool,
     floats: Vec<f32>,
-    quants: Vec<i8>,
+    quants: Vec<[i8; BLOCK]>,
     blocks: Vec<BlockMeta>,
 }
 
@@ -26,8 +34,36 @@ pub(crate) struct BlockMeta {
     pub(crate) scale: f32,
     /// The scale times the sum of the quants.
     pub(crate) scaled_sum: f32,
-    /// The sums of the first and of the last 16 quants.
-    pub(crate) sums: [i32; 2],
+    /// Minus the sum of the quants.
+    pub(crate) minus_sum: i32,
+    /// Minus the sum of the first 16 quants.
+    pub(crate) minus_first: i32,
+}
+
+impl BlockMeta {
+    /// Minus the sums of the first and of the last 16 quants.
+    pub(crate) fn minus_sums(&self) -> [i32; 2] {
+        [self.minus_first, self.minus_sum - self.minus_first]
+    }
+}
+
+/// The group of a row: its first row, and its number of rows.
+fn group_of(n: usize, row: usize) -> (usize, usize) {
+    let count = n.div_ceil(GROUP);
+    // The group whose rows are `group * n / count..(group + 1) * n / count`.
+    let group = ((row + 1) * count - 1) / n;
+    let start = group * n / count;
+    (start, (group + 1) * n / count - start)
+}
+
+/// Neighbouring rows of a group, as the vector kernels read them. Block `index` of row `r` of them is at `index * group + r`.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[derive(Clone, Copy)]
+pub(crate) struct PackedRows {
+    pub(crate) quants: *const [i8; BLOCK],
+    pub(crate) blocks: *const BlockMeta,
+    /// Rows of the group.
+    pub(crate) group: usize,
 }
 
 impl Activations {
@@ -41,7 +77,7 @@ impl Activations {
     pub(crate) fn resize(&mut self, n: usize, cols: usize) {
         (self.n, self.cols, self.quantized) = (n, cols, false);
         self.floats.resize(n * cols, 0.0);
-        self.quants.resize(n * cols, 0);
+        self.quants.resize(n * (cols / BLOCK), [0; BLOCK]);
         self.blocks.resize(n * (cols / BLOCK), BlockMeta::default());
     }
 
@@ -77,8 +113,10 @@ impl Activations {
         Rows {
             quantize,
             floats: Columns::new(&mut self.floats, self.cols),
-            quants: Columns::new(&mut self.quants, self.cols),
-            blocks: Columns::new(&mut self.blocks, self.cols / BLOCK),
+            n: self.n,
+            row_blocks: self.cols / BLOCK,
+            quants: Columns::new(&mut self.quants, 1),
+            blocks: Columns::new(&mut self.blocks, 1),
         }
     }
 
@@ -86,13 +124,31 @@ impl Activations {
         &self.floats[row * self.cols..][..self.cols]
     }
 
-    pub(crate) fn quants(&self, row: usize) -> &[i8] {
-        &self.quants[row * self.cols..][..self.cols]
+    /// Block `index` of a row.
+    pub(crate) fn block(&self, row: usize, index: usize) -> (&[i8; BLOCK], &BlockMeta) {
+        let (start, size) = group_of(self.n, row);
+        let at = start * (self.cols / BLOCK) + index * size + row - start;
+        (&self.quants[at], &self.blocks[at])
     }
 
-    pub(crate) fn blocks(&self, row: usize) -> &[BlockMeta] {
-        let per = self.cols / BLOCK;
-        &self.blocks[row * per..][..per]
+    /// `count` rows from `first` on.
+    ///
+    /// # Panics
+    /// If they are not rows of one group.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub(crate) fn packed(&self, first: usize, count: usize) -> PackedRows {
+        let (start, group) = group_of(self.n, first);
+        assert!(first + count <= start + group && start + group <= self.n, "rows of one group");
+        let blocks = self.cols / BLOCK;
+        let at = start * blocks..(start + group) * blocks;
+        let (quants, metas) = (&self.quants[at.clone()], &self.blocks[at]);
+        // The block 0 of a row lies at its place in the group. Nothing is read if there are no blocks.
+        let row = first - start;
+        PackedRows {
+            quants: quants.as_ptr().wrapping_add(row),
+            blocks: metas.as_ptr().wrapping_add(row),
+            group,
+        }
     }
 }
 
@@ -100,7 +156,10 @@ impl Activations {
 pub(crate) struct Rows<'a> {
     quantize: bool,
     floats: Columns<'a>,
-    quants: Columns<'a, i8>,
+    n: usize,
+    /// Blocks of a row.
+    row_blocks: usize,
+    quants: Columns<'a, [i8; BLOCK]>,
     blocks: Columns<'a, BlockMeta>,
 }
 
@@ -124,25 +183,29 @@ impl Rows<'_> {
             return;
         }
         debug_assert!(column.is_multiple_of(BLOCK) && count.is_multiple_of(BLOCK), "whole blocks");
+        let (start, size) = group_of(self.n, row);
+        let first = start * self.row_blocks + row - start;
+        let places = (column / BLOCK..(column + count) / BLOCK).map(|index| first + index * size);
         // SAFETY: the caller's promise.
-        let (x, quants, blocks) = unsafe {
-            let blocks = self.blocks.slice(row, column / BLOCK, count / BLOCK);
-            (self.floats.slice(row, column, count), self.quants.slice(row, column, count), blocks)
-        };
-        quantize(path, x, quants, blocks);
+        let x = unsafe { self.floats.slice(row, column, count) };
+        // SAFETY: the caller's promise; every block has a place of its own.
+        let place =
+            |at| unsafe { (&mut self.quants.slice(at, 0, 1)[0], &mut self.blocks.slice(at, 0, 1)[0]) };
+        quantize(path, x, places.map(place));
     }
 }
 
 /// Quantizes `x` in blocks of 32.
-fn quantize(path: KernelPath, x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) {
+fn quantize<'a>(
+    path: KernelPath,
+    x: &[f32],
+    outs: impl Iterator<Item = (&'a mut [i8; BLOCK], &'a mut BlockMeta)>,
+) {
     match path.isa() {
         // SAFETY: a `KernelPath` proves that the processor has the instructions.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => unsafe { avx512_blocks(x, quants, blocks) },
-        _ => {
-            let each = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0).zip(blocks);
-            each.for_each(|((x, quants), meta)| *meta = block(path, x, quants));
-        }
+        Isa::Avx512Vnni => unsafe { avx512_blocks(x, outs) },
+        _ => x.as_chunks().0.iter().zip(outs).for_each(|(x, (quants, meta))| *meta = block(path, x, quants)),
     }
 }
 
@@ -152,9 +215,8 @@ fn quantize(path: KernelPath, x: &[f32], quants: &mut [i8], blocks: &mut [BlockM
 /// The processor has AVX-512 F and BW.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn avx512_blocks(x: &[f32], quants: &mut [i8], blocks: &mut [BlockMeta]) {
-    let each = x.as_chunks().0.iter().zip(quants.as_chunks_mut().0).zip(blocks);
-    for ((x, quants), meta) in each {
+unsafe fn avx512_blocks<'a>(x: &[f32], outs: impl Iterator<Item = (&'a mut [i8; BLOCK], &'a mut BlockMeta)>) {
+    for (x, (quants, meta)) in x.as_chunks().0.iter().zip(outs) {
         // SAFETY: the caller's promise.
         *meta = unsafe { avx512(x, quants) };
     }
@@ -172,7 +234,8 @@ fn inverse_of(highest: f32) -> f32 {
 #[inline(always)]
 fn meta_of(highest: f32, poison: f32, sums: [i32; 2]) -> BlockMeta {
     let scale = highest / 127.0 + poison;
-    BlockMeta { scale, scaled_sum: scale * (sums[0] + sums[1]) as f32, sums }
+    let sum = sums[0] + sums[1];
+    BlockMeta { scale, scaled_sum: scale * sum as f32, minus_sum: -sum, minus_first: -sums[0] }
 }
 
 lanes::dispatch! {
@@ -231,4 +294,23 @@ unsafe fn avx512(x: &[f32; BLOCK], quants: &mut [i8; BLOCK]) -> BlockMeta {
         _mm_storeu_si128(quants.as_mut_ptr().add(LANES).cast(), _mm512_cvtepi32_epi8(b));
     }
     meta_of(highest, 0.0, [_mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_cover_all_rows_in_order() {
+        for n in 1..100 {
+            let mut next = 0;
+            while next < n {
+                let (start, size) = group_of(n, next);
+                assert!(start == next && (1..=GROUP).contains(&size), "{n}");
+                assert!((start..start + size).all(|row| group_of(n, row) == (start, size)), "{n}");
+                next += size;
+            }
+            assert_eq!(next, n);
+        }
+    }
 }

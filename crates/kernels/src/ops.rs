@@ -1,6 +1,6 @@
 //! The operations of a forward pass, over all rows and threads.
 
-use crate::activations::Activations;
+use crate::activations::{Activations, GROUP};
 use crate::columns::Columns;
 use crate::kernels::Kernels;
 use crate::lanes::{self, LANES};
@@ -34,9 +34,6 @@ const BLOCK_TILES: usize = BLOCK / TILE;
 /// Blocks of the gate, then of the up matrix, that a thread takes at a time. Each is read as one stream, and the results of the gate are still
 /// in the first-level cache when those of the up matrix follow.
 const BLOCKS: usize = 4;
-
-/// Rows whose results for one tile are on the stack at a time: those that share one decoding of the weights.
-const STACK_ROWS: usize = 8;
 
 /// Elements of activations from which on all threads prepare rows: about five microseconds of work.
 const PARALLEL: usize = 4 * 1024;
@@ -163,8 +160,8 @@ impl Kernels {
 
     /// Computes one tile for all rows of `x`, and calls `each` with every row and its 16 outputs.
     fn tile(&self, matrix: &Matrix, x: &Activations, tile: usize, mut each: impl FnMut(usize, &[f32; TILE])) {
-        let mut stack = [[0.0; TILE]; STACK_ROWS];
-        for (start, end) in parts(x.n(), STACK_ROWS) {
+        let mut stack = [[0.0; TILE]; GROUP];
+        for (start, end) in parts(x.n(), GROUP) {
             let out = &mut stack[..end - start];
             matmul_tile(self.path(), matrix, x, tile, start, out);
             for (row, values) in out.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::activations::{Activations, BlockMeta};
+use crate::activations::{Activations, BlockMeta, PackedRows};
 use crate::format::Format;
 use crate::layout::{BLOCK, TileOut};
 use crate::matmul::by_format::tile_by_format;
@@ -191,8 +191,7 @@ macro_rules! quantized_kernel {
         ) {
             let blocks = x.cols() / BLOCK;
             debug_assert!(tile.len() >= blocks * F::BLOCK, "the tile holds every block");
-            let rows: [(*const i8, *const BlockMeta); N] =
-                std::array::from_fn(|r| (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr()));
+            let rows = x.packed(start, N);
             for half in 0..2 {
                 let mut sums = [_mm256_setzero_ps(); N];
                 let mut block = tile.as_ptr();
@@ -211,10 +210,10 @@ macro_rules! quantized_kernel {
                         if half == 0 {
                             prefetch::ahead(block, F::BLOCK);
                         }
-                        let dots: [(__m256i, __m256i); N] = $block::<F, N>(block, half, index, &rows);
+                        let dots: [(__m256i, __m256i); N] = $block::<F, N>(block, half, index, rows);
                         let (scale, min, halves) = scales_of::<F>(block.add(F::QUANTS), head, half);
                         for r in 0..N {
-                            let meta = &*rows[r].1.add(index);
+                            let meta = &*rows.blocks.add(index * rows.group + r);
                             let (low, high) = dots[r];
                             let dot = if matches!(F::FORMAT, Format::Q6K) {
                                 _mm256_add_epi32(
@@ -245,18 +244,17 @@ macro_rules! quantized_kernel {
 quantized_kernel!(quantized_maddubs, "avx2,fma,f16c", maddubs_block);
 quantized_kernel!(quantized_vnni, "avx2,fma,f16c,avxvnni", vnni_block);
 
-type Rows<const N: usize> = [(*const i8, *const BlockMeta); N];
-
-/// The initial value of the integer sums: minus the offset of the quants times the sum of the activations.
+/// The initial values of the integer sums: minus the offset of the quants times the sum of the activations.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn start_of<F: Quantized>(meta: *const BlockMeta) -> (__m256i, __m256i) {
     // SAFETY: the caller's row has its meta there.
-    let [first, last] = unsafe { (*meta).sums };
+    let meta = unsafe { &*meta };
     if matches!(F::FORMAT, Format::Q6K) {
-        (_mm256_set1_epi32(-F::OFFSET * first), _mm256_set1_epi32(-F::OFFSET * last))
+        let [first, last] = meta.minus_sums();
+        (_mm256_set1_epi32(F::OFFSET * first), _mm256_set1_epi32(F::OFFSET * last))
     } else {
-        (_mm256_set1_epi32(-F::OFFSET * (first + last)), _mm256_setzero_si256())
+        (_mm256_set1_epi32(F::OFFSET * meta.minus_sum), _mm256_setzero_si256())
     }
 }
 
@@ -267,15 +265,17 @@ unsafe fn vnni_block<F: Quantized, const N: usize>(
     block: *const u8,
     half: usize,
     index: usize,
-    rows: &Rows<N>,
+    rows: PackedRows,
 ) -> [(__m256i, __m256i); N] {
     // SAFETY: the kernel's promise for this block and these rows.
     unsafe {
-        let mut dots: [(__m256i, __m256i); N] = std::array::from_fn(|r| start_of::<F>(rows[r].1.add(index)));
+        let at = index * rows.group;
+        let (quants, metas) = (rows.quants.add(at), rows.blocks.add(at));
+        let mut dots: [(__m256i, __m256i); N] = std::array::from_fn(|r| start_of::<F>(metas.add(r)));
         for group in 0..4 {
             let (a, b) = pair::<F>(block, group, half);
-            for (dot, row) in dots.iter_mut().zip(rows) {
-                let activations = row.0.add(index * BLOCK + group * 4);
+            for (r, dot) in dots.iter_mut().enumerate() {
+                let activations = quants.add(r).cast::<i8>().add(group * 4);
                 dot.0 = _mm256_dpbusd_avx_epi32(dot.0, a, four(activations));
                 dot.1 = _mm256_dpbusd_avx_epi32(dot.1, b, four(activations.add(16)));
             }
@@ -291,22 +291,24 @@ unsafe fn maddubs_block<F: Quantized, const N: usize>(
     block: *const u8,
     half: usize,
     index: usize,
-    rows: &Rows<N>,
+    rows: PackedRows,
 ) -> [(__m256i, __m256i); N] {
     let ones = _mm256_set1_epi16(1);
     let widen = |pairs: __m256i| _mm256_madd_epi16(pairs, ones);
     // SAFETY: the kernel's promise for this block and these rows.
     unsafe {
+        let at = index * rows.group;
+        let (quants, metas) = (rows.quants.add(at), rows.blocks.add(at));
         let mut dots: [(__m256i, __m256i); N] = std::array::from_fn(|r| {
             // Q8_0 multiplies signed weights, so there is no offset.
             let none = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            if F::IS_BYTES { none } else { start_of::<F>(rows[r].1.add(index)) }
+            if F::IS_BYTES { none } else { start_of::<F>(metas.add(r)) }
         });
         let mut short = [_mm256_setzero_si256(); N];
         for group in 0..4 {
             let (a, b) = pair::<F>(block, group, half);
             for r in 0..N {
-                let activations = rows[r].0.add(index * BLOCK + group * 4);
+                let activations = quants.add(r).cast::<i8>().add(group * 4);
                 let (a, b) = (pairs::<F>(a, four(activations)), pairs::<F>(b, four(activations.add(16))));
                 let dot = &mut dots[r];
                 match pair_sums(F::FORMAT) {

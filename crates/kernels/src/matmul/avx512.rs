@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::activations::{Activations, BlockMeta};
+use crate::activations::{Activations, PackedRows};
 use crate::format::Format;
 use crate::layout::{BLOCK, TILE, TileOut};
 use crate::matmul::by_format::tile_by_format;
@@ -14,7 +14,13 @@ use crate::prefetch;
 /// The processor has AVX-512 F, BW, VL and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")]
 pub(super) unsafe fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
-    tile_by_format!((matrix, x, tile, first, out), quantized, floats, [1, 2, 3, 4, 5, 6, 7], 8);
+    tile_by_format!(
+        (matrix, x, tile, first, out),
+        quantized,
+        floats,
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+        12
+    );
 }
 
 /// Both groups of a 64-byte vector of nibbles (g and g + 4), as unsigned bytes.
@@ -72,6 +78,15 @@ unsafe fn bytes(at: *const u8) -> __m512 {
     unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast()))) }
 }
 
+/// The offset of the quants times `minus_sum`, in every lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn times_offset<F: Quantized>(minus_sum: i32) -> __m512i {
+    const { assert!(F::OFFSET >= 0 && (F::OFFSET == 0 || F::OFFSET.count_ones() == 1), "a shift multiplies") }
+    let shift = if F::OFFSET > 0 { F::OFFSET.trailing_zeros() as i32 } else { 0 };
+    _mm512_sll_epi32(_mm512_set1_epi32(minus_sum), _mm_cvtsi32_si128(shift))
+}
+
 /// # Safety
 /// The features; `tile` is of format F and `x.cols()` columns; rows `start..start + N` exist.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")]
@@ -83,10 +98,10 @@ unsafe fn quantized<F: Quantized, const N: usize>(
 ) {
     let blocks = x.cols() / BLOCK;
     debug_assert!(tile.len() >= blocks * F::BLOCK, "the tile holds every block");
-    let mut rows = [(std::ptr::null::<i8>(), std::ptr::null::<BlockMeta>()); N];
-    for (r, row) in rows.iter_mut().enumerate() {
-        *row = (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr());
-    }
+    let PackedRows { mut quants, blocks: mut metas, group: group_rows } = x.packed(start, N);
+    let split = matches!(F::FORMAT, Format::Q6K);
+    // Two sums a row shorten the chains of dependent instructions; more than eight rows need the registers, and have chains enough.
+    let two_sums = split || N <= 8;
     let mut sums = [_mm512_setzero_ps(); N];
     let mut block = tile.as_ptr();
     let mut head = Head { d: _mm512_setzero_ps(), min: _mm512_setzero_ps() };
@@ -100,38 +115,45 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                 block = block.add(F::HEAD);
             }
             prefetch::ahead(block, F::BLOCK);
-            let split = matches!(F::FORMAT, Format::Q6K);
             let mut low = [_mm512_setzero_si512(); N];
             let mut high = [_mm512_setzero_si512(); N];
             for r in 0..N {
-                let [first, last] = (*rows[r].1.add(index)).sums;
+                let meta = &*metas.add(r);
                 if split {
-                    low[r] = _mm512_set1_epi32(-F::OFFSET * first);
-                    high[r] = _mm512_set1_epi32(-F::OFFSET * last);
+                    let [first, last] = meta.minus_sums();
+                    (low[r], high[r]) = (times_offset::<F>(first), times_offset::<F>(last));
                 } else if F::OFFSET != 0 {
-                    low[r] = _mm512_set1_epi32(-F::OFFSET * (first + last));
+                    low[r] = times_offset::<F>(meta.minus_sum);
                 }
             }
             for group in 0..4 {
                 let (a, b) = pair::<F>(block, group);
+                let four = |r: usize, group: usize| {
+                    _mm512_set1_epi32(quants.add(r).cast::<i32>().add(group).read_unaligned())
+                };
                 for r in 0..N {
-                    let activations = rows[r].0.add(index * BLOCK + group * 4).cast::<i32>();
-                    let first = _mm512_set1_epi32(activations.read_unaligned());
-                    let last = _mm512_set1_epi32(activations.add(4).read_unaligned());
-                    low[r] = _mm512_dpbusd_epi32(low[r], a, first);
-                    high[r] = _mm512_dpbusd_epi32(high[r], b, last);
+                    low[r] = _mm512_dpbusd_epi32(low[r], a, four(r, group));
+                    if two_sums {
+                        high[r] = _mm512_dpbusd_epi32(high[r], b, four(r, group + 4));
+                    }
+                }
+                // With one sum a row, its two products are apart, so that neither waits for the other.
+                for (r, low) in low.iter_mut().enumerate().filter(|_| !two_sums) {
+                    *low = _mm512_dpbusd_epi32(*low, b, four(r, group + 4));
                 }
             }
             let (scale, min, halves) = scales_of::<F>(block.add(F::QUANTS), head);
             for r in 0..N {
-                let meta = &*rows[r].1.add(index);
+                let meta = &*metas.add(r);
                 let dot = if split {
                     _mm512_add_epi32(
                         _mm512_mullo_epi32(low[r], halves.0),
                         _mm512_mullo_epi32(high[r], halves.1),
                     )
-                } else {
+                } else if two_sums {
                     _mm512_add_epi32(low[r], high[r])
+                } else {
+                    low[r]
                 };
                 let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), scale);
                 sums[r] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(meta.scale), sums[r]);
@@ -140,6 +162,8 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                 }
             }
             block = block.add(F::BLOCK);
+            // Behind the last block they point past the group, or into what follows it, and are not read.
+            (quants, metas) = (quants.wrapping_add(group_rows), metas.wrapping_add(group_rows));
         }
     }
     for (out, sum) in out.iter_mut().zip(sums) {

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::activations::{Activations, BlockMeta};
+use crate::activations::{Activations, PackedRows};
 use crate::format::Format;
 use crate::layout::{BLOCK, TILE, TileOut};
 use crate::matmul::by_format::tile_by_format;
@@ -210,8 +210,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
 ) {
     let blocks = x.cols() / BLOCK;
     debug_assert!(tile.len() >= blocks * F::BLOCK, "the tile holds every block");
-    let rows: [(*const i8, *const BlockMeta); N] =
-        std::array::from_fn(|r| (x.quants(start + r).as_ptr(), x.blocks(start + r).as_ptr()));
+    let PackedRows { mut quants, blocks: mut metas, group } = x.packed(start, N);
     let halved = matches!(F::FORMAT, Format::Q6K);
     let mut sums = [[vdupq_n_f32(0.0); QUARTERS]; N];
     let mut block = tile.as_ptr();
@@ -231,20 +230,15 @@ unsafe fn quantized<F: Quantized, const N: usize>(
             let offset = if F::IS_BYTES { 0 } else { F::OFFSET };
             let started = |half: usize| -> [Integers; N] {
                 std::array::from_fn(|r| {
-                    let [first, last] = (*rows[r].1.add(index)).sums;
-                    let sum = if !halved {
-                        first + last
-                    } else if half == 0 {
-                        first
-                    } else {
-                        last
-                    };
-                    [vdupq_n_s32(-offset * sum); QUARTERS]
+                    let meta = &*metas.add(r);
+                    let minus_sum = if halved { meta.minus_sums()[half] } else { meta.minus_sum };
+                    [vdupq_n_s32(offset * minus_sum); QUARTERS]
                 })
             };
+            let lower: [*const i8; N] = std::array::from_fn(|r| quants.add(r).cast());
+            let upper = lower.map(|at| at.add(16));
             let mut dots = started(0);
-            half_dots::<F, false, N>(block, rows.map(|row| row.0.add(index * BLOCK)), &mut dots);
-            let upper = rows.map(|row| row.0.add(index * BLOCK + 16));
+            half_dots::<F, false, N>(block, lower, &mut dots);
             if halved {
                 // Each half of the columns has its own scale.
                 let mut more = started(1);
@@ -261,7 +255,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
             }
             let (scale, min) = scales_of::<F>(scales, head);
             for r in 0..N {
-                let meta = &*rows[r].1.add(index);
+                let meta = &*metas.add(r);
                 for quarter in 0..QUARTERS {
                     let scaled = vmulq_f32(vcvtq_f32_s32(dots[r][quarter]), scale[quarter]);
                     let sum = vfmaq_n_f32(sums[r][quarter], scaled, meta.scale);
@@ -270,6 +264,8 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                 }
             }
             block = block.add(F::BLOCK);
+            // Behind the last block they point past the group, or into what follows it, and are not read.
+            (quants, metas) = (quants.wrapping_add(group), metas.wrapping_add(group));
         }
     }
     store(out, &sums);

@@ -21,16 +21,16 @@ pub(super) fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, 
 fn quantized(matrix: &Matrix, tile: &[u8], x: &Activations, row: usize, out: &mut [f32; TILE]) {
     let (format, layout) = (matrix.format(), matrix.layout());
     *out = [0.0; TILE];
-    for (index, meta) in x.blocks(row).iter().enumerate() {
+    for index in 0..x.cols() / BLOCK {
+        let (activations, meta) = x.block(row, index);
         let block = layout.block_of(tile, index);
-        let activations = &x.quants(row)[index * BLOCK..][..BLOCK];
         for (lane, out) in out.iter_mut().enumerate() {
             let mut dots = [0_i32; 2];
             for (column, &activation) in activations.iter().enumerate() {
                 dots[column / 16] += pack::quant(format, block, lane, column) * i32::from(activation);
             }
-            for (dot, sum) in dots.iter_mut().zip(meta.sums) {
-                *dot -= pack::offset(format) * sum;
+            for (dot, minus_sum) in dots.iter_mut().zip(meta.minus_sums()) {
+                *dot += pack::offset(format) * minus_sum;
             }
             let (scale, min) = pack::scale_min(format, block, lane);
             let dot = if format == Format::Q6K {
