@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use upcycle_checkpoint::gguf::GgmlType;
 use upcycle_core::{
     Decoder, DraftTree, NullDrafter, Request, Row, RowSelection, TokenId, TopK, TreeInput, Verifier,
 };
 use upcycle_cpu::CpuVerifier;
+use upcycle_kernels::{Format, Matrix};
 use upcycle_llama_cpp::LlamaVerifier;
 use upcycle_ort::OrtVerifier;
 use upcycle_testkit::real_model;
@@ -158,5 +160,79 @@ fn tiny_models_of_three_architectures_agree() {
                 println!("{} in {name}, {len} tokens: {most:.1e}", tiny.architecture);
             }
         }
+    }
+}
+
+/// The quantized types that the kernels read.
+fn quantized_types() -> Vec<(Format, GgmlType)> {
+    let type_of = |format: Format| {
+        GgmlType::ALL.iter().copied().find(|dtype| dtype.name() == format.name()).expect("GGML's name")
+    };
+    let formats = Format::ALL.into_iter().filter(|format| format.is_quantized());
+    formats.map(|format| (format, type_of(format))).collect()
+}
+
+/// Encodes rows of 256 values with GGML.
+#[expect(unsafe_code, reason = "GGML is a library in C")]
+fn encode(values: &[f32], dtype: GgmlType) -> Vec<u8> {
+    assert!(values.len().is_multiple_of(256), "whole rows");
+    let blocks = values.len() / dtype.block_size() as usize;
+    let mut bytes = vec![0; blocks * dtype.block_bytes() as usize];
+    let (from, to) = (values.as_ptr(), bytes.as_mut_ptr().cast());
+    let rows = values.len() as i64 / 256;
+    // SAFETY: both hold `rows` rows of 256 values, and these types take no importance matrix.
+    let written =
+        unsafe { llama_cpp_sys_2::ggml_quantize_chunk(dtype.id(), from, to, 0, rows, 256, std::ptr::null()) };
+    assert_eq!(written, bytes.len(), "{dtype}");
+    bytes
+}
+
+/// Decodes blocks with GGML.
+#[expect(unsafe_code, reason = "GGML is a library in C")]
+fn decode(bytes: &[u8], dtype: GgmlType) -> Vec<f32> {
+    let count = bytes.len() / dtype.block_bytes() as usize * dtype.block_size() as usize;
+    let mut values = vec![0.0; count];
+    // SAFETY: GGML's tables are constants; the blocks are of this type, and there is room for their values.
+    unsafe {
+        let traits = &*llama_cpp_sys_2::ggml_get_type_traits(dtype.id());
+        let to_float = traits.to_float.expect("a quantized type");
+        to_float(bytes.as_ptr().cast(), values.as_mut_ptr(), count as i64);
+    }
+    values
+}
+
+#[test]
+fn weights_are_those_that_ggml_reads() {
+    let values: Vec<f32> =
+        (0..6 * 256).map(|at| ((at * 7919 % 2003) as f32 / 1000.0 - 1.0).powi(3)).collect();
+    for (format, dtype) in quantized_types() {
+        let bytes = encode(&values, dtype);
+        let matrix = Matrix::pack("w", format, (3, 512), &bytes, 1).expect("sound blocks");
+        let mut row = vec![0.0; 512];
+        for (index, expected) in decode(&bytes, dtype).chunks(512).enumerate() {
+            matrix.gather(index, &mut row);
+            let far = max_difference(&row, expected);
+            // One of both may round a product and a sum at once.
+            assert!(far < 1e-6, "{dtype}: row {index} differs by {far}");
+        }
+    }
+}
+
+#[test]
+fn tiny_models_of_every_type_load_and_agree_with_llama_cpp() {
+    for (_, dtype) in quantized_types() {
+        let tiny = Tiny {
+            width: 256,
+            attention: dtype,
+            ffn: dtype,
+            embedding: dtype,
+            quantize: encode,
+            ..Tiny::default()
+        };
+        let file = write(&tiny.writer(None));
+        let text: Vec<TokenId> = (0..40).map(|at| at * 7919 % tiny.vocab as u32).collect();
+        let (mut cpu, mut llama) = (cpu(file.path()), llama_cpp(file.path()));
+        let most = compare(&mut cpu, &mut llama, &text, QUANTIZED);
+        println!("{dtype}: logits differ by at most {most:.1e}");
     }
 }

@@ -22,7 +22,8 @@
 //!
 //! # Models
 //! - GGUF files whose `general.architecture` is `llama` (Llama, Mistral, SmolLM, TinyLlama and others), `qwen2` or `qwen3`,
-//!   with matrices in `F32`, `F16`, `BF16`, `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `Q4_K` or `Q6_K`.
+//!   with matrices in `F32`, `F16`, `BF16`, `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q8_0`, `Q2_K`, `Q3_K`, `Q4_K`, `Q5_K`, `Q6_K`, `IQ4_NL`, `IQ4_XS` or
+//!   `MXFP4`.
 //! - Folders with a `config.json` whose `model_type` is `llama`, `mistral`, `qwen2` or `qwen3`, and safetensors in `F32`, `F16` or
 //!   `BF16`.
 //!

@@ -28,6 +28,8 @@ laws! {
     q5_0_q5_1: Q5_0, Q5_1, File;
     q8_0: Q8_0, Q8_0, File;
     q4_k_q6_k: Q4K, Q6K, File;
+    q2_k_q3_k: Q2K, Q3K, File;
+    q5_k: Q5K, Q5K, File;
     widened: Q4K, Q4_1, F32;
 }
 

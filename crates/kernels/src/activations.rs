@@ -45,6 +45,13 @@ impl BlockMeta {
     pub(crate) fn minus_sums(&self) -> [i32; 2] {
         [self.minus_first, self.minus_sum - self.minus_first]
     }
+
+    /// The same as two numbers of 16 bits, the first in the low half.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn minus_pair(&self) -> i32 {
+        let [first, last] = self.minus_sums();
+        first & 0xffff | last << 16
+    }
 }
 
 /// The group of a row: its first row, and its number of rows.

@@ -17,6 +17,18 @@ pub enum Format {
     Q4K,
     /// 6 bits; 8-bit scales for 16 weights, which have a scale for 256.
     Q6K,
+    /// 2 bits; 4-bit scales and minima for 16 weights, which have a scale for 256.
+    Q2K,
+    /// 3 bits; 6-bit scales for 16 weights, which have a scale for 256.
+    Q3K,
+    /// 5 bits; otherwise as [`Q4K`](Self::Q4K).
+    Q5K,
+    /// 4 bits that choose one of sixteen numbers, a scale for 32 weights.
+    Iq4Nl,
+    /// As [`Iq4Nl`](Self::Iq4Nl), with 6-bit scales for 32 weights, which have a scale for 256.
+    Iq4Xs,
+    /// Numbers of 4 bits (E2M1), a power of two for 32 weights.
+    Mxfp4,
     /// IEEE half precision.
     F16,
     /// bfloat16.
@@ -27,7 +39,7 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 10] = [
+    pub const ALL: [Format; 16] = [
         Format::Q4_0,
         Format::Q4_1,
         Format::Q5_0,
@@ -38,6 +50,12 @@ impl Format {
         Format::F16,
         Format::BF16,
         Format::F32,
+        Format::Q2K,
+        Format::Q3K,
+        Format::Q5K,
+        Format::Iq4Nl,
+        Format::Iq4Xs,
+        Format::Mxfp4,
     ];
 
     /// GGML's name.
@@ -51,6 +69,12 @@ impl Format {
             Format::Q8_0 => "Q8_0",
             Format::Q4K => "Q4_K",
             Format::Q6K => "Q6_K",
+            Format::Q2K => "Q2_K",
+            Format::Q3K => "Q3_K",
+            Format::Q5K => "Q5_K",
+            Format::Iq4Nl => "IQ4_NL",
+            Format::Iq4Xs => "IQ4_XS",
+            Format::Mxfp4 => "MXFP4",
             Format::F16 => "F16",
             Format::BF16 => "BF16",
             Format::F32 => "F32",
@@ -62,7 +86,8 @@ impl Format {
     pub fn block(self) -> usize {
         match self {
             Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Q8_0 => 32,
-            Format::Q4K | Format::Q6K => 256,
+            Format::Iq4Nl | Format::Mxfp4 => 32,
+            Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::Iq4Xs => 256,
             Format::F16 | Format::BF16 | Format::F32 => 1,
         }
     }
@@ -78,6 +103,12 @@ impl Format {
             Format::Q8_0 => 2 + 32,
             Format::Q4K => 4 + 12 + 128,
             Format::Q6K => 128 + 64 + 16 + 2,
+            Format::Q2K => 16 + 64 + 4,
+            Format::Q3K => 32 + 64 + 12 + 2,
+            Format::Q5K => 4 + 12 + 32 + 128,
+            Format::Iq4Nl => 2 + 16,
+            Format::Iq4Xs => 2 + 2 + 4 + 128,
+            Format::Mxfp4 => 1 + 16,
             Format::F16 | Format::BF16 => 2,
             Format::F32 => 4,
         }

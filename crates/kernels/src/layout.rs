@@ -13,7 +13,7 @@
 //!
 //! Four-bit weights share bytes: group g has the low halves, group g + 4 the high halves. So the bytes are those of the GGUF block,
 //! interleaved. The fifth bits of Q5 follow as a mask of 64 bits for each group; the fifth and sixth bits of Q6_K follow as 2-bit fields,
-//! four groups to a byte.
+//! four groups to a byte. The low two bits of Q2_K and Q3_K are such fields too, and masks with the third bits of Q3_K follow.
 //!
 //! The scales of a block of 32 columns stand right behind its quants, interleaved by rows too. Formats with further scales for 256 columns
 //! have them as a head before every eight blocks:
@@ -59,6 +59,16 @@ impl Layout {
             Format::Q4K => (256, 32, 64),
             // The head is d of each row. A block has two scale bytes of each row.
             Format::Q6K => (256 + 128, 32, 32),
+            // Two bits of each quant. The head is d and dmin of each row. A block has two bytes of each row, with a scale and a minimum.
+            Format::Q2K => (128, 32, 64),
+            // Two bits of each quant, then the third. Scales as of Q6_K.
+            Format::Q3K => (128 + 64, 32, 32),
+            Format::Q5K => (256 + 64, 32, 64),
+            Format::Iq4Nl => (256, 32, 0),
+            // The head is d of each row. A block has a signed scale byte of each row.
+            Format::Iq4Xs => (256, 16, 32),
+            // A power of two of each row, as bfloat16.
+            Format::Mxfp4 => (256, 32, 0),
             Format::F16 | Format::BF16 => (32, 0, 0),
             Format::F32 => (64, 0, 0),
         };

@@ -46,38 +46,45 @@ unsafe fn pair<F: Quantized>(block: *const u8, group: usize, half: usize) -> (__
                 _mm256_loadu_si256(block.add(at + 4 * 64).cast()),
             );
         }
-        let raw = _mm256_loadu_si256(block.add(at).cast());
-        let low = _mm256_set1_epi8(15);
-        let mut a = _mm256_and_si256(raw, low);
-        let mut b = _mm256_and_si256(_mm256_srli_epi16::<4>(raw), low);
-        if F::HAS_FIFTH {
-            let masks = block.add(256 + half * 4);
-            a = _mm256_or_si256(a, fifth(masks.add(group * 8).cast::<u32>().read_unaligned()));
-            b = _mm256_or_si256(b, fifth(masks.add((group + 4) * 8).cast::<u32>().read_unaligned()));
+        let field = |plane: *const u8| {
+            let bits = _mm256_loadu_si256(plane.add(half * 32).cast());
+            let shifted = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32 * 2));
+            _mm256_and_si256(shifted, _mm256_set1_epi8(3))
+        };
+        let (mut a, mut b) = if F::HAS_FIELDS {
+            (field(block), field(block.add(64)))
+        } else {
+            let raw = _mm256_loadu_si256(block.add(at).cast());
+            let low = _mm256_set1_epi8(15);
+            (_mm256_and_si256(raw, low), _mm256_and_si256(_mm256_srli_epi16::<4>(raw), low))
+        };
+        if F::HAS_TABLE {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(F::TABLE.as_ptr().cast()));
+            (a, b) = (_mm256_shuffle_epi8(table, a), _mm256_shuffle_epi8(table, b));
+        }
+        if F::TOP > 0 {
+            let masks = block.add(F::MASKS + half * 4);
+            a = _mm256_or_si256(a, top::<F>(masks.add(group * 8).cast::<u32>().read_unaligned()));
+            b = _mm256_or_si256(b, top::<F>(masks.add((group + 4) * 8).cast::<u32>().read_unaligned()));
         }
         if matches!(F::FORMAT, Format::Q6K) {
-            let more = |plane: usize| {
-                let bits = _mm256_loadu_si256(block.add(256 + plane * 64 + half * 32).cast());
-                let shifted = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32 * 2));
-                _mm256_slli_epi16::<4>(_mm256_and_si256(shifted, _mm256_set1_epi8(3)))
-            };
-            a = _mm256_or_si256(a, more(0));
-            b = _mm256_or_si256(b, more(1));
+            a = _mm256_or_si256(a, _mm256_slli_epi16::<4>(field(block.add(256))));
+            b = _mm256_or_si256(b, _mm256_slli_epi16::<4>(field(block.add(256 + 64))));
         }
         (a, b)
     }
 }
 
-/// 16 in the bytes whose bit in `mask` is set.
+/// The highest bit of a quant, in the bytes whose bit in `mask` is set.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn fifth(mask: u32) -> __m256i {
+fn top<F: Quantized>(mask: u32) -> __m256i {
     // Byte i of the result tests bit i % 8 of byte i / 8 of the mask.
     let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
     let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
     let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(mask as i32), spread);
     let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
-    _mm256_and_si256(set, _mm256_set1_epi8(16))
+    _mm256_and_si256(set, _mm256_set1_epi8(F::TOP as i8))
 }
 
 #[inline]
@@ -108,12 +115,27 @@ unsafe fn head_of<F: Quantized>(at: *const u8, half: usize) -> Head {
     // SAFETY: the caller gives `F::HEAD` bytes at `at`: 16 half-precision numbers, or twice as many if the format has minima.
     unsafe {
         let at = at.add(half * 16);
-        let min = if F::HAS_MIN { halves(at.add(32)) } else { _mm256_setzero_ps() };
+        let min = if F::HEAD_HAS_MIN { halves(at.add(32)) } else { _mm256_setzero_ps() };
         Head { d: halves(at), min }
     }
 }
 
-/// Scales, minima and (Q6_K) the scales of both halves of the columns, of half `half` of the rows, from the scales of a block and its
+/// The minima of both halves of the columns, of half `half` of the rows, as pairs of 16 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn half_mins_of<F: Quantized>(scales: *const u8, half: usize) -> __m256i {
+    if !F::HAS_HALF_MINS {
+        return _mm256_setzero_si256();
+    }
+    // SAFETY: the caller's block has its scales there: two bytes of each row, with a minimum in the high half.
+    unsafe {
+        let scales = scales.add(half * 8);
+        let min = |at: *const u8| _mm256_srli_epi32::<4>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.cast())));
+        _mm256_or_si256(min(scales), _mm256_slli_epi32::<16>(min(scales.add(16))))
+    }
+}
+
+/// Scales, minima and (Q2_K, Q3_K, Q6_K) the scales of both halves of the columns, of half `half` of the rows, from the scales of a block and its
 /// head.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
@@ -126,17 +148,30 @@ unsafe fn scales_of<F: Quantized>(
     // SAFETY: the caller's block has its scales there.
     unsafe {
         match F::FORMAT {
-            Format::Q4K => {
+            Format::Q4K | Format::Q5K => {
                 let scales = scales.add(half * 8);
                 let scale = _mm256_mul_ps(head.d, bytes(scales));
                 let min = _mm256_mul_ps(head.min, bytes(scales.add(16)));
                 (scale, _mm256_sub_ps(_mm256_setzero_ps(), min), none)
             }
-            Format::Q6K => {
+            Format::Q2K => {
+                let scales = scales.add(half * 8);
+                let low = |at: *const u8| {
+                    _mm256_and_si256(_mm256_cvtepu8_epi32(_mm_loadl_epi64(at.cast())), _mm256_set1_epi32(15))
+                };
+                (head.d, _mm256_setzero_ps(), (low(scales), low(scales.add(16))))
+            }
+            Format::Q3K | Format::Q6K => {
                 let scales = scales.add(half * 8);
                 let signed = |at: *const u8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
                 (head.d, _mm256_setzero_ps(), (signed(scales), signed(scales.add(16))))
             }
+            Format::Iq4Xs => {
+                let bytes = _mm_loadl_epi64(scales.add(half * 8).cast());
+                let scale = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+                (_mm256_mul_ps(head.d, scale), _mm256_setzero_ps(), none)
+            }
+            Format::Mxfp4 => (<BF16 as Floats>::load(scales.add(half * 16)), _mm256_setzero_ps(), none),
             _ => {
                 let scales = scales.add(half * 16);
                 let min = if F::HAS_MIN { halves(scales.add(32)) } else { _mm256_setzero_ps() };
@@ -146,12 +181,12 @@ unsafe fn scales_of<F: Quantized>(
     }
 }
 
-/// How many pairs of products of quants and int8 activations fit a 16-bit sum: 2 * 127 times the largest quant each. Q8_0 multiplies absolute
-/// values instead.
+/// How many pairs of products of quants and int8 activations fit a 16-bit sum: 2 * 127 times the largest quant each. Signed bytes are
+/// multiplied as absolute values instead. With scales for halves of the columns, sums of both halves stay apart.
 const fn pair_sums(format: Format) -> usize {
     match format {
         Format::Q4_0 | Format::Q4_1 | Format::Q4K => 8, // 8 * 2 * 15 * 127 = 30480
-        Format::Q5_0 | Format::Q5_1 => 4,               // 4 * 2 * 31 * 127 = 31496
+        Format::Q5_0 | Format::Q5_1 | Format::Q5K | Format::Mxfp4 => 4, // 4 * 2 * 31 * 127 = 31496
         Format::Q6K => 2,                               // 2 * 2 * 63 * 127 = 32004
         _ => 1,                                         // 2 * 128 * 127 = 32512
     }
@@ -169,7 +204,7 @@ unsafe fn four(activations: *const i8) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pairs<F: Quantized>(weights: __m256i, activations: __m256i) -> __m256i {
-    if F::IS_BYTES {
+    if F::IS_SIGNED {
         let signed = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
         // |w| fits an unsigned byte, even for -128. The activation takes the sign.
         _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(activations, signed))
@@ -212,10 +247,11 @@ macro_rules! quantized_kernel {
                         }
                         let dots: [(__m256i, __m256i); N] = $block::<F, N>(block, half, index, rows);
                         let (scale, min, halves) = scales_of::<F>(block.add(F::QUANTS), head, half);
+                        let half_mins = half_mins_of::<F>(block.add(F::QUANTS), half);
                         for r in 0..N {
                             let meta = &*rows.blocks.add(index * rows.group + r);
                             let (low, high) = dots[r];
-                            let dot = if matches!(F::FORMAT, Format::Q6K) {
+                            let dot = if F::HAS_HALF_SCALES {
                                 _mm256_add_epi32(
                                     _mm256_mullo_epi32(low, halves.0),
                                     _mm256_mullo_epi32(high, halves.1),
@@ -227,6 +263,11 @@ macro_rules! quantized_kernel {
                             sums[r] = _mm256_fmadd_ps(scaled, _mm256_set1_ps(meta.scale), sums[r]);
                             if F::HAS_MIN {
                                 sums[r] = _mm256_fmadd_ps(min, _mm256_set1_ps(meta.scaled_sum), sums[r]);
+                            }
+                            if F::HAS_HALF_MINS {
+                                let dot = _mm256_madd_epi16(half_mins, _mm256_set1_epi32(meta.minus_pair()));
+                                let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), head.min);
+                                sums[r] = _mm256_fmadd_ps(scaled, _mm256_set1_ps(meta.scale), sums[r]);
                             }
                         }
                         block = block.add(F::BLOCK);
@@ -250,7 +291,7 @@ quantized_kernel!(quantized_vnni, "avx2,fma,f16c,avxvnni", vnni_block);
 unsafe fn start_of<F: Quantized>(meta: *const BlockMeta) -> (__m256i, __m256i) {
     // SAFETY: the caller's row has its meta there.
     let meta = unsafe { &*meta };
-    if matches!(F::FORMAT, Format::Q6K) {
+    if F::HAS_HALF_SCALES {
         let [first, last] = meta.minus_sums();
         (_mm256_set1_epi32(F::OFFSET * first), _mm256_set1_epi32(F::OFFSET * last))
     } else {
@@ -300,9 +341,9 @@ unsafe fn maddubs_block<F: Quantized, const N: usize>(
         let at = index * rows.group;
         let (quants, metas) = (rows.quants.add(at), rows.blocks.add(at));
         let mut dots: [(__m256i, __m256i); N] = std::array::from_fn(|r| {
-            // Q8_0 multiplies signed weights, so there is no offset.
+            // Signed weights have no offset.
             let none = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            if F::IS_BYTES { none } else { start_of::<F>(metas.add(r)) }
+            if F::IS_SIGNED { none } else { start_of::<F>(metas.add(r)) }
         });
         let mut short = [_mm256_setzero_si256(); N];
         for group in 0..4 {

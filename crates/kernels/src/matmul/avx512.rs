@@ -5,22 +5,28 @@ use std::arch::x86_64::*;
 use crate::activations::{Activations, PackedRows};
 use crate::format::Format;
 use crate::layout::{BLOCK, TILE, TileOut};
-use crate::matmul::by_format::tile_by_format;
+use crate::matmul::by_format::{parts, tile_by_format};
 use crate::matmul::formats::{BF16, F16, F32, Float, Quantized, has_head};
 use crate::matrix::Matrix;
+use crate::pack::has_half_scales;
 use crate::prefetch;
 
 /// # Safety
 /// The processor has AVX-512 F, BW, VL and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c,fma")]
 pub(super) unsafe fn tile(matrix: &Matrix, x: &Activations, tile: usize, first: usize, out: &mut TileOut) {
-    tile_by_format!(
-        (matrix, x, tile, first, out),
-        quantized,
-        floats,
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
-        12
-    );
+    // Two integer sums a row leave too few registers for twelve rows.
+    let most = if has_half_scales(matrix.format()) { 11 } else { 12 };
+    for (start, end) in parts(out.len(), most) {
+        let (first, out) = (first + start, &mut out[start..end]);
+        tile_by_format!(
+            (matrix, x, tile, first, out),
+            quantized,
+            floats,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+            12
+        );
+    }
 }
 
 /// Both groups of a 64-byte vector of nibbles (g and g + 4), as unsigned bytes.
@@ -35,33 +41,40 @@ unsafe fn pair<F: Quantized>(block: *const u8, group: usize) -> (__m512i, __m512
                 _mm512_loadu_si512(block.add((group + 4) * 64).cast()),
             );
         }
-        let raw = _mm512_loadu_si512(block.add(group * 64).cast());
-        let low = _mm512_set1_epi8(15);
-        let mut a = _mm512_and_si512(raw, low);
-        let mut b = _mm512_and_si512(_mm512_srli_epi16::<4>(raw), low);
-        if F::HAS_FIFTH {
-            let masks = block.add(256).cast::<u64>();
-            a = with_fifth(a, masks.add(group).read_unaligned());
-            b = with_fifth(b, masks.add(group + 4).read_unaligned());
+        let field = |plane: *const u8| {
+            let bits = _mm512_loadu_si512(plane.cast());
+            let shifted = _mm512_srl_epi16(bits, _mm_cvtsi32_si128(group as i32 * 2));
+            _mm512_and_si512(shifted, _mm512_set1_epi8(3))
+        };
+        let (mut a, mut b) = if F::HAS_FIELDS {
+            (field(block), field(block.add(64)))
+        } else {
+            let raw = _mm512_loadu_si512(block.add(group * 64).cast());
+            let low = _mm512_set1_epi8(15);
+            (_mm512_and_si512(raw, low), _mm512_and_si512(_mm512_srli_epi16::<4>(raw), low))
+        };
+        if F::HAS_TABLE {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(F::TABLE.as_ptr().cast()));
+            (a, b) = (_mm512_shuffle_epi8(table, a), _mm512_shuffle_epi8(table, b));
+        }
+        if F::TOP > 0 {
+            let masks = block.add(F::MASKS).cast::<u64>();
+            a = with_top::<F>(a, masks.add(group).read_unaligned());
+            b = with_top::<F>(b, masks.add(group + 4).read_unaligned());
         }
         if matches!(F::FORMAT, Format::Q6K) {
-            let more = |plane: usize| {
-                let bits = _mm512_loadu_si512(block.add(256 + plane * 64).cast());
-                let shifted = _mm512_srl_epi16(bits, _mm_cvtsi32_si128(group as i32 * 2));
-                _mm512_slli_epi16::<4>(_mm512_and_si512(shifted, _mm512_set1_epi8(3)))
-            };
-            a = _mm512_or_si512(a, more(0));
-            b = _mm512_or_si512(b, more(1));
+            a = _mm512_or_si512(a, _mm512_slli_epi16::<4>(field(block.add(256))));
+            b = _mm512_or_si512(b, _mm512_slli_epi16::<4>(field(block.add(256 + 64))));
         }
         (a, b)
     }
 }
 
-/// Sets the fifth bit of the bytes whose bit in `mask` is set.
+/// Sets the highest bit of the quants whose bit in `mask` is set.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn with_fifth(a: __m512i, mask: u64) -> __m512i {
-    _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(16))
+fn with_top<F: Quantized>(a: __m512i, mask: u64) -> __m512i {
+    _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(F::TOP as i8))
 }
 
 #[inline]
@@ -82,9 +95,8 @@ unsafe fn bytes(at: *const u8) -> __m512 {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn times_offset<F: Quantized>(minus_sum: i32) -> __m512i {
-    const { assert!(F::OFFSET >= 0 && (F::OFFSET == 0 || F::OFFSET.count_ones() == 1), "a shift multiplies") }
-    let shift = if F::OFFSET > 0 { F::OFFSET.trailing_zeros() as i32 } else { 0 };
-    _mm512_sll_epi32(_mm512_set1_epi32(minus_sum), _mm_cvtsi32_si128(shift))
+    const { assert!(F::OFFSET == 0 || F::OFFSET.count_ones() == 1, "a shift multiplies") }
+    _mm512_sll_epi32(_mm512_set1_epi32(minus_sum), _mm_cvtsi32_si128(F::OFFSET.trailing_zeros() as i32))
 }
 
 /// # Safety
@@ -99,7 +111,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
     let blocks = x.cols() / BLOCK;
     debug_assert!(tile.len() >= blocks * F::BLOCK, "the tile holds every block");
     let PackedRows { mut quants, blocks: mut metas, group: group_rows } = x.packed(start, N);
-    let split = matches!(F::FORMAT, Format::Q6K);
+    let split = F::HAS_HALF_SCALES;
     // Two sums a row shorten the chains of dependent instructions; more than eight rows need the registers, and have chains enough.
     let two_sums = split || N <= 8;
     let mut sums = [_mm512_setzero_ps(); N];
@@ -119,11 +131,10 @@ unsafe fn quantized<F: Quantized, const N: usize>(
             let mut high = [_mm512_setzero_si512(); N];
             for r in 0..N {
                 let meta = &*metas.add(r);
-                if split {
-                    let [first, last] = meta.minus_sums();
-                    (low[r], high[r]) = (times_offset::<F>(first), times_offset::<F>(last));
-                } else if F::OFFSET != 0 {
-                    low[r] = times_offset::<F>(meta.minus_sum);
+                match (F::OFFSET, split) {
+                    (0, _) => {}
+                    (_, false) => low[r] = times_offset::<F>(meta.minus_sum),
+                    (_, true) => [low[r], high[r]] = meta.minus_sums().map(|sum| times_offset::<F>(sum)),
                 }
             }
             for group in 0..4 {
@@ -143,6 +154,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                 }
             }
             let (scale, min, halves) = scales_of::<F>(block.add(F::QUANTS), head);
+            let half_mins = half_mins_of::<F>(block.add(F::QUANTS));
             for r in 0..N {
                 let meta = &*metas.add(r);
                 let dot = if split {
@@ -159,6 +171,11 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                 sums[r] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(meta.scale), sums[r]);
                 if F::HAS_MIN {
                     sums[r] = _mm512_fmadd_ps(min, _mm512_set1_ps(meta.scaled_sum), sums[r]);
+                }
+                if F::HAS_HALF_MINS {
+                    let dot = _mm512_madd_epi16(half_mins, _mm512_set1_epi32(meta.minus_pair()));
+                    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), head.min);
+                    sums[r] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(meta.scale), sums[r]);
                 }
             }
             block = block.add(F::BLOCK);
@@ -185,12 +202,26 @@ struct Head {
 unsafe fn head_of<F: Quantized>(at: *const u8) -> Head {
     // SAFETY: the caller gives `F::HEAD` bytes at `at`: 16 half-precision numbers, or twice as many if the format has minima.
     unsafe {
-        let min = if F::HAS_MIN { halves(at.add(32)) } else { _mm512_setzero_ps() };
+        let min = if F::HEAD_HAS_MIN { halves(at.add(32)) } else { _mm512_setzero_ps() };
         Head { d: halves(at), min }
     }
 }
 
-/// Scales, minima and (Q6_K) the scales of both halves, of 16 rows, from the scales of a block and its head.
+/// The minima of both halves of the columns of 16 rows, as pairs of 16 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl")]
+unsafe fn half_mins_of<F: Quantized>(scales: *const u8) -> __m512i {
+    if !F::HAS_HALF_MINS {
+        return _mm512_setzero_si512();
+    }
+    // SAFETY: the caller's block has its scales there: two bytes of each row, with a minimum in the high half.
+    unsafe {
+        let min = |at: *const u8| _mm512_srli_epi32::<4>(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast())));
+        _mm512_or_si512(min(scales), _mm512_slli_epi32::<16>(min(scales.add(16))))
+    }
+}
+
+/// Scales, minima and (Q2_K, Q3_K, Q6_K) the scales of both halves, of 16 rows, from the scales of a block and its head.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
 unsafe fn scales_of<F: Quantized>(scales: *const u8, head: Head) -> (__m512, __m512, (__m512i, __m512i)) {
@@ -198,15 +229,26 @@ unsafe fn scales_of<F: Quantized>(scales: *const u8, head: Head) -> (__m512, __m
     // SAFETY: the caller's block has its scales there.
     unsafe {
         match F::FORMAT {
-            Format::Q4K => {
+            Format::Q4K | Format::Q5K => {
                 let scale = _mm512_mul_ps(head.d, bytes(scales));
                 let min = _mm512_mul_ps(head.min, bytes(scales.add(16)));
                 (scale, _mm512_sub_ps(_mm512_setzero_ps(), min), none)
             }
-            Format::Q6K => {
+            Format::Q2K => {
+                let low = |at: *const u8| {
+                    _mm512_and_si512(_mm512_cvtepu8_epi32(_mm_loadu_si128(at.cast())), _mm512_set1_epi32(15))
+                };
+                (head.d, _mm512_setzero_ps(), (low(scales), low(scales.add(16))))
+            }
+            Format::Q3K | Format::Q6K => {
                 let signed = |at: *const u8| _mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()));
                 (head.d, _mm512_setzero_ps(), (signed(scales), signed(scales.add(16))))
             }
+            Format::Iq4Xs => {
+                let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(scales.cast())));
+                (_mm512_mul_ps(head.d, scale), _mm512_setzero_ps(), none)
+            }
+            Format::Mxfp4 => (<BF16 as Floats>::load(scales), _mm512_setzero_ps(), none),
             _ => {
                 let min = if F::HAS_MIN { halves(scales.add(32)) } else { _mm512_setzero_ps() };
                 (halves(scales), min, none)

@@ -23,7 +23,7 @@ macro_rules! tile_by_format {
             // blocks (or `cols` columns) of this format, and `x` has as many columns.
             unsafe {
                 tile_by_format!(@formats $matrix, (bytes, $x, from, rows), end - start, [$($count),*], $most,
-                    $quantized: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q6K, $floats: F16 BF16 F32)
+                    $quantized: Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q6K Q2K Q3K Q5K Iq4Nl Iq4Xs Mxfp4, $floats: F16 BF16 F32)
             }
         }
     }};

@@ -38,29 +38,41 @@ unsafe fn group<F: Quantized, const GROUP: usize>(block: *const u8) -> [int8x16_
             let bytes = vld1q_u8(block.add(GROUP / 4 * 256 + at));
             return vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(0x80)));
         }
-        let raw = vld1q_u8(block.add(at));
-        let mut quants = if GROUP < 4 { vandq_u8(raw, vdupq_n_u8(15)) } else { vshrq_n_u8::<4>(raw) };
-        if F::HAS_FIFTH {
-            let mask = block.add(256 + GROUP * 8 + quarter * 2);
-            quants = vorrq_u8(quants, fifth(mask.cast::<u16>().read_unaligned()));
+        let field = |fields: *const u8| {
+            let bits = vld1q_u8(fields.add(GROUP / 4 * 64 + quarter * 16));
+            vandq_u8(vshlq_u8(bits, vdupq_n_s8(-((GROUP % 4) as i8 * 2))), vdupq_n_u8(3))
+        };
+        let mut quants = if F::HAS_FIELDS {
+            field(block)
+        } else {
+            let raw = vld1q_u8(block.add(at));
+            if GROUP < 4 { vandq_u8(raw, vdupq_n_u8(15)) } else { vshrq_n_u8::<4>(raw) }
+        };
+        if F::HAS_TABLE {
+            quants = vqtbl1q_u8(vld1q_u8(F::TABLE.as_ptr()), quants);
+            if F::IS_SIGNED {
+                quants = veorq_u8(quants, vdupq_n_u8(0x80));
+            }
+        }
+        if F::TOP > 0 {
+            let mask = block.add(F::MASKS + GROUP * 8 + quarter * 2);
+            quants = vorrq_u8(quants, top::<F>(mask.cast::<u16>().read_unaligned()));
         }
         if matches!(F::FORMAT, Format::Q6K) {
-            let pairs = vld1q_u8(block.add(256 + GROUP / 4 * 64 + quarter * 16));
-            let shifted = vshlq_u8(pairs, vdupq_n_s8(-((GROUP % 4) as i8 * 2)));
-            quants = vorrq_u8(quants, vshlq_n_u8::<4>(vandq_u8(shifted, vdupq_n_u8(3))));
+            quants = vorrq_u8(quants, vshlq_n_u8::<4>(field(block.add(256))));
         }
         vreinterpretq_s8_u8(quants)
     })
 }
 
-/// 16 in the bytes whose bit in `mask` is set.
+/// The highest bit of a quant, in the bytes whose bit in `mask` is set.
 #[inline]
 #[target_feature(enable = "neon")]
-fn fifth(mask: u16) -> uint8x16_t {
+fn top<F: Quantized>(mask: u16) -> uint8x16_t {
     let [low, high] = mask.to_le_bytes();
     let bytes = vcombine_u8(vdup_n_u8(low), vdup_n_u8(high));
     let bits = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
-    vandq_u8(vtstq_u8(bytes, bits), vdupq_n_u8(16))
+    vandq_u8(vtstq_u8(bytes, bits), vdupq_n_u8(F::TOP))
 }
 
 /// Adds to each number of `sum` the product of its four weights with the four activations of lane `LANE`.
@@ -142,7 +154,7 @@ struct Head {
 unsafe fn head_of<F: Quantized>(at: *const u8) -> Head {
     // SAFETY: the caller gives `F::HEAD` bytes at `at`: 16 half-precision numbers, or twice as many if the format has minima.
     unsafe {
-        let min = if F::HAS_MIN { sixteen(at.add(32)) } else { [vdupq_n_f32(0.0); QUARTERS] };
+        let min = if F::HEAD_HAS_MIN { sixteen(at.add(32)) } else { [vdupq_n_f32(0.0); QUARTERS] };
         Head { d: sixteen(at), min }
     }
 }
@@ -155,7 +167,7 @@ unsafe fn scales_of<F: Quantized>(scales: *const u8, head: Head) -> (Singles, Si
     // SAFETY: the caller's block has its scales there.
     unsafe {
         match F::FORMAT {
-            Format::Q4K => {
+            Format::Q4K | Format::Q5K => {
                 let times = |halves: Singles, at: *const u8| -> Singles {
                     std::array::from_fn(|quarter| {
                         vmulq_f32(halves[quarter], vcvtq_f32_s32(bytes::<false>(at.add(quarter * 4))))
@@ -164,10 +176,39 @@ unsafe fn scales_of<F: Quantized>(scales: *const u8, head: Head) -> (Singles, Si
                 let min = times(head.min, scales.add(16));
                 (times(head.d, scales), min.map(|min| vsubq_f32(vdupq_n_f32(0.0), min)))
             }
-            Format::Q6K => (head.d, none),
+            Format::Q2K | Format::Q3K | Format::Q6K => (head.d, none),
+            Format::Iq4Xs => {
+                let scale = |quarter: usize| vcvtq_f32_s32(bytes::<true>(scales.add(quarter * 4)));
+                (std::array::from_fn(|quarter| vmulq_f32(head.d[quarter], scale(quarter))), none)
+            }
+            Format::Mxfp4 => {
+                (std::array::from_fn(|quarter| <BF16 as Floats>::load(scales.add(quarter * 8))), none)
+            }
             _ => (sixteen(scales), if F::HAS_MIN { sixteen(scales.add(32)) } else { none }),
         }
     }
+}
+
+/// The scales of both halves of the columns, of four rows.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn half_scales_of<F: Quantized>(scales: *const u8, quarter: usize) -> [int32x4_t; 2] {
+    // SAFETY: the caller's block has its scales there: two bytes of each row.
+    [0, 16].map(|half| unsafe {
+        let at = scales.add(half + quarter * 4);
+        // With minima, a scale is the low half of its byte.
+        if F::HAS_HALF_MINS { vandq_s32(bytes::<false>(at), vdupq_n_s32(15)) } else { bytes::<true>(at) }
+    })
+}
+
+/// The dot product of a row's minima of both halves with minus the sums of the activations, for four rows of the tile.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn half_mins_dot(scales: *const u8, quarter: usize, minus_sums: [i32; 2]) -> int32x4_t {
+    // SAFETY: the caller's block has its scales there: two bytes of each row, with a minimum in the high half.
+    let [low, high] =
+        [0, 16].map(|half| unsafe { vshrq_n_s32::<4>(bytes::<false>(scales.add(half + quarter * 4))) });
+    vmlaq_n_s32(vmulq_n_s32(low, minus_sums[0]), high, minus_sums[1])
 }
 
 /// Adds the dot products of the first or (`UPPER`) the last 16 columns of a block to `dots`.
@@ -211,7 +252,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
     let blocks = x.cols() / BLOCK;
     debug_assert!(tile.len() >= blocks * F::BLOCK, "the tile holds every block");
     let PackedRows { mut quants, blocks: mut metas, group } = x.packed(start, N);
-    let halved = matches!(F::FORMAT, Format::Q6K);
+    let halved = F::HAS_HALF_SCALES;
     let mut sums = [[vdupq_n_f32(0.0); QUARTERS]; N];
     let mut block = tile.as_ptr();
     let mut head = Head { d: [vdupq_n_f32(0.0); QUARTERS], min: [vdupq_n_f32(0.0); QUARTERS] };
@@ -227,7 +268,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
             prefetch::ahead(block, F::BLOCK);
             let scales = block.add(F::QUANTS);
             // Minus the offset of the quants times the sum of the activations. Signed bytes have no offset.
-            let offset = if F::IS_BYTES { 0 } else { F::OFFSET };
+            let offset = if F::IS_SIGNED { 0 } else { F::OFFSET };
             let started = |half: usize| -> [Integers; N] {
                 std::array::from_fn(|r| {
                     let meta = &*metas.add(r);
@@ -244,8 +285,7 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                 let mut more = started(1);
                 half_dots::<F, true, N>(block, upper, &mut more);
                 for quarter in 0..QUARTERS {
-                    let low = bytes::<true>(scales.add(quarter * 4));
-                    let high = bytes::<true>(scales.add(16 + quarter * 4));
+                    let [low, high] = half_scales_of::<F>(scales, quarter);
                     for (dots, more) in dots.iter_mut().zip(&more) {
                         dots[quarter] = vmlaq_s32(vmulq_s32(dots[quarter], low), more[quarter], high);
                     }
@@ -259,8 +299,14 @@ unsafe fn quantized<F: Quantized, const N: usize>(
                 for quarter in 0..QUARTERS {
                     let scaled = vmulq_f32(vcvtq_f32_s32(dots[r][quarter]), scale[quarter]);
                     let sum = vfmaq_n_f32(sums[r][quarter], scaled, meta.scale);
-                    sums[r][quarter] =
-                        if F::HAS_MIN { vfmaq_n_f32(sum, min[quarter], meta.scaled_sum) } else { sum };
+                    sums[r][quarter] = if F::HAS_MIN {
+                        vfmaq_n_f32(sum, min[quarter], meta.scaled_sum)
+                    } else if F::HAS_HALF_MINS {
+                        let dot = vcvtq_f32_s32(half_mins_dot(scales, quarter, meta.minus_sums()));
+                        vfmaq_n_f32(sum, vmulq_f32(dot, head.min[quarter]), meta.scale)
+                    } else {
+                        sum
+                    };
                 }
             }
             block = block.add(F::BLOCK);

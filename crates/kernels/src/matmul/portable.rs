@@ -33,15 +33,20 @@ fn quantized(matrix: &Matrix, tile: &[u8], x: &Activations, row: usize, out: &mu
                 *dot += pack::offset(format) * minus_sum;
             }
             let (scale, min) = pack::scale_min(format, block, lane);
-            let dot = if format == Format::Q6K {
-                let halves = pack::half_scales(block, lane);
+            let dot = if pack::has_half_scales(format) {
+                let halves = pack::half_scales(format, block, lane);
                 dots[0] * halves[0] + dots[1] * halves[1]
             } else {
                 dots[0] + dots[1]
             };
             *out = (dot as f32 * scale).mul_add(meta.scale, *out);
-            if matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q4K) {
+            if matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K) {
                 *out = min.mul_add(meta.scaled_sum, *out);
+            }
+            if pack::has_half_mins(format) {
+                let (mins, d) = pack::half_mins(block, lane);
+                let minus = meta.minus_sums();
+                *out = ((mins[0] * minus[0] + mins[1] * minus[1]) as f32 * d).mul_add(meta.scale, *out);
             }
         }
     }
