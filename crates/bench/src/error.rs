@@ -8,6 +8,7 @@ use upcycle_checkpoint::gguf::GgufError;
 use upcycle_core::{SamplingError, VerifyError};
 
 use crate::arm::ArmError;
+use crate::peer_command::PeerCommandError;
 use crate::report::ReportError;
 use crate::results::SCHEMA;
 
@@ -80,6 +81,9 @@ pub enum BenchError {
         #[source]
         source: VerifyError,
     },
+    /// The other program's times cannot be used.
+    #[error(transparent)]
+    PeerCommand(#[from] PeerCommandError),
     /// A file or folder.
     #[error("cannot {action} {}", path.display())]
     Io {

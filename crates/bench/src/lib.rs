@@ -3,7 +3,8 @@
 //! - [`prompts`]: reads files of prompts. [`trace`]: one generation, step by step, as an HTML page. [`results`]: the types
 //!   of `results.json`. These three are always compiled.
 //! - With the feature `measure`: [`arm`] and [`plan`] say what to measure, [`runner`] measures it, [`peers`] runs other
-//!   programs, [`cost`] times passes by their number of rows, [`statistics`] and [`summary`] turn records into figures,
+//!   programs, [`cost`] times passes by their number of rows, [`peer_command`]
+//!   has another program time its own, [`statistics`] and [`summary`] turn records into figures,
 //!   [`report`] makes the page and the tables, [`files`] writes them. `docs/benchmark.md` explains every field.
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,8 @@ pub mod files;
 pub mod machine;
 #[cfg(feature = "measure")]
 pub mod model_file;
+#[cfg(feature = "measure")]
+pub mod peer_command;
 #[cfg(feature = "measure")]
 pub mod peers;
 #[cfg(feature = "measure")]

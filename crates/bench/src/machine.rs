@@ -1,7 +1,11 @@
 //! The machine, and how busy other programs keep it.
 
+use std::fmt;
 use std::thread;
 use std::time::Duration;
+
+use serde::Serialize;
+use upcycle_kernels::Kernels;
 
 use crate::results::{Build, Machine};
 
@@ -49,6 +53,41 @@ pub fn build() -> Build {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: (!revision.is_empty()).then(|| revision.to_owned()),
         profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+    }
+}
+
+/// The machine's limits for `threads` threads (by default, one for each physical core).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MachineLimits {
+    /// The threads.
+    pub threads: usize,
+    /// Bytes of memory read a second; none if there is no memory to measure with.
+    pub memory_bandwidth: Option<f64>,
+    /// Multiply-adds of int8 a second in registers; none where it cannot be measured.
+    pub int8_peak: Option<f64>,
+}
+
+/// Measures the limits. Takes about a second.
+#[must_use]
+pub fn limits(threads: Option<usize>) -> Option<MachineLimits> {
+    let kernels = Kernels::new(threads.unwrap_or(0)).ok()?;
+    Some(MachineLimits {
+        threads: kernels.pool().threads(),
+        memory_bandwidth: kernels.memory_bandwidth().ok(),
+        int8_peak: kernels.int8_peak(),
+    })
+}
+
+impl fmt::Display for MachineLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number =
+            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.1}", value / 1e9));
+        let Self { threads, memory_bandwidth, int8_peak } = *self;
+        let (memory, int8) = (number(memory_bandwidth), number(int8_peak));
+        write!(
+            f,
+            "{threads} threads read {memory} GB/s of memory and do {int8} G int8 multiply-adds a second in registers"
+        )
     }
 }
 

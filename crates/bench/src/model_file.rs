@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use upcycle::model_folder;
+use upcycle_checkpoint::gguf::SplitFiles;
 
 use crate::error::BenchError;
 
@@ -13,6 +14,29 @@ use crate::error::BenchError;
 #[must_use]
 pub fn name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// What one row of a pass takes, by a GGUF file's matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowWork {
+    /// Bytes of weights that a pass reads. An embedding is left out, unless it is the head too.
+    pub bytes: u64,
+    /// Multiply-adds of a row.
+    pub multiply_adds: u64,
+}
+
+/// What one row takes; none if the model is no GGUF file.
+#[must_use]
+pub fn row_work(path: &Path) -> Option<RowWork> {
+    let parts = SplitFiles::open(path).ok()?;
+    let tied = !parts.tensors().any(|tensor| tensor.name == "output.weight");
+    let matrices = parts
+        .tensors()
+        .filter(|tensor| tensor.shape.len() > 1 && (tied || tensor.name != "token_embd.weight"));
+    Some(matrices.fold(RowWork { bytes: 0, multiply_adds: 0 }, |work, tensor| RowWork {
+        bytes: work.bytes + tensor.bytes,
+        multiply_adds: work.multiply_adds + tensor.elements(),
+    }))
 }
 
 /// The SHA-256 of a model in hex. A folder is hashed as its files one after another, ordered by name.

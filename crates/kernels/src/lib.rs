@@ -45,6 +45,7 @@ mod kernels;
 mod kv;
 mod lanes;
 mod layout;
+mod limits;
 mod matmul;
 mod matrix;
 mod ops;

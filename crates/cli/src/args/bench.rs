@@ -116,6 +116,9 @@ pub(crate) struct Cost {
     /// The number of timings of each
     #[arg(long, value_name = "R", default_value = "7", value_parser = at_least_one)]
     pub(crate) rounds: usize,
+    /// Another program to time in turn: a shell command that prints lines "ROWS MILLISECONDS", run once in each round
+    #[arg(long, value_name = "CMD")]
+    pub(crate) peer_command: Option<String>,
     /// Print a JSON object: the machine, and rows and seconds of each configuration and context
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,14 +1,16 @@
 //! `upcycle bench cost`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use upcycle::{LoadedModel, Registry};
+use upcycle_bench::machine::{self, MachineLimits};
 use upcycle_bench::results;
 use upcycle_bench::statistics::median;
-use upcycle_bench::{BenchError, cost, files, machine, model_file, report};
+use upcycle_bench::{BenchError, cost, files, model_file, peer_command, report};
 use upcycle_core::cost::{TimingPlan, time_prefill, time_prompt_ranking};
 use upcycle_core::{SystemClock, Verifier, VerifyError};
 
@@ -31,7 +33,11 @@ const PROMPT: usize = 512;
 struct CostJson<'a> {
     machine: &'a results::Machine,
     build: results::Build,
+    /// Before and after the timings.
+    limits: [Option<MachineLimits>; 2],
     setups: Vec<SetupJson>,
+    /// The other program's median seconds by rows; empty without one.
+    peer: BTreeMap<usize, f64>,
 }
 
 /// The costs of one configuration.
@@ -91,7 +97,18 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
         });
     }
     interrupt::listen();
-    time(&mut loaded, &contexts, &rows, arguments.rounds)?;
+    let threads = loaded.first().and_then(|loaded| loaded.model.verifier.threads());
+    let mut peer = arguments.peer_command.as_deref().map(|command| Peer { command, times: BTreeMap::new() });
+    let before = machine::limits(threads);
+    time(&mut loaded, peer.as_mut(), &contexts, &rows, arguments.rounds)?;
+    let limits = [before, machine::limits(threads)];
+    if !arguments.json {
+        for (when, limits) in ["before", "after"].into_iter().zip(limits) {
+            if let Some(limits) = limits {
+                output.line(&format!("{when}: {limits}"))?;
+            }
+        }
+    }
     loaded.retain(|loaded| !loaded.times.is_empty());
     if loaded.is_empty() && interrupt::requested() {
         return Err(Failure::Interrupted);
@@ -122,6 +139,9 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
             output.line(&format!("\n{name}: {backend}, {}{threads}", verifier.description()))?;
             for timed in &named {
                 output.line(&table(timed, first.as_ref()))?;
+                if let Some(shares) = shares(timed, &path, limits) {
+                    output.line(&shares)?;
+                }
             }
             if let Some(seconds) = prompt_seconds {
                 output.line(&prefill(prompt_tokens, seconds, first.as_ref()))?;
@@ -147,8 +167,17 @@ pub(super) fn cost(arguments: &Cost, registry: &Registry, output: &mut Output) -
                 .collect(),
         });
     }
+    let peer = peer.map(Peer::medians).unwrap_or_default();
     if arguments.json {
-        output.json(&CostJson { machine: &machine, build: machine::build(), setups: curves })?;
+        output.json(&CostJson {
+            machine: &machine,
+            build: machine::build(),
+            limits,
+            setups: curves,
+            peer,
+        })?;
+    } else if let (false, Some(first)) = (peer.is_empty(), &first) {
+        output.line(&peer_table(&peer, first))?;
     }
     Ok(())
 }
@@ -168,15 +197,29 @@ fn fault(name: &str, source: VerifyError) -> BenchError {
     BenchError::Cost { setup: name.to_owned(), source }
 }
 
-/// Times all configurations until done or interrupted. Several configurations are interleaved, so that a slow moment of the
-/// machine affects all of them.
+/// Another program, timed in turn.
+struct Peer<'a> {
+    command: &'a str,
+    /// Seconds by rows, one from each round.
+    times: BTreeMap<usize, Vec<f64>>,
+}
+
+impl Peer<'_> {
+    fn medians(self) -> BTreeMap<usize, f64> {
+        self.times.into_iter().filter_map(|(rows, times)| Some((rows, median(times)?))).collect()
+    }
+}
+
+/// Times all configurations until done or interrupted. Several of them, and another program, are interleaved, so that a slow moment
+/// of the machine affects all of them.
 fn time(
     loaded: &mut [Loaded<'_>],
+    mut peer: Option<&mut Peer<'_>>,
     contexts: &[usize],
     rows: &[usize],
     rounds: usize,
 ) -> Result<(), BenchError> {
-    let (passes, sweeps) = if loaded.len() > 1 { (rounds, 1) } else { (1, rounds) };
+    let (passes, sweeps) = if loaded.len() > 1 || peer.is_some() { (rounds, 1) } else { (1, rounds) };
     for _ in 0..passes {
         for Loaded { name, model, times, prompt_tokens, prompt_seconds, .. } in &mut *loaded {
             let timing = TimingPlan { contexts, rows, repetitions: sweeps };
@@ -192,6 +235,11 @@ fn time(
                 time_prefill(verifier, &clock, PROMPT).map_err(|source| fault(name, source))?;
             *prompt_tokens = tokens;
             prompt_seconds.push(seconds);
+        }
+        if let Some(peer) = &mut peer {
+            for (rows, seconds) in peer_command::time(peer.command)? {
+                peer.times.entry(rows).or_default().push(seconds);
+            }
         }
     }
     Ok(())
@@ -220,6 +268,42 @@ fn table(point: &results::Cost, first: Option<&First<'_>>) -> String {
         if let Some(first) = first {
             let other = first.costs.iter().find(|cost| cost.context == point.context).and_then(one);
             let _ = write!(text, " {:>10}", ratio(seconds, other));
+        }
+    }
+    text
+}
+
+/// What the times of one context are of the machine's limits, as text; none if the model or the limits are not known.
+fn shares(point: &results::Cost, model: &Path, limits: [Option<MachineLimits>; 2]) -> Option<String> {
+    let work = model_file::row_work(model)?;
+    // The better of both measurements: a limit is not lower than what was seen.
+    let most =
+        |of: fn(&MachineLimits) -> Option<f64>| limits.iter().flatten().filter_map(of).fold(0.0, f64::max);
+    let (memory, int8) = (most(|limits| limits.memory_bandwidth), most(|limits| limits.int8_peak));
+    let percent = |rate: f64, limit: f64| {
+        if limit > 0.0 { format!("{:.0} %", rate / limit * 100.0) } else { "-".to_owned() }
+    };
+    let mut text = format!("{:>6} {:>18} {:>18}", "rows", "of memory's rate", "of int8's rate");
+    for (&rows, &seconds) in point.rows.iter().zip(&point.seconds) {
+        let read = percent(work.bytes as f64 / seconds, memory);
+        let multiplied = percent(work.multiply_adds as f64 * rows as f64 / seconds, int8);
+        let _ = write!(text, "\n{rows:>6} {read:>18} {multiplied:>18}");
+    }
+    Some(text)
+}
+
+/// The other program's times as text, with ours over them.
+fn peer_table(peer: &BTreeMap<usize, f64>, first: &First<'_>) -> String {
+    let mut text = format!("\nthe peer command\n{:>6} {:>10}", "rows", "ms");
+    for cost in &first.costs {
+        let _ = write!(text, "   {} over {} tokens / it", first.name, cost.context);
+    }
+    for (&rows, &seconds) in peer {
+        let _ = write!(text, "\n{rows:>6} {:>10.3}", seconds * 1e3);
+        for cost in &first.costs {
+            let ours = cost.rows.iter().position(|&other| other == rows).map(|index| cost.seconds[index]);
+            let ratio = ours.map_or_else(|| "-".to_owned(), |ours| format!("{:.2}", ours / seconds));
+            let _ = write!(text, " {ratio:>10}");
         }
     }
     text

@@ -249,6 +249,25 @@ fn costs_are_timed_written_and_charted() {
 }
 
 #[test]
+fn another_program_is_timed_in_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = |peer: &str| {
+        let mut command = upcycle();
+        command.args(["bench", "cost", "--model"]).arg(model()).arg("--out").arg(folder.path());
+        command.args(["--contexts", "16", "--rows", "1,2", "--rounds", "2", "--peer-command", peer]);
+        command
+    };
+    let table = stdout(&mut command("echo '1 1000'; echo '4 2000'"));
+    assert!(table.contains("before: ") && table.contains("of memory's rate"), "{table}");
+    assert!(table.contains("the peer command") && table.contains("1000.000"), "{table}");
+    let json: Value = serde_json::from_str(&stdout(command("echo 1 1000").arg("--json"))).unwrap();
+    assert_eq!(json["peer"], json!({"1": 1.0}));
+    assert!(json["limits"][1]["memory_bandwidth"].as_f64().unwrap() > 0.0);
+    let failed = command("exit 3").output().unwrap();
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("`exit 3` failed"), "{failed:?}");
+}
+
+#[test]
 fn costs_of_several_configurations_are_compared_with_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = upcycle();

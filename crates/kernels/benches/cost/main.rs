@@ -292,9 +292,9 @@ fn main() {
             }
         };
         let kernels = Kernels::with_path(path, 0);
-        let memory = limits::bandwidth(&kernels);
+        let memory = kernels.memory_bandwidth().expect("memory");
         println!("{}: memory {:.1} GB/s", isa.name(), memory / 1e9);
-        if let Some(ceiling) = limits::ceiling(&kernels) {
+        if let Some(ceiling) = kernels.int8_peak() {
             println!("int8 in registers: {:.0} G multiply-adds a second", ceiling / 1e9);
         }
         for &format in &formats {
@@ -306,7 +306,10 @@ fn main() {
             for &format in &formats {
                 let stack = Stack::new(size, format);
                 table(&stack, format, &kernels, &rows);
-                println!("  memory afterwards: {:.1} GB/s", limits::bandwidth(&kernels) / 1e9);
+                println!(
+                    "  memory afterwards: {:.1} GB/s",
+                    kernels.memory_bandwidth().expect("memory") / 1e9
+                );
                 if named("busy") {
                     beside_busy_threads(&stack, &kernels);
                 }
