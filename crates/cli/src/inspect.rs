@@ -68,6 +68,8 @@ struct Backend {
     /// `tree`, `chain` or `plain`.
     verifies: Option<&'static str>,
     context: Option<usize>,
+    /// Bytes of the keys and values of a token.
+    kv_bytes: Option<usize>,
 }
 
 /// The metadata keys to show, without the architecture's name, and the fields of a `config.json` with the same meaning.
@@ -98,7 +100,9 @@ pub(crate) fn inspect(
     if !path.exists() {
         return Err(Failure::usage(format!("{} does not exist", path.display())));
     }
-    let config = ConfigBuilder::new(registry).build()?;
+    let mut builder = ConfigBuilder::new(registry);
+    builder.variables(std::env::vars_os())?;
+    let config = builder.build()?;
     let model = match model_folder(path) {
         Some(folder) => Model::of_folder(path, folder, registry, &config)?,
         None => Model::of_gguf(path, registry, &config)?,
@@ -264,6 +268,9 @@ impl Model {
                 }
             };
             lines.push(("backend", format!("{}: {state}", backend.name)));
+            if let (Some(bytes), Some(context)) = (backend.kv_bytes, backend.context) {
+                lines.push(("", format!("keys and values: {}", memory_by_context(bytes, context))));
+            }
         }
         lines.iter().map(|(name, value)| format!("{name:<24} {}\n", printable(value))).collect()
     }
@@ -293,6 +300,7 @@ impl Backend {
                 TreeKind::Plain => "plain",
             }),
             context: fit.map(|fit| fit.max_context),
+            kv_bytes: fit.and_then(|fit| fit.kv_bytes),
         }
     }
 }
@@ -327,6 +335,15 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Memory of the keys and values of contexts of 4096 tokens, 32768 and so on, up to the longest.
+fn memory_by_context(kv_bytes: usize, longest: usize) -> String {
+    let contexts = [4096, 32768, 131_072].into_iter().filter(|&context| context < longest);
+    let each = contexts.chain([longest]).map(|context| {
+        format!("{context} tokens {}", megabytes((kv_bytes as u64).saturating_mul(context as u64)))
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn megabytes(bytes: u64) -> String {

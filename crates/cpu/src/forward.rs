@@ -37,7 +37,7 @@ pub(crate) struct Scratch {
 pub(crate) fn forward(
     model: &Model,
     batch: &Batch,
-    caches: &mut [&mut KvCache<f32>],
+    caches: &mut [&mut KvCache],
     scratch: &mut Scratch,
     logits: &mut Vec<f32>,
 ) -> Result<(), NotFinite> {
@@ -80,13 +80,7 @@ fn repeat(row: &[f32], rows: &mut [f32]) {
 }
 
 /// Normalization, queries, keys and values, attention, output matrix, residual.
-fn attention(
-    model: &Model,
-    index: usize,
-    batch: &Batch,
-    caches: &mut [&mut KvCache<f32>],
-    scratch: &mut Scratch,
-) {
+fn attention(model: &Model, index: usize, batch: &Batch, caches: &mut [&mut KvCache], scratch: &mut Scratch) {
     let Model { hyperparameters, kernels, weights, .. } = model;
     let &Hyperparameters { heads, kv_heads, head_dim, epsilon, .. } = hyperparameters;
     let Scratch { hidden, queries, keys, values, activations, rope, .. } = scratch;
@@ -111,12 +105,14 @@ fn attention(
         kernels.rope(rope, queries, head_dim);
         kernels.rope(rope, keys, head_dim);
     }
+    model.kv_type.round(keys);
+    model.kv_type.round(values);
     let rows = keys.chunks_exact(kv_heads * head_dim).zip(values.chunks_exact(kv_heads * head_dim));
     for (&(cache, slot), (keys, values)) in batch.slots.iter().zip(rows) {
         caches[cache].write(index, slot, keys, values);
     }
     let window = hyperparameters.window(index);
-    let spans: Vec<AttentionSpan<'_, f32>> = (0..batch.tokens.len())
+    let spans: Vec<AttentionSpan<'_>> = (0..batch.tokens.len())
         .map(|row| {
             let (prefix, new_rows) = batch.attention_range(row);
             let skip = batch.outside_window(row, window);

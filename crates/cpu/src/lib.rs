@@ -40,6 +40,7 @@ mod options;
 mod verifier;
 
 pub use error::LoadError;
+pub use load::Fit;
 pub use model::Model;
-pub use options::{Options, WeightStorage};
+pub use options::{KvType, Options, WeightStorage};
 pub use verifier::CpuVerifier;

@@ -9,11 +9,21 @@ use upcycle_checkpoint::{Checkpoint, StoredMatrix, WeightConverter};
 use upcycle_kernels::{Format, Kernels, Matrix, Rope, RopeLayout};
 
 use crate::error::LoadError;
-use crate::model::Model;
+use crate::model::{Model, kv_shape};
 use crate::options::{Options, WeightStorage};
 
 /// The kernels read keys in blocks of this many dimensions.
 const HEAD_MULTIPLE: usize = 16;
+
+/// What the headers of a model's files say about running it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fit {
+    /// The longest context that the model was trained for.
+    pub max_context: usize,
+    /// Bytes of the keys and values of a token.
+    pub kv_bytes: usize,
+}
 
 impl Model {
     /// Loads a GGUF file, or a folder with a `config.json` and safetensors (or one of its files): see the [crate's page](crate).
@@ -27,14 +37,18 @@ impl Model {
         Self::load_with_progress(path, options, &mut |_, _| ())
     }
 
-    /// Checks by the headers of its files that a model can be loaded, without reading weights. Returns its longest context.
+    /// Checks by the headers of its files that a model can be loaded, without reading weights.
     ///
     /// # Errors
     /// Those of [`load`](Self::load) that the headers show.
-    pub fn check(path: impl AsRef<Path>) -> Result<usize, LoadError> {
+    pub fn check(path: impl AsRef<Path>, options: &Options) -> Result<Fit, LoadError> {
         let checkpoint = open(path.as_ref())?;
         checkpoint.check_tensors()?;
-        Ok(checkpoint.hyperparameters.context)
+        let shape = kv_shape(&checkpoint.hyperparameters);
+        Ok(Fit {
+            max_context: checkpoint.hyperparameters.context,
+            kv_bytes: shape.position_bytes(options.kv_type.into()),
+        })
     }
 
     /// As [`load`](Self::load). Calls `progress` with the bytes of tensors read and the bytes of all tensors: first with 0, then
@@ -60,7 +74,8 @@ impl Model {
         };
         let rope = Rope::new(layout, weights.frequencies.clone())
             .with_magnitude(checkpoint.hyperparameters.rope_scaling.magnitude());
-        Ok(Arc::new(Self { hyperparameters: checkpoint.hyperparameters, kernels, rope, weights }))
+        let kv_type = options.kv_type.into();
+        Ok(Arc::new(Self { hyperparameters: checkpoint.hyperparameters, kernels, rope, kv_type, weights }))
     }
 }
 

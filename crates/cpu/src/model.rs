@@ -13,6 +13,7 @@ pub struct Model {
     pub(crate) hyperparameters: Hyperparameters,
     pub(crate) kernels: Kernels,
     pub(crate) rope: Rope,
+    pub(crate) kv_type: upcycle_kernels::KvType,
     pub(crate) weights: ModelWeights<Arc<Matrix>, Arc<Matrix>, Vec<f32>>,
 }
 
@@ -45,7 +46,10 @@ impl Model {
     }
 
     pub(crate) fn kv_shape(&self) -> KvShape {
-        let &Hyperparameters { layers, kv_heads, head_dim, .. } = &self.hyperparameters;
-        KvShape { layers, kv_heads, head_dim }
+        kv_shape(&self.hyperparameters)
     }
+}
+
+pub(crate) fn kv_shape(&Hyperparameters { layers, kv_heads, head_dim, .. }: &Hyperparameters) -> KvShape {
+    KvShape { layers, kv_heads, head_dim }
 }

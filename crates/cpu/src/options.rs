@@ -25,6 +25,8 @@ pub struct Options {
     pub threads: Option<NonZeroUsize>,
     /// What matrices are multiplied with.
     pub weights: WeightStorage,
+    /// The type of cached keys and values.
+    pub kv_type: KvType,
 }
 
 /// What matrices are multiplied with.
@@ -37,4 +39,25 @@ pub enum WeightStorage {
     File,
     /// `f32`: matrices are dequantized at load and activations are not rounded. Four bytes a weight.
     F32,
+}
+
+/// The type of cached keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum KvType {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision: half the memory, and half the reading of long contexts. A key or value beyond 65504 fails its pass.
+    F16,
+}
+
+impl From<KvType> for upcycle_kernels::KvType {
+    fn from(kv_type: KvType) -> Self {
+        match kv_type {
+            KvType::F32 => Self::F32,
+            KvType::F16 => Self::F16,
+        }
+    }
 }

@@ -23,11 +23,11 @@ const MAX_SEQS: usize = 64;
 /// Each row of a pass is computed as if it stood alone. The logits of a tree's node equal those of the same tokens decoded one by
 /// one, to the last bit.
 ///
-/// Memory: keys and values in `f32`, in pages of 64 tokens (2.9 MB a page for a model of 30 layers with 3 KV heads of 64), kept
-/// until their sequence closes; and the logits of the rows that were requested from the last pass.
+/// Memory: keys and values in pages of 64 tokens (as `f32`, 2.9 MB a page for a model of 30 layers with 3 KV heads of 64), kept until
+/// their sequence closes; and the logits of the rows that were requested from the last pass.
 pub struct CpuVerifier {
     model: Arc<Model>,
-    sequences: SequenceTable<KvCache<f32>>,
+    sequences: SequenceTable<KvCache>,
     batch: Batch,
     scratch: Scratch,
     positions: Vec<u32>,
@@ -127,7 +127,7 @@ impl Verifier for CpuVerifier {
     }
 
     fn open(&mut self) -> Result<SeqId, VerifyError> {
-        self.sequences.open(KvCache::new(self.model.kv_shape()))
+        self.sequences.open(KvCache::new(self.model.kv_shape(), self.model.kv_type))
     }
 
     fn close(&mut self, seq: SeqId) {

@@ -3,9 +3,9 @@
 mod support;
 
 use support::quantize::quantized;
-use support::subject;
+use support::{options, subject, subject_with};
 use upcycle_checkpoint::gguf::GgmlType;
-use upcycle_cpu::WeightStorage;
+use upcycle_cpu::{KvType, WeightStorage};
 use upcycle_testkit::tiny::{Format, Tiny};
 
 macro_rules! laws {
@@ -31,6 +31,16 @@ laws! {
     q2_k_q3_k: Q2K, Q3K, File;
     q5_k: Q5K, Q5K, File;
     widened: Q4K, Q4_1, F32;
+}
+
+upcycle_testkit::conformance! {
+    mod half_kv;
+    subject: || {
+        let mut options = options(WeightStorage::File);
+        options.kv_type = KvType::F16;
+        subject_with(&quantized(GgmlType::Q4_0, GgmlType::Q4_1), Format::Gguf, &options)
+    },
+    exempt: [],
 }
 
 /// A separate output matrix, three query heads to a KV head, a vocabulary and a feed-forward network that fill no tile.

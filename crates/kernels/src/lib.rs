@@ -60,7 +60,7 @@ pub use error::PackError;
 pub use format::Format;
 pub use isa::{FORCE, Isa, IsaError, KernelPath};
 pub use kernels::Kernels;
-pub use kv::{KvCache, KvElement, KvShape, PAGE};
+pub use kv::{KvCache, KvShape, KvType, PAGE};
 pub use layout::{BLOCK, TILE};
 pub use matrix::Matrix;
 pub use ops::{Matmul, Store};

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use upcycle_kernels::{
-    Activations, AttentionSpan, Format, Isa, KernelPath, Kernels, KvCache, KvElement, KvShape, Matmul,
-    Matrix, NewKv, Store,
+    Activations, AttentionSpan, Format, Isa, KernelPath, Kernels, KvCache, KvShape, KvType, Matmul, Matrix,
+    NewKv, Store,
 };
 
 /// Heads of four vectors and one more, so that both kinds of columns run.
@@ -39,8 +39,8 @@ fn hash(parent: u64, token: u64) -> u64 {
 }
 
 /// A cache with the positions of `prefix`, and NaN behind them, as if a rejected draft had left it.
-fn cache<E: KvElement>(prefix: &[u64]) -> KvCache<E> {
-    let mut cache = KvCache::new(SHAPE);
+fn cache(kv_type: KvType, prefix: &[u64]) -> KvCache {
+    let mut cache = KvCache::new(SHAPE, kv_type);
     cache.reserve(prefix.len() + 70).unwrap();
     for layer in 0..SHAPE.layers {
         for (position, &path) in prefix.iter().enumerate() {
@@ -51,17 +51,24 @@ fn cache<E: KvElement>(prefix: &[u64]) -> KvCache<E> {
     cache
 }
 
-fn sequential<E: KvElement>(kernels: &Kernels, prefix: &[u64]) -> Vec<u32> {
+/// A row of keys or values as a pass computes it.
+fn rounded(kv_type: KvType, kind: u64, path: u64) -> Vec<f32> {
+    let mut row = row(kind, path, KV);
+    kv_type.round(&mut row);
+    row
+}
+
+fn sequential(kv_type: KvType, kernels: &Kernels, prefix: &[u64]) -> Vec<u32> {
     let (&last, before) = prefix.split_last().unwrap();
-    let cache: KvCache<E> = cache(before);
+    let cache = cache(kv_type, before);
     let mut out = vec![0.0; WIDTH];
-    let new = NewKv { keys: &row(1, last, KV), values: &row(2, last, KV) };
+    let new = NewKv { keys: &rounded(kv_type, 1, last), values: &rounded(kv_type, 2, last) };
     let span = AttentionSpan { cache: &cache, prefix: before.len(), new_rows: &[0], skip: 0 };
     kernels.attention(1, HEADS, &row(0, last, WIDTH), &[span], new, &mut out);
     out.iter().map(|x| x.to_bits()).collect()
 }
 
-fn check_tree<E: KvElement>(prefix_len: usize, parents: &[usize]) {
+fn check_tree(kv_type: KvType, prefix_len: usize, parents: &[usize]) {
     let mut prefix = vec![7];
     for token in 1..=prefix_len as u64 {
         prefix.push(hash(prefix[prefix.len() - 1], token));
@@ -73,9 +80,10 @@ fn check_tree<E: KvElement>(prefix_len: usize, parents: &[usize]) {
         let path = path.iter().copied().chain([index as u32 + 1]).collect();
         nodes.push((hash(*above, index as u64 + 1000), path));
     }
-    let cache: KvCache<E> = cache(&prefix);
-    let concat = |kind, width| nodes.iter().flat_map(|node| row(kind, node.0, width)).collect::<Vec<_>>();
-    let (queries, keys, values) = (concat(0, WIDTH), concat(1, KV), concat(2, KV));
+    let cache = cache(kv_type, &prefix);
+    let queries: Vec<f32> = nodes.iter().flat_map(|node| row(0, node.0, WIDTH)).collect();
+    let rounded = |kind| nodes.iter().flat_map(|node| rounded(kv_type, kind, node.0)).collect::<Vec<_>>();
+    let (keys, values) = (rounded(1), rounded(2));
     let spans: Vec<_> = nodes
         .iter()
         .map(|(_, path)| AttentionSpan { cache: &cache, prefix: prefix.len(), new_rows: path, skip: 0 })
@@ -86,12 +94,10 @@ fn check_tree<E: KvElement>(prefix_len: usize, parents: &[usize]) {
         kernels.attention(1, HEADS, &queries, &spans, NewKv { keys: &keys, values: &values }, &mut out);
         let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
         assert_eq!(reference.get_or_insert_with(|| bits.clone()), &bits, "{kernels:?}");
-        if E::NAME == "f32" {
-            for ((_, path), out) in nodes.iter().zip(bits.chunks(WIDTH)) {
-                let mut line = prefix.clone();
-                line.extend(path.iter().map(|&node| nodes[node as usize].0));
-                assert_eq!(sequential::<E>(&kernels, &line), out, "{kernels:?}, node {path:?}");
-            }
+        for ((_, path), out) in nodes.iter().zip(bits.chunks(WIDTH)) {
+            let mut line = prefix.clone();
+            line.extend(path.iter().map(|&node| nodes[node as usize].0));
+            assert_eq!(sequential(kv_type, &kernels, &line), out, "{kv_type:?}, {kernels:?}, node {path:?}");
         }
     }
 }
@@ -104,8 +110,7 @@ proptest! {
         prefix in prop_oneof![0_usize..5, 14_usize..18, 62_usize..67, 0_usize..200],
         parents in prop::collection::vec(0_usize..100, 0..30),
     ) {
-        check_tree::<f32>(prefix, &parents);
-        check_tree::<half::f16>(prefix, &parents);
+        KvType::ALL.into_iter().for_each(|kv_type| check_tree(kv_type, prefix, &parents));
     }
 }
 
@@ -114,7 +119,7 @@ proptest! {
 fn the_bits_are_the_same_on_every_machine() {
     let prefix: Vec<u64> = (0..70).map(|token| hash(7, token)).collect();
     for kernels in kernels() {
-        let digest = (sequential::<f32>(&kernels, &prefix).iter())
+        let digest = (sequential(KvType::F32, &kernels, &prefix).iter())
             .flat_map(|bits| bits.to_le_bytes())
             .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3_u64)
@@ -127,7 +132,7 @@ fn the_bits_are_the_same_on_every_machine() {
 fn rows_of_several_sequences_and_prefixes_do_not_mix() {
     let lines: Vec<Vec<u64>> =
         [3_u64, 40, 70].map(|len| (0..len).map(|token| token + 100 * len).collect()).into();
-    let caches: Vec<KvCache<f32>> = lines.iter().map(|line| cache(&line[..line.len() - 1])).collect();
+    let caches: Vec<KvCache> = lines.iter().map(|line| cache(KvType::F32, &line[..line.len() - 1])).collect();
     // Two rows of each sequence, and one with a shorter prefix.
     let rows: Vec<(usize, usize)> =
         vec![(0, 2), (0, 2), (1, 39), (1, 39), (2, 69), (2, 30), (2, 69), (0, 2), (1, 20)];
@@ -151,7 +156,7 @@ fn rows_of_several_sequences_and_prefixes_do_not_mix() {
         for (&(line, prefix), out) in rows.iter().zip(out.chunks(WIDTH)) {
             let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
             assert_eq!(
-                sequential::<f32>(&kernels, &lines[line][..=prefix]),
+                sequential(KvType::F32, &kernels, &lines[line][..=prefix]),
                 bits,
                 "{kernels:?}, {line}, {prefix}"
             );
@@ -162,7 +167,7 @@ fn rows_of_several_sequences_and_prefixes_do_not_mix() {
 #[test]
 fn attention_is_close_to_the_oracle() {
     let prefix: Vec<u64> = (0..150).collect();
-    let cache: KvCache<f32> = cache(&prefix);
+    let cache = cache(KvType::F32, &prefix);
     let query = row(0, 999, WIDTH);
     let mut out = vec![0.0; WIDTH];
     let span = AttentionSpan { cache: &cache, prefix: prefix.len(), new_rows: &[], skip: 0 };
@@ -187,7 +192,7 @@ fn attention_is_close_to_the_oracle() {
 
 #[test]
 fn a_nan_in_a_query_reaches_the_output() {
-    let cache: KvCache<f32> = cache(&[1, 2, 3]);
+    let cache = cache(KvType::F32, &[1, 2, 3]);
     let mut query = row(0, 5, WIDTH);
     query[40] = f32::NAN;
     for kernels in kernels() {
@@ -202,7 +207,7 @@ fn a_nan_in_a_query_reaches_the_output() {
 #[test]
 fn positions_before_a_window_do_not_matter() {
     let prefix: Vec<u64> = (0..150).collect();
-    let clean: KvCache<f32> = cache(&prefix);
+    let clean = cache(KvType::F32, &prefix);
     let last = 200;
     let (keys, values) = (row(1, last, KV), row(2, last, KV));
     let new = NewKv { keys: &keys, values: &values };
@@ -214,7 +219,7 @@ fn positions_before_a_window_do_not_matter() {
         let span = |cache, skip| AttentionSpan { cache, prefix: prefix.len(), new_rows: &[0], skip };
         let queries = [row(0, last, WIDTH), row(0, 7, WIDTH), row(0, last, WIDTH)].concat();
         for kernels in kernels() {
-            let attend = |spans: &[AttentionSpan<'_, f32>]| {
+            let attend = |spans: &[AttentionSpan<'_>]| {
                 let mut out = vec![0.0; spans.len() * WIDTH];
                 kernels.attention(1, HEADS, &queries[..out.len()], spans, new, &mut out);
                 out
@@ -224,7 +229,7 @@ fn positions_before_a_window_do_not_matter() {
             let beside = attend(&[span(&clean, 0), span(&clean, 3), span(&clean, skip)]);
             assert_eq!(alone, beside[2 * WIDTH..], "{kernels:?}, {skip}");
             assert_ne!(alone, beside[..WIDTH], "{kernels:?}, {skip}");
-            let from_the_start: KvCache<f32> = cache(&prefix[skip..]);
+            let from_the_start = cache(KvType::F32, &prefix[skip..]);
             let span = AttentionSpan {
                 cache: &from_the_start,
                 prefix: prefix.len() - skip,
@@ -245,7 +250,7 @@ fn attention_into_activations_equals_attention_and_load() {
         let heads = 3 * kv_heads;
         let shape = KvShape { layers: 1, kv_heads, head_dim };
         let (kv, width) = (kv_heads * head_dim, heads * head_dim);
-        let mut cache = KvCache::<f32>::new(shape);
+        let mut cache = KvCache::new(shape, KvType::F32);
         cache.reserve(100).unwrap();
         (0..70).for_each(|position| cache.write(0, position, &row(1, position as u64, kv), &row(2, 1, kv)));
         let tails: Vec<u32> = (0..9).collect();

@@ -43,9 +43,11 @@ pub(crate) fn register(registry: &mut Registry) {
         },
     );
     #[cfg(feature = "cpu")]
-    registry.add_check("cpu", |_: &upcycle_cpu::Options, model| {
+    registry.add_check("cpu", |options: &upcycle_cpu::Options, model| {
         refuse_graph(model)?;
-        Ok(ModelFit { kind: TreeKind::Tree, max_context: upcycle_cpu::Model::check(model.path)? })
+        let fit = upcycle_cpu::Model::check(model.path, options)?;
+        let kv_bytes = Some(fit.kv_bytes);
+        Ok(ModelFit { kind: TreeKind::Tree, max_context: fit.max_context, kv_bytes })
     });
     #[cfg(feature = "candle")]
     registry.add_backend(
@@ -66,7 +68,7 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.add_check("candle", |options: &upcycle_candle::Options, model| {
         refuse_graph(model)?;
         let max_context = upcycle_candle::Model::check(model.path, options)?;
-        Ok(ModelFit { kind: TreeKind::Tree, max_context })
+        Ok(ModelFit { kind: TreeKind::Tree, max_context, kv_bytes: None })
     });
     #[cfg(feature = "ort")]
     registry.add_backend(
@@ -85,7 +87,7 @@ pub(crate) fn register(registry: &mut Registry) {
     #[cfg(feature = "ort")]
     registry.add_check("ort", |options: &upcycle_ort::Options, model| {
         let (support, max_context) = upcycle_ort::Model::check(model.path, options)?;
-        Ok(ModelFit { kind: support.kind(), max_context })
+        Ok(ModelFit { kind: support.kind(), max_context, kv_bytes: None })
     });
     #[cfg(feature = "llama-cpp")]
     registry.add_backend(

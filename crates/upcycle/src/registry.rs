@@ -30,6 +30,8 @@ pub struct ModelFit {
     pub kind: TreeKind,
     /// The longest context.
     pub max_context: usize,
+    /// Bytes of the keys and values of a token, if the backend tells.
+    pub kv_bytes: Option<usize>,
 }
 
 /// A backend's name, devices and cargo feature.

@@ -23,9 +23,15 @@ fn a_model_is_described() {
         (&"cpu".into(), &true.into(), &"tree".into())
     );
     assert_eq!(object["backends"][2]["loads"], false);
+    // 30 layers, 3 heads of 64, keys and values.
+    assert_eq!((&cpu["kv_bytes"], &object["backends"][2]["kv_bytes"]), (&46080.into(), &().into()));
+    let mut half = upcycle();
+    half.args(["inspect", "--json"]).arg(model()).env("UPCYCLE_BACKEND__CPU__KV_TYPE", "f16");
+    assert_eq!(json(&mut half)["backends"][0]["kv_bytes"], 23040);
 
     let text = stdout(upcycle().arg("inspect").arg(model()));
     assert!(text.contains("llama") && text.contains("verifies: tree"), "{text}");
+    assert!(text.contains("keys and values: 4096 tokens 188.7 MB, 8192 tokens 377.5 MB"), "{text}");
     assert!(fail(upcycle().args(["inspect", "no-such.gguf"]), 2).contains("no-such.gguf"));
 }
 

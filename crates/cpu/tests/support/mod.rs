@@ -24,15 +24,23 @@ pub(crate) fn load_real(weights: WeightStorage) -> Arc<Model> {
 }
 
 pub(crate) fn load(tiny: &Tiny, format: Format, weights: WeightStorage) -> Arc<Model> {
-    let loaded = Model::load(tiny.save(format).path(), &options(weights));
+    load_with(tiny, format, &options(weights))
+}
+
+pub(crate) fn load_with(tiny: &Tiny, format: Format, options: &Options) -> Arc<Model> {
+    let loaded = Model::load(tiny.save(format).path(), options);
     loaded.unwrap_or_else(|error| panic!("{tiny:?}: {}", chain(&error)))
 }
 
 /// The laws hold exactly, whatever the type. In the poisoned model, values overflow where rounding of activations could hide it.
 pub(crate) fn subject(tiny: &Tiny, format: Format, weights: WeightStorage) -> Subject {
-    let model = load(tiny, format, weights);
+    subject_with(tiny, format, &options(weights))
+}
+
+pub(crate) fn subject_with(tiny: &Tiny, format: Format, options: &Options) -> Subject {
+    let model = load_with(tiny, format, options);
     let poisoned = Tiny { poisoned: Some("blk.0.ffn_up.weight"), ..tiny.clone() };
-    let poisoned = load(&poisoned, format, weights);
+    let poisoned = load_with(&poisoned, format, options);
     Subject::new(move || CpuVerifier::new(model.clone()))
         .not_finite(move || CpuVerifier::new(poisoned.clone()))
 }

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use upcycle_kernels::{
-    Activations, AttentionSpan, Format, Isa, KernelPath, Kernels, KvCache, KvShape, Matmul, Matrix, NewKv,
-    Store,
+    Activations, AttentionSpan, Format, Isa, KernelPath, Kernels, KvCache, KvShape, KvType, Matmul, Matrix,
+    NewKv, Store,
 };
 
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ struct Stack {
     size: Size,
     layers: Vec<Layer>,
     head: Matrix,
-    cache: KvCache<f32>,
+    cache: KvCache,
     norm: Vec<f32>,
 }
 
@@ -75,7 +75,7 @@ impl Stack {
         // The real 135M file keeps its embedding, which is the head, as Q8_0.
         let head = if format.is_quantized() && size.name == "135m" { Format::Q8_0 } else { format };
         let shape = KvShape { layers: size.layers, kv_heads: size.kv_heads, head_dim: HEAD_DIM };
-        let mut cache = KvCache::new(shape);
+        let mut cache = KvCache::new(shape, KvType::F32);
         cache.reserve(CONTEXT).expect("memory for the cache");
         for layer in 0..size.layers {
             for position in 0..CONTEXT {

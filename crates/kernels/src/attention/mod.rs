@@ -20,15 +20,14 @@ use crate::activations::Activations;
 use crate::columns::Columns;
 use crate::isa::KernelPath;
 use crate::kernels::Kernels;
-use crate::kv::{KEYS, KvCache, KvElement, KvShape, Numbers, PAGE};
+use crate::kv::{KEYS, KvCache, KvShape, Numbers, PAGE};
 use crate::layout::BLOCK;
-use crate::prefetch;
 
 /// What one row attends to: positions `0..prefix` of `cache`, then rows of the pass itself, in order of position.
-#[derive(Debug)]
-pub struct AttentionSpan<'a, E> {
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionSpan<'a> {
     /// The sequence's cache.
-    pub cache: &'a KvCache<E>,
+    pub cache: &'a KvCache,
     /// Cached positions that it attends to.
     pub prefix: usize,
     /// Rows of the pass that it attends to: its ancestors, then itself unless it is in the cache. At least one, if `prefix` is 0.
@@ -36,13 +35,6 @@ pub struct AttentionSpan<'a, E> {
     /// How many of the first positions are outside a sliding window. Fewer than there are positions.
     pub skip: usize,
 }
-
-impl<E> Clone for AttentionSpan<'_, E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<E> Copy for AttentionSpan<'_, E> {}
 
 /// Keys and values of the rows of the pass, `[rows, kv_heads * head_dim]` each.
 #[derive(Clone, Copy, Debug)]
@@ -85,12 +77,12 @@ impl Kernels {
     ///
     /// # Panics
     /// If the shapes do not match, or a row attends to nothing or to a position that is not in the cache.
-    pub fn attention<E: KvElement>(
+    pub fn attention(
         &self,
         layer: usize,
         heads: usize,
         queries: &[f32],
-        spans: &[AttentionSpan<'_, E>],
+        spans: &[AttentionSpan<'_>],
         new: NewKv<'_>,
         out: &mut [f32],
     ) {
@@ -109,12 +101,12 @@ impl Kernels {
     /// # Panics
     /// As there.
     #[expect(clippy::too_many_arguments, reason = "the arguments of attention and of its output")]
-    pub fn attention_into<E: KvElement>(
+    pub fn attention_into(
         &self,
         layer: usize,
         heads: usize,
         queries: &[f32],
-        spans: &[AttentionSpan<'_, E>],
+        spans: &[AttentionSpan<'_>],
         new: NewKv<'_>,
         out: &mut Activations,
         quantize: bool,
@@ -143,12 +135,12 @@ impl Kernels {
 
     /// Attention of every row. Calls `each` for a row and the query heads of one KV head, with the row, its first column and the
     /// columns.
-    fn attend<E: KvElement>(
+    fn attend(
         &self,
         layer: usize,
         heads: usize,
         queries: &[f32],
-        spans: &[AttentionSpan<'_, E>],
+        spans: &[AttentionSpan<'_>],
         new: NewKv<'_>,
         each: impl Fn(usize, usize, &[f32]) + Sync,
     ) {
@@ -195,11 +187,10 @@ impl Kernels {
 }
 
 /// How many of the first rows have the same prefix.
-fn with_same_prefix<E>(spans: &[AttentionSpan<'_, E>]) -> usize {
+fn with_same_prefix(spans: &[AttentionSpan<'_>]) -> usize {
     let first = &spans[0];
-    let same = |other: &&AttentionSpan<'_, E>| {
-        std::ptr::eq(first.cache, other.cache) && first.prefix == other.prefix
-    };
+    let same =
+        |other: &&AttentionSpan<'_>| std::ptr::eq(first.cache, other.cache) && first.prefix == other.prefix;
     spans.iter().take_while(same).count()
 }
 
@@ -213,9 +204,9 @@ struct Place {
 }
 
 /// Attention of `spans`, which have the same prefix: from `scratch.queries` to `scratch.out`.
-fn attend<E: KvElement>(
+fn attend(
     path: KernelPath,
-    spans: &[AttentionSpan<'_, E>],
+    spans: &[AttentionSpan<'_>],
     Place { layer, kv_head, group }: Place,
     new: NewKv<'_>,
     Scratch { queries, scores, totals, out }: &mut Scratch,
@@ -237,10 +228,10 @@ fn attend<E: KvElement>(
     let values_of = |page| cache.page(layer, kv_head, page).1;
     for page in pages.clone() {
         // Load the next keys, or the first values, while these are multiplied.
-        prefetch::slice(if page + 1 < pages.end { keys_of(page + 1) } else { values_of(pages.start) });
+        if page + 1 < pages.end { keys_of(page + 1) } else { values_of(pages.start) }.prefetch();
         let first = page * PAGE;
         let positions = PAGE.min((prefix - first).next_multiple_of(KEYS));
-        let keys = E::numbers(&keys_of(page)[..positions * head_dim]);
+        let keys = keys_of(page).first(positions * head_dim);
         loops::score_page(path, head_dim, queries, keys, stride, &mut scores[first..]);
     }
     let at = |row: u32| (row as usize * kv_heads + kv_head) * head_dim;
@@ -258,11 +249,11 @@ fn attend<E: KvElement>(
     }
     for page in pages.clone() {
         if page + 1 < pages.end {
-            prefetch::slice(values_of(page + 1));
+            values_of(page + 1).prefetch();
         }
         let first = page * PAGE;
         let positions = PAGE.min(prefix - first);
-        let values = E::numbers(&values_of(page)[..positions * head_dim]);
+        let values = values_of(page).first(positions * head_dim);
         loops::add_page(path, head_dim, values, stride, &scores[first..], out);
     }
     let each = out.chunks_exact_mut(head_dim).zip(scores.chunks_exact(stride)).zip(totals);

@@ -29,7 +29,7 @@ pub(super) fn load(
 pub(super) fn check(options: &Options, model: ModelSource<'_>) -> Result<ModelFit, BoxError> {
     refuse_graph(model)?;
     let (support, max_context) = Model::check(model.path, options)?;
-    Ok(ModelFit { kind: support.kind(), max_context })
+    Ok(ModelFit { kind: support.kind(), max_context, kv_bytes: None })
 }
 
 /// llama.cpp's own tokenizer of a file, for kinds of vocabulary that `upcycle-text` does not build.

@@ -248,7 +248,7 @@ fn faults_outside_files_name_the_flag_or_the_variable() {
     assert_eq!(
         error(builder.assignment("--set", "backend.cpu=1")),
         "--set backend.cpu=1: unknown key `backend.cpu`; \
-         it is a table: set one of its keys, `threads`, `weights`"
+         it is a table: set one of its keys, `kv_type`, `threads`, `weights`"
     );
     let mut variable = |name: &str, value: &str| builder.variables([(name.into(), value.into())]);
     assert_eq!(
