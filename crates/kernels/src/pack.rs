@@ -71,12 +71,12 @@ fn simple(format: Format, block: &[u8], lane: usize, quants: &mut [u8], scales: 
     if with_fifth {
         let fifth = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]);
         rest = &rest[4..];
-        set_masks(&mut quants[NIBBLES..], lane, |column| fifth >> column & 1 == 1);
+        set_masks(&mut quants[NIBBLES..], lane, |group| (fifth >> (group * 4)) as u8 & 15);
     }
     if format == Format::Q8_0 {
-        for (column, &quant) in rest.iter().enumerate() {
+        for group in 0..BLOCK / 4 {
             // The dot-product instructions take unsigned weights. The kernels subtract 128 times the sum of the activations.
-            quants[column / 4 * 64 + place(lane, column % 4)] = quant ^ 0x80;
+            put_four(quants, group, lane, four(rest, group * 4) ^ 0x8080_8080);
         }
     } else {
         pairs(rest, lane, quants);
@@ -84,18 +84,51 @@ fn simple(format: Format, block: &[u8], lane: usize, quants: &mut [u8], scales: 
     finite
 }
 
-/// Sets the highest bit of the quants of 32 columns in the masks.
-fn set_masks(masks: &mut [u8], lane: usize, is_set: impl Fn(usize) -> bool) {
-    for column in (0..BLOCK).filter(|&column| is_set(column)) {
-        let bit = place(lane, column % 4);
-        masks[column / 4 * 8 + bit / 8] |= 1 << (bit % 8);
+/// Sets the highest bits of the quants of 32 columns in the masks; `four` gives those of a group, the first column's lowest.
+fn set_masks(masks: &mut [u8], lane: usize, four: impl Fn(usize) -> u8) {
+    for group in 0..BLOCK / 4 {
+        masks[group * 8 + lane / 2] |= four(group) << (lane % 2 * 4);
     }
+}
+
+/// Bit `bit` of four bytes from `at` on, the first byte's lowest.
+fn four_bits(bytes: &[u8], at: usize, bit: usize) -> u8 {
+    let bits = four(bytes, at) >> bit & 0x0101_0101;
+    // Each factor moves one byte's bit to its place in the highest byte.
+    (bits.wrapping_mul(0x0102_0408) >> 24) as u8 & 15
+}
+
+/// Four bytes from `at` on.
+fn four(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Writes a row's four bytes of a group.
+fn put_four(quants: &mut [u8], group: usize, lane: usize, four: u32) {
+    quants[group * 64 + place(lane, 0)..][..4].copy_from_slice(&four.to_le_bytes());
 }
 
 /// Sixteen bytes whose low halves are columns 0 to 15, and whose high halves are columns 16 to 31.
 fn pairs(bytes: &[u8], lane: usize, quants: &mut [u8]) {
-    for (byte, &pair) in bytes.iter().enumerate() {
-        quants[byte / 4 * 64 + place(lane, byte % 4)] = pair;
+    for group in 0..4 {
+        put_four(quants, group, lane, four(bytes, group * 4));
+    }
+}
+
+/// The low (`upper`: high) halves of 32 bytes, as [`pairs`].
+fn nibbles(bytes: &[u8], upper: bool, lane: usize, quants: &mut [u8]) {
+    let nibbles = |at| four(bytes, at) >> (u32::from(upper) * 4) & 0x0f0f_0f0f;
+    for group in 0..4 {
+        put_four(quants, group, lane, nibbles(group * 4) | nibbles(16 + group * 4) << 4);
+    }
+}
+
+/// Bits `2 * field` and the next of 32 bytes, as fields of four groups to a byte.
+fn fields(bytes: &[u8], field: usize, lane: usize, quants: &mut [u8]) {
+    let fields = |group| four(bytes, group * 4) >> (field * 2) & 0x0303_0303;
+    for plane in 0..2 {
+        let of = |group| fields(plane * 4 + group) << (group * 2);
+        put_four(quants, plane, lane, of(0) | of(1) | of(2) | of(3));
     }
 }
 
@@ -140,11 +173,7 @@ fn q4_k(block: &[u8], lane: usize, record: &mut [u8]) -> bool {
         let (quants, scales) = out.split_at_mut(layout.quants);
         (scales[lane], scales[16 + lane]) = scale_min_k4(&block[4..16], sub);
         // 64 columns share 32 bytes: the first 32 columns have the low halves, the others the high halves.
-        let bytes = &block[16 + sub / 2 * 32..][..32];
-        let nibble = |column: usize| bytes[column] >> (sub % 2 * 4) & 15;
-        for column in 0..16 {
-            quants[column / 4 * 64 + place(lane, column % 4)] = nibble(column) | nibble(column + 16) << 4;
-        }
+        nibbles(&block[16 + sub / 2 * 32..][..32], sub % 2 == 1, lane, quants);
     }
     finite
 }
@@ -158,21 +187,10 @@ fn q5_k(block: &[u8], lane: usize, record: &mut [u8]) -> bool {
     for (sub, out) in blocks.chunks_exact_mut(layout.block()).enumerate() {
         let (quants, scales) = out.split_at_mut(layout.quants);
         (scales[lane], scales[16 + lane]) = scale_min_k4(&block[4..16], sub);
-        let nibble = |column: usize| low[sub / 2 * 32 + column] >> (sub % 2 * 4) & 15;
-        for column in 0..16 {
-            quants[column / 4 * 64 + place(lane, column % 4)] = nibble(column) | nibble(column + 16) << 4;
-        }
-        set_masks(&mut quants[NIBBLES..], lane, |column| fifth[column] >> sub & 1 == 1);
+        nibbles(&low[sub / 2 * 32..][..32], sub % 2 == 1, lane, quants);
+        set_masks(&mut quants[NIBBLES..], lane, |group| four_bits(fifth, group * 4, sub));
     }
     finite
-}
-
-/// Writes two bits of each quant of 32 columns, as fields of four groups to a byte.
-fn fields(quants: &mut [u8], lane: usize, quant: impl Fn(usize) -> u8) {
-    for column in 0..BLOCK {
-        let group = column / 4;
-        quants[group / 4 * 64 + place(lane, column % 4)] |= quant(column) << (group % 4 * 2);
-    }
 }
 
 /// Bytes of a scale (low half) and a minimum (high half) for 16 columns, two bits of each quant, d and dmin.
@@ -185,7 +203,7 @@ fn q2_k(block: &[u8], lane: usize, record: &mut [u8]) -> bool {
         let (quants, scales) = out.split_at_mut(layout.quants);
         (scales[lane], scales[16 + lane]) = (sub_scales[2 * sub], sub_scales[2 * sub + 1]);
         // 128 columns share 32 bytes.
-        fields(quants, lane, |column| low[sub / 4 * 32 + column] >> (sub % 4 * 2) & 3);
+        fields(&low[sub / 4 * 32..][..32], sub % 4, lane, quants);
     }
     finite
 }
@@ -205,8 +223,8 @@ fn q3_k(block: &[u8], lane: usize, record: &mut [u8]) -> bool {
         (scales[lane], scales[16 + lane]) = (scale(2 * sub), scale(2 * sub + 1));
         let (low_bits, masks) = quants.split_at_mut(low_bytes(Format::Q3K));
         // 128 columns share 32 bytes.
-        fields(low_bits, lane, |column| low[sub / 4 * 32 + column] >> (sub % 4 * 2) & 3);
-        set_masks(masks, lane, |column| third[column] >> sub & 1 == 1);
+        fields(&low[sub / 4 * 32..][..32], sub % 4, lane, low_bits);
+        set_masks(masks, lane, |group| four_bits(third, group * 4, sub));
     }
     finite
 }
@@ -230,21 +248,13 @@ fn q6_k(block: &[u8], lane: usize, record: &mut [u8]) -> bool {
     let (low, high, sub_scales, d) = (&block[..128], &block[128..192], &block[192..208], &block[208..]);
     let (head, blocks) = record.split_at_mut(layout.head);
     let finite = put_half(d, lane, head);
-    // 128 columns share 64 bytes of low halves and 32 bytes of high pairs.
-    let quant = |column: usize| {
-        let (half, within) = (column / 128, column % 128);
-        let (quarter, at) = (within / 32, within % 32);
-        let nibble = low[half * 64 + quarter % 2 * 32 + at] >> (quarter / 2 * 4) & 15;
-        nibble | (high[half * 32 + at] >> (quarter * 2) & 3) << 4
-    };
     for (sub, out) in blocks.chunks_exact_mut(layout.block()).enumerate() {
         let (quants, scales) = out.split_at_mut(layout.quants);
         (scales[lane], scales[16 + lane]) = (sub_scales[sub * 2], sub_scales[sub * 2 + 1]);
-        for column in 0..16 {
-            let (a, b) = (quant(sub * 32 + column), quant(sub * 32 + column + 16));
-            quants[column / 4 * 64 + place(lane, column % 4)] = a & 15 | b << 4;
-        }
-        fields(&mut quants[NIBBLES..], lane, |column| quant(sub * 32 + column) >> 4);
+        // 128 columns share 64 bytes of low halves and 32 bytes of high pairs.
+        let (half, quarter) = (sub / 4, sub % 4);
+        nibbles(&low[half * 64 + quarter % 2 * 32..][..32], quarter >= 2, lane, quants);
+        fields(&high[half * 32..][..32], quarter, lane, &mut quants[NIBBLES..]);
     }
     finite
 }
