@@ -13,7 +13,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let prefilling = active.iter().filter(|active| active.session.phase() == Phase::Prefill).count();
         let mut chunk = self.prefill_chunk.min(self.verifier.limits().max_rows / count);
         if prefilling > 0 && prefilling < count {
-            chunk = chunk.min(self.prefill_pace.rows() / prefilling);
+            // The rows that decode take part of the time.
+            let rows = self.prefill_pace.rows().saturating_sub(count - prefilling);
+            chunk = chunk.min(rows / prefilling);
         }
         let limits = self.verifier.limits();
         let max_nodes = match &self.budget {

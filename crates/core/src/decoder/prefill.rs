@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Prompt rows of the first pass that also decodes, before any pass was timed: few enough for every machine.
+/// Rows of the first pass that reads prompts and decodes, before any pass was timed: few enough for every machine.
 const FIRST: usize = 16;
 
 /// The weight of a new measurement in the running mean.
@@ -10,7 +10,7 @@ const WEIGHT: f64 = 0.25;
 
 /// Learns how long a row of a prompt takes.
 ///
-/// A chunk has `max_inter_token / seconds_per_row` rows. The time per row falls as chunks grow, so chunks grow from pass to pass
+/// A pass has `max_inter_token / seconds_per_row` rows. The time per row falls as chunks grow, so chunks grow from pass to pass
 /// until a pass takes about `max_inter_token`.
 #[derive(Debug, Default)]
 pub(super) struct PrefillPace {
@@ -28,7 +28,7 @@ impl PrefillPace {
         self.seconds_per_row = Some(old + WEIGHT * (new - old));
     }
 
-    /// The most prompt rows of a pass that also decodes.
+    /// The most rows of a pass that reads prompts and decodes.
     pub(super) fn rows(&self) -> usize {
         match (self.max_inter_token, self.seconds_per_row) {
             (None, _) => usize::MAX,
