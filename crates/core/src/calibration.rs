@@ -36,7 +36,7 @@ pub struct Reliability {
 }
 
 /// Corrects the raw probabilities that a drafter gives its nodes by how often such nodes were accepted. Nodes without a raw
-/// probability get one by rank and depth.
+/// probability get one by their rank, and are grouped by rank and depth.
 ///
 /// A raw probability is multiplied by the ratio of accepted nodes to summed raw probabilities in its group. Recent steps count
 /// most. If a drafter is always wrong, its calibrated probabilities fall towards 0.
@@ -107,8 +107,9 @@ impl Calibration {
         self.calibrated(raw, tally)
     }
 
-    /// Learns which nodes of `tree` were right. The model sampled the tokens `sampled`, from the root down. Each
-    /// sampled token shows which child of its node, if any, was right. `tree` is the tree before it was pruned, so that pruned nodes are tested too.
+    /// Learns which nodes of `tree` were right. The model sampled the tokens `sampled`, from the root down. Each sampled token
+    /// shows which child of its node, if any, was right. `tree` is the tree before it was pruned, so that pruned nodes are
+    /// tested too.
     pub fn learn(&mut self, tree: &DraftTree, sampled: &[TokenId]) {
         let mut next = Some(NodeId::ROOT);
         for &token in sampled {

@@ -43,8 +43,9 @@ impl Margin {
     /// Compares the rows of logits, `[vocab]` each, from which `plain` decoding and the `other` pass sampled after the tokens
     /// `before`. O(vocab), plus a sort of the tokens that top-p keeps.
     ///
-    /// With top-k, top-p, min-p or a repetition penalty a small change of a logit can change a perturbed logit by much. The rule does
-    /// not model that, so it then reports some rounding differences as errors.
+    /// With top-k, top-p or min-p a small change of a logit can remove a token or bring it back, and a repetition penalty scales the
+    /// change. The rule does not model that, so it then reports some rounding differences as errors. It does not see a request's
+    /// [`LogitBias`](crate::LogitBias) either: do not use it for requests with one.
     #[must_use]
     pub fn new(plain: &[f32], other: &[f32], sampling: Sampling, before: &[TokenId]) -> Self {
         let distance = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };

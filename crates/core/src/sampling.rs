@@ -2,7 +2,8 @@
 //!
 //! Sampling uses the Gumbel-max trick. The token with the highest `logit / temperature + g`, where `g` is standard Gumbel
 //! noise, is a sample from the softmax. The noise is a pure function of seed, sample index, absolute position and token. So
-//! sampling is an argmax, and speculative decoding gives the text of plain decoding with the same seed, token for token.
+//! sampling is an argmax. Where logits are equal, speculative decoding gives the text of plain decoding with the same seed,
+//! token for token.
 //!
 //! Gumbel 1954; Maddison, Tarlow and Minka, "A* sampling", NeurIPS 2014.
 

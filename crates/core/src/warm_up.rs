@@ -13,7 +13,7 @@ use crate::tree::{DraftTree, NodeId};
 use crate::tree_limits::TreeLimits;
 use crate::verifier::{Verifier, VerifyError, prefill, with_sequence};
 
-/// Tokens per pass at most: enough for the full speed of any engine. The logits of a pass then take 25 MB with a vocabulary
+/// Tokens per pass at most. The logits of a pass then take 25 MB with a vocabulary
 /// of 49k.
 const MAX_TOKENS: usize = 128;
 

@@ -102,8 +102,9 @@ struct SizeDecision {
 
 /// Chooses the number of draft nodes of each pass by expected tokens per second; see the [module](self).
 ///
-/// A [`deterministic`](Self::deterministic) budget uses only a saved curve. The sizes are then the same on every run, and so is
-/// the text on backends that are not row-invariant (batch-invariant).
+/// A [`deterministic`](Self::deterministic) budget uses only a saved curve. The sizes are then the same on every run. So the
+/// text is repeatable even on a backend whose logits change with the number of rows in a pass, if no other sequence shares its
+/// passes.
 #[derive(Clone, Debug)]
 pub struct AutoBudget {
     cost: OnlineCostModel,

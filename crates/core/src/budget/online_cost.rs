@@ -138,8 +138,8 @@ impl OnlineCostModel {
 
     /// The size that contradicts the saved curve the most; `None` if the curve holds, or too little was timed.
     ///
-    /// Only contexts near the curve's count, since a long context rightly costs more. A size contradicts the curve by its time, or
-    /// by its time compared with that of one row.
+    /// Only passes over fewer than 256 cached tokens count, since a longer context rightly costs more. A size contradicts the curve
+    /// by its time, or by its time compared with that of one row.
     pub(super) fn contradiction(&self) -> Option<Contradiction> {
         self.saved.as_ref()?;
         let near = CACHED_TOKEN_EDGES[1] - 1;

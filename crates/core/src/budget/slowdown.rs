@@ -3,7 +3,7 @@
 //! Consecutive plain passes find more of the weights in the processor's last-level cache. A pass with draft nodes evicts some of
 //! them, so the next plain passes are slower. On two cores of a Xeon, the next four were slower by 7, 3, 3 and 1 %
 //! (docs/notes/drafting-sizes.md).
-//! The budget counts this slowdown as a cost of the drafted pass, and compares it with a plain pass without it.
+//! The budget counts this slowdown as a cost of the drafted pass, and compares that cost with the cost of an undisturbed plain pass.
 
 /// How many plain passes after a drafted pass have a slowdown. Later ones count as undisturbed.
 const TRACKED: usize = 5;

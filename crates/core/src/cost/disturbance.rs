@@ -8,13 +8,13 @@ use crate::cost::ContextTimes;
 const MAX_SPREAD: f64 = 1.3;
 /// The most of the time that threads may wait for a processor.
 const MAX_WAITED: f64 = 0.1;
-/// The most processors that other programs may take from this one.
+/// The most processors that other programs may use of those that this program needs.
 const MAX_TAKEN: f64 = 0.25;
 
 /// How busy other programs kept the machine for a while. What is not known is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MachineLoad {
-    /// The share of the time that this program's threads wanted to run in which they waited for a processor, 0 to 1.
+    /// How long this program's threads waited for a processor, as a share of the time in which they ran or waited for one: 0 to 1.
     pub waited: Option<f64>,
     /// The processors that other programs used, on average, beyond those that this program left free.
     pub taken: Option<f64>,

@@ -11,7 +11,7 @@ use crate::verifier::Verifier;
 /// One prompt being decoded: an iterator over its tokens, which come as they are accepted.
 ///
 /// It ends when the sequence is finished. It also ends after an error, so that a loop over it cannot repeat the same error
-/// forever; the next call then retries the step. Dropping it closes its sequence.
+/// forever: the call after the error returns `None`, and the call after that retries the step. Dropping it closes its sequence.
 #[derive(Debug)]
 pub struct Generation<'a, V: Verifier, D: Drafter> {
     decoder: &'a mut Decoder<V, D>,

@@ -51,7 +51,7 @@ use step::ActiveSession;
 /// A step may fail. A session changes only after the verifier has committed, so a failed session is unchanged, and the
 /// other sessions of the pass are not affected.
 ///
-/// Once its buffers have grown, a step allocates nothing.
+/// Once its buffers have grown, a step allocates nothing, except for the log probabilities of requests that ask for them.
 ///
 /// # Example
 ///
@@ -168,8 +168,9 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         self
     }
 
-    /// While some sessions decode, prompts of others are read in chunks that take about `time` at most. So it bounds the time
-    /// between two tokens of a session. The decoder learns how long a row of a prompt takes.
+    /// While some sessions decode, prompts of others are read in chunks of such a size that a pass takes about `time`. This limits
+    /// the time between two tokens of a session, without a guarantee: draft nodes come on top, and a chunk has at least one row.
+    /// The decoder learns how long a row takes in passes that read prompts.
     #[must_use]
     pub fn with_max_inter_token(mut self, time: Duration) -> Self {
         self.prefill_pace.max_inter_token = Some(time);

@@ -5,8 +5,9 @@
 //!
 //! 1. A source puts each token that it proposes into a confidence bin. For each bin the mixer keeps the hit rate: how often such
 //!    a token came next.
-//! 2. If a source proposes only other tokens, that speaks against this token. For each bin the mixer also keeps how often an
-//!    unproposed token came next while the source's best proposal was in that bin. This rate is used instead.
+//! 2. A candidate of one source may be missing among the proposals of another, which speaks against it. For each bin the mixer
+//!    also keeps how often such a candidate came next while the other source's best proposal was in that bin. For that source
+//!    this rate replaces the hit rate.
 //! 3. The log-odds of these rates are summed with weights, plus a bias. The sigmoid of the sum is the probability.
 //! 4. Each set of sources that propose in the same context has its own weights and bias. Both follow the gradient of the log
 //!    loss after every sampled token.

@@ -104,7 +104,7 @@ pub trait Verifier: Send {
     fn forward(&mut self, inputs: &[TreeInput<'_>], top: &mut TopK) -> Result<(), VerifyError>;
 
     /// The full logits, `[vocab]`, of a row that was requested from the last forward, until the next `forward`. The decoder
-    /// reads them only if sampling needs them.
+    /// reads them only if sampling or log probabilities need them.
     ///
     /// # Errors
     /// [`VerifyError::NoSuchRow`] for a row that was not requested; [`VerifyError::Backend`].

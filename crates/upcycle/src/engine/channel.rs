@@ -61,7 +61,7 @@ pub(super) fn channel() -> (Sender, Receiver) {
     (Sender(Arc::clone(&channel)), Receiver(channel))
 }
 
-/// The end of the engine's thread.
+/// The sending half, which the engine's thread holds.
 #[derive(Debug)]
 pub(super) struct Sender(Arc<Channel>);
 
@@ -97,7 +97,7 @@ impl Drop for Sender {
     }
 }
 
-/// The end of an answer.
+/// The receiving half, which the answer holds.
 #[derive(Debug)]
 pub(super) struct Receiver(Arc<Channel>);
 

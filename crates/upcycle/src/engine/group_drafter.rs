@@ -16,7 +16,7 @@ use crate::parts::BuildError;
 /// Builds a drafter with empty tables.
 pub(super) type MakeDrafter = Box<dyn Fn() -> Result<Box<dyn Drafter>, BuildError> + Send>;
 
-/// How many named groups without a running request keep their tables.
+/// How many named groups without a running request or an idle sequence keep their tables.
 const KEPT_GROUPS: usize = 8;
 
 /// Routes each sequence to the drafter of its group.

@@ -282,7 +282,7 @@ impl Engine {
         result.recv_blocking().ok()
     }
 
-    /// Writes the tables of the shared group to the configured snapshot, if there is one. Waits for the current pass.
+    /// Writes the adjacency matrix of the shared group to the configured snapshot, if there is one. Waits for the current pass.
     ///
     /// # Errors
     /// [`SnapshotError`]; an older snapshot is then unchanged.

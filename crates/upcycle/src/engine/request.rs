@@ -16,12 +16,13 @@ pub(super) enum Prompt {
 
 /// Which requests share the tables of drafts and the cached prefixes.
 ///
-/// Sharing never changes a text. It changes speed, and with it the statistics of an answer: who shares a group can learn from
+/// Sharing changes a text no more than drafting does: not at all with the backend `cpu`, and within the rounding margin with the
+/// others. It changes speed, and with it the statistics of an answer: who shares a group can learn from
 /// the speed of an answer that someone else had a similar text. Put users who must not learn this about each other into
 /// different groups. The cost model of passes is shared by all groups; it knows numbers of rows and times, but no tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheGroup {
-    /// The group of all requests that name none. A snapshot holds its tables.
+    /// The group of all requests that name none. A snapshot holds its adjacency matrix.
     #[default]
     Shared,
     /// The group of this name. It begins with empty tables.
