@@ -206,18 +206,3 @@ fn an_answer_is_that_of_its_request_alone() {
     );
     assert!(len as u64 * 2 > count);
 }
-
-/// The rounding margin is checked by `tests/engines.rs`; this counts how rarely it shows.
-#[cfg(feature = "llama-cpp")]
-#[test]
-fn most_answers_of_llama_cpp_are_those_of_their_requests_alone() {
-    let server = Server::start(&["--backend", "llama-cpp"]);
-    server.ready();
-    let answered = in_company(&server, 12, 2);
-    drop(server);
-    let server = Server::start(&[&["--backend", "llama-cpp"], &ALONE[..]].concat());
-    server.ready();
-    let equal = answered.iter().filter(|(request, said)| request.send(&server).unwrap() == *said).count();
-    println!("{equal} of {} answers are equal", answered.len());
-    assert!(2 * equal > answered.len());
-}
