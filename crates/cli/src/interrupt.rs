@@ -8,8 +8,6 @@ use std::sync::{Arc, OnceLock};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{SigId, flag, low_level};
 
-use crate::failure::Failure;
-
 /// What the signals' handlers set.
 struct Signals {
     interrupted: Arc<AtomicBool>,
@@ -25,8 +23,11 @@ static SIGNALS: OnceLock<Signals> = OnceLock::new();
 
 /// Handles the signals. Until [`listen`] they end the process at once, for example while a model loads. They would without a
 /// handler too, except in the first process of a container, where the system then ignores them.
-pub(crate) fn start() -> Result<(), Failure> {
-    let signals = register().map_err(Failure::failed)?;
+///
+/// # Errors
+/// The system refuses a handler.
+pub(crate) fn start() -> io::Result<()> {
+    let signals = register()?;
     // A second call changes nothing.
     let _ = SIGNALS.set(signals);
     Ok(())

@@ -63,7 +63,7 @@ pub fn main_with(registry: &Registry) -> ExitCode {
     }
     let matches = args::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    match interrupt::start().and_then(|()| dispatch(arguments, registry)) {
+    match interrupt::start().map_err(Failure::failed).and_then(|()| dispatch(arguments, registry)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -65,7 +65,7 @@ pub use budget::AutoBudget;
 pub use calibration::{Calibration, Reliability};
 pub use clock::{Clock, SystemClock};
 pub use cost::{CostCurve, CostError};
-pub use decoder::{DecodeError, Decoder, Generation, StepError, StepFailure, check_prompt};
+pub use decoder::{DecodeError, Decoder, Generation, StepError, StepFailure, check_bias, check_prompt};
 pub use drafter::{DraftContext, Drafter, Footprint, NullDrafter, Outcome, Phase};
 pub use input::{RowLayout, RowSelection, TreeInput};
 pub use logit_bias::LogitBias;

@@ -1,6 +1,5 @@
 //! Numbers that a request adds to the logits of some tokens.
 
-use crate::decoder::DecodeError;
 use crate::sampling::SamplingError;
 use crate::token::TokenId;
 
@@ -30,15 +29,9 @@ impl LogitBias {
         self.0.is_empty()
     }
 
-    /// Whether a model of `vocab` tokens has all of its tokens.
-    ///
-    /// # Errors
-    /// [`DecodeError::BiasOutOfRange`] names one that it lacks.
-    pub fn check(&self, vocab: usize) -> Result<(), DecodeError> {
-        match self.0.iter().find(|&&(token, _)| token as usize >= vocab) {
-            Some(&(token, _)) => Err(DecodeError::BiasOutOfRange { token, vocab }),
-            None => Ok(()),
-        }
+    /// A token that a vocabulary of `vocab` tokens lacks, if there is one.
+    pub(crate) fn unknown_token(&self, vocab: usize) -> Option<TokenId> {
+        self.0.iter().map(|&(token, _)| token).find(|&token| token as usize >= vocab)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TokenId, f32)> + '_ {

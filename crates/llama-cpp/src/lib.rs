@@ -38,6 +38,7 @@
 //! [`Verifier::row_tolerance`](upcycle_core::Verifier::row_tolerance) states by how much at most. With
 //! [`Options::row_invariant`] a row is bit for bit that of plain decoding.
 
+mod answer_trial;
 mod batch_order;
 mod branches;
 mod cells;
@@ -58,11 +59,11 @@ mod trial;
 mod verifier;
 mod vocabulary;
 
+pub use answer_trial::answer_trial;
 pub use error::{LoadError, PassError};
 pub use model::Model;
 pub use native::devices;
 pub use options::{CacheType, FlashAttention, Lora, Options, RopeScaling, SplitMode};
 pub use support::{ModelKind, kind_of};
-pub use trial::answer_trial;
 pub use verifier::LlamaVerifier;
 pub use vocabulary::{Piece, TokenizeError, Vocabulary};

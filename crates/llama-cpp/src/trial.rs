@@ -5,23 +5,19 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 use upcycle_checkpoint::trial::{self, TrialError};
 
-use crate::model::Model;
-use crate::native;
 use crate::options::Options;
-use crate::vocabulary::Vocabulary;
 
 /// A load, as the child is told of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trial<'a> {
-    path: Cow<'a, Path>,
+    pub(crate) path: Cow<'a, Path>,
     /// None for the vocabulary alone.
-    options: Option<Cow<'a, Options>>,
-    extent: Extent,
+    pub(crate) options: Option<Cow<'a, Options>>,
+    pub(crate) extent: Extent,
 }
 
 /// How much a trial reads.
@@ -40,18 +36,4 @@ impl<'a> Trial<'a> {
     pub(crate) fn run(&self) -> Result<(), TrialError> {
         trial::run("llama-cpp", "llama.cpp", &self.path, self)
     }
-}
-
-/// The child's side of a trial: reads a request from standard input, loads the file, scores a token, and returns the exit code.
-#[must_use]
-pub fn answer_trial() -> ExitCode {
-    native::log_to_stderr();
-    trial::answer(|request: Trial<'static>| {
-        match (&request.options, request.extent) {
-            (Some(options), Extent::Weights) => Model::rehearse(&request.path, options)?,
-            (Some(options), Extent::Headers) => drop(Model::check(&request.path, options)?),
-            (None, _) => Vocabulary::load(&request.path)?.rehearse(),
-        }
-        Ok(())
-    })
 }

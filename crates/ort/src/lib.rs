@@ -40,6 +40,7 @@
 //! and travel to providers with their own memory in each pass.
 #![deny(unsafe_code)]
 
+mod answer_trial;
 mod device;
 mod error;
 mod graph;
@@ -52,9 +53,9 @@ mod providers;
 mod trial;
 mod verifier;
 
+pub use answer_trial::answer_trial;
 pub use error::{GraphError, LibraryError, LoadError, NEEDED, SETUP};
 pub use library::providers;
 pub use model::Model;
 pub use options::{GraphOptimization, Memory, Options, Provider, ProviderOption, ProviderOptionError};
-pub use trial::answer_trial;
 pub use verifier::OrtVerifier;

@@ -14,6 +14,7 @@ mod error;
 mod listen;
 mod metrics;
 mod pages;
+mod summary;
 
 use std::error::Error;
 use std::io;

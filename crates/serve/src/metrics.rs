@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use upcycle::{Engine, EngineStatus};
 use upcycle_core::Stats;
 
-use crate::api::stream::Summary;
+use crate::summary::Summary;
 
 type Label = [(&'static str, &'static str); 1];
 

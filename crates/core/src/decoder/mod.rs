@@ -17,6 +17,7 @@ use crate::calibration::Calibration;
 use crate::clock::{Clock, SystemClock};
 use crate::drafter::Drafter;
 use crate::input::TreeInput;
+use crate::logit_bias::LogitBias;
 use crate::session::{DroppedSequences, Request, Session};
 use crate::stats::Stats;
 use crate::token::{SeqId, TokenId};
@@ -327,7 +328,18 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
 
 fn check(prompt: &[TokenId], request: &Request, limits: &Limits) -> Result<(), DecodeError> {
     check_prompt(prompt, limits)?;
-    request.logit_bias.check(limits.vocab)
+    check_bias(&request.logit_bias, limits)
+}
+
+/// Whether a model with these limits has all tokens of `bias`: what [`Decoder::open`] checks about it.
+///
+/// # Errors
+/// [`DecodeError::BiasOutOfRange`] names a token that it lacks.
+pub fn check_bias(bias: &LogitBias, limits: &Limits) -> Result<(), DecodeError> {
+    match bias.unknown_token(limits.vocab) {
+        Some(token) => Err(DecodeError::BiasOutOfRange { token, vocab: limits.vocab }),
+        None => Ok(()),
+    }
 }
 
 /// Whether a backend with these limits can read `prompt`: what [`Decoder::open`] checks about it.

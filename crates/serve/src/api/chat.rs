@@ -10,9 +10,10 @@ use upcycle::{Message, Request};
 
 use super::body::Generate;
 use super::logprobs::Logprobs;
-use super::stream::{Part, Usage, Whole, begin_all, collect, event, merged, sse};
+use super::stream::{Part, Whole, begin_all, collect, event, merged, sse};
 use crate::app::now;
 use crate::error::ApiError;
+use crate::summary::Usage;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatBody {

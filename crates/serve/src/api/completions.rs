@@ -11,9 +11,10 @@ use upcycle::Request;
 use super::body::Generate;
 use super::chat::done;
 use super::logprobs::Logprobs;
-use super::stream::{Part, Usage, begin_all, collect, event, merged, sse};
+use super::stream::{Part, begin_all, collect, event, merged, sse};
 use crate::app::now;
 use crate::error::ApiError;
+use crate::summary::Usage;
 
 /// Tokens of an answer, unless a request says another number: OpenAI's default.
 const MAX_TOKENS: usize = 16;

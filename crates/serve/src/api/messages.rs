@@ -10,9 +10,10 @@ use upcycle::{Answer, Message, Request};
 
 use super::body::Generate;
 use super::chat::{ChatMessage, Content, messages as conversation};
-use super::stream::{Part, Summary, Usage, Whole, begin, collect, event, parts, sse};
+use super::stream::{Part, Whole, begin, collect, event, parts, sse};
 use crate::app::{App, Slot};
 use crate::error::ApiError;
+use crate::summary::{Summary, Usage};
 
 #[derive(Debug, Deserialize)]
 struct MessagesBody {

@@ -9,9 +9,10 @@ use upcycle::{Message, Request};
 
 use super::body::Generate;
 use super::chat::{ChatMessage, messages};
-use super::stream::{Part, Summary, Whole, begin, collect, event, parts, sse};
+use super::stream::{Part, Whole, begin, collect, event, parts, sse};
 use crate::app::{App, now};
 use crate::error::ApiError;
+use crate::summary::Summary;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ResponsesBody {

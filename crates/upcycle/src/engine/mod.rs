@@ -9,6 +9,7 @@ mod channel;
 mod error;
 mod group_drafter;
 mod options;
+mod piece;
 mod request;
 mod spans;
 mod status;
@@ -20,14 +21,16 @@ use std::thread::{self, JoinHandle};
 
 use async_channel::{Sender, TrySendError};
 use upcycle_core::{
-    Decoder, Limits, Request as Generate, SamplingConfig, SnapshotError, TokenId, Verifier, check_prompt,
+    Decoder, Limits, Request as Generate, SamplingConfig, SnapshotError, TokenId, Verifier, check_bias,
+    check_prompt,
 };
 use upcycle_text::StopStrings;
 
-pub use answer::{Answer, Piece};
+pub use answer::Answer;
 pub use builder::{EngineBuilder, EngineError};
 pub use error::RequestError;
 pub use options::EngineOptions;
+pub use piece::Piece;
 pub use request::{CacheGroup, Request};
 pub use spans::DraftSpans;
 pub use status::{EngineStatus, EngineTotals};
@@ -176,7 +179,7 @@ impl Engine {
         let decode = config.decode();
         let prompt = self.encode(&request.prompt)?;
         check_prompt(&prompt, limits)?;
-        request.logit_bias.check(limits.vocab)?;
+        check_bias(&request.logit_bias, limits)?;
         let stop = match &request.stop {
             Some(stop) => StopStrings::new(&text.tokenizer, stop.iter().cloned())?,
             None => text.stop_strings(decode)?,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::answer::Piece;
+use super::piece::Piece;
 
 /// The drafted and undrafted spans of text that is held back. Text enters token by token and leaves once no stop string can
 /// begin in it.
