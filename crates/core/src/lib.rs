@@ -48,6 +48,7 @@ pub mod mixed;
 pub mod prompt_lookup;
 pub mod recycling;
 pub mod sampling;
+mod sampling_error;
 pub mod session;
 pub mod snapshot;
 pub mod stats;

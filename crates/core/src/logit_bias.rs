@@ -1,6 +1,6 @@
 //! Numbers that a request adds to the logits of some tokens.
 
-use crate::sampling::SamplingError;
+use crate::sampling_error::SamplingError;
 use crate::token::TokenId;
 
 /// Numbers that are added to the logits of some tokens before anything else: 100 all but forces a token, -100 all but

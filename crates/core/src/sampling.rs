@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 
 use crate::gumbel::{PositionNoise, gumbel, gumbel_bound};
 use crate::logit_bias::LogitBias;
+pub use crate::sampling_error::SamplingError;
 use crate::token::TokenId;
 
 /// The repetition penalty applies to the last tokens of prompt and output, up to this many (llama.cpp's default).
@@ -65,18 +66,6 @@ impl Default for SamplingConfig {
 /// With temperature 0, the highest logit after the penalty is chosen, and among equal ones the lower id.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling(SamplingConfig);
-
-/// A sampling setting that is out of range.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{name} = {found} is out of range: {expected}")]
-pub struct SamplingError {
-    /// The setting.
-    pub name: &'static str,
-    /// Its value.
-    pub found: f32,
-    /// The range.
-    pub expected: &'static str,
-}
 
 impl Sampling {
     /// Greedy decoding: the highest logit.
