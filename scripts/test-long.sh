@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 UPCYCLE_TEST_MODEL=$(realpath "$(./scripts/get-model.sh)")
 export UPCYCLE_TEST_MODEL
 cargo test --locked --package upcycle-tests --test soak -- --ignored
+UPCYCLE_BITWISE_PROMPTS=20 cargo test --locked --package upcycle-tests --test bitwise
 # A failure names its seed.
 UPCYCLE_COMPANY_REQUESTS=200 UPCYCLE_COMPANY_SEED=$RANDOM cargo test --locked --package upcycle-cli --test cli -- company::
 # 10000 requests after 10000 others. One arena: with several, glibc's resident memory depends on which threads allocate.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every check: formatting, lints, tests (with a real model and a real browser), documentation, and the README's commands.
-# Installs what it needs and says so. On two cores a first run takes about 40 minutes, 8 of them to build llama.cpp.
+# Installs what it needs and says so. On two cores a first run takes about 55 minutes, 8 of them to build llama.cpp.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
