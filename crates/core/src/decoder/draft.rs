@@ -13,8 +13,7 @@ impl<V: Verifier, D: Drafter> Decoder<V, D> {
         let prefilling = active.iter().filter(|active| active.session.phase() == Phase::Prefill).count();
         let mut chunk = self.prefill_chunk.min(self.verifier.limits().max_rows / count);
         if prefilling > 0 && prefilling < count {
-            // Each session that decodes has a row in the pass too. Its draft nodes are not counted: they are not drafted yet.
-            let rows = self.prefill_pace.rows().saturating_sub(count - prefilling);
+            let rows = self.prefill_pace.prompt_rows(count - prefilling);
             chunk = chunk.min(rows / prefilling);
         }
         let limits = self.verifier.limits();

@@ -28,12 +28,30 @@ impl PrefillPace {
         self.seconds_per_row = Some(old + WEIGHT * (new - old));
     }
 
-    /// The most rows of a pass that reads prompts and decodes.
-    pub(super) fn rows(&self) -> usize {
-        match (self.max_inter_token, self.seconds_per_row) {
+    /// The most prompt rows of a pass in which `decoding` sessions decode. Each of these has a row in the pass too. Its draft nodes
+    /// are not counted: they are not drafted yet.
+    pub(super) fn prompt_rows(&self, decoding: usize) -> usize {
+        let rows = match (self.max_inter_token, self.seconds_per_row) {
             (None, _) => usize::MAX,
             (Some(_), None) => FIRST,
             (Some(time), Some(row)) => (time.as_secs_f64() / row) as usize,
-        }
+        };
+        rows.saturating_sub(decoding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_decode_take_their_share_of_the_time() {
+        let mut pace =
+            PrefillPace { max_inter_token: Some(Duration::from_millis(50)), seconds_per_row: None };
+        assert_eq!(pace.prompt_rows(4), FIRST - 4);
+        pace.learn(40, Duration::from_millis(20));
+        assert_eq!([0, 16, 99, 200].map(|decoding| pace.prompt_rows(decoding)), [100, 84, 1, 0]);
+        pace.max_inter_token = None;
+        assert!(pace.prompt_rows(16) > 1 << 30);
     }
 }
